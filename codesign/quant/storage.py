@@ -1,0 +1,177 @@
+"""One file for an integer network: a zip of `network.json` (the structure, for people) and one .npy per array.
+
+`numpy.load` opens it too. The same network always gives the same bytes. Saving goes through a temporary file beside
+the target, so an interrupted save leaves the old file or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.errors import UserError
+from codesign.quant.checks import check_network
+from codesign.quant.integer_network import (
+    IntegerConv,
+    IntegerLayer,
+    IntegerNetwork,
+    IntegerPool,
+    IntegerTensor,
+    Scheme,
+)
+
+FORMAT = "codesign integer network"
+VERSION = 1
+_STRUCTURE = "network.json"
+_TYPES: dict[str, type[IntegerConv | IntegerPool]] = {"conv": IntegerConv, "pool": IntegerPool}
+_PAIRS = ("stride", "kernel", "padding", "weight_bits")
+
+
+def save_network(network: IntegerNetwork, path: str | Path) -> None:
+    """Write `network` to `path`; UserError if it breaks its contract or the file cannot be written."""
+    path = Path(path)
+    check_network(network)
+    arrays: dict[str, NDArray[Any]] = {}
+    structure = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": network.name,
+        "input": dataclasses.asdict(network.input),
+        "layers": [_describe(layer, f"layers/{index}", arrays) for index, layer in enumerate(network.layers)],
+        "provenance": network.provenance,
+    }
+    try:
+        text = json.dumps(structure, indent=1)
+    except TypeError as error:
+        raise UserError(f"{path}: provenance of network '{network.name}' is no JSON: {error}") from None
+    try:
+        _write(path, text, arrays)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the network: {error.strerror or error}") from None
+
+
+def load_network(path: str | Path) -> IntegerNetwork:
+    """Read what `save_network` wrote; UserError with one line if the file is missing, damaged or something else."""
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            structure = json.loads(archive.read(_STRUCTURE))
+            if not isinstance(structure, dict) or structure.get("format") != FORMAT:
+                raise UserError(f"{path}: not an integer network that codesign wrote")
+            if structure["version"] != VERSION:
+                raise UserError(
+                    f"{path}: format version {structure['version']}; this codesign reads {VERSION}"
+                )
+            network = IntegerNetwork(
+                name=structure["name"],
+                input=IntegerTensor(**structure["input"]),
+                layers=tuple(
+                    _rebuild(item, f"layers/{index}", archive)
+                    for index, item in enumerate(structure["layers"])
+                ),
+                provenance=structure["provenance"],
+            )
+        check_network(network)
+        return network
+    except UserError as error:
+        raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the network: {error.strerror or error}") from None
+    except zipfile.BadZipFile:
+        raise UserError(
+            f"{path}: not an integer network, or cut short (it is no complete zip archive)"
+        ) from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({error})") from None
+
+
+def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """JSON fields of a layer; its arrays go to `arrays` in the smallest type that holds them."""
+    fields: dict[str, Any] = {"type": "conv" if isinstance(layer, IntegerConv) else "pool"}
+    for item in dataclasses.fields(layer):
+        value = getattr(layer, item.name)
+        if isinstance(value, np.ndarray):
+            arrays[f"{prefix}/{item.name}"] = _smallest(value)
+        elif item.name == "output":
+            fields["output"] = dataclasses.asdict(value)
+        elif item.name == "scheme":
+            fields["scheme"] = [str(scheme) for scheme in value]
+        else:
+            fields[item.name] = value
+    return fields
+
+
+def _rebuild(fields: dict[str, Any], prefix: str, archive: zipfile.ZipFile) -> IntegerLayer:
+    kind = _TYPES[fields["type"]]
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        member = f"{prefix}/{item.name}"
+        if f"{member}.npy" in archive.NameToInfo:
+            array = np.lib.format.read_array(io.BytesIO(archive.read(f"{member}.npy")), allow_pickle=False)
+            values[item.name] = array.astype(np.float64 if item.name == "row_scale" else np.int64)
+            continue
+        value = fields[item.name]
+        if item.name == "output":
+            value = IntegerTensor(**value)
+        elif item.name == "scheme":
+            value = tuple(Scheme(scheme) for scheme in value)
+        elif item.name in _PAIRS:
+            value = tuple(value)
+        values[item.name] = value
+    return kind(**values)
+
+
+def _smallest(array: NDArray[Any]) -> NDArray[Any]:
+    if not np.issubdtype(array.dtype, np.integer):
+        return array
+    for number_type in (np.int8, np.int16, np.int32):
+        info = np.iinfo(number_type)
+        if array.size == 0 or (array.min() >= info.min and array.max() <= info.max):
+            return array.astype(number_type)
+    return array
+
+
+def _write(path: Path, text: str, arrays: dict[str, NDArray[Any]]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_member(_STRUCTURE), text)
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(_member(f"{name}.npy"), buffer.getvalue())
+        # mkstemp makes private files; the result gets the rights an ordinary new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    # A fixed date: equal networks must give equal bytes.
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
