@@ -72,7 +72,8 @@ def accuracy(network: IntegerNetwork, images: ArrayLike, labels: ArrayLike) -> f
 def quantize_input(tensor: IntegerTensor, values: ArrayLike) -> IntArray:
     """Codes of real values: round half up of value / scale, plus zero_point, clipped. Any shape."""
     scaled = np.floor(np.asarray(values, dtype=np.float64) / tensor.scale + 0.5)
-    return np.clip(scaled + tensor.zero_point, 0, 2**tensor.bits - 1).astype(np.int64)
+    codes: IntArray = np.clip(scaled + tensor.zero_point, 0, 2**tensor.bits - 1).astype(np.int64)
+    return codes
 
 
 def dequantize(tensor: IntegerTensor, codes: ArrayLike) -> NDArray[np.float64]:

@@ -1,0 +1,226 @@
+"""From a torch module to a `Network`, by symbolic tracing (torch.fx).
+
+The module's own code decides the graph; nothing runs on data. Supported: 2-D convolution with any zero padding
+(module attribute, "same", `F.pad`, ZeroPad2d), batch norm, linear, ReLU, sum of two tensors, max pooling, average
+pooling (window, adaptive, mean over space), flatten in its spellings; dropout and identity vanish. Each of them may
+be a module, a function, a method or an operator where torch has that form. Anything else is a `UserError` that names
+the operation and where it is.
+
+A module of one's own takes part by a method `as_layer(name, inputs) -> Layer`; it is then not looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from torch import fx, nn
+
+from codesign.errors import UserError
+from codesign.workload.layers import Flatten, Input, Layer, Relu, Shape
+from codesign.workload.network import Network
+from codesign.workload.torch_ops import FUNCTIONS, METHODS, MODULES, SUPPORTED, Unsupported, Value
+
+INPUT = "input"
+
+
+@runtime_checkable
+class AsLayer(Protocol):
+    """A module that says itself which layer it is."""
+
+    def as_layer(self, name: str, inputs: tuple[str, ...]) -> Layer:
+        """The layer, called `name`, reading `inputs`."""
+        ...
+
+
+def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str | None = None) -> Network:
+    """The network that `module` computes on one (channels, height, width) image.
+
+    Args:
+        module: any module whose forward takes one (N, C, H, W) tensor and returns one tensor.
+        input_shape: (channels, height, width) of the image.
+        name: of the network; the module's class, in small letters, by default.
+
+    Raises:
+        UserError: the forward cannot be traced, or uses something that no accelerator here runs.
+    """
+    name = name if name is not None else type(module).__name__.lower()
+    try:
+        graph = fx.GraphModule(module, _Tracer().trace(module)).graph
+    # Whatever a module's own code does with symbolic values may end in any exception.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"network '{name}': forward cannot be traced: {reason}") from error
+    _refuse_hidden_writes(name, graph)
+    graph.eliminate_dead_code()
+    return _Reader(module, name, input_shape).read(graph)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, AsLayer) or bool(super().is_leaf_module(m, module_qualified_name))
+
+
+def _refuse_hidden_writes(name: str, graph: fx.Graph) -> None:
+    """An in-place call changes its operand: reading the old name afterwards would mean the new value."""
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    owner = graph.owning_module
+    assert owner is not None
+    for node in graph.nodes:
+        in_place = bool(node.kwargs.get("inplace")) or (
+            node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__")
+        )
+        if node.op == "call_module":
+            in_place = in_place or bool(getattr(owner.get_submodule(node.target), "inplace", False))
+        for source in node.all_input_nodes[:1]:
+            if in_place and any(order[user] > order[node] for user in source.users):
+                raise UserError(
+                    f"network '{name}': '{node.name}' changes '{source.name}' in place and '{source.name}' is read "
+                    "again afterwards; use the operation's result instead"
+                )
+
+
+class _Reader:
+    """Walks the traced graph and collects layers."""
+
+    def __init__(self, module: nn.Module, name: str, input_shape: tuple[int, int, int]) -> None:
+        self.module = module
+        self.name = name
+        channels, height, width = input_shape
+        first = Input(INPUT, (), channels=channels, height=height, width=width)
+        self.layers: list[Layer] = [first]
+        self.shapes: dict[str, Shape] = {INPUT: first.output_shape(())}
+        self.taken = {INPUT}
+        self.called: set[str] = set()
+        self.values: dict[fx.Node, Any] = {}
+        self.scope = ""
+
+    def read(self, graph: fx.Graph) -> Network:
+        for node in graph.nodes:
+            self.values[node] = self._value(node)
+            if node.op == "output":
+                break
+        result = self.values[node]
+        if not isinstance(result, Value) or result.padding is not None:
+            raise UserError(f"network '{self.name}': forward must return one tensor")
+        return Network(self.name, self._reachable(result.layer))
+
+    def _value(self, node: fx.Node) -> Any:
+        args = fx.map_arg(node.args, lambda item: self.values[item])
+        kwargs = fx.map_arg(node.kwargs, lambda item: self.values[item])
+        if node.op == "placeholder":
+            return self._placeholder(node)
+        if node.op == "output":
+            return args[0]
+        stack = list(node.meta.get("nn_module_stack", {}))
+        self.scope = stack[-1] if stack else ""
+        try:
+            if node.op == "call_module":
+                return self._call_module(str(node.target), args, kwargs)
+            if node.op in ("call_function", "call_method"):
+                return self._call(node, args, kwargs)
+            raise Unsupported(f"reads the attribute '{node.target}'")
+        except Unsupported as error:
+            raise UserError(f"network '{self.name}': '{self._where(node)}' {error}") from None
+        except TypeError as error:
+            raise UserError(
+                f"network '{self.name}': '{self._where(node)}' cannot be understood: {error}"
+            ) from None
+
+    def _placeholder(self, node: fx.Node) -> Any:
+        if INPUT in [value.layer for value in self.values.values() if isinstance(value, Value)]:
+            if node.args:
+                return node.args[0]
+            raise UserError(
+                f"network '{self.name}': forward takes a second input, '{node.name}'; one is supported"
+            )
+        return Value(INPUT)
+
+    def _where(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return str(node.target)
+        return f"{self.scope}.{node.name}" if self.scope else node.name
+
+    def _call_module(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        part = self.module.get_submodule(path)
+        if isinstance(part, AsLayer):
+            inputs = tuple(self.source(value) for value in args)
+            return self.emit(part.as_layer(path, inputs), path)
+        handler = MODULES.get(type(part))
+        if handler is None:
+            raise Unsupported(f"is a {type(part).__name__}; supported are {SUPPORTED}")
+        if any(True for _ in part.parameters()):
+            if path in self.called:
+                raise Unsupported("is called twice; layers that share weights are not supported")
+            self.called.add(path)
+        return handler(self, path, part, *args, **kwargs)
+
+    def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function: Callable[..., Any] | None
+        if node.op == "call_method":
+            function = METHODS.get(str(node.target))
+        else:
+            function = FUNCTIONS.get(node.target)
+        operands = [*args, *kwargs.values()]
+        if (
+            function is None
+            and not any(isinstance(item, Value) for item in operands)
+            and callable(node.target)
+        ):
+            return node.target(*args, **kwargs)  # arithmetic on sizes: plain numbers
+        if function is None:
+            title = node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target)
+            raise Unsupported(f"calls '{title}'; supported are {SUPPORTED}")
+        return function(self, *args, **kwargs)
+
+    # What the handlers in torch_ops use.
+
+    def shape(self, value: Value) -> Shape:
+        """Shape of a tensor without the batch."""
+        return self.shapes[value.layer]
+
+    def is_relu(self, value: Value) -> bool:
+        """Whether the tensor is certainly not negative."""
+        return any(layer.name == value.layer and isinstance(layer, Relu) for layer in self.layers)
+
+    def source(self, value: Any) -> str:
+        """Name of the layer that a tensor operand comes from."""
+        if not isinstance(value, Value):
+            raise Unsupported(f"takes {value!r} where only a tensor computed from the image is supported")
+        if value.padding is not None:
+            raise Unsupported("reads a padded tensor; only convolution and pooling can")
+        return value.layer
+
+    def emit(self, layer: Layer, base: str | None = None) -> Value:
+        """Add a layer. Its final name is `base`, or its own within the current scope, plus _1, _2, ... if taken."""
+        wanted = base if base is not None else f"{self.scope}.{layer.name}" if self.scope else layer.name
+        name, count = wanted, 0
+        while name in self.taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.taken.add(name)
+        named = type(layer)(**{**vars(layer), "name": name})
+        try:
+            self.shapes[name] = named.output_shape(tuple(self.shapes[source] for source in named.inputs))
+        except UserError as error:
+            raise UserError(f"network '{self.name}': layer '{name}': {error}") from None
+        self.layers.append(named)
+        return Value(name)
+
+    def flatten(self, value: Value, base: str | None = None) -> Value:
+        """Add a Flatten, unless the tensor is a vector already."""
+        if len(self.shape(value)) == 1:
+            return value
+        return self.emit(Flatten("flatten", (self.source(value),)), base)
+
+    def _reachable(self, last: str) -> tuple[Layer, ...]:
+        needed = {last, INPUT}
+        kept: list[Layer] = []
+        for layer in reversed(self.layers):
+            if layer.name in needed:
+                needed.update(layer.inputs)
+                kept.append(layer)
+        kept.reverse()
+        if kept[-1].name != last:
+            raise UserError(f"network '{self.name}': the result '{last}' is not computed last")
+        return tuple(kept)
