@@ -119,7 +119,9 @@ class _Reader:
                 return self._call_module(str(node.target), args, kwargs)
             if node.op in ("call_function", "call_method"):
                 return self._call(node, args, kwargs)
-            raise Unsupported(f"reads the attribute '{node.target}'")
+            raise Unsupported(
+                "is used as a tensor of its own; only tensors computed from the image are supported"
+            )
         except Unsupported as error:
             raise UserError(f"network '{self.name}': '{self._where(node)}' {error}") from None
         except TypeError as error:

@@ -54,12 +54,13 @@ def smallcnn(size: int = 8, channels: int = 1, classes: int = 10, width: int = 1
         classes: results.
         width: filters of the first convolution; the others have twice as many.
     """
-    build = _Builder(channels, size, size)
+    build = _Builder(channels, size)
     for index, filters in enumerate((width, 2 * width, 2 * width), start=1):
         build.conv_bn(f"conv{index}", f"bn{index}", filters, 3, padding=_same(3))
         build.add(Relu(f"relu{index}", (build.last,)))
         if index == 1:
             build.add(MaxPool("pool", (build.last,)))
+            build.size //= 2
     build.classifier("avgpool", "fc", classes)
     return build.network("smallcnn")
 
@@ -70,7 +71,7 @@ def resnet8(size: int = 32, classes: int = 10) -> Network:
     As the reference Keras model: biases on every convolution, `same` padding (which at stride 2 pads below and to
     the right only) and 1x1 shortcuts of stride 2 without batch norm.
     """
-    build = _Builder(3, size, size)
+    build = _Builder(3, size)
     build.conv_bn("conv1", "bn1", 16, 3, padding=_same(3), bias=True, eps=KERAS_EPS)
     build.add(Relu("relu", (build.last,)))
     for stage, filters in enumerate((16, 32, 64), start=1):
@@ -82,10 +83,11 @@ def resnet8(size: int = 32, classes: int = 10) -> Network:
 
 def resnet18(size: int = 224, classes: int = 1000) -> Network:
     """ResNet-18 (He et al. 2016) as torchvision builds and names it."""
-    build = _Builder(3, size, size)
+    build = _Builder(3, size)
     build.conv_bn("conv1", "bn1", 64, 7, stride=2, padding=(3, 3, 3, 3))
     build.add(Relu("relu", (build.last,)))
     build.add(MaxPool("maxpool", (build.last,), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)))
+    build.size = (build.size - 1) // 2 + 1
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         for block in range(2):
             build.basic_block(f"layer{stage}.{block}", filters, 2 if stage > 1 and block == 0 else 1)
@@ -105,12 +107,19 @@ def _same(kernel: int) -> Padding:
     return (half, half, half, half)
 
 
-class _Builder:
-    """Collects layers; `last` is the name of the newest one."""
+def _keras_same(size: int, stride: int) -> Padding:
+    """Keras' `same` padding of a 3x3 window: outputs are ceil(size / stride), an odd pixel goes below and right."""
+    total = max((-(-size // stride) - 1) * stride + 3 - size, 0)
+    return (total // 2, total - total // 2, total // 2, total - total // 2)
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.layers: list[Layer] = [Input(INPUT, (), channels=channels, height=height, width=width)]
+
+class _Builder:
+    """Collects layers; `last` is the name of the newest one, `channels` and `size` those of its square output."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        self.layers: list[Layer] = [Input(INPUT, (), channels=channels, height=size, width=size)]
         self.channels = channels
+        self.size = size
 
     @property
     def last(self) -> str:
@@ -150,12 +159,14 @@ class _Builder:
         if norm is not None:
             self.add(BatchNorm(norm, (conv,), eps=eps))
         self.channels = filters
+        if source is None:
+            self.size = (self.size + padding[0] + padding[1] - kernel) // stride + 1
 
     def basic_block(self, name: str, filters: int, stride: int, keras: bool = False) -> None:
         """Add ResNet's block of two 3x3 convolutions, with a 1x1 shortcut where the shape changes."""
         source, channels = self.last, self.channels
         eps = KERAS_EPS if keras else 1e-5
-        first = (0, 1, 0, 1) if keras and stride == 2 else _same(3)
+        first = _keras_same(self.size, stride) if keras else _same(3)
         self.conv_bn(
             f"{name}.conv1", f"{name}.bn1", filters, 3, stride=stride, padding=first, bias=keras, eps=eps
         )
