@@ -29,11 +29,12 @@ zero_point.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
 
 WIDE_BITS = 32
 MULT_BITS = 16
@@ -44,13 +45,6 @@ MAX_SHIFT = 40
 """`shift` lies in [1, MAX_SHIFT]."""
 
 IntArray = NDArray[np.int64]
-
-
-class Scheme(StrEnum):
-    """Number format of a weight row."""
-
-    FIXED = "fixed"
-    POT = "pot"
 
 
 @dataclass(frozen=True)
