@@ -7,6 +7,7 @@ The arithmetic of one layer is in `codesign.quant.arithmetic`.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,13 +54,9 @@ def run_batch(network: IntegerNetwork, images: ArrayLike) -> dict[str, IntArray]
 
 def predict(network: IntegerNetwork, images: ArrayLike) -> IntArray:
     """Values of the last tensor only, (N, C, H, W), with the memory of a few images. Errors as in `run`."""
-    results = []
-    for part in _split(network, _checked(network, images)):
-        values = part
-        for _, values in execute(network, part):
-            pass
-        results.append(values)
-    return np.concatenate(results)
+    # A deque of one keeps the newest tensor only, where a list would keep every feature map.
+    parts = _split(network, _checked(network, images))
+    return np.concatenate([deque(execute(network, part), maxlen=1)[0][1] for part in parts])
 
 
 def accuracy(network: IntegerNetwork, images: ArrayLike, labels: ArrayLike) -> float:

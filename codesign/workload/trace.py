@@ -11,7 +11,7 @@ A module of one's own takes part by a method `as_layer(name, inputs) -> Layer`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import fx, nn
@@ -158,11 +158,8 @@ class _Reader:
         return handler(self, path, part, *args, **kwargs)
 
     def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        function: Callable[..., Any] | None
-        if node.op == "call_method":
-            function = METHODS.get(str(node.target))
-        else:
-            function = FUNCTIONS.get(node.target)
+        table: Mapping[Any, Callable[..., Any]] = METHODS if node.op == "call_method" else FUNCTIONS
+        function = table.get(node.target)
         operands = [*args, *kwargs.values()]
         if (
             function is None
