@@ -1,0 +1,265 @@
+"""The hardware description: one accelerator, typed, validated and immutable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
+from codesign.arch.devices import DEVICES, Device
+from codesign.arch.scheme import Scheme
+
+WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
+"""Smallest and largest weight width of a band. PoT-6 would shift by up to 30 places: no accumulator holds that."""
+
+AXI_BOUNDARY_BYTES = 4096
+"""No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
+
+
+def _name(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        return value
+    raise rejected(f"{shown(value)} given, must be of letters, digits, '_', '-' and '.'")
+
+
+def _device(value: object) -> str:
+    if isinstance(value, str) and value.lower() in DEVICES:
+        return value.lower()
+    hint = did_you_mean(value, DEVICES) if isinstance(value, str) else ""
+    raise rejected(f"{shown(value)} given, must be {', '.join(DEVICES)}{hint}")
+
+
+class Model(BaseModel):
+    """Immutable, and no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Band(Model):
+    """Consecutive rows of the array whose processing elements hold one weight format.
+
+    Attributes:
+        scheme: `fixed` (multipliers) or `pot` (shifts).
+        weight_bits: 2 to 8 for fixed, 3 to 5 for pot.
+        rows: filters this band computes at a time.
+        multiplier: `dsp` or `lut`, what the products of a fixed band are built of; a pot band has none.
+        pack: products per DSP slice.
+    """
+
+    scheme: Annotated[Scheme, choice(*Scheme)]
+    weight_bits: Annotated[int, integer(2, 8)]
+    rows: Annotated[int, integer(1, 1024)]
+    multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
+    pack: Annotated[int, choice(1, note="packing of several products into one DSP is not available")] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_multiplier(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("scheme") == Scheme.FIXED:
+            return {"multiplier": "dsp"} | data
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Band:
+        low, high = WEIGHT_BITS[self.scheme]
+        if not low <= self.weight_bits <= high:
+            raise rejected(f"weight_bits {self.weight_bits} given, must be {low} to {high} for scheme {self.scheme}")
+        if self.scheme is Scheme.POT and self.multiplier is not None:
+            raise rejected(f"multiplier '{self.multiplier}' given, but a pot band shifts and has none: remove the key")
+        if self.scheme is Scheme.FIXED and self.multiplier is None:
+            raise rejected("multiplier: nothing given, must be dsp or lut")
+        return self
+
+    @property
+    def uses_dsp(self) -> bool:
+        """Whether the products are computed in DSP slices."""
+        return self.multiplier == "dsp"
+
+    @property
+    def product_magnitude_bits(self) -> int:
+        """Bits that one weight adds to the magnitude of an activation."""
+        return self.weight_bits - 1 if self.scheme is Scheme.FIXED else 2 ** (self.weight_bits - 1) - 2
+
+    def __str__(self) -> str:
+        """Such as `fixed-w4 x 7 (dsp)`."""
+        built = f" ({self.multiplier})" if self.multiplier else ""
+        return f"{self.scheme}-w{self.weight_bits} x {self.rows}{built}"
+
+
+class Buffers(Model):
+    """On-chip memories.
+
+    Attributes:
+        activation_words: depth of each of the two activation memories, in words of `Hardware.word_elements` codes.
+        weight_words: depth of each row's weight ring, in words of `Hardware.dot` weights.
+    """
+
+    activation_words: Annotated[int, integer(16, 1 << 18, power_of_two=True)]
+    weight_words: Annotated[int, integer(16, 1 << 16, power_of_two=True)]
+
+
+class Memory(Model):
+    """External memory behind the AXI4 port, as cosimulation and timing model it.
+
+    Attributes:
+        width_bits: data width of the port; one beat.
+        latency: cycles from an accepted read request to its first beat.
+        cycles_per_beat: 1 is full bandwidth.
+        burst_beats: beats of one read request.
+        fifo_beats: depth of the read FIFO; by default as deep as `read_fifo_beats` says.
+    """
+
+    width_bits: Annotated[int, choice(32, 64, 128, 256, 512)]
+    latency: Annotated[int, integer(1, 4096)]
+    cycles_per_beat: Annotated[int, integer(1, 1024)] = 1
+    burst_beats: Annotated[int, integer(1, 256, power_of_two=True)] = 16
+    fifo_beats: Annotated[int, integer(2, 1 << 16)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Memory:
+        burst_bytes = self.burst_beats * self.width_bits // 8
+        if burst_bytes > AXI_BOUNDARY_BYTES:
+            allowed = AXI_BOUNDARY_BYTES * 8 // self.width_bits
+            raise rejected(
+                f"burst_beats {self.burst_beats} given, must be at most {allowed} with width_bits {self.width_bits}"
+                f" (an AXI4 burst stays within {AXI_BOUNDARY_BYTES} bytes)"
+            )
+        if self.fifo_beats is not None and self.fifo_beats < self.burst_beats:
+            raise rejected(f"fifo_beats {self.fifo_beats} given, must be at least burst_beats, {self.burst_beats}")
+        return self
+
+    @property
+    def read_fifo_beats(self) -> int:
+        """Depth of the read FIFO: enough to keep two bursts in flight over the latency, unless it was given."""
+        if self.fifo_beats is not None:
+            return self.fifo_beats
+        return 1 << (self.latency + 2 * self.burst_beats + 8 - 1).bit_length()
+
+
+class Hardware(Model):
+    """One accelerator: an output-stationary array of bands of rows, its memories, its device.
+
+    Attributes:
+        name: what results and generated files call it.
+        device: key of `codesign.arch.devices.DEVICES`; upper case is accepted.
+        columns: output positions computed at a time.
+        dot: products of one processing element a cycle.
+        act_bits: width of an activation code.
+        acc_bits: width of the accumulators.
+        bands: first row first.
+        clock_mhz: clock that cycles are converted to time with, and that synthesis aims at.
+    """
+
+    name: Annotated[str, BeforeValidator(_name)]
+    device: Annotated[str, BeforeValidator(_device)]
+    clock_mhz: Annotated[float, number(0, 1000)] = 100.0
+    columns: Annotated[int, integer(1, 64)]
+    dot: Annotated[int, integer(1, 32)]
+    act_bits: Annotated[int, integer(2, 8)]
+    acc_bits: Annotated[int, integer(8, 25)] = 24
+    dataflow: Annotated[Literal["os"], choice("os", note="output stationary is the only dataflow")] = "os"
+    bands: tuple[Band, ...]
+    buffers: Buffers
+    memory: Memory
+
+    @model_validator(mode="after")
+    def _check(self) -> Hardware:
+        if not self.bands:
+            raise rejected("bands: [] given, must be at least one band")
+        for index, band in enumerate(self.bands):
+            word = self.dot * band.weight_bits
+            if word > self.memory.width_bits:
+                raise rejected(
+                    f"bands[{index}].weight_bits: {self.dot} weights of {band.weight_bits} bits make a word of {word} "
+                    f"bits, must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
+                )
+            product = self.act_bits + band.product_magnitude_bits + 1
+            if product > self.acc_bits:
+                raise rejected(
+                    f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
+                    f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
+                )
+        self._check_dsp()
+        return self
+
+    def _check_dsp(self) -> None:
+        total = DEVICES[self.device].dsp
+        if self.dsp_estimate <= total:
+            return
+        products = [self.band_products(index) if band.uses_dsp else 0 for index, band in enumerate(self.bands)]
+        largest = max(range(len(products)), key=products.__getitem__)
+        left = total - (self.dsp_estimate - products[largest])
+        rows = left // (self.columns * self.dot)
+        if products[largest] == 0:
+            advice = "lower columns"
+        elif rows >= 1:
+            advice = f"shrink bands[{largest}] ({self.bands[largest]}) to {rows} rows or give it 'multiplier: lut'"
+        else:
+            advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
+        raise rejected(
+            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {self.columns} for requantization),"
+            f" {self.device} has {total}: {advice}"
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of the array: filters computed at a time."""
+        return sum(band.rows for band in self.bands)
+
+    @property
+    def word_elements(self) -> int:
+        """Channels in one word of activation memory."""
+        return self.columns * self.dot
+
+    @property
+    def macs(self) -> int:
+        """Products of the whole array a cycle."""
+        return self.rows * self.columns * self.dot
+
+    @property
+    def band_of_row(self) -> tuple[int, ...]:
+        """Index into `bands` for every row, first row first."""
+        return tuple(index for index, band in enumerate(self.bands) for _ in range(band.rows))
+
+    @property
+    def dsp_estimate(self) -> int:
+        """DSPs of the products of all bands, and one for the requantization of each column."""
+        products = sum(self.band_products(i) for i, band in enumerate(self.bands) if band.uses_dsp)
+        return products + self.columns
+
+    @property
+    def totals(self) -> Device:
+        """What the device has."""
+        return DEVICES[self.device]
+
+    def band_products(self, index: int) -> int:
+        """Multipliers of one band."""
+        return self.bands[index].rows * self.columns * self.dot // self.bands[index].pack
+
+    def milliseconds(self, cycles: int) -> float:
+        """Duration of `cycles` at `clock_mhz`."""
+        return cycles / (self.clock_mhz * 1e3)
+
+    def canonical_json(self) -> str:
+        """The same text for equal hardware."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def content_hash(self) -> str:
+        """16 hexadecimal digits that identify this configuration."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """The file that `load_hardware` reads back to an equal object."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+        return text
+
+    def __str__(self) -> str:
+        """One line for people."""
+        bands = ", ".join(map(str, self.bands))
+        return f"{self.name}: {self.rows} rows ({bands}) x {self.columns} columns x {self.dot}, a{self.act_bits}"

@@ -1,0 +1,91 @@
+"""Derived quantities, equality, hashes and round trips of the hardware description."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from codesign.arch.devices import DEVICES
+from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.load import load_hardware, parse_hardware
+from codesign.arch.scheme import Scheme
+
+RMSMP = load_hardware("xc7z020_rmsmp")
+
+
+def test_rmsmp_has_the_papers_ratio() -> None:
+    assert RMSMP.rows == 20
+    assert [band.rows / RMSMP.rows for band in RMSMP.bands] == [0.60, 0.35, 0.05]
+    assert [(band.scheme, band.weight_bits) for band in RMSMP.bands] == [("pot", 4), ("fixed", 4), ("fixed", 8)]
+    assert RMSMP.macs == 20 * 4 * 4
+    assert RMSMP.word_elements == 16
+    assert RMSMP.band_of_row == (0,) * 12 + (1,) * 7 + (2,)
+    assert RMSMP.dsp_estimate == 8 * 16 + 4 <= RMSMP.totals.dsp
+    assert RMSMP.milliseconds(250_000) == 2.5
+
+
+def test_device_in_any_case_is_the_same_hardware() -> None:
+    upper = parse_hardware(RMSMP.to_yaml().replace("xc7z020\n", "XC7Z020\n"), "hw.yaml", "hw")
+    assert upper == RMSMP and upper.content_hash == RMSMP.content_hash
+    assert upper.totals is DEVICES["xc7z020"]
+
+
+def test_it_is_immutable_and_hashable() -> None:
+    with pytest.raises(ValidationError):
+        setattr(RMSMP, "columns", 3)  # noqa: B010
+    assert {RMSMP: 1}[load_hardware("xc7z020_rmsmp")] == 1
+
+
+def test_read_fifo_covers_latency_and_two_bursts() -> None:
+    memory = Memory(width_bits=64, latency=20)
+    assert memory.read_fifo_beats == 64  # 20 + 32 + 8 = 60
+    assert Memory(width_bits=64, latency=25).read_fifo_beats == 128  # 65
+    assert Memory(width_bits=64, latency=24).read_fifo_beats == 64  # exactly 64
+    assert Memory(width_bits=64, latency=25, fifo_beats=33).read_fifo_beats == 33
+
+
+@st.composite
+def hardware(draw: st.DrawFn) -> Hardware:
+    def band() -> Band:
+        if draw(st.booleans()):
+            return Band(scheme=Scheme.POT, weight_bits=draw(st.integers(3, 4)), rows=draw(st.integers(1, 9)))
+        return Band(
+            scheme=Scheme.FIXED, weight_bits=draw(st.integers(2, 8)), rows=draw(st.integers(1, 9)), multiplier="lut"
+        )
+
+    return Hardware(
+        name=draw(st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)),
+        device=draw(st.sampled_from(sorted(DEVICES))),
+        clock_mhz=draw(st.floats(0.001, 1000)),
+        columns=draw(st.integers(1, 64)),
+        dot=draw(st.integers(1, 8)),
+        act_bits=draw(st.integers(2, 8)),
+        bands=tuple(band() for _ in range(draw(st.integers(1, 4)))),
+        buffers=Buffers(activation_words=1 << draw(st.integers(4, 18)), weight_words=1 << draw(st.integers(4, 16))),
+        memory=Memory(width_bits=draw(st.sampled_from([64, 128, 512])), latency=draw(st.integers(1, 99))),
+    )
+
+
+@given(hardware())
+def test_yaml_round_trip(hw: Hardware) -> None:
+    again = parse_hardware(hw.to_yaml(), "hw.yaml", "other")
+    assert again == hw
+    assert again.content_hash == hw.content_hash
+    assert again.canonical_json() == hw.canonical_json()
+    assert len(hw.band_of_row) == hw.rows
+
+
+def test_hash_tells_every_key() -> None:
+    changes = {
+        "name": "x",
+        "device": "xc7z045",
+        "clock_mhz": 50.0,
+        "columns": 5,
+        "dot": 1,
+        "act_bits": 3,
+        "acc_bits": 23,
+    }
+    hashes = {RMSMP.model_copy(update={key: value}).content_hash for key, value in changes.items()}
+    assert len(hashes | {RMSMP.content_hash}) == len(changes) + 1
