@@ -1,0 +1,1 @@
+"""Number formats, quantizers, training with them, and lowering to integer networks."""

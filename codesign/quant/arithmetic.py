@@ -35,9 +35,7 @@ def execute(network: IntegerNetwork, codes: IntArray) -> Iterator[tuple[str, Int
     for index, layer in enumerate(network.layers):
         tensors[layer.output.name] = run_layer(network, layer, tensors)
         yield layer.output.name, tensors[layer.output.name]
-        for name in [
-            name for name in tensors if last_use.get(name, -1) <= index and name != layer.output.name
-        ]:
+        for name in [name for name in tensors if last_use.get(name, -1) <= index and name != layer.output.name]:
             del tensors[name]
 
 

@@ -65,9 +65,7 @@ class Assignment:
                 )
         for name in self._by_name:
             if name not in rows:
-                raise UserError(
-                    f"assignment: layer '{name}' is no weighted layer of network '{network.name}'"
-                )
+                raise UserError(f"assignment: layer '{name}' is no weighted layer of network '{network.name}'")
 
     def counts(self) -> dict[str, dict[RowFormat, int]]:
         """Rows of each format, by layer."""
@@ -101,9 +99,7 @@ class Assignment:
         """Text that `from_json` reads back; runs of equal rows are written as `12*pot4`."""
         layers = {name: _runs(rows) for name, rows in self.layers}
         body = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(rows)}" for name, rows in layers.items())
-        return (
-            f'{{"format": {json.dumps(FORMAT)}, "act_bits": {self.act_bits}, "layers": {{\n  {body}\n}}}}\n'
-        )
+        return f'{{"format": {json.dumps(FORMAT)}, "act_bits": {self.act_bits}, "layers": {{\n  {body}\n}}}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> Assignment:
@@ -124,17 +120,13 @@ class Assignment:
         shares = ", ".join(f"{form} {share:.1%}" for form, share in self.shares().items())
         lines = [f"{len(self.layers)} layers, {self.act_bits}-bit activations; rows: {shares}"]
         for name, counts in self.counts().items():
-            lines.append(
-                f"  {name:<{width}}  " + ", ".join(f"{count} {form}" for form, count in counts.items())
-            )
+            lines.append(f"  {name:<{width}}  " + ", ".join(f"{count} {form}" for form, count in counts.items()))
         return "\n".join(lines)
 
 
 def precise_formats(ratio: Ratio) -> tuple[RowFormat, ...]:
     """The Fixed formats with more bits than the narrowest Fixed one, most bits first: RMSMP's high precision."""
-    fixed = sorted(
-        (form for form, share in ratio.items() if form.scheme is Scheme.FIXED and share > 0), key=_bits
-    )
+    fixed = sorted((form for form, share in ratio.items() if form.scheme is Scheme.FIXED and share > 0), key=_bits)
     return tuple(reversed(fixed[1:]))
 
 

@@ -52,9 +52,7 @@ def check_network(network: IntegerNetwork) -> None:
     try:
         _check_tensor(network.input)
         if network.input.wide:
-            raise UserError(
-                f"input '{network.input.name}' is wide: the accelerator reads codes of at most 16 bits"
-            )
+            raise UserError(f"input '{network.input.name}' is wide: the accelerator reads codes of at most 16 bits")
         if not network.layers:
             raise UserError("it has no layers")
         known = {network.input.name: network.input}
@@ -101,9 +99,7 @@ def _check_tensor(tensor: IntegerTensor) -> None:
     if tensor.bits not in ACTIVATION_BITS:
         raise UserError(f"tensor '{tensor.name}' has {tensor.bits} bits; allowed are 1 to 16, or {WIDE_BITS}")
     if not 0 <= tensor.zero_point < 2**tensor.bits:
-        raise UserError(
-            f"tensor '{tensor.name}' has zero_point {tensor.zero_point} outside its {tensor.bits} bits"
-        )
+        raise UserError(f"tensor '{tensor.name}' has zero_point {tensor.zero_point} outside its {tensor.bits} bits")
 
 
 def _check_layer(layer: IntegerLayer, known: dict[str, IntegerTensor]) -> None:
@@ -144,9 +140,7 @@ def _known(name: str, known: dict[str, IntegerTensor]) -> IntegerTensor:
 def _check_conv(layer: IntegerConv, source: IntegerTensor, known: dict[str, IntegerTensor]) -> None:
     rows = layer.output.channels
     if layer.groups < 1 or rows % layer.groups or source.channels % layer.groups:
-        raise UserError(
-            f"{source.channels} input and {rows} output channels do not divide into {layer.groups} groups"
-        )
+        raise UserError(f"{source.channels} input and {rows} output channels do not divide into {layer.groups} groups")
     if layer.weight.shape[:2] != (rows, source.channels // layer.groups):
         raise UserError(
             f"weight has shape {layer.weight.shape}; expected ({rows}, {source.channels // layer.groups}, kh, kw)"
@@ -167,9 +161,7 @@ def _check_conv(layer: IntegerConv, source: IntegerTensor, known: dict[str, Inte
     else:
         residual = _known(layer.residual, known)
         if residual.shape != layer.output.shape:
-            raise UserError(
-                f"residual '{residual.name}' is {residual.shape}, the output is {layer.output.shape}"
-            )
+            raise UserError(f"residual '{residual.name}' is {residual.shape}, the output is {layer.output.shape}")
 
 
 def _check_weights(layer: IntegerConv) -> None:
@@ -201,9 +193,7 @@ def _check_pool(layer: IntegerPool, source: IntegerTensor) -> None:
         raise UserError(f"pooling kind '{layer.kind}' is unknown; allowed are max, avg")
     top, bottom, left, right = layer.padding
     if max(top, bottom) >= layer.kernel[0] or max(left, right) >= layer.kernel[1]:
-        raise UserError(
-            f"padding {layer.padding} is not smaller than the {layer.kernel} window, which would be empty"
-        )
+        raise UserError(f"padding {layer.padding} is not smaller than the {layer.kernel} window, which would be empty")
     for name in ("bits", "zero_point", "scale"):
         if getattr(layer.output, name) != getattr(source, name):
             raise UserError(f"max pooling must keep {name} ({getattr(source, name)}) of '{source.name}'")

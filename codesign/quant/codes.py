@@ -33,9 +33,7 @@ def decode(codes: ArrayLike, scheme: Scheme, bits: int) -> IntArray:
     """Integer weights of codes in [0, 2**bits - 1]; any shape. UserError if a code has more bits."""
     stored = np.asarray(codes, dtype=np.int64)
     if stored.size and (stored.min() < 0 or stored.max() >= 2**bits):
-        raise UserError(
-            f"weight codes span [{stored.min()}, {stored.max()}]; {bits} bits hold 0 to {2**bits - 1}"
-        )
+        raise UserError(f"weight codes span [{stored.min()}, {stored.max()}]; {bits} bits hold 0 to {2**bits - 1}")
     half = 2 ** (bits - 1)
     if Scheme(scheme) is Scheme.FIXED:
         return np.where(stored >= half, stored - 2**bits, stored)

@@ -90,9 +90,7 @@ def dequantize(integers: ArrayLike, scale: ArrayLike) -> FloatArray:
     return result
 
 
-def fit_scale(
-    weights: ArrayLike, formats: Sequence[RowFormat], method: Literal["mse", "max"] = "mse"
-) -> FloatArray:
+def fit_scale(weights: ArrayLike, formats: Sequence[RowFormat], method: Literal["mse", "max"] = "mse") -> FloatArray:
     """A scale per row of (rows, ...) weights.
 
     `max` puts the largest level on the largest weight. `mse` minimises the squared error: a coarse and a fine line
@@ -157,9 +155,7 @@ def _nearest_pot(steps: FloatArray, largest: FloatArray) -> FloatArray:
     return np.copysign(power, steps)
 
 
-def _line_search(
-    values: FloatArray, formats: Sequence[RowFormat], peak: FloatArray, ratios: FloatArray
-) -> FloatArray:
+def _line_search(values: FloatArray, formats: Sequence[RowFormat], peak: FloatArray, ratios: FloatArray) -> FloatArray:
     """For each row the ratio (largest level over largest weight), of (candidates, rows), of least error."""
     largest = np.asarray([form.largest for form in formats], dtype=np.float64)
     best = np.full(len(values), np.inf)

@@ -101,9 +101,7 @@ def integer_conv(
 def integer_pool(item: FusedPool, *, source: IntegerTensor, scale: float, bits: int) -> IntegerPool:
     """The integer pooling of a fused pass; `scale` and `bits` of the output matter to an average only."""
     if item.kind == "max":
-        output = IntegerTensor(
-            item.output.name, *item.output.shape, source.bits, source.zero_point, source.scale
-        )
+        output = IntegerTensor(item.output.name, *item.output.shape, source.bits, source.zero_point, source.scale)
         mult, shift = 1, 1
     else:
         output = integer_tensor(item.output, scale, bits)

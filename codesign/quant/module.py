@@ -33,9 +33,7 @@ class PaddedConv2d(nn.Conv2d):
     """Convolution whose four paddings (top, bottom, left, right) may differ."""
 
     def __init__(self, channels: int, layer: Conv) -> None:
-        super().__init__(
-            channels, layer.out_channels, layer.kernel, layer.stride, groups=layer.groups, bias=layer.bias
-        )
+        super().__init__(channels, layer.out_channels, layer.kernel, layer.stride, groups=layer.groups, bias=layer.bias)
         self.layer = layer
         self.around = layer.padding
 

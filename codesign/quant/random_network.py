@@ -121,9 +121,7 @@ def _random_conv(
     return layer, requantize(layer, accumulate(layer, codes[item.input], source.zero_point), stored)
 
 
-def _random_pool(
-    item: FusedPool, source: IntegerTensor, codes: IntArray, bits: int
-) -> tuple[IntegerLayer, IntArray]:
+def _random_pool(item: FusedPool, source: IntegerTensor, codes: IntArray, bits: int) -> tuple[IntegerLayer, IntArray]:
     scale = source.scale
     if item.kind == "avg":
         # Average with the scale of single sums first: the finest there is.

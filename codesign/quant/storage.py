@@ -69,15 +69,12 @@ def load_network(path: str | Path) -> IntegerNetwork:
             if not isinstance(structure, dict) or structure.get("format") != FORMAT:
                 raise UserError(f"{path}: not an integer network that codesign wrote")
             if structure["version"] != VERSION:
-                raise UserError(
-                    f"{path}: format version {structure['version']}; this codesign reads {VERSION}"
-                )
+                raise UserError(f"{path}: format version {structure['version']}; this codesign reads {VERSION}")
             network = IntegerNetwork(
                 name=structure["name"],
                 input=IntegerTensor(**structure["input"]),
                 layers=tuple(
-                    _rebuild(item, f"layers/{index}", archive)
-                    for index, item in enumerate(structure["layers"])
+                    _rebuild(item, f"layers/{index}", archive) for index, item in enumerate(structure["layers"])
                 ),
                 provenance=structure["provenance"],
             )
@@ -90,9 +87,7 @@ def load_network(path: str | Path) -> IntegerNetwork:
     except OSError as error:
         raise UserError(f"{path}: cannot read the network: {error.strerror or error}") from None
     except zipfile.BadZipFile:
-        raise UserError(
-            f"{path}: not an integer network, or cut short (it is no complete zip archive)"
-        ) from None
+        raise UserError(f"{path}: not an integer network, or cut short (it is no complete zip archive)") from None
     except (
         KeyError,
         TypeError,

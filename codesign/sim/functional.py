@@ -36,9 +36,7 @@ def run(network: IntegerNetwork, image_codes: ArrayLike) -> dict[str, IntArray]:
     """
     image = np.asarray(image_codes)
     if image.shape != network.input.shape:
-        raise UserError(
-            f"image has shape {image.shape}; network '{network.name}' takes {network.input.shape}"
-        )
+        raise UserError(f"image has shape {image.shape}; network '{network.name}' takes {network.input.shape}")
     return {name: values[0] for name, values in run_batch(network, image[None]).items()}
 
 

@@ -78,9 +78,7 @@ class Conv(Layer):
     def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
         channels = _map(shapes[0])[0]
         if self.out_channels < 1 or self.groups < 1:
-            raise UserError(
-                f"{self.out_channels} output channels in {self.groups} groups; both must be at least 1"
-            )
+            raise UserError(f"{self.out_channels} output channels in {self.groups} groups; both must be at least 1")
         if channels % self.groups or self.out_channels % self.groups:
             raise UserError(
                 f"{channels} input and {self.out_channels} output channels do not divide into {self.groups} groups"
@@ -111,9 +109,7 @@ class Linear(Layer):
 
     def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
         if len(shapes[0]) != 1:
-            raise UserError(
-                f"reads a feature map {_text(shapes[0])}; a Linear layer needs a Flatten before it"
-            )
+            raise UserError(f"reads a feature map {_text(shapes[0])}; a Linear layer needs a Flatten before it")
         if self.out_features < 1:
             raise UserError(f"{self.out_features} output features; at least 1 is needed")
         return (self.out_features,)
@@ -220,9 +216,7 @@ def _is_ints(value: object, count: int) -> bool:
 
 _VALUE_TESTS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
-    "tuple[str, ...]": lambda value: (
-        isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    ),
+    "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),
     "int": _is_int,
     "float": lambda value: _is_int(value) or isinstance(value, float),
     "bool": lambda value: isinstance(value, bool),
@@ -245,9 +239,7 @@ def _map(shape: Shape) -> Shape:
 def _slide(shape: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Pair:
     _, height, width = _map(shape)
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
-        raise UserError(
-            f"kernel {kernel} and stride {stride} must be positive, padding {padding} not negative"
-        )
+        raise UserError(f"kernel {kernel} and stride {stride} must be positive, padding {padding} not negative")
     rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
     columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
     if rows < 1 or columns < 1:

@@ -79,9 +79,7 @@ class Network:
             if isinstance(layer, Input) and index:
                 raise UserError(f"{where}: a network has one Input, as its first layer")
             if len(layer.inputs) != layer.arity:
-                raise UserError(
-                    f"{where}: reads {len(layer.inputs)} tensors, a {type(layer).__name__} {layer.arity}"
-                )
+                raise UserError(f"{where}: reads {len(layer.inputs)} tensors, a {type(layer).__name__} {layer.arity}")
             for source in layer.inputs:
                 if source not in shapes:
                     raise UserError(f"{where}: reads '{source}', which no earlier layer produces")
@@ -140,9 +138,7 @@ class Network:
             return (layer.out_channels, self.input_shape(layer)[0] // layer.groups, *layer.kernel)
         if isinstance(layer, Linear):
             return (layer.out_features, self.input_shape(layer)[0])
-        raise UserError(
-            f"network '{self.name}': layer '{name}' is a {type(layer).__name__} and has no weight matrix"
-        )
+        raise UserError(f"network '{self.name}': layer '{name}' is a {type(layer).__name__} and has no weight matrix")
 
     @property
     def weighted(self) -> tuple[Conv | Linear, ...]:
@@ -168,9 +164,7 @@ class Network:
         """Learned numbers: weights, biases, scale and shift of batch norms (running statistics not counted)."""
         count = sum(math.prod(self.weight_shape(layer.name)) for layer in self.weighted)
         count += sum(self.shapes[layer.name][0] for layer in self.weighted if layer.bias)
-        return count + sum(
-            2 * self.shapes[item.name][0] for item in self.layers if isinstance(item, BatchNorm)
-        )
+        return count + sum(2 * self.shapes[item.name][0] for item in self.layers if isinstance(item, BatchNorm))
 
     def folded(self) -> Network:
         """The network with every BatchNorm absorbed into the Conv or Linear before it, which gets a bias.
@@ -235,13 +229,9 @@ class Network:
 
     def __str__(self) -> str:
         width = max(len(layer.name) for layer in self.layers)
-        lines = [
-            f"{self.name}: {len(self.layers)} layers, {self.macs:,} MACs, {self.parameters:,} parameters"
-        ]
+        lines = [f"{self.name}: {len(self.layers)} layers, {self.macs:,} MACs, {self.parameters:,} parameters"]
         for layer in self.layers:
             shape = "x".join(map(str, self.shapes[layer.name]))
             detail = layer.describe() + (f" (+ {layer.inputs[1]})" if len(layer.inputs) > 1 else "")
-            lines.append(
-                f"  {layer.name:<{width}}  {type(layer).__name__:<9}  {shape:<12}  {detail}".rstrip()
-            )
+            lines.append(f"  {layer.name:<{width}}  {type(layer).__name__:<9}  {shape:<12}  {detail}".rstrip())
         return "\n".join(lines)

@@ -196,9 +196,7 @@ def _check_ceil(reader: Reader, layer: MaxPool | AvgPool, ceil_mode: bool) -> No
     for axis in (0, 1):
         span = shape[1 + axis] + layer.padding[2 * axis] + layer.padding[2 * axis + 1] - kernel[axis]
         if ceil_mode and span % layer.stride[axis]:
-            raise Unsupported(
-                "rounds its output size up (ceil_mode) and this changes the size here; not supported"
-            )
+            raise Unsupported("rounds its output size up (ceil_mode) and this changes the size here; not supported")
 
 
 def _max_pool(
@@ -217,9 +215,7 @@ def _max_pool(
         raise Unsupported("has a dilation or returns indices; neither is supported")
     never_wins = x.fill == -math.inf or (x.fill == 0 and reader.is_relu(x))
     if x.padding is not None and not never_wins:
-        raise Unsupported(
-            "reads a zero-padded tensor that may be negative, where padding could win the maximum"
-        )
+        raise Unsupported("reads a zero-padded tensor that may be negative, where padding could win the maximum")
     layer = MaxPool(
         "maxpool",
         (x.layer,),
@@ -272,9 +268,7 @@ def _adaptive(reader: Reader, input: Any, output_size: Any, base: str | None = N
     if (rows, columns) == (1, 1):
         return reader.emit(AvgPool("avgpool", (reader.source(x),)), base)
     if shape[1] % rows or shape[2] % columns:
-        raise Unsupported(
-            f"pools {shape[1]}x{shape[2]} adaptively to {rows}x{columns}, which does not divide it"
-        )
+        raise Unsupported(f"pools {shape[1]}x{shape[2]} adaptively to {rows}x{columns}, which does not divide it")
     kernel = (shape[1] // rows, shape[2] // columns)
     return reader.emit(AvgPool("avgpool", (reader.source(x),), kernel=kernel, stride=kernel), base)
 
@@ -288,9 +282,7 @@ def _mean(reader: Reader, input: Any, dim: Any = None, keepdim: bool = False, *,
     return pooled if keepdim else reader.flatten(pooled)
 
 
-def _flatten(
-    reader: Reader, input: Any, start_dim: int = 0, end_dim: int = -1, base: str | None = None
-) -> Value:
+def _flatten(reader: Reader, input: Any, start_dim: int = 0, end_dim: int = -1, base: str | None = None) -> Value:
     x = _tensor(input)
     rank = len(reader.shape(x)) + 1
     if start_dim % rank != 1 or end_dim % rank != rank - 1:
@@ -318,12 +310,7 @@ def _pad(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: fl
         raise Unsupported(f"pads with '{mode}'; only constant padding is supported")
     fill = 0.0 if value is None else float(value)
     sizes = tuple(pad) + (0,) * (4 - len(pad))
-    if (
-        len(sizes) != 4
-        or min(sizes) < 0
-        or len(reader.shape(x)) != 3
-        or (x.padding is not None and x.fill != fill)
-    ):
+    if len(sizes) != 4 or min(sizes) < 0 or len(reader.shape(x)) != 3 or (x.padding is not None and x.fill != fill):
         raise Unsupported(
             f"pads by {tuple(pad)}; only up to four sizes of height and width, none negative, are supported"
         )

@@ -119,23 +119,17 @@ class _Reader:
                 return self._call_module(str(node.target), args, kwargs)
             if node.op in ("call_function", "call_method"):
                 return self._call(node, args, kwargs)
-            raise Unsupported(
-                "is used as a tensor of its own; only tensors computed from the image are supported"
-            )
+            raise Unsupported("is used as a tensor of its own; only tensors computed from the image are supported")
         except Unsupported as error:
             raise UserError(f"network '{self.name}': '{self._where(node)}' {error}") from None
         except TypeError as error:
-            raise UserError(
-                f"network '{self.name}': '{self._where(node)}' cannot be understood: {error}"
-            ) from None
+            raise UserError(f"network '{self.name}': '{self._where(node)}' cannot be understood: {error}") from None
 
     def _placeholder(self, node: fx.Node) -> Any:
         if INPUT in [value.layer for value in self.values.values() if isinstance(value, Value)]:
             if node.args:
                 return node.args[0]
-            raise UserError(
-                f"network '{self.name}': forward takes a second input, '{node.name}'; one is supported"
-            )
+            raise UserError(f"network '{self.name}': forward takes a second input, '{node.name}'; one is supported")
         return Value(INPUT)
 
     def _where(self, node: fx.Node) -> str:
@@ -161,11 +155,7 @@ class _Reader:
         table: Mapping[Any, Callable[..., Any]] = METHODS if node.op == "call_method" else FUNCTIONS
         function = table.get(node.target)
         operands = [*args, *kwargs.values()]
-        if (
-            function is None
-            and not any(isinstance(item, Value) for item in operands)
-            and callable(node.target)
-        ):
+        if function is None and not any(isinstance(item, Value) for item in operands) and callable(node.target):
             return node.target(*args, **kwargs)  # arithmetic on sizes: plain numbers
         if function is None:
             title = node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target)

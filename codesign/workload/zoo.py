@@ -167,9 +167,7 @@ class _Builder:
         source, channels = self.last, self.channels
         eps = KERAS_EPS if keras else 1e-5
         first = _keras_same(self.size, stride) if keras else _same(3)
-        self.conv_bn(
-            f"{name}.conv1", f"{name}.bn1", filters, 3, stride=stride, padding=first, bias=keras, eps=eps
-        )
+        self.conv_bn(f"{name}.conv1", f"{name}.bn1", filters, 3, stride=stride, padding=first, bias=keras, eps=eps)
         self.add(Relu(f"{name}.relu", (self.last,)))
         self.conv_bn(f"{name}.conv2", f"{name}.bn2", filters, 3, padding=_same(3), bias=keras, eps=eps)
         main, shortcut = self.last, source

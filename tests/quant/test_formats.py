@@ -141,8 +141,7 @@ def normalised_error(name: str, draw: str) -> float:
     weights = getattr(np.random.default_rng(7), draw)(size=(1, 400_000))
     form = RowFormat.parse(name)
     return float(
-        formats.squared_error(weights, formats.fit_scale(weights, [form]), [form])[0]
-        / np.square(weights).sum()
+        formats.squared_error(weights, formats.fit_scale(weights, [form]), [form])[0] / np.square(weights).sum()
     )
 
 

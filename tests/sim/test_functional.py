@@ -200,9 +200,7 @@ def test_exact_in_every_number_type(scale: int) -> None:
     total = requantize(dataclasses.replace(layer, low=-(2**62), high=2**62), acc)
     for row in range(2):
         for x in range(2):
-            exact = sum(int(weight[row, c, 0, 0]) * int(codes[c, 0, x]) for c in range(2)) + int(
-                layer.bias[row]
-            )
+            exact = sum(int(weight[row, c, 0, 0]) * int(codes[c, 0, x]) for c in range(2)) + int(layer.bias[row])
             assert int(acc[0, row, 0, x]) == exact
             shift = int(layer.shift[row])
             assert int(total[0, row, 0, x]) == (exact * int(layer.mult[row]) + 2 ** (shift - 1)) >> shift
@@ -233,9 +231,7 @@ def test_quantize_and_dequantize_input() -> None:
     np.testing.assert_array_equal(codes, [0, 8, 8, 9, 9, 15])
     np.testing.assert_allclose(functional.dequantize(tensor, [0, 8, 15]), [-2.0, 0.0, 1.75])
     every = np.arange(16)
-    np.testing.assert_array_equal(
-        functional.quantize_input(tensor, functional.dequantize(tensor, every)), every
-    )
+    np.testing.assert_array_equal(functional.quantize_input(tensor, functional.dequantize(tensor, every)), every)
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,7 @@ def test_print_names_every_layer_once() -> None:
 
 def test_folded_graph() -> None:
     folded = small().folded()
-    assert [layer.name for layer in folded.layers] == [
-        layer.name for layer in small().layers if layer.name != "a.bn"
-    ]
+    assert [layer.name for layer in folded.layers] == [layer.name for layer in small().layers if layer.name != "a.bn"]
     conv, relu = folded.layer("a.conv"), folded.layer("a.relu")
     assert isinstance(conv, Conv) and conv.bias
     assert relu.inputs == ("a.conv",)

@@ -165,9 +165,7 @@ def test_every_spelling_computes_what_torch_computes(rest: Callable[[Any, Tensor
         nn.Conv2d(4, 2, (3, 4), padding="same"),
         nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 2, 3, stride=2)),
         nn.Sequential(nn.ConstantPad2d((2, 1, 0, 3), 0.0), nn.AvgPool2d(2)),
-        nn.Sequential(
-            nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2, bias=False)
-        ),
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2, bias=False)),
     ],
     ids=lambda part: type(part).__name__,
 )
@@ -182,9 +180,7 @@ def test_padding_reaches_the_layer() -> None:
     )
     conv = network.layers[-1]
     assert isinstance(conv, Conv) and conv.padding == (4, 5, 2, 3) and conv.name == "part"
-    same = trace(
-        Spelled(lambda self, x: self.part(x), part=nn.Conv2d(4, 2, 4, padding="same")), (3, 8, 6)
-    ).layers[-1]
+    same = trace(Spelled(lambda self, x: self.part(x), part=nn.Conv2d(4, 2, 4, padding="same")), (3, 8, 6)).layers[-1]
     assert isinstance(same, Conv) and same.padding == (1, 2, 1, 2)
     pooled = trace(Spelled(lambda self, x: F.max_pool2d(F.pad(F.relu(x), (0, 1)), 2)), (3, 8, 6)).layers[-1]
     assert isinstance(pooled, MaxPool) and pooled.padding == (0, 0, 0, 1) and pooled.name == "maxpool"
