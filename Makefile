@@ -1,0 +1,45 @@
+# Each target sets up .venv by itself; the second run finds it ready.
+# Needed from the system: python3 (3.11 or newer) with venv and its shared library, g++, make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.codesign-ready
+export PYTHONHASHSEED := 0
+
+.PHONY: setup demo test test-slow lint clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
+	@echo "make test       the tests"
+	@echo "make test-slow  the tests that take longer than ten seconds each, too"
+	@echo "make lint       ruff and mypy"
+	@echo "make setup      only the environment, .venv"
+	@echo "make clean      removes the environment and what was generated"
+
+setup: $(READY)
+
+demo: $(READY)
+	$(BIN)/codesign demo --out demo_out
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo_out results build
+
+$(READY): pyproject.toml constraints.txt scripts/check_system.sh
+	@PYTHON="$(PYTHON)" sh scripts/check_system.sh
+	@rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	@touch $@
