@@ -1,0 +1,100 @@
+"""From the trained model to integers: `lower` writes the network that the accelerator runs.
+
+Weights, zero points, clip ranges and the bias in accumulator units are the model's own; only the requantization
+factors are approximated, by dyadic numbers (see `codesign.quant.dyadic`). `rounding_bound` says how far a pass can
+be off for it: a code differs from the model's only where the model was that close to a rounding boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from codesign.errors import UserError
+from codesign.quant.checks import check_network
+from codesign.quant.formats import FloatArray
+from codesign.quant.fusing import FusedPool
+from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
+from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
+from codesign.quant.qat import QatNetwork
+
+FLOAT_ERROR = 2.0**-19
+"""Relative error of the training model's float32 sums against exact ones, with room for a few thousand terms."""
+
+
+def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, object] | None = None) -> IntegerNetwork:
+    """The integer network that computes what `model` computes.
+
+    Args:
+        model: calibrated, usually trained.
+        name: of the result; the network's by default.
+        provenance: kept in the result, for people (method, seed, accuracy); must be JSON.
+
+    Raises:
+        UserError: a pass has scales no dyadic number holds; the message names the layer.
+    """
+    bits = model.act_bits
+    source = integer_tensor(model.fused.input, model.quantizer(model.fused.input.name).scale, bits)
+    tensors = {source.name: source}
+    layers: list[IntegerLayer] = []
+    for item in model.fused.passes:
+        scale = 1.0
+        if item.name in model.fused.tensors and not getattr(item, "wide", False):
+            scale = model.quantizer(item.name).scale
+        layer: IntegerLayer
+        if isinstance(item, FusedPool):
+            layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits)
+        else:
+            module = model.conv(item.name)
+            layer = integer_conv(
+                item,
+                weight=module.integers().numpy(),
+                formats=module.formats,
+                row_scale=module.row_scale.double().numpy(),
+                bias=module.bias.detach().double().numpy(),
+                source=tensors[item.input],
+                residual=tensors[item.residual] if item.residual is not None else None,
+                scale=scale,
+                bits=bits,
+            )
+        layers.append(layer)
+        tensors[item.name] = layer.output
+    network = IntegerNetwork(name or model.network.name, source, tuple(layers), dict(provenance or {}))
+    check_network(network)
+    return network
+
+
+def rounding_bound(network: IntegerNetwork, layer: IntegerLayer) -> FloatArray:
+    """How far, in steps of its output, a pass before rounding can be from the training model on the same input codes.
+
+    Per row, with r the exact requantization factor, a the largest accumulator any input can give and u the largest
+    residual value: |mult / 2**shift - r| * a, plus 2**-(shift + 1) * u, plus r * (1/2 + a * FLOAT_ERROR) for the
+    training model's own float arithmetic (which may round a bias to the other neighbour).
+
+    A code can differ by one where the exact value is within the bound of a boundary; two only if the bound reaches 1.
+    """
+    source = network.tensor(layer.input)
+    peak = max(source.zero_point, 2**source.bits - 1 - source.zero_point)
+    if not isinstance(layer, IntegerConv):
+        if layer.kind == "max":
+            return np.zeros(1)
+        area = layer.kernel[0] * layer.kernel[1]
+        factor = source.scale / (layer.output.scale * area)
+        sums = float(area * peak)
+        return np.asarray([abs(layer.mult * 2.0**-layer.shift - factor) * sums + factor * sums * FLOAT_ERROR])
+    factors = source.scale * layer.row_scale / layer.output.scale
+    largest = np.abs(layer.weight).reshape(len(factors), -1).sum(axis=1) * float(peak) + np.abs(layer.bias)
+    bound: FloatArray = np.abs(np.ldexp(layer.mult.astype(np.float64), -layer.shift) - factors) * largest
+    bound += factors * (0.5 + largest * FLOAT_ERROR)
+    if layer.residual is not None:
+        residual = network.tensor(layer.residual)
+        spread = max(residual.zero_point, 2**residual.bits - 1 - residual.zero_point)
+        bound += spread * (np.ldexp(0.5, -layer.shift) + residual.scale / layer.output.scale * FLOAT_ERROR)
+    return bound
+
+
+def require_calibrated(model: QatNetwork) -> None:
+    """UserError unless every activation scale was fitted or trained (a fresh model's are all exactly 1)."""
+    if all(float(quantizer.log_scale.detach()) == 0.0 for quantizer in model.quantizers):  # type: ignore[arg-type, union-attr]
+        raise UserError(f"network '{model.network.name}': calibrate the activation scales before lowering")

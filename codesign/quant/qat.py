@@ -1,0 +1,191 @@
+"""The training model of a quantized network: float weights seen through quantizers, one module per fused pass.
+
+Batch norms are folded before (float training ends with their running statistics), so what is trained is what is
+lowered: quantized weights, biases in whole accumulator units, one quantizer per stored tensor, and one rounding
+after the residual sum. `codesign.quant.lower` turns the model into integers that compute the same up to the dyadic
+approximation of its factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codesign.errors import UserError
+from codesign.quant.assignment import Assignment
+from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
+from codesign.quant.formats import RowFormat, fit_scale
+from codesign.quant.fusing import FusedConv, FusedPool, fuse
+from codesign.workload.network import Network
+
+
+class QuantConv(nn.Module):
+    """A fused convolution (or fully connected layer) with quantized rows."""
+
+    def __init__(self, item: FusedConv, weight: Tensor, bias: Tensor, formats: Sequence[RowFormat]) -> None:
+        super().__init__()
+        self.item = item
+        self.weight = nn.Parameter(weight.reshape(item.weight_shape).clone())
+        self.bias = nn.Parameter(bias.clone())
+        self.log_alpha = nn.Parameter(torch.zeros(len(formats)))
+        self.table = RowTable(formats)
+        self._fit(range(len(formats)))
+
+    @property
+    def formats(self) -> tuple[RowFormat, ...]:
+        """Formats of the rows."""
+        return self.table.formats
+
+    @formats.setter
+    def formats(self, formats: Sequence[RowFormat]) -> None:
+        changed = [row for row, form in enumerate(formats) if form != self.table.formats[row]]
+        self.table = RowTable(formats)
+        self._fit(changed)
+
+    def _fit(self, rows: Sequence[int]) -> None:
+        """Set the scales of some rows to the ones of least squared error; the others keep what they learned."""
+        if not rows:
+            return
+        chosen = [self.table.formats[row] for row in rows]
+        with torch.no_grad():
+            scale = fit_scale(self.weight[list(rows)].double().numpy(), chosen)
+            alpha = torch.from_numpy(scale).float() * self.table.largest[list(rows), 0]
+            self.log_alpha[list(rows)] = alpha.log()
+
+    @property
+    def row_scale(self) -> Tensor:
+        """Real value of one weight step, (rows,)."""
+        return self.log_alpha.detach().exp() / self.table.largest[:, 0]
+
+    def integers(self) -> Tensor:
+        """Integer weights, (M, C/groups, kh, kw) int64."""
+        return row_integers(self.weight.flatten(1), self.log_alpha, self.table).reshape(self.item.weight_shape)
+
+    def forward(self, x: Tensor, input_scale: Tensor | None) -> Tensor:
+        """Accumulated (N, M, OH, OW) values; with `input_scale` None weights and bias are used as floats."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if input_scale is not None:
+            weight = quantize_rows(weight.flatten(1), self.log_alpha, self.table).reshape(weight.shape)
+            unit = self.row_scale * input_scale
+            # The integer bias counts in accumulator units; straight-through.
+            bias = bias + (torch.floor(bias / unit + 0.5) * unit - bias).detach()
+        item = self.item
+        if weight.shape[1:] == x.shape[1:] and item.padding == (0, 0, 0, 0):
+            return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+        top, bottom, left, right = item.padding
+        if top != bottom or left != right:
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, weight, bias, item.stride, (top, left), groups=item.groups)
+
+
+class QatNetwork(nn.Module):
+    """Fused passes with quantizers.
+
+    Attributes:
+        network: the network it was built from (batch norms folded).
+        quantized: False runs the same passes on floats (what the Hessian is taken of).
+    """
+
+    def __init__(self, network: Network, state: Mapping[str, Tensor], assignment: Assignment) -> None:
+        """Build from a network without batch norms and its weights (`fold_batchnorm` gives both).
+
+        Raises:
+            UserError: the network cannot be fused, the assignment is not one of it, or a weight is missing.
+        """
+        super().__init__()
+        assignment.check(network)
+        self.network = network
+        self.fused = fuse(network)
+        self.quantized = True
+        self.act_bits = assignment.act_bits
+        self.convs = nn.ModuleList()
+        self.quantizers = nn.ModuleList([ActivationQuantizer(assignment.act_bits, self.fused.input.signed)])
+        # The image's range is known: its scale is calibrated once and not trained.
+        self._quantizer_of = {self.fused.input.name: 0}
+        for item in self.fused.passes:
+            if isinstance(item, FusedConv):
+                if f"{item.name}.weight" not in state:
+                    raise UserError(f"network '{network.name}': the weights have no entry '{item.name}.weight'")
+                weight = state[f"{item.name}.weight"].detach().float()
+                bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float()
+                self.convs.append(QuantConv(item, weight, bias, assignment[item.name]))
+                if item.wide:
+                    continue
+            if isinstance(item, FusedPool) and item.kind == "max":
+                self._quantizer_of[item.name] = self._quantizer_of[item.input]
+                continue
+            self._quantizer_of[item.name] = len(self.quantizers)
+            self.quantizers.append(ActivationQuantizer(assignment.act_bits, item.output.signed))
+        self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
+
+    def conv(self, name: str) -> QuantConv:
+        """The module of the weighted layer `name`."""
+        module = self.convs[self._conv_of[name]]
+        assert isinstance(module, QuantConv)
+        return module
+
+    def quantizer(self, tensor: str) -> ActivationQuantizer:
+        """The quantizer whose codes `tensor` holds (a max pooling's is its input's)."""
+        module = self.quantizers[self._quantizer_of[tensor]]
+        assert isinstance(module, ActivationQuantizer)
+        return module
+
+    @property
+    def assignment(self) -> Assignment:
+        """Formats of all rows; assigning a new one refits the scales of rows that change."""
+        rows = tuple((item.name, self.conv(item.name).formats) for item in self.fused.convs)
+        return Assignment(rows, self.act_bits)
+
+    @assignment.setter
+    def assignment(self, assignment: Assignment) -> None:
+        assignment.check(self.network)
+        if assignment.act_bits != self.act_bits:
+            raise UserError(f"assignment: has {assignment.act_bits} activation bits, the model {self.act_bits}")
+        for item in self.fused.convs:
+            self.conv(item.name).formats = assignment[item.name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) images in real values to (N, classes) results, or (N, M, OH, OW) if the last map is larger."""
+        return self._run(x, fit=False)
+
+    @torch.no_grad()
+    def calibrate(self, images: Tensor) -> None:
+        """Fit every activation scale on sample images, each on what the quantized passes before it give."""
+        self._run(images, fit=True)
+
+    def _run(self, x: Tensor, fit: bool) -> Tensor:
+        source = self.fused.input.name
+        if fit:
+            self.quantizer(source).fit(x, method="max")
+        values = {source: self.quantizer(source)(x) if self.quantized else x}
+        for item in self.fused.passes:
+            result = self._pass(item, values)
+            if item.name in self._quantizer_of and not (isinstance(item, FusedPool) and item.kind == "max"):
+                quantizer = self.quantizer(item.name)
+                if fit:
+                    quantizer.fit(result)
+                if self.quantized:
+                    result = quantizer(result)
+                elif item.relu:
+                    result = F.relu(result)
+            elif item.relu:
+                result = F.relu(result)
+            values[item.name] = result
+        return result.flatten(1) if result.shape[2:] == (1, 1) else result
+
+    def _pass(self, item: FusedConv | FusedPool, values: dict[str, Tensor]) -> Tensor:
+        x = values[item.input]
+        if isinstance(item, FusedConv):
+            scale = self.quantizer(item.input).log_scale.detach().exp() if self.quantized else None
+            result: Tensor = self.conv(item.name)(x, scale)
+            return result if item.residual is None else result + values[item.residual]
+        top, bottom, left, right = item.padding
+        if item.kind == "max":
+            if item.padding != (0, 0, 0, 0):
+                x = F.pad(x, (left, right, top, bottom), value=float("-inf"))
+            return F.max_pool2d(x, item.kernel, item.stride)
+        return F.avg_pool2d(F.pad(x, (left, right, top, bottom)), item.kernel, item.stride)

@@ -1,0 +1,175 @@
+"""Small, deterministic training loops: float networks and quantized ones.
+
+A loop changes only the module it is given and writes no file, so an interrupt leaves nothing half-written. It runs
+on one thread by default: on networks this small more threads cost more than they bring, and on a shared machine
+several times so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codesign.errors import UserError
+from codesign.quant.data import Images, Labels
+from codesign.quant.qat import QatNetwork
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called as (phase, epochs done, epochs in all, metrics) after every epoch."""
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Run torch on `count` threads within the block; None leaves its setting."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train(
+    module: nn.Module,
+    images: Images,
+    labels: Labels,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch: int = 64,
+    weight_decay: float = 1e-4,
+    augment: bool = False,
+    seed: int = 0,
+    scale_rate: float = 1.0,
+    before_epoch: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+    phase: str = "train",
+    num_threads: int | None = 1,
+) -> list[dict[str, float]]:
+    """Train in place by AdamW on the cross entropy, with a linear warm-up and a cosine decay of the rate.
+
+    Args:
+        module: gives (N, classes) results for (N, C, H, W) images; left in evaluation mode.
+        images, labels: as in `Dataset`.
+        learning_rate: the largest one; 0.002 suits float training of the zoo's small networks.
+        augment: shift images by up to an eighth of their size and mirror them (not for digits: it mirrors).
+        scale_rate: factor on the learning rate of quantizer scales, which are logarithms.
+        before_epoch: called with the epoch's number before each one (RMSMP refreshes its assignment here).
+        progress: see `Progress`; the metrics are `loss` and `accuracy` on the training images as seen in the epoch.
+        phase: the name `progress` gets.
+        num_threads: torch's threads during training.
+
+    Returns:
+        The metrics of every epoch.
+
+    Raises:
+        UserError: the loss became infinite or NaN.
+    """
+    generator = np.random.default_rng(seed)
+    inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
+    batches = -(-len(targets) // batch)
+    optimizer = torch.optim.AdamW(_groups(module, learning_rate, scale_rate, weight_decay))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(epochs * batches))
+    history: list[dict[str, float]] = []
+    with threads(num_threads):
+        for epoch in range(epochs):
+            if before_epoch is not None:
+                before_epoch(epoch)
+            module.train()
+            total, right = 0.0, 0
+            order = generator.permutation(len(targets))
+            for chosen in np.array_split(order, batches):
+                x, y = inputs[chosen], targets[chosen]
+                if augment:
+                    x = _augmented(x, generator)
+                scores = module(x)
+                loss = F.cross_entropy(scores, y)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_([p for p in module.parameters() if p.dim() > 1], 5.0)
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach()) * len(chosen)
+                right += int((scores.argmax(1) == y).sum())
+            metrics = {"loss": total / len(targets), "accuracy": right / len(targets)}
+            if not math.isfinite(metrics["loss"]):
+                raise UserError(
+                    f"{phase}: the loss is {metrics['loss']} after epoch {epoch + 1}; lower the learning rate"
+                )
+            history.append(metrics)
+            if progress is not None:
+                progress(phase, epoch + 1, epochs, metrics)
+        module.eval()
+    return history
+
+
+@torch.no_grad()
+def results(module: nn.Module, images: Images, batch: int = 256, num_threads: int | None = 1) -> Tensor:
+    """(N, classes) results of the module in evaluation mode."""
+    module.eval()
+    with threads(num_threads):
+        return torch.cat([module(part) for part in torch.split(torch.from_numpy(images), batch)])
+
+
+def accuracy(module: nn.Module, images: Images, labels: Labels, num_threads: int | None = 1) -> float:
+    """Share of images whose largest result is their class."""
+    return float(np.mean(results(module, images, num_threads=num_threads).argmax(1).numpy() == labels))
+
+
+def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0) -> None:
+    """Fit the activation scales of a training model on `count` images chosen at random."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    with threads(1):
+        model.calibrate(torch.from_numpy(images[chosen]))
+
+
+def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:
+    """Weight decay acts on weights only, not on biases, norms and scales."""
+    weights: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if name.endswith(("log_alpha", "log_scale")):
+            scales.append(parameter)
+        else:
+            (weights if parameter.dim() > 1 else others).append(parameter)
+    if isinstance(module, QatNetwork):
+        # The image's own scale follows from its range, not from the loss.
+        fixed = module.quantizer(module.fused.input.name).log_scale
+        scales = [parameter for parameter in scales if parameter is not fixed]
+    return [
+        {"params": weights, "lr": rate, "weight_decay": decay},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+        {"params": scales, "lr": rate * scale_rate, "weight_decay": 0.0},
+    ]
+
+
+def _warm_cosine(steps: int) -> Callable[[int], float]:
+    warm = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    return factor
+
+
+def _augmented(x: Tensor, generator: np.random.Generator) -> Tensor:
+    """Every image mirrored or not, and moved by its own whole pixels; zeros come in at the border."""
+    count, _, height, width = x.shape
+    mirrored = torch.from_numpy(generator.random(count) < 0.5)[:, None, None, None]
+    x = torch.where(mirrored, x.flip(3), x)
+    reach = max(1, min(height, width) // 8)
+    padded = F.pad(x, (reach, reach, reach, reach))
+    rows = torch.from_numpy(generator.integers(0, 2 * reach + 1, count))[:, None] + torch.arange(height)
+    columns = torch.from_numpy(generator.integers(0, 2 * reach + 1, count))[:, None] + torch.arange(width)
+    image = torch.arange(count)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
