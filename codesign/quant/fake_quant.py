@@ -112,9 +112,14 @@ class ActivationQuantizer(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     @property
+    def scale_tensor(self) -> Tensor:
+        """Real value of one code step, as the forward pass uses it."""
+        return self.log_scale.detach().exp()
+
+    @property
     def scale(self) -> float:
         """Real value of one code step."""
-        return float(self.log_scale.detach().exp())
+        return float(self.scale_tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantized values of any shape."""

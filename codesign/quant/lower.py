@@ -19,8 +19,9 @@ from codesign.quant.integer_layers import integer_conv, integer_pool, integer_te
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
 from codesign.quant.qat import QatNetwork
 
-FLOAT_ERROR = 2.0**-19
-"""Relative error of the training model's float32 sums against exact ones, with room for a few thousand terms."""
+FLOAT_ERROR = 2.0**-24
+"""Unit roundoff of the training model's float32. A sum of k products, in any order, is off by at most about k + 8
+of it, relative to the sum of magnitudes (Higham 2002, section 4.2); the 8 are scaling the operands and the result."""
 
 
 def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, object] | None = None) -> IntegerNetwork:
@@ -34,6 +35,8 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
     Raises:
         UserError: a pass has scales no dyadic number holds; the message names the layer.
     """
+    if all(quantizer.scale == 1.0 for quantizer in model.activation_quantizers):
+        raise UserError(f"network '{model.network.name}': calibrate the activation scales before lowering")
     bits = model.act_bits
     source = integer_tensor(model.fused.input, model.quantizer(model.fused.input.name).scale, bits)
     tensors = {source.name: source}
@@ -47,12 +50,14 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
             layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits)
         else:
             module = model.conv(item.name)
+            row_scale = module.row_scale.double().numpy()
+            bias_units = module.bias_integers(model.quantizer(item.input).scale_tensor).numpy()
             layer = integer_conv(
                 item,
                 weight=module.integers().numpy(),
                 formats=module.formats,
-                row_scale=module.row_scale.double().numpy(),
-                bias=module.bias.detach().double().numpy(),
+                row_scale=row_scale,
+                bias=bias_units * row_scale * tensors[item.input].scale,
                 source=tensors[item.input],
                 residual=tensors[item.residual] if item.residual is not None else None,
                 scale=scale,
@@ -69,8 +74,7 @@ def rounding_bound(network: IntegerNetwork, layer: IntegerLayer) -> FloatArray:
     """How far, in steps of its output, a pass before rounding can be from the training model on the same input codes.
 
     Per row, with r the exact requantization factor, a the largest accumulator any input can give and u the largest
-    residual value: |mult / 2**shift - r| * a, plus 2**-(shift + 1) * u, plus r * (1/2 + a * FLOAT_ERROR) for the
-    training model's own float arithmetic (which may round a bias to the other neighbour).
+    residual value: |mult / 2**shift - r| * a, plus 2**-(shift + 1) * u, plus the float error of the training model.
 
     A code can differ by one where the exact value is within the bound of a boundary; two only if the bound reaches 1.
     """
@@ -82,19 +86,15 @@ def rounding_bound(network: IntegerNetwork, layer: IntegerLayer) -> FloatArray:
         area = layer.kernel[0] * layer.kernel[1]
         factor = source.scale / (layer.output.scale * area)
         sums = float(area * peak)
-        return np.asarray([abs(layer.mult * 2.0**-layer.shift - factor) * sums + factor * sums * FLOAT_ERROR])
+        error = abs(layer.mult * 2.0**-layer.shift - factor) + factor * (area + 8) * FLOAT_ERROR
+        return np.asarray([error * sums])
     factors = source.scale * layer.row_scale / layer.output.scale
     largest = np.abs(layer.weight).reshape(len(factors), -1).sum(axis=1) * float(peak) + np.abs(layer.bias)
+    inexact = FLOAT_ERROR * (layer.weight[0].size + 8)
     bound: FloatArray = np.abs(np.ldexp(layer.mult.astype(np.float64), -layer.shift) - factors) * largest
-    bound += factors * (0.5 + largest * FLOAT_ERROR)
+    bound += factors * largest * inexact
     if layer.residual is not None:
         residual = network.tensor(layer.residual)
         spread = max(residual.zero_point, 2**residual.bits - 1 - residual.zero_point)
-        bound += spread * (np.ldexp(0.5, -layer.shift) + residual.scale / layer.output.scale * FLOAT_ERROR)
+        bound += spread * (np.ldexp(0.5, -layer.shift) + residual.scale / layer.output.scale * inexact)
     return bound
-
-
-def require_calibrated(model: QatNetwork) -> None:
-    """UserError unless every activation scale was fitted or trained (a fresh model's are all exactly 1)."""
-    if all(float(quantizer.log_scale.detach()) == 0.0 for quantizer in model.quantizers):  # type: ignore[arg-type, union-attr]
-        raise UserError(f"network '{model.network.name}': calibrate the activation scales before lowering")

@@ -64,15 +64,20 @@ class QuantConv(nn.Module):
         """Integer weights, (M, C/groups, kh, kw) int64."""
         return row_integers(self.weight.flatten(1), self.log_alpha, self.table).reshape(self.item.weight_shape)
 
+    def bias_integers(self, input_scale: Tensor) -> Tensor:
+        """Biases in accumulator units `input_scale * row_scale`, rounded half up, (rows,)."""
+        with torch.no_grad():
+            return torch.floor(self.bias.double() / (self.row_scale * input_scale).double() + 0.5)
+
     def forward(self, x: Tensor, input_scale: Tensor | None) -> Tensor:
         """Accumulated (N, M, OH, OW) values; with `input_scale` None weights and bias are used as floats."""
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if input_scale is not None:
             weight = quantize_rows(weight.flatten(1), self.log_alpha, self.table).reshape(weight.shape)
-            unit = self.row_scale * input_scale
-            # The integer bias counts in accumulator units; straight-through.
-            bias = bias + (torch.floor(bias / unit + 0.5) * unit - bias).detach()
+            # Whole accumulator units; straight-through.
+            rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
+            bias = bias + (rounded - bias).detach()
         item = self.item
         if weight.shape[1:] == x.shape[1:] and item.padding == (0, 0, 0, 0):
             return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
@@ -135,6 +140,11 @@ class QatNetwork(nn.Module):
         return module
 
     @property
+    def activation_quantizers(self) -> tuple[ActivationQuantizer, ...]:
+        """One for every tensor that is quantized anew, the image first."""
+        return tuple(module for module in self.quantizers if isinstance(module, ActivationQuantizer))
+
+    @property
     def assignment(self) -> Assignment:
         """Formats of all rows; assigning a new one refits the scales of rows that change."""
         rows = tuple((item.name, self.conv(item.name).formats) for item in self.fused.convs)
@@ -180,7 +190,7 @@ class QatNetwork(nn.Module):
     def _pass(self, item: FusedConv | FusedPool, values: dict[str, Tensor]) -> Tensor:
         x = values[item.input]
         if isinstance(item, FusedConv):
-            scale = self.quantizer(item.input).log_scale.detach().exp() if self.quantized else None
+            scale = self.quantizer(item.input).scale_tensor if self.quantized else None
             result: Tensor = self.conv(item.name)(x, scale)
             return result if item.residual is None else result + values[item.residual]
         top, bottom, left, right = item.padding
