@@ -1,0 +1,84 @@
+"""Bits to bytes: activation maps, weights and records in the form the loader reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.rtl.geometry import Geometry
+
+
+def to_bits(values: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
+    """Little-endian bits of unsigned values: shape (...,) -> (..., bits)."""
+    shifts = np.arange(bits, dtype=np.int64)
+    result: NDArray[np.uint8] = ((values[..., None] >> shifts) & 1).astype(np.uint8)
+    return result
+
+
+def beats_to_bytes(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Beats as rows of bits (little-endian) to their bytes, concatenated."""
+    return np.packbits(bits, axis=-1, bitorder="little").reshape(-1)
+
+
+def record_bytes(word: int, beats: int, geometry: Geometry) -> NDArray[np.uint8]:
+    """An integer as `beats` whole beats."""
+    return np.frombuffer(word.to_bytes(beats * geometry.beat_bytes, "little"), dtype=np.uint8)
+
+
+def pack_map(codes: NDArray[np.int64], geometry: Geometry) -> NDArray[np.uint8]:
+    """A feature map (C, H, W) of codes as the beats of a LOAD: rotated groups, padded channels.
+
+    Pixel p of the raster stores logical group s of a word in physical group (s + p) mod columns.
+    """
+    channels, height, width = codes.shape
+    columns, dot = geometry.columns, geometry.dot
+    words = -(-channels // geometry.word_elements)
+    pixels = height * width
+    padded = np.zeros((pixels, words * geometry.word_elements), dtype=np.int64)
+    padded[:, :channels] = codes.reshape(channels, pixels).T
+    groups = padded.reshape(pixels, words, columns, dot)
+    source = (np.arange(columns)[None, :] - np.arange(pixels)[:, None]) % columns
+    physical = np.take_along_axis(groups, source[:, None, :, None], axis=2)
+
+    per_beat, load_beats = geometry.groups_per_beat, geometry.load_beats
+    chunks = np.zeros((pixels, words, load_beats * per_beat, dot), dtype=np.int64)
+    chunks[:, :, :columns] = physical
+    bits = to_bits(chunks, geometry.act_bits).reshape(pixels * words * load_beats, per_beat * geometry.group_bits)
+    beats = np.zeros((bits.shape[0], geometry.beat_bits), dtype=np.uint8)
+    beats[:, : bits.shape[1]] = bits
+    return beats_to_bytes(beats)
+
+
+def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
+    """Codes (C, H, W) of a map from its stored groups.
+
+    `words` has shape (pixels * words_per_pixel, columns): the integer content of every physical group.
+    """
+    channels, height, width = shape
+    columns, dot, act_bits = geometry.columns, geometry.dot, geometry.act_bits
+    pixels = height * width
+    per_pixel = words.shape[0] // pixels
+    physical = words.reshape(pixels, per_pixel, columns)
+    source = (np.arange(columns)[None, :] + np.arange(pixels)[:, None]) % columns
+    logical = np.take_along_axis(physical, np.broadcast_to(source[:, None, :], physical.shape), axis=2)
+    shifts = np.arange(dot, dtype=np.int64) * act_bits
+    codes = (logical[..., None] >> shifts) & ((1 << act_bits) - 1)
+    flat = codes.reshape(pixels, per_pixel * columns * dot)[:, :channels]
+    result: NDArray[np.int64] = flat.T.reshape(channels, height, width)
+    return result
+
+
+def weight_codes(values: NDArray[np.int64], scheme: str, bits: int) -> NDArray[np.int64]:
+    """Bit patterns of integer weights for a band: two's complement, or sign and exponent code for PoT.
+
+    A PoT weight is 0 or +-2**(e-1); its code is e in the low bits and the sign above them.
+    """
+    if scheme == "fixed":
+        return values & ((1 << bits) - 1)
+    magnitude = np.abs(values)
+    exponent = np.zeros_like(values)
+    nonzero = magnitude > 0
+    exponent[nonzero] = np.round(np.log2(magnitude[nonzero])).astype(np.int64) + 1
+    if np.any(np.where(nonzero, 1 << np.maximum(exponent - 1, 0), 0) != magnitude):
+        raise ValueError("a PoT row holds a weight that is not a power of two")
+    return exponent | ((values < 0).astype(np.int64) << (bits - 1))

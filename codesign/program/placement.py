@@ -1,0 +1,109 @@
+"""Placing feature maps in the two activation memories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from codesign.errors import UserError
+
+
+@dataclass(frozen=True)
+class MapUse:
+    """A feature map and its life: produced by layer `born` (-1: the input), last read by layer `dies`.
+
+    Attributes:
+        words: words it occupies.
+        apart_from: maps that must lie in the other memory (streamed while this one is the residual operand).
+        may_replace: a map that dies where this one is born and may be overwritten in place (residual add).
+        prefers_not: the map this one is computed from; the other memory is tried first.
+    """
+
+    name: str
+    words: int
+    born: int
+    dies: int
+    apart_from: tuple[str, ...]
+    may_replace: str | None
+    prefers_not: str | None
+
+
+Place = tuple[int, int]
+"""(memory, first word)."""
+
+_MAX_STEPS = 20_000
+
+
+def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
+    """First-fit placement with backtracking over the choice of memory.
+
+    Raises UserError naming the map that does not fit and the words that are missing.
+    """
+    for use in uses:
+        if use.words > depth:
+            raise UserError(
+                f"{use.name}: its output map takes {use.words} words, an activation memory has {depth}; "
+                f"set buffers.activation_words to at least {1 << (use.words - 1).bit_length()}"
+            )
+    by_name = {use.name: use for use in uses}
+    placed: dict[str, Place] = {}
+    deepest = 0
+    steps = 0
+
+    def fits(index: int, memory: int) -> int | None:
+        use = uses[index]
+        live = sorted(
+            (placed[other.name][1], other.words)
+            for other in uses[:index]
+            if placed[other.name][0] == memory and other.dies >= use.born and other.name != use.may_replace
+        )
+        if use.may_replace is not None and placed[use.may_replace][0] == memory:
+            base = placed[use.may_replace][1]
+            if all(base + use.words <= start or start + words <= base for start, words in live):
+                return base
+        base = 0
+        for start, words in live:
+            if base + use.words <= start:
+                break
+            base = max(base, start + words)
+        return base if base + use.words <= depth else None
+
+    def allowed(index: int, memory: int) -> bool:
+        name = uses[index].name
+        for other, (other_memory, _) in placed.items():
+            if other_memory == memory and (other in uses[index].apart_from or name in by_name[other].apart_from):
+                return False
+        return True
+
+    def descend(index: int) -> bool:
+        nonlocal deepest, steps
+        if index == len(uses):
+            return True
+        deepest = max(deepest, index)
+        steps += 1
+        if steps > _MAX_STEPS:
+            return False
+        use = uses[index]
+        first = 1 - placed[use.prefers_not][0] if use.prefers_not is not None else 0
+        for memory in (first, 1 - first):
+            base = fits(index, memory) if allowed(index, memory) else None
+            if base is not None:
+                placed[use.name] = (memory, base)
+                if descend(index + 1):
+                    return True
+                del placed[use.name]
+        return False
+
+    if descend(0):
+        return placed
+    use = uses[deepest]
+    live_words = sum(other.words for other in uses[: deepest + 1] if other.dies >= use.born)
+    raise UserError(
+        f"{use.name}: the feature maps alive there take {live_words} words and do not fit the two activation "
+        f"memories of {depth} words; set buffers.activation_words to {2 * depth}"
+    )
+
+
+def lives(order: Sequence[str], readers: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Index of the last layer that reads each map (its own birth when nobody does)."""
+    return {name: max(readers.get(name, ()), default=born - 1) for born, name in enumerate(order)}

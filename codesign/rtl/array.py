@@ -1,0 +1,158 @@
+"""The systolic array: column feeders, rows of all bands, the result bus and the deskew registers."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from codesign.rtl.geometry import BUS_RADIX, FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
+from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.row import Row
+
+
+class ColumnFeeder(SharedModule):
+    """Turns one activation word into `columns` steps of `dot` codes.
+
+    `load` puts `word` into the shift register; in the following `columns` cycles `group` shows its groups, first
+    channel first.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "column_feeder"
+        super().__init__({"load": In(1), "word": In(geometry.word_bits), "group": Out(geometry.group_bits)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        register = Signal(self._geometry.word_bits, reset_less=True)
+        m.d.sync += register.eq(Mux(self.load, self.word, register >> self._geometry.group_bits))
+        m.d.comb += self.group.eq(register[: self._geometry.group_bits])
+        return m
+
+
+class SystolicArray(SharedModule):
+    """Rows of processing elements, output stationary.
+
+    Interface, with tau the cycle in which the window generator issues a read:
+
+        step_*      in cycle tau + READ_LATENCY - 1 for the step of column 0 that the same cycle's read begins;
+                    `step_addr` is the weight ring address, `step_first`/`step_last` bound the tile
+        word, load  the activation word and its column (one-hot) in cycle tau + READ_LATENCY
+        results     the accumulators of one row for all columns, in cycle tau_last + Geometry.result_latency + row,
+                    where tau_last is the issue of the tile's last read
+
+    A row's results pass the bus in one cycle and successive rows in successive cycles, so tiles may follow each
+    other every max(steps, rows) cycles without any second accumulator.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "array"
+        groups = len(geometry.row_groups)
+        super().__init__(
+            {
+                "word": In(geometry.word_bits),
+                "load": In(geometry.columns),
+                "step_addr": In(geometry.weight_addr_bits),
+                "step_first": In(1),
+                "step_last": In(1),
+                "write_group": In(groups),
+                "write_addr": In(geometry.weight_addr_bits),
+                "write_data": In(geometry.beat_bits),
+                "results": Out(geometry.acc_bits).array(geometry.columns),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry = self._geometry
+        assert FEED_LATENCY == READ_LATENCY + 1 and WEIGHT_LATENCY == FEED_LATENCY - 2
+
+        a_edge: list[Value] = []
+        for column in range(geometry.columns):
+            feeder = ColumnFeeder(geometry)
+            m.submodules[f"feeder_{column}"] = place(feeder)
+            m.d.comb += [feeder.load.eq(self.load[column]), feeder.word.eq(self.word)]
+            a_edge.append(feeder.group)
+
+        write_en: dict[int, Value] = {}
+        write_data: dict[int, Value] = {}
+        for index, group in enumerate(geometry.row_groups):
+            for i in range(group.rows):
+                write_en[group.first_row + i] = self.write_group[index]
+                write_data[group.first_row + i] = self.write_data[i * group.row_bits : (i + 1) * group.row_bits]
+
+        step_addr: Value = self.step_addr
+        step_first: Value = self.step_first
+        step_last: Value = self.step_last
+        per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
+        for index, band in enumerate(geometry.row_bands):
+            row = Row(geometry, band)
+            m.submodules[f"row_{index}"] = place(row)
+            m.d.comb += [
+                row.step_addr.eq(step_addr),
+                row.step_first.eq(step_first),
+                row.step_last.eq(step_last),
+                row.write_en.eq(write_en[index]),
+                row.write_addr.eq(self.write_addr),
+                row.write_data.eq(write_data[index]),
+            ]
+            for column in range(geometry.columns):
+                m.d.comb += row.a[column].eq(a_edge[column])
+                a_edge[column] = row.a_out[column]
+                per_column[column].append(row.result[column])
+            step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
+
+        for column in range(geometry.columns):
+            terms = per_column[column]
+            for stage in range(geometry.bus_latency):
+                merged: list[Value] = []
+                for start in range(0, len(terms), BUS_RADIX):
+                    register = Signal(geometry.acc_bits, name=f"bus_c{column}_s{stage}_{start}", reset_less=True)
+                    m.d.sync += register.eq(reduce(or_, terms[start : start + BUS_RADIX]))
+                    merged.append(register)
+                terms = merged
+            value = terms[0]
+            for delay in range(geometry.columns - 1 - column):
+                register = Signal(geometry.acc_bits, name=f"deskew_c{column}_{delay}", reset_less=True)
+                m.d.sync += register.eq(value)
+                value = register
+            m.d.comb += self.results[column].eq(value)
+        return m
+
+
+def rotate_left(groups: list[Value], amount: Value) -> list[Value]:
+    """out[i] = groups[(i + amount) % n]: a barrel of one stage per bit of `amount`, for any n."""
+    n = len(groups)
+    current = list(groups)
+    for bit in range(len(amount)):
+        step = (1 << bit) % n
+        if step == 0:
+            continue
+        current = [Mux(amount[bit], current[(i + step) % n], current[i]) for i in range(n)]
+    return current
+
+
+def rotate_right(groups: list[Value], amount: Value) -> list[Value]:
+    """out[i] = groups[(i - amount) % n]."""
+    n = len(groups)
+    current = list(groups)
+    for bit in range(len(amount)):
+        step = (1 << bit) % n
+        if step == 0:
+            continue
+        current = [Mux(amount[bit], current[(i - step) % n], current[i]) for i in range(n)]
+    return current
+
+
+def split(word: Value, width: int) -> list[Value]:
+    """The fields of `width` bits of a word, least significant first."""
+    return [word[i : i + width] for i in range(0, len(word), width)]
+
+
+def join(parts: list[Value]) -> Value:
+    """The inverse of `split`."""
+    return Cat(*parts)

@@ -1,0 +1,184 @@
+"""The executor: runs one layer after the other and counts what every cycle was spent on."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import In, Out
+
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+from codesign.rtl.loader import SLOTS
+from codesign.rtl.modules import SharedModule
+from codesign.rtl.pooling import MAX_WRITE_LATENCY
+from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
+
+COUNTERS = ("total", "issue", "gap", "wait_pass", "drain", "fetch", "load")
+"""Cycle counters: `total` is the sum of the others. `issue`: the window generator reads; `gap`: a tile is shorter
+than its drain; `wait_pass`: weights or parameters of the next pass are not there yet (and the one cycle that starts
+a pass); `drain`: the layer's last results are on their way; `fetch`: no layer to run; `load`: input being stored."""
+
+
+def drain_cycles(geometry: Geometry) -> int:
+    """Cycles of the drain state after max pooling, whose end no counter reports."""
+    return MAX_WRITE_LATENCY + geometry.columns
+
+
+class Executor(SharedModule):
+    """Layer sequencing.
+
+    States and their cycles: FETCH until a descriptor is there (it is copied in the last of these cycles); PASS until
+    the pass is loaded, the last of which starts the window generator; RUN one cycle per read; GAP the descriptor's
+    `gap` cycles after every tile (pooling: window); DRAIN until the last write has been presented; END one cycle.
+    With wide results a pass starts only when the writer is empty and all earlier passes are done.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "executor"
+        bands = len(geometry.hw.bands)
+        members: dict[str, In | Out] = {
+            "start": In(1),
+            "descriptor": In(DESCRIPTOR_STRUCT),
+            "descriptor_valid": In(1),
+            "descriptor_taken": Out(1),
+            "headers": In(PASS_HEADER_STRUCT).array(SLOTS),
+            "pass_loaded": In(1),
+            "pass_done": In(1),
+            "loading": In(1),
+            "loader_finished": In(1),
+            "reader_idle": In(1),
+            "writer_empty": In(1),
+            "writer_idle": In(1),
+            "current": Out(DESCRIPTOR_STRUCT),
+            "pooling": Out(1),
+            "averaging": Out(1),
+            "pass_start": Out(1),
+            "word_offset": Out(geometry.act_addr_bits),
+            "weight_base": Out(geometry.weight_addr_bits),
+            "advance": Out(1),
+            "window_end": In(1),
+            "pass_end": In(1),
+            "idle": Out(1),
+            "running": Out(1),
+            "done": Out(1),
+            "layer_done": Out(1),
+            "counters": Out(32).array(len(COUNTERS)),
+            "band_busy": Out(32).array(bands),
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry = self._geometry
+        d = self.current
+        loaded = Signal(range(SLOTS + 1))
+        running_passes = Signal(range(SLOTS + 1))  # started, not done
+        passes = Signal(16)
+        slot = Signal()
+        next_base = Signal(geometry.weight_addr_bits)
+        gap = Signal(16)
+        at_pass_end = Signal()
+        drain = Signal(16)
+        header = Signal(PASS_HEADER_STRUCT)
+        bands_active = Signal(8)
+        started, ready, last_pass = Signal(), Signal(), Signal()
+        offset = Signal(geometry.act_addr_bits)
+
+        m.d.comb += [
+            self.pooling.eq((d.op == Op.MAX_POOL) | (d.op == Op.AVG_POOL)),
+            self.averaging.eq(d.op == Op.AVG_POOL),
+            header.eq(Mux(slot, self.headers[1], self.headers[0])),
+            last_pass.eq((d.op == Op.MAX_POOL) | (passes == 0)),
+            ready.eq((d.op == Op.MAX_POOL) | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
+        ]
+
+        with m.FSM(name="executor") as fsm:
+            with m.State("FETCH"):
+                with m.If(self.descriptor_valid):
+                    m.d.comb += self.descriptor_taken.eq(1)
+                    m.d.sync += [d.eq(self.descriptor), passes.eq(self.descriptor.passes)]
+                    m.next = "PASS"
+            with m.State("PASS"):
+                with m.If(ready):
+                    m.d.comb += self.pass_start.eq(1)
+                    m.d.sync += [passes.eq(passes - 1), bands_active.eq(header.bands)]
+                    m.d.sync += offset.eq(Mux(started, header.word_offset, 0))
+                    with m.If(d.op != Op.MAX_POOL):
+                        m.d.comb += started.eq(1)
+                        m.d.sync += [
+                            slot.eq(~slot),
+                            self.weight_base.eq(next_base),
+                            next_base.eq(next_base + d.steps),
+                        ]
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += self.advance.eq(1)
+                m.d.sync += [
+                    gap.eq(d.gap - 1),
+                    at_pass_end.eq(self.pass_end),
+                    drain.eq(drain_cycles(geometry)),
+                ]
+                with m.If(self.window_end & (d.gap != 0)):
+                    m.next = "GAP"
+                with m.Elif(self.pass_end):
+                    m.next = "PASS"
+                    with m.If(last_pass):
+                        m.next = "DRAIN"
+            with m.State("GAP"):
+                m.d.sync += gap.eq(gap - 1)
+                with m.If(gap == 0):
+                    m.next = "RUN"
+                    with m.If(at_pass_end):
+                        m.next = "PASS"
+                        with m.If(last_pass):
+                            m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.sync += drain.eq(drain - 1)
+                with m.If(Mux(d.op == Op.MAX_POOL, drain == 0, running_passes == 0)):
+                    m.next = "END"
+            with m.State("END"):
+                m.d.comb += self.layer_done.eq(1)
+                m.next = "FETCH"
+
+            in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS")
+            in_gap = fsm.ongoing("GAP")
+            in_drain = fsm.ongoing("DRAIN") | fsm.ongoing("END")
+            m.d.comb += [
+                self.idle.eq(in_fetch & ~self.descriptor_valid),
+            ]
+
+        # max pooling has no pass header and reads from the first word on
+        m.d.comb += self.word_offset.eq(Mux(started, header.word_offset, Mux(self.pass_start, 0, offset)))
+        m.d.sync += [
+            loaded.eq(loaded + self.pass_loaded - started),
+            running_passes.eq(running_passes + started - self.pass_done),
+        ]
+
+        # ---- start, done, counters -----------------------------------------------------------------------------
+        finished = Signal()
+        m.d.comb += finished.eq(
+            self.running & self.idle & self.loader_finished & self.reader_idle & self.writer_idle & ~self.start
+        )
+        m.d.comb += self.done.eq(~self.running)
+        spent = (
+            self.running,
+            self.advance,
+            in_gap,
+            in_pass,
+            in_drain,
+            in_fetch & ~self.loading,
+            in_fetch & self.loading,
+        )
+        assert len(spent) == len(COUNTERS)
+        with m.If(self.running):
+            for counter, event in zip(self.counters, spent, strict=True):
+                m.d.sync += counter.eq(counter + event)
+            for index, busy in enumerate(self.band_busy):
+                m.d.sync += busy.eq(busy + (self.advance & ~self.pooling & bands_active[index]))
+        with m.If(finished):
+            m.d.sync += self.running.eq(0)
+        with m.If(self.start):
+            m.d.sync += self.running.eq(1)
+            m.d.sync += [counter.eq(0) for counter in self.counters]
+            m.d.sync += [busy.eq(0) for busy in self.band_busy]
+        return m

@@ -1,0 +1,203 @@
+"""Widths, depths and pipeline lengths derived once from a `Hardware`.
+
+Every component takes a `Geometry`; the compiler and the timing model read the same object, so that a latency is
+written down in one place only. Times below count clock cycles after tau, the cycle in which the window generator
+issues a read.
+
+    tau + READ_LATENCY       the activation word (rotated, padded) is in the feeder's input register
+    tau + FEED_LATENCY       its first group of `dot` codes enters row 0 of the array
+    + row + column           systolic skew
+    + pe_latency             the accumulator of that PE holds the sum including this step
+    + bus_latency            the result is on the column's result bus
+    + (columns - 1 - column) deskew: all columns of one row are presented together
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, log2
+
+from codesign.arch.hardware import Band, Hardware
+
+READ_LATENCY = 3
+FEED_LATENCY = 4
+WEIGHT_LATENCY = 2
+BUS_RADIX = 6
+
+PARAM_BITS = 128
+DESCRIPTOR_WORDS = 16
+"""32-bit words of a layer descriptor in the program stream."""
+
+PARAM_LEAD = 5
+"""Cycles from a row's parameter fetch to its accumulator entering post-processing (residual fetch lies between)."""
+POST_LATENCY = 7
+"""Cycles from the accumulator entering post-processing to the write being presented to the activation memory."""
+
+COORD_BITS = 12
+SUM_BITS = 10
+"""Average pooling windows hold at most 2**SUM_BITS codes."""
+
+
+def bits_for(count: int) -> int:
+    """Width of a register that holds 0 .. count-1 (at least 1)."""
+    return max(1, (count - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows whose weight words share one memory beat: `rows` consecutive rows of one band, `row_bits` bits each."""
+
+    first_row: int
+    rows: int
+    row_bits: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All derived quantities of one accelerator."""
+
+    hw: Hardware
+
+    @property
+    def columns(self) -> int:
+        return self.hw.columns
+
+    @property
+    def dot(self) -> int:
+        return self.hw.dot
+
+    @property
+    def rows(self) -> int:
+        return self.hw.rows
+
+    @property
+    def act_bits(self) -> int:
+        return self.hw.act_bits
+
+    @property
+    def acc_bits(self) -> int:
+        return self.hw.acc_bits
+
+    @cached_property
+    def row_bands(self) -> tuple[Band, ...]:
+        """The band of every row, first row first."""
+        return tuple(band for band in self.hw.bands for _ in range(band.rows))
+
+    @property
+    def word_elements(self) -> int:
+        """Codes in one activation word: `columns` groups of `dot`."""
+        return self.columns * self.dot
+
+    @property
+    def group_bits(self) -> int:
+        """Bits of one group of `dot` codes."""
+        return self.dot * self.act_bits
+
+    @property
+    def word_bits(self) -> int:
+        return self.columns * self.group_bits
+
+    @property
+    def act_depth(self) -> int:
+        return self.hw.buffers.activation_words
+
+    @cached_property
+    def act_addr_bits(self) -> int:
+        return bits_for(self.act_depth)
+
+    @property
+    def weight_depth(self) -> int:
+        return self.hw.buffers.weight_words
+
+    @cached_property
+    def weight_addr_bits(self) -> int:
+        return bits_for(self.weight_depth)
+
+    @property
+    def key_bits(self) -> int:
+        """Width of a rotation key: pixel index modulo `columns`."""
+        return bits_for(self.columns)
+
+    # ---- memory stream -------------------------------------------------------------------------------------
+    @property
+    def beat_bits(self) -> int:
+        return self.hw.memory.width_bits
+
+    @property
+    def beat_bytes(self) -> int:
+        return self.beat_bits // 8
+
+    @property
+    def descriptor_beats(self) -> int:
+        return ceil(DESCRIPTOR_WORDS * 32 / self.beat_bits)
+
+    @property
+    def param_beats(self) -> int:
+        """Beats of one row's parameter record."""
+        return ceil(PARAM_BITS / self.beat_bits)
+
+    @property
+    def param_row_beats(self) -> int:
+        """Beats of the parameter block of one pass."""
+        return self.rows * self.param_beats
+
+    @cached_property
+    def groups_per_beat(self) -> int:
+        """Activation groups carried by one beat of a LOAD (at least one; a wide group takes several beats)."""
+        return max(1, min(self.columns, self.beat_bits // self.group_bits))
+
+    @cached_property
+    def load_beats(self) -> int:
+        """Beats of one activation word in a LOAD."""
+        return ceil(self.columns / self.groups_per_beat)
+
+    @cached_property
+    def row_groups(self) -> tuple[RowGroup, ...]:
+        """How rows share weight beats."""
+        groups: list[RowGroup] = []
+        row = 0
+        for band in self.hw.bands:
+            row_bits = self.dot * band.weight_bits
+            per_beat = max(1, self.beat_bits // row_bits)
+            end = row + band.rows
+            while row < end:
+                count = min(per_beat, end - row)
+                groups.append(RowGroup(row, count, row_bits))
+                row += count
+        return tuple(groups)
+
+    # ---- pipeline ------------------------------------------------------------------------------------------
+    @cached_property
+    def tree_stages(self) -> int:
+        """Register stages of a PE's adder tree: one for every two levels of adders."""
+        levels = ceil(log2(self.dot)) if self.dot > 1 else 0
+        return ceil(levels / 2)
+
+    @property
+    def pe_latency(self) -> int:
+        """Cycles from operands at a PE's inputs to the accumulator register that contains them."""
+        return 3 + self.tree_stages
+
+    @cached_property
+    def bus_latency(self) -> int:
+        """Register stages of the OR tree that merges the rows of a column."""
+        stages, width = 0, self.rows
+        while width > 1:
+            width = ceil(width / BUS_RADIX)
+            stages += 1
+        return max(1, stages)
+
+    @cached_property
+    def result_latency(self) -> int:
+        """Cycles from the issue of a tile's last read (last column) to row 0 entering post-processing.
+
+        The last read is that of column `columns-1`; column 0 issued its own `columns-1` cycles earlier and needs
+        `columns-1` more steps to consume its word, so both expressions below name the same cycle.
+        """
+        return FEED_LATENCY + self.columns - 1 + self.pe_latency + self.bus_latency
+
+    @property
+    def param_latency(self) -> int:
+        """Cycles from the issue of a tile's last read to the parameter fetch of row 0."""
+        return self.result_latency - PARAM_LEAD

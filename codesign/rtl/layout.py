@@ -1,0 +1,145 @@
+"""Bit layouts of what the accelerator reads from memory: layer descriptors, pass headers, row parameters.
+
+Pure Python: the compiler packs with these tables and the RTL unpacks with them, so they cannot disagree.
+Fields are packed least significant bit first, in the order of the tables. Signed fields are two's complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Op(IntEnum):
+    """Operation codes of a layer descriptor."""
+
+    END = 0
+    LOAD = 1
+    CONV = 2
+    MAX_POOL = 3
+    AVG_POOL = 4
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named bit field."""
+
+    name: str
+    bits: int
+    signed: bool = False
+
+    def check(self, value: int) -> int:
+        """The unsigned bit pattern of `value`; ValueError when it does not fit."""
+        low, high = (-(1 << (self.bits - 1)), (1 << (self.bits - 1))) if self.signed else (0, 1 << self.bits)
+        if not low <= value < high:
+            raise ValueError(f"{self.name}={value} does not fit {self.bits} bits")
+        return value & ((1 << self.bits) - 1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ordered set of fields packed into one integer."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+    @property
+    def bits(self) -> int:
+        return sum(field.bits for field in self.fields)
+
+    def pack(self, values: Mapping[str, int]) -> int:
+        """The integer with every field in place; missing fields are 0, unknown names a KeyError."""
+        unknown = set(values) - {field.name for field in self.fields}
+        if unknown:
+            raise KeyError(f"{self.name} has no field {sorted(unknown)}")
+        word, offset = 0, 0
+        for field in self.fields:
+            word |= field.check(values.get(field.name, 0)) << offset
+            offset += field.bits
+        return word
+
+    def unpack(self, word: int) -> dict[str, int]:
+        """The inverse of `pack`."""
+        values: dict[str, int] = {}
+        for field in self.fields:
+            value = word & ((1 << field.bits) - 1)
+            if field.signed and value >> (field.bits - 1):
+                value -= 1 << field.bits
+            values[field.name] = value
+            word >>= field.bits
+        return values
+
+
+DESCRIPTOR = Layout(
+    "descriptor",
+    (
+        Field("op", 4),
+        Field("source", 1),  # activation memory the windows are read from
+        Field("target", 1),  # activation memory the results are written to
+        Field("residual", 1),  # add a residual operand, read from the memory that is not `source`
+        Field("wide", 1),  # results leave as 32-bit words to `out_addr`
+        Field("pad_code", 8),
+        Field("kernel_h", 8),
+        Field("kernel_w", 8),
+        Field("words", 12),  # activation words of one pixel inside the window loop
+        # address and rotation-key increments of the window loop (kx innermost, then ky, then word)
+        Field("step_kx", 20),
+        Field("step_ky", 20),
+        Field("step_word", 20),
+        Field("key_ky", 6),
+        Field("key_word", 6),
+        # the walk over output pixels
+        Field("start_addr", 20),
+        Field("start_key", 6),
+        Field("start_x", 12, signed=True),
+        Field("start_y", 12, signed=True),
+        Field("step_pixel", 20),
+        Field("step_row", 20),
+        Field("key_pixel", 6),
+        Field("key_row", 6),
+        Field("stride_x", 6),
+        Field("stride_y", 6),
+        Field("in_w", 12),
+        Field("in_h", 12),
+        Field("out_w", 12),
+        Field("tiles", 24),  # conv: tiles of `columns` pixels; pooling: pixels
+        Field("last_columns", 7),  # valid columns of the last tile
+        Field("passes", 16),
+        Field("steps", 20),  # weight words of a pass = cycles of a tile
+        Field("gap", 16),  # idle cycles after a tile (pooling: after a window)
+        Field("out_base", 20),
+        Field("out_stride", 20),  # words of one output pixel
+        Field("tile_stride", 20),  # words of one output tile
+        Field("residual_base", 20),
+        Field("residual_zero", 8),
+        Field("low", 8),
+        Field("high", 8),
+        Field("zero", 8),
+        Field("load_words", 24),
+        Field("out_addr", 32),
+    ),
+)
+
+PASS_HEADER = Layout(
+    "pass_header",
+    (
+        Field("word_offset", 20),  # first activation word of the channels this pass reads (grouped convolution)
+        Field("bands", 8),  # which bands have a filter in this pass
+    ),
+)
+
+PARAM = Layout(
+    "param",
+    (
+        Field("bias", 32, signed=True),
+        Field("mult", 16),
+        Field("shift", 6),
+        Field("residual_mult", 24),
+        Field("word", 12),  # output channel = (word * columns + group) * dot + element
+        Field("group", 6),
+        Field("element", 5),
+        Field("valid", 1),
+        Field("channel", 16),
+    ),
+)

@@ -1,0 +1,228 @@
+"""The loader: parses the program stream and fills descriptor, parameters, weight rings and activation memories."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal
+from amaranth.lib.wiring import In, Out
+
+from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry, bits_for
+from codesign.rtl.layout import Op
+from codesign.rtl.modules import SharedModule
+from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, PASS_HEADER_STRUCT
+
+SLOTS = 2
+"""Passes that may be resident: one computing, one being loaded."""
+
+
+class Loader(SharedModule):
+    """Consumes one beat of the program stream per cycle.
+
+    The stream is a sequence of layers, each a descriptor followed by its payload:
+
+        LOAD       load_words activation words, as stored (rotated)
+        CONV, AVG  `passes` times: a header beat, `rows` parameter records, steps x row groups weight beats
+        MAX        nothing
+        END        the stream ends
+
+    It runs ahead of the executor: the next layer's descriptor and passes load while the current one computes, held
+    back only when both pass slots are taken, when a weight ring is full, or when the previous descriptor has not
+    been taken yet. LOAD waits until the executor is idle.
+
+    Handshakes: `descriptor_valid` until `descriptor_taken`; `pass_loaded` pulses when a pass is complete in the
+    rings; the executor answers `pass_done` when it no longer needs a pass.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "loader"
+        self.param_addr_bits = bits_for(2 * geometry.rows)
+        super().__init__(
+            {
+                "start": In(1),
+                "beat": In(geometry.beat_bits),
+                "beat_valid": In(1),
+                "beat_ready": Out(1),
+                "executor_idle": In(1),
+                "descriptor": Out(DESCRIPTOR_STRUCT),
+                "descriptor_valid": Out(1),
+                "descriptor_taken": In(1),
+                "pass_loaded": Out(1),
+                "pass_done": In(1),
+                "headers": Out(PASS_HEADER_STRUCT).array(SLOTS),
+                "param_write_en": Out(1),
+                "param_write_addr": Out(self.param_addr_bits),
+                "param_write_data": Out(Shape.cast(PARAM_STRUCT).width),
+                "weight_write_group": Out(len(geometry.row_groups)),
+                "weight_write_addr": Out(geometry.weight_addr_bits),
+                "weight_write_data": Out(geometry.beat_bits),
+                "load_valid": Out(1),
+                "load_target": Out(1),
+                "load_groups": Out(geometry.columns),
+                "load_addr": Out(geometry.act_addr_bits),
+                "load_data": Out(geometry.beat_bits),
+                "loading": Out(1),
+                "finished": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry = self._geometry
+        bits, rows, groups = geometry.beat_bits, geometry.rows, len(geometry.row_groups)
+        depth = geometry.weight_depth
+
+        taken = Signal()
+        m.d.comb += taken.eq(self.beat_valid & self.beat_ready)
+
+        # ---- descriptor assembly -----------------------------------------------------------------------------
+        raw = Signal(geometry.descriptor_beats * bits)
+        assert len(raw) >= DESCRIPTOR_WORDS * 32
+        d = Signal(DESCRIPTOR_STRUCT)
+        m.d.comb += [d.eq(raw[: Shape.cast(DESCRIPTOR_STRUCT).width]), self.descriptor.eq(d)]
+
+        beats = Signal(24)  # beats of the current block still to come, minus one
+        passes = Signal(16)
+        resident = Signal(range(SLOTS + 1))
+        slot = Signal()
+        older_steps = Signal(range(depth + 1))  # ring words of the other resident pass
+        row = Signal(range(rows + 1))
+        part = Signal(range(max(2, geometry.param_beats)))
+        step = Signal(range(depth + 1))
+        write_addr = Signal(geometry.weight_addr_bits)
+        group = Signal(groups, init=1)
+        load_addr = Signal(geometry.act_addr_bits)
+        load_groups = Signal(geometry.columns)
+        first_groups = (1 << geometry.groups_per_beat) - 1
+        pass_started, pass_loaded = Signal(), Signal()
+        room = Signal()
+        m.d.comb += room.eq(step + older_steps < depth)
+
+        with m.FSM(name="loader") as fsm:
+            with m.State("STOP"):
+                m.d.comb += self.beat_ready.eq(1)  # what pads the stream to whole bursts is dropped
+                with m.If(self.start):
+                    m.d.sync += beats.eq(geometry.descriptor_beats - 1)
+                    m.next = "DESCRIPTOR"
+            with m.State("DESCRIPTOR"):
+                m.d.comb += self.beat_ready.eq(1)
+                with m.If(taken):
+                    m.d.sync += [raw.eq(Cat(raw, self.beat)[bits:]), beats.eq(beats - 1)]
+                    with m.If(beats == 0):
+                        m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                m.d.sync += [
+                    passes.eq(d.passes),
+                    beats.eq(d.load_words * geometry.load_beats - 1),
+                    load_addr.eq(d.out_base),
+                    load_groups.eq(first_groups),
+                ]
+                with m.Switch(d.op):
+                    with m.Case(Op.LOAD):
+                        m.next = "LOAD_WAIT"
+                    with m.Case(Op.CONV, Op.AVG_POOL):
+                        m.d.sync += self.descriptor_valid.eq(1)
+                        m.next = "PASS"
+                    with m.Case(Op.MAX_POOL):
+                        m.d.sync += self.descriptor_valid.eq(1)
+                        m.next = "TAKE"
+                    with m.Default():
+                        m.next = "STOP"
+            with m.State("LOAD_WAIT"):
+                with m.If(self.executor_idle):
+                    m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += [self.beat_ready.eq(1), self.loading.eq(1)]
+                with m.If(taken):
+                    m.d.sync += beats.eq(beats - 1)
+                    last_part = load_groups[-1]
+                    with m.If(last_part):
+                        m.d.sync += [load_groups.eq(first_groups), load_addr.eq(load_addr + 1)]
+                    with m.Else():
+                        m.d.sync += load_groups.eq(load_groups << geometry.groups_per_beat)
+                    with m.If(beats == 0):
+                        m.d.sync += beats.eq(geometry.descriptor_beats - 1)
+                        m.next = "DESCRIPTOR"
+            with m.State("PASS"):
+                with m.If(resident != SLOTS):
+                    m.d.comb += pass_started.eq(1)
+                    m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.comb += self.beat_ready.eq(1)
+                with m.If(taken):
+                    for i in range(SLOTS):
+                        with m.If(slot == i):
+                            m.d.sync += self.headers[i].eq(self.beat[: Shape.cast(PASS_HEADER_STRUCT).width])
+                    m.d.sync += [row.eq(0), part.eq(0)]
+                    m.next = "PARAMETERS"
+            with m.State("PARAMETERS"):
+                m.d.comb += self.beat_ready.eq(1)
+                with m.If(taken):
+                    with m.If(part == geometry.param_beats - 1):
+                        m.d.sync += [part.eq(0), row.eq(row + 1)]
+                        with m.If(row == rows - 1):
+                            m.d.sync += [step.eq(0), group.eq(1)]
+                            with m.If(d.steps == 0):
+                                m.next = "PASS_END"
+                            with m.Else():
+                                m.next = "WEIGHTS"
+                    with m.Else():
+                        m.d.sync += part.eq(part + 1)
+            with m.State("WEIGHTS"):
+                m.d.comb += self.beat_ready.eq(room)
+                with m.If(taken):
+                    m.d.sync += group.eq((group << 1) | group[-1] if groups > 1 else 1)
+                    with m.If(group[-1]):
+                        m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1)]
+                        with m.If(step == d.steps - 1):
+                            m.next = "PASS_END"
+            with m.State("PASS_END"):
+                m.d.comb += pass_loaded.eq(1)
+                m.d.sync += [slot.eq(~slot), passes.eq(passes - 1)]
+                with m.If(passes == 1):
+                    m.next = "TAKE"
+                with m.Else():
+                    m.next = "PASS"
+            with m.State("TAKE"):
+                with m.If(~self.descriptor_valid):
+                    m.d.sync += beats.eq(geometry.descriptor_beats - 1)
+                    m.next = "DESCRIPTOR"
+            m.d.comb += self.finished.eq(fsm.ongoing("STOP"))
+            weights_taken = taken & fsm.ongoing("WEIGHTS")
+            params_taken = taken & fsm.ongoing("PARAMETERS")
+            load_taken = taken & fsm.ongoing("LOAD")
+
+        with m.If(self.descriptor_taken):
+            m.d.sync += self.descriptor_valid.eq(0)
+        m.d.comb += self.pass_loaded.eq(pass_loaded)
+        m.d.sync += resident.eq(resident + pass_started - self.pass_done)
+
+        # ring words held by the pass loaded before the current one, until it is done
+        current_steps = Signal(range(depth + 1))
+        with m.If(pass_started):
+            m.d.sync += [
+                older_steps.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), 0, current_steps)),
+                current_steps.eq(d.steps),
+            ]
+        with m.Elif(self.pass_done):
+            m.d.sync += older_steps.eq(0)
+
+        # ---- registered write ports ----------------------------------------------------------------------------
+        record = Signal(max(1, geometry.param_beats - 1) * bits)
+        with m.If(params_taken):
+            m.d.sync += record.eq(Cat(record, self.beat)[bits:])
+        assembled = self.beat if geometry.param_beats == 1 else Cat(record, self.beat)
+        assert len(assembled) >= PARAM_BITS
+        m.d.sync += [
+            self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
+            self.param_write_addr.eq(row + Mux(slot, rows, 0)),
+            self.param_write_data.eq(assembled[: Shape.cast(PARAM_STRUCT).width]),
+            self.weight_write_group.eq(Mux(weights_taken, group, 0)),
+            self.weight_write_addr.eq(write_addr),
+            self.weight_write_data.eq(self.beat),
+            self.load_valid.eq(load_taken),
+            self.load_target.eq(d.target),
+            self.load_groups.eq(load_groups),
+            self.load_addr.eq(load_addr),
+            self.load_data.eq(self.beat),
+        ]
+        return m

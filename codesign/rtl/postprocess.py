@@ -1,0 +1,250 @@
+"""Post-processing lanes: bias, dyadic requantization, residual add, clip, and the write to the activation memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from codesign.rtl.array import rotate_left, rotate_right, split
+from codesign.rtl.geometry import PARAM_LEAD, POST_LATENCY, SUM_BITS, Geometry, bits_for
+from codesign.rtl.modules import SharedModule
+from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, add_modulo
+
+WRITE_STAGE = PARAM_LEAD + POST_LATENCY
+
+
+class Pipeline:
+    """Delays values by whole cycles, sharing the registers of equal (value, delay) pairs."""
+
+    def __init__(self, m: Module) -> None:
+        self._m = m
+        self._cache: dict[tuple[int, int], Value] = {}
+        self._kept: list[Value] = []
+
+    def __call__(self, value: Value, cycles: int) -> Value:
+        """`value` as it was `cycles` ago."""
+        if cycles == 0:
+            return value
+        key = (id(value), cycles)
+        if key not in self._cache:
+            before = self(value, cycles - 1)
+            register = Signal(before.shape(), name=f"delay_{len(self._cache)}", reset_less=True)
+            self._m.d.sync += register.eq(before)
+            self._cache[key] = register
+            self._kept.append(value)
+        return self._cache[key]
+
+
+class PostProcessor(SharedModule):
+    """`columns` lanes, one output pixel each; every cycle all lanes handle the same filter.
+
+    Timing, with t the cycle of a row's parameter fetch (Geometry.param_latency after the issue of the tile's last
+    read, plus the row):
+
+        t        parameter read            t+5 (PARAM_LEAD)   `results` of the row are at the input
+        t+4      residual address          t+5                residual data at the input
+        t+6      bias added                t+7, t+8           product with `mult`
+        t+9      residual and rounding     t+10               shifted
+        t+11     clipped                   t+12 (WRITE_STAGE) write presented to the memory
+
+    Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
+    compute it with the parameters of row 0, and only the lane whose group rotation fits the pixel writes.
+
+    `tile_last`/`tile_final` are the window generator's registered flags. `pass_done` rises when the last write of a
+    pass has been presented.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "post_processor"
+        columns = geometry.columns
+        self.param_slots = 2 * geometry.rows
+        super().__init__(
+            {
+                "descriptor": In(DESCRIPTOR_STRUCT),
+                "averaging": In(1),
+                "tile_last": In(1),
+                "tile_final": In(1),
+                "param_write_en": In(1),
+                "param_write_addr": In(bits_for(self.param_slots)),
+                "param_write_data": In(Shape.cast(PARAM_STRUCT).width),
+                "results": In(geometry.acc_bits).array(columns),
+                "pooled": In(geometry.act_bits + SUM_BITS),
+                "residual_addr": Out(geometry.act_addr_bits).array(columns),
+                "residual_data": In(geometry.group_bits).array(columns),
+                "write_en": Out(geometry.dot).array(columns),
+                "write_addr": Out(geometry.act_addr_bits).array(columns),
+                "write_data": Out(geometry.group_bits).array(columns),
+                "wide_valid": Out(1),
+                "wide_channel": Out(16),
+                "wide_data": Out(32),
+                "pass_done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry, d = self._geometry, self.descriptor
+        columns, dot, ab, abits = geometry.columns, geometry.dot, geometry.act_bits, geometry.act_addr_bits
+        rows, kbits = geometry.rows, geometry.key_bits
+        delay = Pipeline(m)
+
+        # ---- row sequencer ---------------------------------------------------------------------------------
+        lead = geometry.param_latency - 2
+        last_line, final_line = Signal(lead), Signal(lead)
+        m.d.sync += [
+            last_line.eq((last_line << 1) | self.tile_last),
+            final_line.eq((final_line << 1) | self.tile_final),
+        ]
+        active, final, slot = Signal(), Signal(), Signal()
+        row = Signal(range(max(rows, geometry.word_elements)))
+        element, group = Signal(range(max(2, dot))), Signal(range(max(2, columns)))
+        tile_offset, pixel_key, word = Signal(abits), Signal(kbits), Signal(12)
+        row_end = Signal()
+        m.d.comb += row_end.eq(active & (row == Mux(self.averaging, geometry.word_elements - 1, rows - 1)))
+        with m.If(active):
+            m.d.sync += row.eq(row + 1)
+            with m.If(element == dot - 1):
+                m.d.sync += [element.eq(0), group.eq(group + 1)]
+            with m.Else():
+                m.d.sync += element.eq(element + 1)
+        with m.If(row_end):
+            m.d.sync += active.eq(0)
+            with m.If(self.averaging):
+                m.d.sync += tile_offset.eq(tile_offset + 1)
+                with m.If(word == d.words - 1):
+                    m.d.sync += [
+                        word.eq(0),
+                        pixel_key.eq(add_modulo(pixel_key, Const(1 % columns, kbits), columns)),
+                    ]
+                with m.Else():
+                    m.d.sync += word.eq(word + 1)
+            with m.Else():
+                m.d.sync += tile_offset.eq(tile_offset + d.tile_stride)
+            with m.If(final):
+                m.d.sync += [tile_offset.eq(0), word.eq(0), pixel_key.eq(0), slot.eq(~slot)]
+        with m.If(last_line[-1]):
+            m.d.sync += [active.eq(1), final.eq(final_line[-1]), row.eq(0), element.eq(0), group.eq(0)]
+        m.d.comb += self.pass_done.eq(delay(row_end & final, WRITE_STAGE + 1))
+
+        # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
+        m.submodules.params = params = Memory(shape=PARAM_STRUCT, depth=self.param_slots, init=[])
+        write, read = params.write_port(), params.read_port()
+        m.d.comb += [
+            write.en.eq(self.param_write_en),
+            write.addr.eq(self.param_write_addr),
+            Value.cast(write.data).eq(self.param_write_data),
+            read.addr.eq(Mux(slot, rows, 0) + Mux(self.averaging, 0, row)),
+            read.en.eq(1),
+        ]
+        param = Signal(PARAM_STRUCT, reset_less=True)
+        m.d.sync += param.eq(read.data)
+        with m.If(self.averaging):
+            m.d.sync += [
+                param.word.eq(0),
+                param.group.eq(delay(group, 1)),
+                param.element.eq(delay(element, 1)),
+            ]
+        valid = Signal()
+        m.d.comb += valid.eq(delay(active, 2) & param.valid)
+        mask = Signal(columns)
+        for j in range(columns):
+            lane_ok = Mux(self.averaging, pixel_key == j, ~final | (j < d.last_columns))
+            m.d.comb += mask[j].eq(lane_ok)
+        lane_mask = delay(mask, 2)
+
+        # ---- addresses: group g serves lane (g - group) mod columns ---------------------------------------------
+        strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]
+        offsets: list[Value] = []
+        for j in range(1, columns):
+            m.d.sync += strides[j].eq(strides[j - 1] + d.out_stride)
+        for j in range(columns):
+            lane = Signal(abits, name=f"lane_offset_{j}", reset_less=True)
+            lane_q = Signal(abits, name=f"lane_offset_q_{j}", reset_less=True)
+            m.d.sync += [lane.eq(tile_offset + Mux(self.averaging, 0, strides[j])), lane_q.eq(lane)]
+            offsets.append(lane_q)
+        group_offsets: list[Value] = []
+        for g, value in enumerate(rotate_right(offsets, param.group[:kbits])):
+            register = Signal(abits, name=f"group_offset_{g}", reset_less=True)
+            m.d.sync += register.eq(value + param.word)
+            group_offsets.append(register)  # t+3
+        for g in range(columns):
+            residual_addr = Signal(abits, name=f"residual_addr_q_{g}", reset_less=True)
+            write_addr = Signal(abits, name=f"write_addr_q_{g}", reset_less=True)
+            m.d.sync += [
+                residual_addr.eq(group_offsets[g] + d.residual_base),
+                write_addr.eq(group_offsets[g] + d.out_base),
+            ]
+            m.d.comb += [
+                self.residual_addr[g].eq(residual_addr),  # t+4
+                self.write_addr[g].eq(delay(write_addr, WRITE_STAGE - 4)),
+            ]
+
+        # ---- residual operand (t+5 .. t+8) ----------------------------------------------------------------------
+        element_5, group_6 = delay(param.element, 3), delay(param.group, 4)
+        picked: list[Value] = []
+        for g in range(columns):
+            register = Signal(ab, name=f"residual_{g}", reset_less=True)
+            codes = split(self.residual_data[g], ab)
+            chosen: Value = codes[0]
+            for i in range(1, dot):
+                chosen = Mux(element_5 == i, codes[i], chosen)
+            m.d.sync += register.eq(chosen)
+            picked.append(register)  # t+6
+        residual_mult_7 = delay(param.residual_mult, 5)
+        residual_products: list[Value] = []
+        for j, value in enumerate(rotate_left(picked, group_6[:kbits])):
+            lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
+            product = Signal(signed(ab + 25), name=f"residual_product_{j}", reset_less=True)
+            m.d.sync += [
+                lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0)),
+                product.eq(lane_code * residual_mult_7),
+            ]
+            residual_products.append(product)  # t+8
+
+        # ---- lanes (t+5 .. t+11) ----------------------------------------------------------------------------------
+        acc = geometry.acc_bits
+        bias_5, mult_6 = delay(param.bias, 3), delay(param.mult, 4)
+        shift_7, shift_9 = delay(param.shift, 5), delay(param.shift, 7)
+        rounding = Signal(41, reset_less=True)
+        m.d.sync += rounding.eq((1 << shift_7) >> 1)  # t+8
+        results: list[Value] = []
+        for j in range(columns):
+            summed = Signal(signed(acc + 1), name=f"biased_{j}", reset_less=True)
+            product_0 = Signal(signed(acc + 18), name=f"product_{j}", reset_less=True)
+            product_1 = Signal(signed(acc + 18), name=f"product_q_{j}", reset_less=True)
+            total = Signal(signed(acc + 19), name=f"total_{j}", reset_less=True)
+            shifted = Signal(signed(acc + 18), name=f"shifted_{j}", reset_less=True)
+            clipped = Signal(ab, name=f"clipped_{j}", reset_less=True)
+            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
+            requantized = shifted + d.zero
+            m.d.sync += [
+                summed.eq(operand + bias_5[: acc + 1].as_signed()),  # t+6
+                product_0.eq(summed * mult_6),
+                product_1.eq(product_0),
+                total.eq(product_1 + residual_products[j] + rounding),  # t+9
+                shifted.eq(total >> shift_9),
+                clipped.eq(Mux(requantized < d.low, d.low, Mux(requantized > d.high, d.high, requantized))),
+            ]
+            results.append(clipped)  # t+11
+            if j == 0:
+                wide = Signal(signed(32), reset_less=True)
+                limit = (1 << 31) - 1
+                m.d.sync += wide.eq(Mux(shifted > limit, limit, Mux(shifted < -limit - 1, -limit - 1, shifted)))
+                m.d.comb += self.wide_data.eq(wide)
+        valid_11, mask_11 = delay(valid, 9), delay(lane_mask, 9)
+        m.d.comb += [
+            self.wide_valid.eq(valid_11 & d.wide & mask_11[0]),
+            self.wide_channel.eq(delay(param.channel, 9)),
+        ]
+
+        # ---- write: lanes to groups (t+12) ------------------------------------------------------------------------
+        group_11, element_11 = delay(param.group, 9), delay(param.element, 9)
+        lanes: list[Value] = [Cat(results[j], mask_11[j] & valid_11 & ~d.wide) for j in range(columns)]
+        for g, lane in enumerate(rotate_right(lanes, group_11[:kbits])):
+            data_q = Signal(ab, name=f"write_code_{g}", reset_less=True)
+            enable_q = Signal(dot, name=f"write_enable_{g}")
+            m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_11, 0))]
+            m.d.comb += [self.write_en[g].eq(enable_q), self.write_data[g].eq(data_q.replicate(dot))]
+        return m

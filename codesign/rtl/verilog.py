@@ -1,0 +1,39 @@
+"""Verilog of a whole accelerator."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from amaranth import __version__ as amaranth_version
+
+from codesign import __version__
+from codesign.arch.hardware import Hardware
+from codesign.rtl.accelerator import Accelerator
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.modules import convert
+from codesign.rtl.postprocess import WRITE_STAGE
+
+TOP = "codesign_top"
+
+
+@lru_cache(maxsize=8)
+def generate(hw: Hardware) -> str:
+    """Verilog of the whole accelerator, top module `codesign_top`; the same bytes for the same hardware."""
+    return header(hw) + convert(Accelerator(Geometry(hw)), TOP, prefix="codesign_")
+
+
+def header(hw: Hardware) -> str:
+    """The comment at the head of the file: what made it and what it is."""
+    geometry = Geometry(hw)
+    bands = "\n".join(f"//   {band.scheme} weights of {band.weight_bits} bits, {band.rows} rows" for band in hw.bands)
+    return f"""\
+// codesign {__version__} (Amaranth {amaranth_version}): accelerator '{hw.name}'
+//
+// {hw.rows} rows x {hw.columns} columns of processing elements, {hw.dot} products each per cycle,
+// {hw.act_bits}-bit activations, {hw.acc_bits}-bit accumulators, output stationary. Bands, first row first:
+{bands}
+// Activation memories: 2 x {geometry.act_depth} words of {geometry.word_bits} bits.
+// Weight rings: {geometry.weight_depth} words a row. AXI4 data width: {geometry.beat_bits} bits.
+// From the last read of a tile to the write of its first row: {geometry.param_latency + WRITE_STAGE} cycles.
+
+"""

@@ -1,0 +1,200 @@
+"""The bench: a Verilog wrapper around an accelerator, with clock, memory and recording in the HDL.
+
+Python sleeps until an image is finished; it never sees a clock edge. The memory answers a read request `latency`
+cycles after it was accepted, one beat every `interval` cycles, in order, and acknowledges a write after `latency`
+cycles: the model of `codesign.sim.timing`.
+
+At every `layer_done` the wrapper writes the layer's map, straight from the activation memories, and the counters.
+"""
+
+from __future__ import annotations
+
+from codesign.arch.hardware import Hardware
+from codesign.rtl.executor import COUNTERS
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.verilog import TOP, generate
+
+BENCH = "codesign_bench"
+PUBLIC = ("images_done", "finished", "cycles")
+MEMORY_BYTES = 1 << 26
+"""Size of the modelled memory."""
+_MAX_LAYERS = 1024
+
+
+def sources(hw: Hardware) -> dict[str, str]:
+    """Verilog files of the simulation: the accelerator and the bench."""
+    return {f"{TOP}.v": generate(hw), f"{BENCH}.sv": bench(hw)}
+
+
+def recorded(hw: Hardware) -> tuple[str, ...]:
+    """Names of the values in a line of the counter file, in order."""
+    return (*COUNTERS, *(f"band_busy_{i}" for i in range(len(hw.bands))))
+
+
+def bench(hw: Hardware) -> str:
+    """SystemVerilog of the bench for `hw`."""
+    geometry = Geometry(hw)
+    counters = [*(f"counter_{name}" for name in COUNTERS), *(f"band_busy_{i}" for i in range(len(hw.bands)))]
+    depth = MEMORY_BYTES // geometry.beat_bytes
+    groups = list(reversed(range(geometry.columns)))
+
+    def row(memory: int) -> str:
+        return "{" + ", ".join(f"dut.memory_{memory}.group_{g}.memory[a]" for g in groups) + "}"
+
+    wires = "\n".join(f"  wire [31:0] {name};" for name in counters)
+    ports = "\n".join(f"    .{name}({name})," for name in counters)
+    line = ", ".join(counters)
+    format_ = " ".join(["%0d"] * len(counters))
+    shift = (geometry.beat_bytes - 1).bit_length()
+    return f"""\
+`timescale 1ns/1ps
+module {BENCH};
+  localparam BITS = {geometry.beat_bits}, DEPTH = {depth}, SHIFT = {shift};
+  localparam LATENCY = {hw.memory.latency}, INTERVAL = {hw.memory.cycles_per_beat};
+
+  reg clk = 0, rst = 1, start = 0;
+  always #5 clk = ~clk;
+
+  // ---- accelerator
+  wire done, layer_done;
+  wire arvalid, rready, awvalid, wvalid, wlast, bready;
+  wire [31:0] araddr, awaddr;
+  wire [7:0] arlen, awlen;
+  wire [2:0] arsize, awsize;
+  wire [1:0] arburst, awburst;
+  wire [BITS-1:0] wdata;
+  wire [BITS/8-1:0] wstrb;
+  reg rvalid = 0, rlast = 0, bvalid = 0;
+  reg [BITS-1:0] rdata = 0;
+  reg [31:0] program_address = 0;
+  reg [23:0] program_bursts = 0;
+{wires}
+  {TOP} dut (
+    .clk(clk), .rst(rst), .start(start), .program_address(program_address), .program_bursts(program_bursts),
+    .done(done), .layer_done(layer_done),
+{ports}
+    .m_axi__arvalid(arvalid), .m_axi__arready(1'b1), .m_axi__araddr(araddr), .m_axi__arlen(arlen),
+    .m_axi__arsize(arsize), .m_axi__arburst(arburst), .m_axi__rvalid(rvalid), .m_axi__rready(rready),
+    .m_axi__rdata(rdata), .m_axi__rresp(2'b0), .m_axi__rlast(rlast),
+    .m_axi__awvalid(awvalid), .m_axi__awready(1'b1), .m_axi__awaddr(awaddr), .m_axi__awlen(awlen),
+    .m_axi__awsize(awsize), .m_axi__awburst(awburst), .m_axi__wvalid(wvalid), .m_axi__wready(1'b1),
+    .m_axi__wdata(wdata), .m_axi__wstrb(wstrb), .m_axi__wlast(wlast),
+    .m_axi__bvalid(bvalid), .m_axi__bready(bready), .m_axi__bresp(2'b0)
+  );
+
+  // ---- memory
+  reg [BITS-1:0] mem [0:DEPTH-1];
+  longint cycle = 0;
+  longint request_ready [0:255];
+  reg [31:0] request_addr [0:255];
+  reg [8:0] request_beats [0:255];
+  reg [7:0] request_head = 0, request_tail = 0;
+  reg [8:0] beat = 0;
+  longint last_beat = -64'sd1000000;
+  longint ack_ready [0:8191];
+  reg [12:0] ack_head = 0, ack_tail = 0;
+
+  always @(posedge clk) begin
+    cycle = cycle + 1;  // now the number of the cycle that begins
+    if (arvalid) begin
+      request_ready[request_tail] = cycle - 1 + LATENCY;
+      request_addr[request_tail] = araddr;
+      request_beats[request_tail] = arlen + 1;
+      request_tail = request_tail + 1;
+    end
+    rvalid <= 0;
+    rlast <= 0;
+    if (request_head != request_tail && cycle >= request_ready[request_head]
+        && cycle >= last_beat + INTERVAL) begin
+      rvalid <= 1;
+      rdata <= mem[(request_addr[request_head] >> SHIFT) + beat];
+      last_beat = cycle;
+      beat = beat + 1;
+      if (beat == request_beats[request_head]) begin
+        rlast <= 1;
+        beat = 0;
+        request_head = request_head + 1;
+      end
+    end
+    if (awvalid && wvalid) begin
+      for (int i = 0; i < BITS / 8; i++)
+        if (wstrb[i]) mem[awaddr >> SHIFT][8 * i +: 8] = wdata[8 * i +: 8];
+      ack_ready[ack_tail] = cycle - 1 + LATENCY;
+      ack_tail = ack_tail + 1;
+    end
+    bvalid <= 0;
+    if (ack_head != ack_tail && cycle >= ack_ready[ack_head]) begin
+      bvalid <= 1;
+      ack_head = ack_head + 1;
+    end
+  end
+
+  // ---- recording
+  string folder;
+  integer map_file, counter_file, input_file, result_file, plan_file, status;
+  integer images, input_beat, input_beats, result_word, result_words, layers;
+  longint limit;  // cycles that one image may take
+  longint began;
+  integer plan_memory [0:{_MAX_LAYERS - 1}], plan_base [0:{_MAX_LAYERS - 1}], plan_words [0:{_MAX_LAYERS - 1}];
+  integer layer = 0;
+  integer a;
+
+  always @(posedge clk) if (layer_done) begin
+    $fwrite(counter_file, "{format_}\\n", {line});
+    for (integer i = 0; i < plan_words[layer]; i = i + 1) begin
+      a = plan_base[layer] + i;
+      if (plan_memory[layer] == 0) $fwrite(map_file, "%h\\n", {row(0)});
+      else $fwrite(map_file, "%h\\n", {row(1)});
+    end
+    layer = layer + 1;
+  end
+
+  // ---- one start per image
+  reg [31:0] images_done = 0;
+  reg finished = 0;
+  reg [63:0] cycles;
+  assign cycles = cycle;
+  reg [BITS-1:0] value;
+  initial begin
+    status = $value$plusargs("folder=%s", folder);
+    $readmemh({{folder, "/program.hex"}}, mem);
+    plan_file = $fopen({{folder, "/plan.txt"}}, "r");
+    status = $fscanf(plan_file, "%d %d %d %d %d %d %d %d %d", limit, images, program_address, program_bursts, input_beat,
+                     input_beats, result_word, result_words, layers);
+    for (integer i = 0; i < layers; i = i + 1)
+      status = $fscanf(plan_file, "%d %d %d", plan_memory[i], plan_base[i], plan_words[i]);
+    $fclose(plan_file);
+    input_file = $fopen({{folder, "/inputs.hex"}}, "r");
+    map_file = $fopen({{folder, "/maps.hex"}}, "w");
+    counter_file = $fopen({{folder, "/counters.txt"}}, "w");
+    result_file = $fopen({{folder, "/results.hex"}}, "w");
+    repeat (4) @(posedge clk);
+    #1 rst = 0;
+    for (integer image = 0; image < images; image = image + 1) begin
+      for (integer i = 0; i < input_beats; i = i + 1) begin
+        status = $fscanf(input_file, "%h", value);
+        mem[input_beat + i] = value;
+      end
+      layer = 0;
+      @(posedge clk) #1 start = 1;
+      @(posedge clk) #1 start = 0;
+      began = cycle;
+      while (!done && cycle - began < limit) @(posedge clk) #1;
+      if (!done) begin
+        $fwrite(result_file, "stopped: image %0d not done after %0d cycles, layer %0d\\n", image, limit, layer);
+        image = images;
+      end
+      $fwrite(counter_file, "{format_}\\n", {line});
+      for (integer i = 0; i < result_words; i = i + 1) begin
+        value = mem[(result_word + i) / (BITS / 32)];
+        $fwrite(result_file, "%h\\n", value[32 * ((result_word + i) % (BITS / 32)) +: 32]);
+      end
+      images_done = images_done + 1;
+    end
+    $fclose(map_file);
+    $fclose(counter_file);
+    $fclose(result_file);
+    finished = 1;
+  end
+endmodule
+"""

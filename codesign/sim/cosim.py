@@ -1,0 +1,225 @@
+"""Cosimulation: whole networks on the generated RTL, compared with the integer model and the timing model."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.arch.hardware import Hardware
+from codesign.program import Program, compile_network
+from codesign.program.packing import unpack_words
+from codesign.quant.integer_network import IntegerNetwork
+from codesign.rtl.geometry import Geometry
+from codesign.sim import functional
+from codesign.sim.bench import BENCH, PUBLIC, recorded, sources
+from codesign.sim.timing import Timing, estimate
+from codesign.sim.verilator import build, run
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One layer over all images.
+
+    Attributes:
+        rtl_end, model_end: `counter_total` at the layer's end in the first image, of RTL and timing model.
+        mismatched_values, compared_values: output codes that differ, and how many there are.
+    """
+
+    name: str
+    rtl_end: int
+    model_end: int
+    mismatched_values: int
+    compared_values: int
+
+
+@dataclass(frozen=True)
+class CosimResult:
+    """What the RTL did, beside what the models say.
+
+    Attributes:
+        rtl_cycles, model_cycles: cycles of one image; every image takes the same.
+        counter_differences: counters (name, RTL, model) that differ in any image.
+        outputs: (images, classes) int32 results of the RTL.
+        sim_cycles_per_s: simulated cycles per second of the simulator's run.
+        build_s, wall_s: seconds to build (0 from cache) and to simulate.
+    """
+
+    rtl_cycles: int
+    model_cycles: int
+    mismatched_values: int
+    compared_values: int
+    counter_differences: tuple[tuple[str, int, int], ...]
+    layers: tuple[LayerComparison, ...]
+    outputs: NDArray[np.int64]
+    images: int
+    sim_cycles_per_s: float
+    build_s: float
+    wall_s: float
+    timing: Timing
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs: no value, no cycle, no counter."""
+        return self.mismatched_values == 0 and self.rtl_cycles == self.model_cycles and not self.counter_differences
+
+
+def simulate_rtl(hw: Hardware) -> Path:
+    """Build (or find) the simulation of `hw`; its folder."""
+    return build(sources(hw), BENCH, PUBLIC)
+
+
+def run_network(
+    hw: Hardware, network: IntegerNetwork, images: NDArray[np.int64], progress: Progress | None = None
+) -> CosimResult:
+    """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
+
+    Raises:
+        UserError: the network does not fit the hardware, or a tool is missing.
+    """
+    program = compile_network(network, hw)
+    timing = estimate(program)
+    report = progress or (lambda phase, done, total: None)
+    report("build", 0, 1)
+    began = time.perf_counter()
+    folder = simulate_rtl(hw)
+    build_s = time.perf_counter() - began
+    report("build", 1, 1)
+
+    with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+        work = Path(name)
+        _write_inputs(program, images, timing.total_cycles, work)
+        began = time.perf_counter()
+        _run_with_progress(folder, work, len(images), report)
+        wall_s = time.perf_counter() - began
+        stopped = [line for line in (work / "results.hex").read_text().splitlines() if line.startswith("stopped")]
+        if stopped:
+            raise RuntimeError(f"simulation of '{hw.name}' {stopped[0]}")
+        return _compare(program, timing, images, work, build_s, wall_s)
+
+
+def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
+    """Beats as hexadecimal lines, most significant byte first."""
+    beats = data.reshape(-1, beat_bytes)[:, ::-1]
+    text = beats.tobytes().hex()
+    width = 2 * beat_bytes
+    path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
+
+
+def _write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work: Path) -> None:
+    geometry = program.geometry
+    _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
+    encoded = [program.encode_input(image) for image in images]
+    _write_hex(work / "inputs.hex", np.concatenate(encoded), geometry.beat_bytes)
+    lines = [
+        f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {program.input_beat} "
+        f"{encoded[0].size // geometry.beat_bytes} {program.output_address // 4} {program.network.output.channels} "
+        f"{len(program.layers)}"
+    ]
+    for layer in program.network.layers:
+        place = program.placements.get(layer.output.name)
+        lines.append(f"{place.memory} {place.base} {place.words}" if place is not None else "0 0 0")
+    (work / "plan.txt").write_text("\n".join(lines) + "\n")
+
+
+def _run_with_progress(folder: Path, work: Path, images: int, report: Progress) -> None:
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            file = work / "progress.txt"
+            done = file.read_text().count("\n") if file.exists() else 0
+            report("simulate", min(done, images), images)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        run(folder, BENCH, "codesign.sim.cocotb_bench", work, [f"+folder={work}"])
+    finally:
+        stop.set()
+        watcher.join()
+    report("simulate", images, images)
+
+
+def _compare(
+    program: Program, timing: Timing, images: NDArray[np.int64], work: Path, build_s: float, wall_s: float
+) -> CosimResult:
+    geometry, network = program.geometry, program.network
+    names = recorded(program.hw)
+    lines = (work / "counters.txt").read_text().split("\n")[:-1]
+    counters = np.array([[int(value) for value in line.split()] for line in lines], dtype=np.int64)
+    per_image = len(program.layers) + 1
+    counters = counters.reshape(len(images), per_image, len(names))
+    maps = _read_maps(work / "maps.hex", geometry)
+    results = np.array((work / "results.hex").read_text().split(), dtype=object)
+    outputs = np.array([int(word, 16) for word in results], dtype=np.int64)
+    outputs = np.where(outputs >= 1 << 31, outputs - (1 << 32), outputs).reshape(len(images), -1)
+
+    mismatched = dict.fromkeys((layer.name for layer in network.layers), 0)
+    compared = dict(mismatched)
+    position = 0
+    for index, image in enumerate(images):
+        expected = functional.run(network, image)
+        for layer in network.layers:
+            want = expected[layer.output.name]
+            place = program.placements.get(layer.output.name)
+            if place is None:
+                got = outputs[index].reshape(want.shape)
+            else:
+                got = unpack_words(maps[position : position + place.words], want.shape, geometry)
+                position += place.words
+            mismatched[layer.name] += int(np.count_nonzero(got != want))
+            compared[layer.name] += want.size
+
+    model = [*timing.counters.values(), *timing.band_busy]
+    differences = {
+        (name, int(counters[index, -1, i]), model[i])
+        for i, name in enumerate(names)
+        for index in range(len(images))
+        if counters[index, -1, i] != model[i]
+    }
+    layers = tuple(
+        LayerComparison(
+            layer.name, int(counters[0, i, 0]), timing.layers[i].end - 1, mismatched[layer.name], compared[layer.name]
+        )
+        for i, layer in enumerate(network.layers)
+    )
+    differences |= {
+        (f"{layer.name}: end", layer.rtl_end, layer.model_end) for layer in layers if layer.rtl_end != layer.model_end
+    }
+    progress = (work / "progress.txt").read_text().split("\n")[-2].split()
+    return CosimResult(
+        rtl_cycles=int(counters[:, -1, 0].max()),
+        model_cycles=timing.total_cycles,
+        mismatched_values=sum(mismatched.values()),
+        compared_values=sum(compared.values()),
+        counter_differences=tuple(sorted(differences)),
+        layers=layers,
+        outputs=outputs,
+        images=len(images),
+        sim_cycles_per_s=int(progress[1]) / max(float(progress[2]), 1e-9),
+        build_s=build_s,
+        wall_s=wall_s,
+        timing=timing,
+    )
+
+
+def _read_maps(path: Path, geometry: Geometry) -> NDArray[np.int64]:
+    """Stored groups, shape (words, columns): physical group g of every dumped word."""
+    text = path.read_text().split()
+    width = geometry.columns * geometry.group_bits
+    digits = -(-width // 4)
+    packed = np.frombuffer(bytes.fromhex("".join(line.zfill(digits + digits % 2) for line in text)), dtype=np.uint8)
+    bits = np.unpackbits(packed.reshape(len(text), -1)[:, ::-1], axis=1, bitorder="little")[:, :width]
+    weights = 1 << np.arange(geometry.group_bits, dtype=np.int64)
+    groups: NDArray[np.int64] = bits.reshape(len(text), geometry.columns, geometry.group_bits) @ weights
+    return groups

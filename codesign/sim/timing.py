@@ -1,0 +1,244 @@
+"""The exact timing model: the cycle in which everything happens, from the program's shape alone.
+
+Nothing in the accelerator depends on data, and the memory answers with a stated latency and rate, so the cycle count
+is a max-plus recurrence over bursts, passes and layers. The RTL's counters equal every number computed here.
+
+Cycle 0 is the cycle in which `start` is high. Event times name the cycle in which a signal is high; a register
+written by that event shows its new value one cycle later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from codesign.arch.hardware import Memory
+from codesign.program.program import LayerPlan, Program
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+
+FIFO_LATENCY = 2
+_WRITE_STAGE = 12
+_WIDE_STAGE = 11
+_MAX_WRITE_LATENCY = 6
+
+
+@dataclass(frozen=True)
+class LayerTiming:
+    """Cycles of one layer, from the end of the layer before to its last write.
+
+    Attributes:
+        m, k, n: GEMM dimensions (filters, products per output, output pixels).
+        compute_cycles: cycles in which the array (or the pooling unit) is fed.
+        stall_cycles: all others.
+        utilization: multiply-accumulates / (cycles * products the array can do in a cycle).
+        end: cycle of the layer's `layer_done` pulse.
+        dram_read_bytes, dram_write_bytes: memory traffic.
+    """
+
+    name: str
+    m: int
+    k: int
+    n: int
+    cycles: int
+    compute_cycles: int
+    stall_cycles: int
+    utilization: float
+    end: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of a whole program; `counters` and `band_busy` are the RTL's."""
+
+    total_cycles: int
+    layers: tuple[LayerTiming, ...]
+    counters: dict[str, int]
+    band_busy: tuple[int, ...]
+
+    def latency_ms(self, clock_mhz: float) -> float:
+        """Latency at a clock in milliseconds."""
+        return self.total_cycles / clock_mhz / 1e3
+
+
+class _Stream:
+    """The reader and its FIFO: when each beat of the program is consumed.
+
+    A burst is requested when the FIFO has room for it; its first beat arrives `latency` cycles later, or
+    `cycles_per_beat` after the beat before it. A beat received in cycle a is offered in a + FIFO_LATENCY.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._burst = memory.burst_beats
+        self._latency = memory.latency
+        self._interval = memory.cycles_per_beat
+        self._ahead = memory.read_fifo_beats // memory.burst_beats
+        self._requested = 0  # cycle of the last request
+        self._arrived = -(1 << 60)  # arrival of the last beat of the last requested burst
+        self._first = 0  # arrival of the first beat of the burst being consumed
+        self._position = 0  # beats of the current burst already consumed
+        self._burst_index = -1
+        self._ends: list[int] = []  # consumption of the last beat of every finished burst
+        self.beats = 0
+
+    def take(self, beats: int, ready: int) -> int:
+        """Consume `beats` beats, the first not before cycle `ready`; the cycle of the last one."""
+        last = ready - 1
+        while beats > 0:
+            if self._position == 0:
+                self._request()
+            count = min(beats, self._burst - self._position)
+            self._position += count
+            beats -= count
+            self.beats += count
+            offered = self._first + (self._position - 1) * self._interval + FIFO_LATENCY
+            last = max(last + count, offered)
+            if self._position == self._burst:
+                self._position = 0
+                self._ends.append(last)
+        return last
+
+    def _request(self) -> None:
+        self._burst_index += 1
+        request = self._requested + 1
+        freed = self._burst_index - self._ahead
+        if freed >= 0:
+            request = max(request, self._ends[freed] + 1)
+        self._requested = request
+        self._first = max(request + self._latency, self._arrived + self._interval)
+        self._arrived = self._first + (self._burst - 1) * self._interval
+
+
+@dataclass
+class _State:
+    """Where loader and executor stand."""
+
+    stream: _Stream
+    loader: int = 1  # cycle in which the loader's DESCRIPTOR state begins
+    fetch: int = 1  # cycle in which the executor's FETCH state begins
+    taken: int = 0  # cycle in which the executor took the last descriptor
+    done: list[int] = field(default_factory=list)  # pass_done pulses
+    steps: list[int] = field(default_factory=list)  # ring words of every pass
+    spent: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("issue", "gap", "wait_pass", "drain", "fetch", "load"), 0)
+    )
+    results_sent: int = 0
+
+
+def estimate(program: Program) -> Timing:
+    """Cycle-exact timing of a program on its hardware."""
+    geometry = program.geometry
+    hw = program.hw
+    state = _State(_Stream(hw.memory))
+    spent = state.spent
+    band_busy = [0] * len(hw.bands)
+    layers: list[LayerTiming] = []
+
+    # LOAD of the input map
+    load_words = program.placements[program.network.input.name].words
+    last = state.stream.take(geometry.descriptor_beats, state.loader)
+    begin = last + 3  # DISPATCH, LOAD_WAIT (the executor is idle)
+    last = state.stream.take(load_words * geometry.load_beats, begin)
+    spent["load"] += last - begin + 1
+    state.loader = last + 1
+
+    previous_end = 0
+    consumed = 0
+    for plan in program.layers:
+        end = _layer(plan, state, geometry, band_busy)
+        cycles = end - previous_end
+        compute = max(1, len(plan.passes)) * plan.tiles * plan.steps
+        bytes_read = (state.stream.beats - consumed) * geometry.beat_bytes
+        consumed = state.stream.beats
+        layers.append(
+            LayerTiming(
+                name=plan.name,
+                m=plan.m,
+                k=plan.k,
+                n=plan.n,
+                cycles=cycles,
+                compute_cycles=compute,
+                stall_cycles=cycles - compute,
+                utilization=plan.macs / (cycles * hw.macs),
+                end=end,
+                dram_read_bytes=bytes_read,
+                dram_write_bytes=4 * plan.m * plan.n if plan.wide else 0,
+            )
+        )
+        previous_end = end
+
+    last = state.stream.take(geometry.descriptor_beats, state.loader)
+    stopped = last + 2
+    dropped = state.stream.take(program.beats - state.stream.beats, stopped)
+    acknowledged = state.results_sent + hw.memory.latency + 1
+    total = max(stopped, dropped + 1, state.fetch, acknowledged)
+    spent["fetch"] = total - sum(spent.values())
+    return Timing(total, tuple(layers), {"total": total, **spent}, tuple(band_busy))
+
+
+def _layer(plan: LayerPlan, state: _State, geometry: Geometry, band_busy: list[int]) -> int:
+    """Advance over one layer; the cycle of its `layer_done` pulse."""
+    spent = state.spent
+    stream = state.stream
+    last = stream.take(geometry.descriptor_beats, state.loader)
+    offered = last + 2  # descriptor_valid, set by DISPATCH
+    ready = last + 2  # the loader's state after DISPATCH
+    state.taken = max(state.fetch, offered)
+    position = state.taken + 1  # the executor's PASS state
+    interval = plan.steps + plan.gap
+    drain_rows = geometry.word_elements if plan.op == Op.AVG_POOL else geometry.rows
+
+    for index, plan_pass in enumerate(plan.passes):
+        loaded = _load_pass(plan, state, geometry, ready)
+        ready = loaded + 1
+        start = max(position, loaded + 1)
+        if plan.wide and index > 0:
+            start = max(start, state.done[-1] + 1)
+        spent["wait_pass"] += start - position + 1
+        spent["issue"] += plan.tiles * plan.steps
+        spent["gap"] += plan.tiles * plan.gap
+        for band in range(len(band_busy)):
+            if plan_pass.bands >> band & 1:
+                band_busy[band] += plan.tiles * plan.steps
+        final_read = start + plan.tiles * interval - plan.gap
+        last_row = final_read + geometry.param_latency + drain_rows - 1
+        state.done.append(last_row + _WRITE_STAGE + 1)
+        if plan.wide:
+            idle_rows = next(i for i, f in enumerate(reversed(plan_pass.filters)) if f >= 0)
+            state.results_sent = last_row - idle_rows + _WIDE_STAGE + FIFO_LATENCY
+        position = start + plan.tiles * interval + 1
+
+    if plan.op == Op.MAX_POOL:
+        spent["wait_pass"] += 1
+        spent["issue"] += plan.tiles * plan.steps
+        spent["gap"] += plan.tiles * plan.gap
+        drain_begin = position + plan.tiles * interval + 1
+        drain_end = drain_begin + _MAX_WRITE_LATENCY + geometry.columns
+    else:
+        drain_begin = position
+        drain_end = max(drain_begin, state.done[-1] + 1)
+    end = drain_end + 1
+    spent["drain"] += end - drain_begin + 1
+    state.fetch = end + 1
+    state.loader = max(ready, state.taken + 1) + 1  # TAKE
+    return end
+
+
+def _load_pass(plan: LayerPlan, state: _State, geometry: Geometry, ready: int) -> int:
+    """Load one pass from the loader's PASS state on; the cycle of the `pass_loaded` pulse."""
+    stream = state.stream
+    index = len(state.steps)
+    begin = ready
+    if index >= 2:
+        begin = max(begin, state.done[index - 2] + 1)
+    last = stream.take(1 + geometry.param_row_beats, begin + 1)
+    groups = len(geometry.row_groups)
+    older = state.steps[index - 1] if index and state.done[index - 1] > begin else 0
+    free_steps = min(plan.steps if plan.op == Op.CONV else 0, geometry.weight_depth - older)
+    state.steps.append(plan.steps if plan.op == Op.CONV else 0)
+    last = stream.take(free_steps * groups, last + 1)
+    blocked = state.steps[index] - free_steps
+    if blocked:
+        last = stream.take(blocked * groups, max(last + 1, state.done[index - 1] + 1))
+    return last + 1

