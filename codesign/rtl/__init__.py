@@ -1,0 +1,1 @@
+"""The accelerator in Amaranth, from processing element to top, and its Verilog."""

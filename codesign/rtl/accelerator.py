@@ -19,7 +19,7 @@ from codesign.rtl.postprocess import PostProcessor
 from codesign.rtl.window import WindowGenerator
 
 
-class Accelerator(Component):
+class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
     """Runs the program at `program_address` from one `start` pulse until `done`.
 
     Ports:

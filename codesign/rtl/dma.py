@@ -22,7 +22,8 @@ class StreamReader(SharedModule):
     never held up. `address` must be a multiple of the burst size in bytes, so that no burst crosses 4 KiB.
 
     Timing: `start` in cycle t makes the first request in t + 1; a beat taken from the output in cycle t gives its
-    room back in t + 1; `idle` says that every beat requested has been taken; a beat received in cycle t is offered in t + FIFO_LATENCY (empty FIFO).
+    room back in t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty FIFO). `idle` says that
+    every beat requested has been taken.
     """
 
     def __init__(self, geometry: Geometry) -> None:

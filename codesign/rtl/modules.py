@@ -24,7 +24,7 @@ _TO_VERILOG = ("proc -norom", "opt_expr", "opt_clean", "memory_collect", "write_
 """Yosys passes: processes to registers and multiplexers, constants folded, unused nets dropped."""
 
 
-class SharedModule(Component):
+class SharedModule(Component):  # type: ignore[misc]  # Amaranth is not typed
     """A component that may be placed many times; equal `module_name` must mean equal hardware."""
 
     module_name: str
@@ -52,7 +52,7 @@ class ModuleLibrary:
         name = self._prefix + component.module_name
         if name not in self._texts:
             self.add(component, name)
-        component._MustUse__used = True  # type: ignore[attr-defined]  # it is used: as this instance's ports
+        component._MustUse__used = True  # it is used: as this instance's ports
         ports: dict[str, object] = {}
         for path, member, value in component.signature.flatten(component):
             direction = "i" if member.flow == In else "o"

@@ -1,0 +1,1 @@
+"""Timing, integer arithmetic, cosimulation and resources of accelerators."""

@@ -159,8 +159,8 @@ module {BENCH};
     status = $value$plusargs("folder=%s", folder);
     $readmemh({{folder, "/program.hex"}}, mem);
     plan_file = $fopen({{folder, "/plan.txt"}}, "r");
-    status = $fscanf(plan_file, "%d %d %d %d %d %d %d %d %d", limit, images, program_address, program_bursts, input_beat,
-                     input_beats, result_word, result_words, layers);
+    status = $fscanf(plan_file, "%d %d %d %d %d %d %d %d %d", limit, images, program_address, program_bursts,
+                     input_beat, input_beats, result_word, result_words, layers);
     for (integer i = 0; i < layers; i = i + 1)
       status = $fscanf(plan_file, "%d %d %d", plan_memory[i], plan_base[i], plan_words[i]);
     $fclose(plan_file);

@@ -1,0 +1,170 @@
+"""Resources of a design: look-up tables, flip-flops, DSPs and block RAM, from synthesis.
+
+How cells are counted. Xilinx 7-series (UG474, UG473, UG953): LUT1..LUT6 are one LUT each although Vivado may pack two
+small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs of SLICEM it occupies (RAM32M and RAM64M
+four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted. RAMB18E1 is
+half a RAMB36E1. ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed RAM is four LUT4 and
+two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from codesign.arch.devices import Device, Family
+from codesign.arch.hardware import Hardware
+from codesign.sim.netlist import FLOWS, Cells, Progress, synthesize_modules, yosys_version
+
+Flow = Literal["xilinx", "ecp5"]
+FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
+
+
+class Resources(NamedTuple):
+    """Amounts of the four resources; block RAM in units of 36 kbit."""
+
+    lut: int = 0
+    ff: int = 0
+    dsp: int = 0
+    bram36: float = 0
+
+    def plus(self, other: Resources, times: int = 1) -> Resources:
+        """`self` and `times` of `other`."""
+        return Resources(
+            self.lut + times * other.lut,
+            self.ff + times * other.ff,
+            self.dsp + times * other.dsp,
+            self.bram36 + times * other.bram36,
+        )
+
+    def fits(self, device: Device) -> bool:
+        """Whether the device has that much of everything."""
+        return all(used <= getattr(device, name) for name, used in self._asdict().items())
+
+
+def _lut(count: int = 1) -> Resources:
+    return Resources(lut=count)
+
+
+_FF = Resources(ff=1)
+_NOTHING = Resources()
+CELLS: dict[Family, dict[str, Resources]] = {
+    "xc7": {
+        **{f"LUT{inputs}": _lut() for inputs in range(1, 7)},
+        **dict.fromkeys(("INV", "SRL16E", "SRLC16E", "SRLC32E", "RAM32X1S", "RAM64X1S"), _lut()),
+        **dict.fromkeys(("RAM16X1D", "RAM32X1D", "RAM64X1D", "RAM128X1S"), _lut(2)),
+        **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S"), _lut(4)),
+        **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "LDCE", "LDPE"), _FF),
+        **dict.fromkeys(("FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"), _FF),
+        **dict.fromkeys(("CARRY4", "MUXF7", "MUXF8", "GND", "VCC", "BUFG", "IBUF", "OBUF"), _NOTHING),
+        "DSP48E1": Resources(dsp=1),
+        "RAMB18E1": Resources(bram36=0.5),
+        "RAMB36E1": Resources(bram36=1),
+    },
+    "ecp5": {
+        "LUT4": _lut(),
+        "CCU2C": _lut(2),
+        "TRELLIS_DPR16X4": _lut(6),
+        "TRELLIS_FF": _FF,
+        **dict.fromkeys(("PFUMX", "L6MUX21", "GSR", "PUR", "VHI", "VLO"), _NOTHING),
+        "MULT18X18D": Resources(dsp=1),
+        "DP16KD": Resources(bram36=0.5),
+        "PDPW16KD": Resources(bram36=0.5),
+    },
+}
+"""What one cell of a netlist occupies. A cell that is not listed is an error, never nothing."""
+
+
+@dataclass(frozen=True)
+class ModuleResources:
+    """One distinct module: how often it appears in the whole design, and what one of it holds itself."""
+
+    name: str
+    instances: int
+    own: Resources
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Resources of a design.
+
+    Attributes:
+        total: the sum over `modules` of instances times own resources.
+        modules: distinct modules, the one with the most LUTs in all first.
+        tool: program and version that synthesized.
+    """
+
+    top: str
+    family: Family
+    total: Resources
+    modules: tuple[ModuleResources, ...]
+    tool: str
+
+    def to_json(self, device: Device | None) -> dict[str, Any]:
+        """The machine-readable answer; `fits` is null when there is no device to compare with."""
+        return {
+            **self.total._asdict(),
+            "fmax_mhz": None,
+            "fits": self.total.fits(device) if device else None,
+            "device": device.name if device else None,
+            "device_totals": {key: getattr(device, key) for key in Resources._fields} if device else None,
+            "flow": FLOWS[self.family],
+            "tool": self.tool,
+            "per_module": [
+                {"module": module.name, "instances": module.instances, **module.own._asdict()}
+                for module in self.modules
+            ],
+        }
+
+
+def synthesize(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Synthesis:
+    """Synthesize a Verilog design with top module `top`; modules that were synthesized before come from the cache.
+
+    Raises:
+        UserError: Yosys is not installed.
+        RuntimeError: Yosys failed, or used a cell that is not in `CELLS`.
+    """
+    cells = synthesize_modules(verilog, family, progress)
+    if top not in cells:
+        raise RuntimeError(f"the design has no module {top}")
+    instances = _instances(cells, top)
+    modules = [ModuleResources(name, count, _own(name, cells, family)) for name, count in instances.items()]
+    modules.sort(key=lambda module: (-module.instances * module.own.lut, module.name))
+    total = Resources()
+    for module in modules:
+        total = total.plus(module.own, module.instances)
+    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)")
+
+
+def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progress | None = None) -> Synthesis:
+    """Synthesize the accelerator of `hw`, by the flow of its device unless another is named."""
+    from codesign.rtl.verilog import TOP, generate
+
+    return synthesize(generate(hw), TOP, FAMILY[flow] if flow else hw.totals.family, progress)
+
+
+def _instances(cells: dict[str, Cells], top: str) -> dict[str, int]:
+    """How often every module appears below (and with) `top`."""
+    count: Counter[str] = Counter()
+
+    def visit(name: str, times: int) -> None:
+        count[name] += times
+        for kind, number in cells[name].items():
+            if kind in cells:
+                visit(kind, times * number)
+
+    visit(top, 1)
+    return dict(count)
+
+
+def _own(name: str, cells: dict[str, Cells], family: Family) -> Resources:
+    """Resources of the cells of one module, without the modules inside it."""
+    own = Resources()
+    for kind, number in cells[name].items():
+        if kind in cells:
+            continue
+        if kind not in CELLS[family]:
+            raise RuntimeError(f"module {name} became a cell of an unknown kind, {kind}: it cannot be counted")
+        own = own.plus(CELLS[family][kind], number)
+    return own
