@@ -74,11 +74,16 @@ class QuantConv(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if input_scale is not None:
-            weight = quantize_rows(weight.flatten(1), self.log_alpha, self.table).reshape(weight.shape)
+            weight = quantize_rows(weight.flatten(1), self.log_alpha, self.table)
             # Whole accumulator units; straight-through.
             rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
             bias = bias + (rounded - bias).detach()
+        return self.convolve(x, weight, bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The pass's convolution with other weights: (M, C/groups, kh, kw), or flat rows of them."""
         item = self.item
+        weight = weight.reshape(item.weight_shape)
         if weight.shape[1:] == x.shape[1:] and item.padding == (0, 0, 0, 0):
             return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
         top, bottom, left, right = item.padding

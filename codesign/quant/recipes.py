@@ -1,0 +1,233 @@
+"""Whole recipes: from a network and a data set to integers, with the accuracies along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codesign.errors import UserError
+from codesign.quant import rmsmp
+from codesign.quant.arithmetic import execute
+from codesign.quant.assignment import Assignment, Ratio
+from codesign.quant.data import Dataset, Images
+from codesign.quant.formats import FIXED4, POT4
+from codesign.quant.integer_network import IntArray, IntegerNetwork
+from codesign.quant.lower import lower
+from codesign.quant.module import build_module
+from codesign.quant.qat import QatNetwork
+from codesign.quant.training import Progress, accuracy, calibrate, results, train
+from codesign.workload.fold import fold_batchnorm
+from codesign.workload.network import Network
+
+Method = Literal["rmsmp", "fixed", "pot"]
+
+DEFAULT_RATIOS: dict[str, Ratio] = {"rmsmp": rmsmp.PAPER_RATIO, "fixed": {FIXED4: 1.0}, "pot": {POT4: 1.0}}
+"""Formats of each method where none are given: the paper's W4A4 comparison (its Table 6)."""
+SMALLEST_AUGMENTED = 16
+"""Images at least this high and wide are mirrored and shifted in training; digits are not mirrored."""
+BATCH = 128
+"""Images the integer model runs at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizeResult:
+    """What a recipe made.
+
+    Attributes:
+        integer_network: runs on the accelerator; its provenance holds the settings and the accuracies.
+        assignment: formats of the rows; `assignment.shares()` is the realised ratio.
+        float_accuracy, quantized_accuracy: of the float and the training model on all test images.
+        integer_accuracy: of the integer network on the first `integer_images` test images.
+        agreement: share of those images on which training model and integers choose the same class.
+        float_state: the float network's weights, to start another recipe from.
+        history: metrics of every epoch by phase, `float` and `qat`.
+    """
+
+    integer_network: IntegerNetwork
+    assignment: Assignment
+    float_accuracy: float
+    quantized_accuracy: float
+    integer_accuracy: float
+    integer_images: int
+    agreement: float
+    float_state: dict[str, Tensor]
+    history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{form} {share:.1%}" for form, share in self.assignment.shares().items())
+        return (
+            f"{self.integer_network.name}: float {self.float_accuracy:.2%}, quantized {self.quantized_accuracy:.2%}, "
+            f"integers {self.integer_accuracy:.2%} on {self.integer_images} images "
+            f"({self.agreement:.2%} the same class); rows {shares}"
+        )
+
+
+def quantize(
+    network: Network,
+    dataset: Dataset,
+    method: Method = "rmsmp",
+    *,
+    ratio: Ratio | None = None,
+    act_bits: int = 4,
+    epochs: int = 12,
+    float_epochs: int = 20,
+    float_state: Mapping[str, Tensor] | None = None,
+    learning_rate: float = 2e-3,
+    float_learning_rate: float = 5e-3,
+    refresh: int = 10,
+    integer_images: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    num_threads: int | None = 1,
+) -> QuantizeResult:
+    """Train in float, fold batch norms, assign formats, train with quantizers, lower to integers, measure.
+
+    Args:
+        network: its input must have the shape of the images, its result one number per class.
+        dataset: training and test images.
+        method: `rmsmp` deals formats by Algorithm 1; `fixed` and `pot` give every row the method's one format.
+        ratio: share of each format; the method's own by default (65:30:5; all Fixed-4; all PoT-4). `fixed` and
+            `pot` take a single format of their scheme.
+        act_bits: bits of all activations, the image included.
+        epochs: with quantizers; 0 only calibrates (post-training quantization).
+        float_epochs: before; ignored with `float_state`.
+        float_state: trained weights under the network's names (torchvision's, for its networks).
+        learning_rate, float_learning_rate: largest rates of the two phases.
+        refresh: epochs between RMSMP's assignments.
+        integer_images: test images the integer model runs; all by default.
+        seed: the same seed, data and machine give the same integers.
+        progress: called after every epoch, phases `float` and `qat`.
+        num_threads: torch's threads during training.
+
+    Raises:
+        UserError: network and data do not fit, an unknown method or an unfit ratio, training diverged, or the
+            network cannot be fused or lowered; the message says where.
+    """
+    chosen = _ratio(method, ratio)
+    _check_fit(network, dataset)
+    history: dict[str, list[dict[str, float]]] = {}
+    augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
+    module = build_module(network, seed)
+    if float_state is None:
+        history["float"] = train(
+            module,
+            dataset.train_images,
+            dataset.train_labels,
+            epochs=float_epochs,
+            learning_rate=float_learning_rate,
+            augment=augment,
+            seed=seed,
+            progress=progress,
+            phase="float",
+            num_threads=num_threads,
+        )
+    else:
+        _load(module, network, float_state)
+    float_accuracy = accuracy(module, dataset.test_images, dataset.test_labels, num_threads=num_threads)
+    folded, state = fold_batchnorm(network, module.state_dict())
+    # Any one format will do for the Hessian, which is the float network's.
+    model = QatNetwork(folded, state, Assignment.uniform(folded, next(iter(chosen)), act_bits))
+    model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
+    calibrate(model, dataset.train_images, seed=seed)
+    if epochs > 0:
+        refresher = rmsmp.refresher(model, dataset.train_images, chosen, every=refresh, seed=seed)
+        history["qat"] = train(
+            model,
+            dataset.train_images,
+            dataset.train_labels,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            augment=augment,
+            seed=seed + 1,
+            before_epoch=refresher if method == "rmsmp" else None,
+            progress=progress,
+            phase="qat",
+            num_threads=num_threads,
+        )
+    quantized_accuracy = accuracy(model, dataset.test_images, dataset.test_labels, num_threads=num_threads)
+    assignment = model.assignment
+    settings: dict[str, object] = {
+        "method": method,
+        "ratio": {str(form): share for form, share in chosen.items()},
+        "shares": {str(form): share for form, share in assignment.shares().items()},
+        "act_bits": act_bits,
+        "epochs": epochs,
+        "seed": seed,
+        "dataset": dataset.name,
+        "dataset_note": dataset.note,
+        "float_accuracy": float_accuracy,
+        "quantized_accuracy": quantized_accuracy,
+    }
+    integer = lower(model, provenance=settings)
+    images = dataset.test_images[:integer_images]
+    predicted = _integer_classes(integer, images)
+    modelled = results(model, images, num_threads=num_threads).argmax(1).numpy()
+    integer_accuracy = float(np.mean(predicted == dataset.test_labels[:integer_images]))
+    integer.provenance["integer_accuracy"] = integer_accuracy
+    integer.provenance["integer_images"] = len(images)
+    return QuantizeResult(
+        integer_network=integer,
+        assignment=assignment,
+        float_accuracy=float_accuracy,
+        quantized_accuracy=quantized_accuracy,
+        integer_accuracy=integer_accuracy,
+        integer_images=len(images),
+        agreement=float(np.mean(predicted == modelled)),
+        float_state={name: value.detach().clone() for name, value in module.state_dict().items()},
+        history=history,
+    )
+
+
+def _ratio(method: str, ratio: Ratio | None) -> Ratio:
+    if method not in DEFAULT_RATIOS:
+        raise UserError(f"method '{method}' is unknown; there are {', '.join(DEFAULT_RATIOS)}")
+    chosen = DEFAULT_RATIOS[method] if ratio is None else ratio
+    used = [form for form, share in chosen.items() if share > 0]
+    if not used:
+        raise UserError(f"method '{method}': the ratio gives no format a share")
+    if method != "rmsmp" and (len(used) > 1 or used[0].scheme != method):
+        given = ", ".join(map(str, used))
+        raise UserError(f"method '{method}' takes one {method} format; the ratio gives {given}")
+    return chosen
+
+
+def _check_fit(network: Network, dataset: Dataset) -> None:
+    expected = network.shapes[network.input.name]
+    if dataset.shape != expected:
+        raise UserError(
+            f"network '{network.name}' takes images of {'x'.join(map(str, expected))}, data set '{dataset.name}' has "
+            f"{'x'.join(map(str, dataset.shape))}"
+        )
+    result = network.shapes[network.output.name]
+    if np.prod(result) != dataset.classes:
+        raise UserError(
+            f"network '{network.name}' gives {int(np.prod(result))} results, data set '{dataset.name}' has "
+            f"{dataset.classes} classes"
+        )
+
+
+def _load(module: torch.nn.Module, network: Network, state: Mapping[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"network '{network.name}': the weights do not fit it: {first}") from None
+    module.eval()
+
+
+def _integer_classes(network: IntegerNetwork, images: Images) -> IntArray:
+    """Classes that the integer network chooses for (N, C, H, W) real images; the first one wins a tie."""
+    source = network.input
+    codes = np.floor(images.astype(np.float64) / source.scale + 0.5).astype(np.int64) + source.zero_point
+    codes = np.clip(codes, 0, 2**source.bits - 1)
+    classes = []
+    for start in range(0, len(codes), BATCH):
+        for name, values in execute(network, codes[start : start + BATCH]):
+            if name == network.output.name:
+                classes.append(values.reshape(len(values), -1).argmax(axis=1))
+    return np.concatenate(classes)
