@@ -15,11 +15,28 @@ from codesign.rtl.postprocess import WRITE_STAGE
 
 TOP = "codesign_top"
 
+LINT_WAIVERS = {
+    "DECLFILENAME": "one file holds all modules",
+    "PROCASSINIT": "registers have a power-up value and are written by a clocked process, as FPGAs allow",
+    "UNUSEDSIGNAL": "carry bits of additions whose result is cut to the target's width, and descriptor fields that a "
+    "module has no use for",
+    "WIDTHEXPAND": "operands of an operator are written in their own width and extended by the language",
+}
+"""What `verilator --lint-only -Wall` says of the generated Verilog, and why each of it is meant."""
+
 
 @lru_cache(maxsize=8)
 def generate(hw: Hardware) -> str:
     """Verilog of the whole accelerator, top module `codesign_top`; the same bytes for the same hardware."""
     return header(hw) + convert(Accelerator(Geometry(hw)), TOP, prefix="codesign_")
+
+
+def lint_waivers() -> str:
+    """The Verilator configuration file with the waivers."""
+    lines = ["`verilator_config"]
+    for rule, reason in LINT_WAIVERS.items():
+        lines += [f"// {reason}", f"lint_off -rule {rule}"]
+    return "\n".join(lines) + "\n"
 
 
 def header(hw: Hardware) -> str:

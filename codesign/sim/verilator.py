@@ -6,7 +6,6 @@ signals the bench waits on are visible to Python: making everything public costs
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from codesign._files import cache_folder, content_hash
 from codesign.errors import UserError
 
 _MAKE_VARIABLES = {
@@ -66,14 +66,6 @@ def environment() -> dict[str, str]:
     return env
 
 
-def cache_folder() -> Path:
-    """Where builds are kept: `CODESIGN_CACHE`, else the user's cache folder."""
-    if configured := os.environ.get("CODESIGN_CACHE"):
-        return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "codesign"
-
-
 def build(sources: Mapping[str, str], top: str, public: Sequence[str], extra_flags: Sequence[str] = ()) -> Path:
     """Build a cocotb simulation; returns its folder. Equal content is built once, whoever asks.
 
@@ -84,11 +76,10 @@ def build(sources: Mapping[str, str], top: str, public: Sequence[str], extra_fla
     """
     control = "`verilator_config\n" + "".join(f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public)
     files = {"public.vlt": control, **sources}
-    parts = [version("cocotb"), version("verilator"), sys.version.split()[0], top, *_FLAGS, *extra_flags]
-    digest = hashlib.sha256("\0".join([*parts, *_MAKE_VARIABLES.values()]).encode())
-    for name, text in files.items():
-        digest.update(f"\0{name}\0{text}".encode())
-    folder = cache_folder() / "verilator" / digest.hexdigest()[:24]
+    versions = (version("cocotb"), version("verilator"), sys.version.split()[0])
+    texts = (part for item in files.items() for part in item)
+    digest = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *texts)
+    folder = cache_folder() / "verilator" / digest
     stamp = folder / "built"
     if stamp.exists():
         return folder
