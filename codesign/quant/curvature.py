@@ -120,4 +120,5 @@ def _largest(layer: _Layer, iterations: int, generator: torch.Generator) -> Tens
 
 def _unit(vectors: Tensor) -> Tensor:
     # A filter that no image turns on has a zero block: any direction is an eigenvector, of eigenvalue 0.
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    unit: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-30)
+    return unit
