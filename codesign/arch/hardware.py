@@ -17,6 +17,9 @@ from codesign.arch.scheme import Scheme
 WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
 """Smallest and largest weight width of a band. PoT-6 would shift by up to 30 places: no accumulator holds that."""
 
+POST_PROCESSING_DSP = 2
+"""DSPs of a column's post-processing: accumulator times multiplier, residual times its own."""
+
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
 
@@ -202,8 +205,8 @@ class Hardware(Model):
         else:
             advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
         raise rejected(
-            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {self.columns} for requantization),"
-            f" {self.device} has {total}: {advice}"
+            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {POST_PROCESSING_DSP * self.columns} for "
+            f"requantization), {self.device} has {total}: {advice}"
         )
 
     @property
@@ -228,9 +231,9 @@ class Hardware(Model):
 
     @property
     def dsp_estimate(self) -> int:
-        """DSPs of the products of all bands, and one for the requantization of each column."""
+        """DSPs of the products of all bands and of the columns' post-processing."""
         products = sum(self.band_products(i) for i, band in enumerate(self.bands) if band.uses_dsp)
-        return products + self.columns
+        return products + POST_PROCESSING_DSP * self.columns
 
     @property
     def totals(self) -> Device:

@@ -38,7 +38,10 @@ FLOWS: dict[Family, str] = {
 }
 """Yosys pass by device family. No pads and clock buffers: the accelerator is a block inside a larger design."""
 
-_MODULE = re.compile(r"^(?:\(\*.*\*\)\s*)*module\s+(\\\S+|\w+).*?^endmodule", re.MULTILINE | re.DOTALL)
+JOB_CHARACTERS = 20_000
+"""Text that is worth a process of its own; starting one costs as much as synthesizing this much."""
+
+_MODULE = re.compile(r"^module\s+(\\\S+|\w+).*?^endmodule", re.MULTILINE | re.DOTALL)
 
 
 def modules_of(verilog: str) -> dict[str, str]:
@@ -62,7 +65,7 @@ def synthesize_modules(verilog: str, family: Family, progress: Progress | None =
     report = progress or (lambda phase, done, total: None)
     report("synthesis", len(cells), len(modules))
     if missing:
-        jobs = _share_out(missing, min(os.cpu_count() or 1, 8))
+        jobs = _share_out(missing, min(os.cpu_count() or 1, 8, 1 + sum(missing.values()) // JOB_CHARACTERS))
         with ThreadPoolExecutor(len(jobs)) as pool, _Processes() as processes:
             for result in pool.map(lambda names: _run(verilog, names, list(modules), family, processes), jobs):
                 for name, counts in result.items():
@@ -111,7 +114,9 @@ class _Processes(contextlib.AbstractContextManager["_Processes"]):
                 process.kill()
 
 
-def _run(verilog: str, names: Sequence[str], all_names: Sequence[str], family: Family, processes: _Processes) -> dict[str, Cells]:
+def _run(
+    verilog: str, names: Sequence[str], all_names: Sequence[str], family: Family, processes: _Processes
+) -> dict[str, Cells]:
     """Synthesize the modules `names`; all others are boxes without content."""
     with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
         folder = Path(temporary)

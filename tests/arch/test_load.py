@@ -6,10 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from codesign.arch.load import CONFIG_FOLDERS, config_names, find_config, load_hardware, parse_hardware
+from codesign.arch.load import CONFIG_FOLDERS, config_names, load_hardware, parse_hardware
 from codesign.errors import UserError
 
-TINY = find_config("tiny").read_text()
+TINY = """\
+# A small accelerator.
+device: xc7z020
+clock_mhz: 100
+columns: 4
+dot: 2
+act_bits: 4
+bands:
+  - {scheme: pot, weight_bits: 4, rows: 3}
+  - {scheme: fixed, weight_bits: 4, rows: 2, multiplier: lut}
+  - {scheme: fixed, weight_bits: 8, rows: 1, multiplier: dsp}
+buffers:
+  activation_words: 1024
+  weight_words: 512
+memory:
+  width_bits: 64
+  latency: 20
+"""
 
 WRONG = {
     "unknown key": ("columns: 4", "colums: 4", "colums: unknown key, must be .*did you mean 'columns'"),
@@ -83,19 +100,19 @@ def test_too_many_dsps_names_the_band_to_shrink_and_the_advice_works() -> None:
     with pytest.raises(UserError) as caught:
         parse_hardware(text, "hw.yaml", "hw")
     assert str(caught.value) == (
-        "hw.yaml: bands: 804 DSPs needed (800 for products, 4 for requantization), xc7z020 has 220: "
-        "shrink bands[2] (fixed-w8 x 100 (dsp)) to 27 rows or give it 'multiplier: lut'"
+        "hw.yaml: bands: 808 DSPs needed (800 for products, 8 for requantization), xc7z020 has 220: "
+        "shrink bands[2] (fixed-w8 x 100 (dsp)) to 26 rows or give it 'multiplier: lut'"
     )
-    assert parse_hardware(text.replace("rows: 100,", "rows: 27,"), "hw.yaml", "hw").dsp_estimate == 220
-    with pytest.raises(UserError, match="220"):
-        parse_hardware(text.replace("rows: 100,", "rows: 28,"), "hw.yaml", "hw")
-    assert parse_hardware(text.replace("multiplier: dsp", "multiplier: lut"), "hw.yaml", "hw").dsp_estimate == 4
+    assert parse_hardware(text.replace("rows: 100,", "rows: 26,"), "hw.yaml", "hw").dsp_estimate == 216
+    with pytest.raises(UserError, match="224 DSPs needed"):
+        parse_hardware(text.replace("rows: 100,", "rows: 27,"), "hw.yaml", "hw")
+    assert parse_hardware(text.replace("multiplier: dsp", "multiplier: lut"), "hw.yaml", "hw").dsp_estimate == 8
 
 
 def test_too_many_dsps_with_no_row_left_advises_otherwise() -> None:
     text = TINY.replace("columns: 4", "columns: 64").replace("dot: 2", "dot: 4").replace("rows: 1,", "rows: 2,")
     with pytest.raises(
-        UserError, match=r"576 DSPs needed.*give bands\[2\] .*'multiplier: lut' or lower columns or dot"
+        UserError, match=r"640 DSPs needed.*give bands\[2\] .*'multiplier: lut' or lower columns or dot"
     ):
         parse_hardware(text, "hw.yaml", "hw")
 
