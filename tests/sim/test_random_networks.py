@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.sim.strategies import networks
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.load import load_hardware
@@ -14,6 +13,7 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.sim.cosim import run_network
+from tests.sim.strategies import networks
 
 FAMILIES = {
     "tiny": load_hardware("tiny"),

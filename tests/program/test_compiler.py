@@ -1,0 +1,122 @@
+"""The compiler: filters dealt to bands, limits named, the stream complete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesign.arch.hardware import Band, Hardware
+from codesign.arch.load import load_hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.program.compiler import deal_filters
+from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
+from codesign.rtl.layout import DESCRIPTOR, Op
+from tests.sim.strategies import networks, random_conv, random_pool
+
+TINY = load_hardware("tiny")
+FORMATS = [(Scheme.POT, 4), (Scheme.FIXED, 4), (Scheme.FIXED, 8)]
+
+
+def small_network(channels: int = 5, filters: int = 11, kernel: int = 3, bits: int = 4) -> IntegerNetwork:
+    rng = np.random.default_rng(0)
+    source = IntegerTensor("input", channels, 6, 6, bits, 0, 1.0)
+    pad = (kernel // 2,) * 4
+    conv = random_conv(rng, "conv", source, filters, (kernel, kernel), (1, 1), pad, 1, FORMATS, bits)
+    pool = random_pool(rng, "pool", conv.output, "avg", (6, 6), (1, 1), (0, 0, 0, 0))
+    fc = random_conv(rng, "fc", pool.output, 4, (1, 1), (1, 1), (0, 0, 0, 0), 1, FORMATS, 32)
+    return IntegerNetwork("small", source, (conv, pool, fc))
+
+
+def conv_of(network: IntegerNetwork) -> IntegerConv:
+    layer = network.layers[0]
+    assert isinstance(layer, IntegerConv)
+    return layer
+
+
+@given(st.data())
+def test_every_filter_is_dealt_once_to_a_band_that_holds_it(data: st.DataObject) -> None:
+    network = data.draw(networks(TINY, max_channels=30, max_side=4))
+    for layer in network.layers:
+        if not isinstance(layer, IntegerConv):
+            continue
+        dealt = deal_filters(layer, TINY.bands)
+        assert sorted(f for filters in dealt for f in filters) == list(range(layer.weight.shape[0]))
+        for band, filters in zip(TINY.bands, dealt, strict=True):
+            for f in filters:
+                if band.scheme is Scheme.POT:
+                    assert layer.scheme[f] is Scheme.POT
+                else:
+                    assert np.abs(layer.weight[f]).max() < 1 << (band.weight_bits - 1)
+
+
+def test_a_homogeneous_layer_uses_every_band_that_can_hold_it() -> None:
+    conv = conv_of(small_network(filters=12))
+    weight = np.sign(conv.weight)  # +-1 and 0 fit everywhere
+    conv = replace(conv, weight=weight, scheme=(Scheme.FIXED,) * 12, weight_bits=(4,) * 12)
+    dealt = deal_filters(conv, TINY.bands)
+    assert [len(filters) for filters in dealt] == [0, 8, 4]  # two rows of fixed4, one of fixed8: four passes
+
+
+def test_the_stream_starts_with_the_input_and_ends_with_end() -> None:
+    program = compile_network(small_network(), TINY)
+    geometry = program.geometry
+    beat = geometry.beat_bytes
+    first = program.stream[: geometry.descriptor_beats * beat].tobytes()
+    assert DESCRIPTOR.unpack(int.from_bytes(first, "little"))["op"] == Op.LOAD
+    used = program.input_beat + sum(layer.beats for layer in program.layers)
+    used += program.placements["input"].words * geometry.load_beats
+    end = program.stream[used * beat : (used + geometry.descriptor_beats) * beat].tobytes()
+    assert DESCRIPTOR.unpack(int.from_bytes(end, "little"))["op"] == Op.END
+    assert program.stream.size % (TINY.memory.burst_beats * beat) == 0
+
+
+def test_the_same_network_gives_the_same_bytes() -> None:
+    one, two = (compile_network(small_network(), TINY) for _ in range(2))
+    assert np.array_equal(one.stream, two.stream)
+
+
+def variant(**changes: object) -> Hardware:
+    return Hardware.model_validate(TINY.model_dump() | changes)
+
+
+@pytest.mark.parametrize(
+    ("network", "hw", "message"),
+    [
+        (small_network(channels=200), TINY, r"^conv: a filter takes 900 weight words of 2, .*weight_words to 1024$"),
+        (small_network(bits=5), TINY, r"^input: 5-bit activations, 'tiny' has act_bits: 4$"),
+        (
+            small_network(),
+            variant(buffers={"activation_words": 32, "weight_words": 512}),
+            r"^input: its output map takes 36 words, an activation memory has 32; .* 64$",
+        ),
+        (small_network(), variant(acc_bits=12), r"^conv: accumulators .* need \d+ bits, 'tiny' has 1[23]; .* acc_bits"),
+        (
+            small_network(),
+            variant(bands=({"scheme": "pot", "weight_bits": 4, "rows": 3},)),
+            r"^conv: filter \d+ has fixed[48] weights, the bands hold pot4; add a band",
+        ),
+    ],
+)
+def test_what_does_not_fit_says_by_how_much(network: IntegerNetwork, hw: Hardware, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        compile_network(network, hw)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_ends_in_a_map_is_refused() -> None:
+    network = small_network()
+    with pytest.raises(UserError, match=r"^pool: the last layer must be fully connected"):
+        compile_network(replace(network, layers=network.layers[:-1]), TINY)
+
+
+def test_bands_are_typed_by_scheme_and_bits() -> None:
+    band = Band(scheme=Scheme.POT, weight_bits=3, rows=1)
+    conv = conv_of(small_network())
+    with pytest.raises(UserError, match="pot3"):
+        deal_filters(conv, (band,))

@@ -1,0 +1,79 @@
+"""Placement of feature maps: nothing alive overlaps, residual operands lie apart, errors say what is missing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from codesign.errors import UserError
+from codesign.program.placement import MapUse, lives, place_maps
+
+
+@st.composite
+def map_uses(draw: st.DrawFn) -> list[MapUse]:
+    """A chain of layers; some add the map from two layers before."""
+    count = draw(st.integers(1, 12))
+    names = [f"t{i}" for i in range(count)]
+    residual = {i: f"t{i - 2}" for i in range(2, count) if draw(st.booleans())}
+    readers = {f"t{i}": [i] for i in range(count - 1)}
+    apart: dict[str, set[str]] = {name: set() for name in names}
+    for i, operand in residual.items():
+        readers[operand].append(i - 1)
+        apart[operand].add(f"t{i - 1}")
+    dies = lives(names, readers)
+    return [
+        MapUse(
+            name=name,
+            words=draw(st.integers(1, 40)),
+            born=i - 1,
+            dies=dies[name],
+            apart_from=tuple(apart[name]),
+            may_replace=None,
+            prefers_not=f"t{i - 1}" if i else None,
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+@given(map_uses(), st.sampled_from([64, 128]))
+def test_live_maps_never_overlap_and_residuals_lie_apart(uses: list[MapUse], depth: int) -> None:
+    try:
+        placed = place_maps(uses, depth)
+    except UserError:
+        # only what cannot fit at all may be refused: the chain without residuals needs two maps at a time
+        assume(sum(use.words for use in uses) > depth)
+        return
+    for i, use in enumerate(uses):
+        memory, base = placed[use.name]
+        assert base >= 0
+        assert base + use.words <= depth
+        for other in uses[:i]:
+            if placed[other.name][0] != memory:
+                continue
+            assert other.name not in use.apart_from
+            assert use.name not in other.apart_from
+            if other.dies >= use.born:
+                start = placed[other.name][1]
+                assert base + use.words <= start or start + other.words <= base
+
+
+def test_a_residual_result_may_overwrite_its_operand() -> None:
+    uses = [
+        MapUse("x", 60, -1, 1, (), None, None),
+        MapUse("y", 60, 0, 1, ("x",), None, "x"),
+        MapUse("z", 60, 1, 2, (), "x", "y"),
+    ]
+    placed = place_maps(uses, 64)
+    assert placed["z"] == placed["x"]
+
+
+def test_a_map_larger_than_a_memory_names_the_depth_it_needs() -> None:
+    with pytest.raises(UserError, match=r"^big: its output map takes 100 words, an activation memory has 64; .* 128$"):
+        place_maps([MapUse("big", 100, -1, 0, (), None, None)], 64)
+
+
+def test_too_many_live_maps_are_named() -> None:
+    uses = [MapUse(f"m{i}", 60, i - 1, 9, (), None, None) for i in range(3)]
+    with pytest.raises(UserError, match=r"^m2: the feature maps alive there take 180 words .* 128$"):
+        place_maps(uses, 64)

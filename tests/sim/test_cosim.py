@@ -1,0 +1,69 @@
+"""Cosimulation of whole networks, and proof that its comparisons can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from codesign.arch.load import load_hardware
+from codesign.arch.scheme import Scheme
+from codesign.quant.formats import RowFormat
+from codesign.quant.integer_network import IntegerConv, IntegerNetwork
+from codesign.quant.random_network import random_network
+from codesign.sim import cosim
+from codesign.sim.timing import estimate
+from codesign.workload import zoo
+
+TINY = load_hardware("tiny")
+RMSMP = {RowFormat(Scheme.POT, 4): 60, RowFormat(Scheme.FIXED, 4): 35, RowFormat(Scheme.FIXED, 8): 5}
+
+
+def images(network: IntegerNetwork, count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 1 << network.input.bits, (count, *network.input.shape))
+
+
+def test_resnet8_runs_whole_on_the_rtl() -> None:
+    network = random_network(zoo.get("resnet8"), RMSMP, act_bits=4, seed=0)
+    result = cosim.run_network(TINY, network, images(network, 1))
+    assert network.input.shape == (3, 32, 32)
+    assert result.mismatched_values == 0
+    assert result.compared_values > 80_000
+    assert result.rtl_cycles == result.model_cycles
+    assert result.counter_differences == ()
+    assert result.exact
+
+
+def test_every_image_of_a_batch_is_exact_and_takes_the_same_time() -> None:
+    network = random_network(zoo.get("smallcnn"), RMSMP, act_bits=4, seed=3)
+    result = cosim.run_network(TINY, network, images(network, 5))
+    assert result.exact
+    assert result.outputs.shape == (5, network.output.channels)
+    assert len({tuple(row) for row in result.outputs}) > 1
+
+
+def test_a_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The RTL computes one network, the integer model another that differs in one weight."""
+    network = random_network(zoo.get("smallcnn"), RMSMP, act_bits=4, seed=3)
+    conv = network.layers[0]
+    assert isinstance(conv, IntegerConv)
+    weight = conv.weight.copy()
+    weight[0, 0, 0, 0] += 1 if weight[0, 0, 0, 0] <= 0 else -1
+    other = replace(network, layers=(replace(conv, weight=weight), *network.layers[1:]))
+    run = cosim.functional.run
+    monkeypatch.setattr(cosim.functional, "run", lambda _, image: run(other, image))
+    result = cosim.run_network(TINY, network, images(network, 1))
+    assert result.layers[0].mismatched_values > 0
+    assert not result.exact
+
+
+def test_a_wrong_cycle_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timing model is given a memory one cycle slower than the RTL's."""
+    network = random_network(zoo.get("smallcnn"), RMSMP, act_bits=4, seed=3)
+    slower = TINY.model_copy(update={"memory": TINY.memory.model_copy(update={"latency": TINY.memory.latency + 1})})
+    monkeypatch.setattr(cosim, "estimate", lambda program: estimate(replace(program, hw=slower)))
+    result = cosim.run_network(TINY, network, images(network, 1))
+    assert result.mismatched_values == 0
+    assert result.rtl_cycles != result.model_cycles
+    assert not result.exact
