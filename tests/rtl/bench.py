@@ -1,0 +1,150 @@
+"""Components in Amaranth's simulator, cycle by cycle, and what their benches share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.lib.wiring import Component
+from amaranth.sim import Simulator, SimulatorContext
+from numpy.typing import ArrayLike, NDArray
+
+from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.scheme import Scheme
+from codesign.rtl.geometry import Geometry
+
+IntArray = NDArray[np.int64]
+
+POT4 = Band(scheme=Scheme.POT, weight_bits=4, rows=1)
+FIXED4 = Band(scheme=Scheme.FIXED, weight_bits=4, rows=1, multiplier="lut")
+FIXED8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1)
+
+
+def geometry(
+    *bands: Band,
+    columns: int = 1,
+    dot: int = 1,
+    act_bits: int = 4,
+    acc_bits: int = 24,
+    activation_words: int = 64,
+    weight_words: int = 16,
+    memory: Memory | None = None,
+) -> Geometry:
+    """A small accelerator."""
+    return Geometry(
+        Hardware(
+            name="bench",
+            device="xc7z045",
+            columns=columns,
+            dot=dot,
+            act_bits=act_bits,
+            acc_bits=acc_bits,
+            bands=bands or (FIXED4,),
+            buffers=Buffers(activation_words=activation_words, weight_words=weight_words),
+            memory=memory or Memory(width_bits=64, latency=1),
+        )
+    )
+
+
+def rows(band: Band, count: int) -> Band:
+    """The band with `count` rows."""
+    return band.model_copy(update={"rows": count})
+
+
+def weight_values(band: Band) -> IntArray:
+    """What every weight code of a band is worth."""
+    half = 1 << (band.weight_bits - 1)
+    code = np.arange(2 * half)
+    if band.scheme is Scheme.FIXED:
+        return np.where(code < half, code, code - 2 * half)
+    exponent = code % half
+    magnitude = np.where(exponent > 0, 2 ** np.maximum(exponent - 1, 0), 0)
+    return np.where(code < half, magnitude, -magnitude)
+
+
+def packed(codes: ArrayLike, bits: int) -> int:
+    """Codes side by side in one word, the first one least significant."""
+    return sum(int(code) << (i * bits) for i, code in enumerate(np.asarray(codes).reshape(-1)))
+
+
+def as_signed(values: IntArray, bits: int) -> IntArray:
+    """Two's complement patterns as the numbers they stand for."""
+    return np.where(values >> (bits - 1) & 1, values - (1 << bits), values)
+
+
+def delayed(values: IntArray, cycles: int) -> IntArray:
+    """What a chain of `cycles` registers, zero at reset, shows of `values` (time first)."""
+    return np.concatenate([np.zeros_like(values[:cycles]), values[: len(values) - cycles]])
+
+
+def ports(component: Component, name: str) -> list[Value]:
+    """The signals of a port, several if it is an array."""
+    port = getattr(component, name)
+    return [Value.cast(part) for part in (port if isinstance(port, list) else [port])]
+
+
+def simulate(design: Elaboratable, bench: Callable[[SimulatorContext], Awaitable[None]]) -> None:
+    """Run `bench` to its end, with a clock."""
+    simulator = Simulator(design)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def play(
+    component: Component, drive: Mapping[str, Sequence[Any] | NDArray[Any]], watch: Sequence[str], cycles: int
+) -> dict[str, NDArray[Any]]:
+    """The outputs `watch` in every cycle while the inputs are driven, cycle by cycle.
+
+    A port takes its values by cycle (array ports: by cycle and element), the last one until the end. Values come back
+    in the same form; those wider than 63 bits as Python integers.
+    """
+    inputs = {name: ports(component, name) for name in drive}
+    outputs = {name: ports(component, name) for name in watch}
+    everything = Cat(*(part for parts in inputs.values() for part in parts))
+    words: list[int] = []
+    for t in range(cycles):
+        word, offset = 0, 0
+        for name, parts in inputs.items():
+            now = drive[name][min(t, len(drive[name]) - 1)]
+            for part, value in zip(parts, now if isinstance(getattr(component, name), list) else [now], strict=True):
+                word |= (int(value) & ((1 << len(part)) - 1)) << offset
+                offset += len(part)
+        words.append(word)
+    seen: dict[str, list[Any]] = {name: [] for name in watch}
+
+    async def bench(ctx: SimulatorContext) -> None:
+        for word in words:
+            if len(everything):
+                ctx.set(everything, word)
+            for name, parts in outputs.items():
+                seen[name].append([ctx.get(part) for part in parts])
+            await ctx.tick()
+
+    simulate(component, bench)
+    result: dict[str, NDArray[Any]] = {}
+    for name, parts in outputs.items():
+        array = np.array(seen[name], dtype=np.int64 if len(parts[0]) < 64 else object)
+        result[name] = array if isinstance(getattr(component, name), list) else array[:, 0]
+    return result
+
+
+def evaluate(inputs: Sequence[Signal], outputs: Sequence[Value], cases: Iterable[Sequence[int]]) -> IntArray:
+    """The outputs of combinational logic for every case of its inputs: one row each."""
+    m = Module()
+    signals = [Signal(output.shape(), name=f"output_{i}") for i, output in enumerate(outputs)]
+    m.d.comb += [signal.eq(output) for signal, output in zip(signals, outputs, strict=True)]
+    seen: list[list[int]] = []
+
+    async def bench(ctx: SimulatorContext) -> None:
+        for case in cases:
+            for signal, value in zip(inputs, case, strict=True):
+                ctx.set(signal, value)
+            seen.append([ctx.get(signal) for signal in signals])
+
+    simulator = Simulator(m)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return np.array(seen, dtype=np.int64)

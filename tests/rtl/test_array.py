@@ -1,0 +1,91 @@
+"""The systolic array: skew, result bus and deskew, tiles as close as they may come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codesign.arch.hardware import Memory
+from codesign.rtl.array import ColumnFeeder, SystolicArray
+from codesign.rtl.geometry import Geometry
+from tests.rtl.bench import FIXED4, FIXED8, POT4, as_signed, geometry, packed, play, rows, weight_values
+
+NARROW = Memory(width_bits=32, latency=1)
+SHAPES = {
+    "one": geometry(FIXED8),
+    "tiny": geometry(rows(POT4, 3), rows(FIXED4, 2), FIXED8, columns=4, dot=2, weight_words=32),
+    "two bus stages": geometry(rows(FIXED4, 5), rows(POT4, 8), columns=3, dot=3, memory=NARROW),
+    "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
+}
+BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "tall": 3}
+"""Levels of a tree that merges six rows into one register."""
+
+
+def weight_beats(shape: Geometry, codes: np.ndarray) -> dict[str, list[int]]:
+    """Writes that put `codes` (step, row, dot) into the rings from address `base` on, one a cycle."""
+    base, beats = shape.weight_depth - 2, []
+    for step in range(len(codes)):
+        for index, group in enumerate(shape.row_groups):
+            chosen = range(group.first_row, group.first_row + group.rows)
+            bits = shape.row_bands[group.first_row].weight_bits
+            beats.append((1 << index, (base + step) % shape.weight_depth, packed(codes[step, chosen], bits)))
+    group, addr, data = zip(*beats, strict=True)
+    return {"write_group": [*group, 0], "write_addr": [*addr], "write_data": [*data]}
+
+
+@pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (5, 1)])
+def test_feeder_shows_the_groups_of_the_word_loaded(columns: int, dot: int) -> None:
+    shape = geometry(columns=columns, dot=dot)
+    rng = np.random.default_rng(columns)
+    groups = rng.integers(0, 1 << shape.group_bits, (6, columns))
+    words, load = [], []
+    for index in range(6):
+        # the next word may follow at once; without `load`, the input is not looked at
+        idle = index % 3
+        words += [packed(groups[index], shape.group_bits), *rng.integers(0, 2, columns - 1 + idle)]
+        load += [1, *[0] * (columns - 1 + idle)]
+    seen = play(ColumnFeeder(shape), {"load": load, "word": words}, ["group"], len(words) + 1)["group"]
+    for index, start in enumerate(np.flatnonzero(load)):
+        assert np.array_equal(seen[start + 1 : start + 1 + columns], groups[index])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("positions", [1, 3])
+def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
+    """Every result in its cycle, and zero in all others."""
+    shape = SHAPES[name]
+    columns, dot, tiles = shape.columns, shape.dot, 3
+    rng = np.random.default_rng(positions)
+    steps = positions * columns
+    interval = max(steps, shape.rows)
+    codes = np.stack(
+        [rng.integers(0, 1 << band.weight_bits, (steps, dot)) for band in shape.row_bands], axis=1
+    )  # (step, row, dot)
+    a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, columns, dot))  # ..., column, group, dot
+    writes = weight_beats(shape, codes)
+    start = len(writes["write_addr"]) + 1
+    latency = 4 + columns - 1 + shape.pe_latency + BUS_LATENCY[name]
+    assert latency == shape.result_latency
+    cycles = start + tiles * interval + latency + shape.rows + 3
+
+    word, load, addr, first, last = ([0] * cycles for _ in range(5))
+    expected = np.zeros((cycles, columns), dtype=np.int64)
+    values = np.stack([weight_values(band)[codes[:, r]] for r, band in enumerate(shape.row_bands)])
+    for tile in range(tiles):
+        begin = start + tile * interval  # issue of the tile's first read
+        first[begin + 2] = last[begin + steps - 1 + 2] = 1
+        for step in range(steps):
+            position, column = divmod(step, columns)
+            addr[begin + step + 2] = (shape.weight_depth - 2 + step) % shape.weight_depth
+            word[begin + step + 3] = packed(a[tile, position, column], shape.act_bits)
+            load[begin + step + 3] = 1 << column
+        # step = (position, group): what column c multiplies in it
+        operands = a[tile].transpose(1, 0, 2, 3).reshape(columns, steps, dot)
+        result = np.einsum("rsd,csd->rc", values, operands)
+        at = begin + steps - 1 + latency
+        expected[at : at + shape.rows] = result
+
+    drive = {"word": word, "load": load, "step_addr": addr, "step_first": first, "step_last": last, **writes}
+    seen = play(SystolicArray(shape), drive, ["results"], cycles)["results"]
+    assert np.array_equal(as_signed(seen, shape.acc_bits), expected)
+    assert np.count_nonzero(expected) > tiles * columns * shape.rows // 2
