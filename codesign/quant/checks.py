@@ -185,15 +185,19 @@ def _check_weights(layer: IntegerConv) -> None:
 def _check_pool(layer: IntegerPool, source: IntegerTensor) -> None:
     if layer.output.channels != source.channels:
         raise UserError(f"output has {layer.output.channels} channels, its input {source.channels}")
+    if layer.output.wide:
+        raise UserError("pooling cannot write wide results")
+    _check_field(np.asarray([layer.mult]), "mult", 0, 2**MULT_BITS - 1)
+    _check_field(np.asarray([layer.shift]), "shift", 1, MAX_SHIFT)
     if layer.kind == "avg":
-        _check_field(np.asarray([layer.mult]), "mult", 0, 2**MULT_BITS - 1)
-        _check_field(np.asarray([layer.shift]), "shift", 1, MAX_SHIFT)
         return
     if layer.kind != "max":
         raise UserError(f"pooling kind '{layer.kind}' is unknown; allowed are max, avg")
     top, bottom, left, right = layer.padding
     if max(top, bottom) >= layer.kernel[0] or max(left, right) >= layer.kernel[1]:
         raise UserError(f"padding {layer.padding} is not smaller than the {layer.kernel} window, which would be empty")
+    if (layer.low, layer.high) != code_range(layer.output):
+        raise UserError(f"max pooling does not clip; its clip range must be {code_range(layer.output)}")
     for name in ("bits", "zero_point", "scale"):
         if getattr(layer.output, name) != getattr(source, name):
             raise UserError(f"max pooling must keep {name} ({getattr(source, name)}) of '{source.name}'")

@@ -14,7 +14,7 @@ import numpy as np
 from codesign.errors import UserError
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
-from codesign.quant.fusing import FusedPool
+from codesign.quant.fusing import FusedConv, FusedPool
 from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
 from codesign.quant.qat import QatNetwork
@@ -42,9 +42,8 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
     tensors = {source.name: source}
     layers: list[IntegerLayer] = []
     for item in model.fused.passes:
-        scale = 1.0
-        if item.name in model.fused.tensors and not getattr(item, "wide", False):
-            scale = model.quantizer(item.name).scale
+        wide = isinstance(item, FusedConv) and item.wide
+        scale = 1.0 if wide else model.quantizer(item.name).scale
         layer: IntegerLayer
         if isinstance(item, FusedPool):
             layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits)

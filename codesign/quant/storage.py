@@ -13,8 +13,9 @@ import os
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,6 @@ FORMAT = "codesign integer network"
 VERSION = 1
 _STRUCTURE = "network.json"
 _TYPES: dict[str, type[IntegerConv | IntegerPool]] = {"conv": IntegerConv, "pool": IntegerPool}
-_PAIRS = ("stride", "kernel", "padding", "weight_bits")
 
 
 def save_network(network: IntegerNetwork, path: str | Path) -> None:
@@ -71,12 +71,12 @@ def load_network(path: str | Path) -> IntegerNetwork:
             if structure["version"] != VERSION:
                 raise UserError(f"{path}: format version {structure['version']}; this codesign reads {VERSION}")
             network = IntegerNetwork(
-                name=structure["name"],
-                input=IntegerTensor(**structure["input"]),
+                name=_text(structure["name"]),
+                input=_typed(IntegerTensor, structure["input"]),
                 layers=tuple(
                     _rebuild(item, f"layers/{index}", archive) for index, item in enumerate(structure["layers"])
                 ),
-                provenance=structure["provenance"],
+                provenance=dict(structure["provenance"]),
             )
         check_network(network)
         return network
@@ -88,15 +88,7 @@ def load_network(path: str | Path) -> IntegerNetwork:
         raise UserError(f"{path}: cannot read the network: {error.strerror or error}") from None
     except zipfile.BadZipFile:
         raise UserError(f"{path}: not an integer network, or cut short (it is no complete zip archive)") from None
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        EOFError,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, zlib.error) as error:
         raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({error})") from None
 
 
@@ -118,22 +110,77 @@ def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]])
 
 def _rebuild(fields: dict[str, Any], prefix: str, archive: zipfile.ZipFile) -> IntegerLayer:
     kind = _TYPES[fields["type"]]
-    values: dict[str, Any] = {}
+    values = {key: value for key, value in fields.items() if key != "type"}
     for item in dataclasses.fields(kind):
-        member = f"{prefix}/{item.name}"
-        if f"{member}.npy" in archive.NameToInfo:
-            array = np.lib.format.read_array(io.BytesIO(archive.read(f"{member}.npy")), allow_pickle=False)
-            values[item.name] = array.astype(np.float64 if item.name == "row_scale" else np.int64)
-            continue
-        value = fields[item.name]
-        if item.name == "output":
-            value = IntegerTensor(**value)
-        elif item.name == "scheme":
-            value = tuple(Scheme(scheme) for scheme in value)
-        elif item.name in _PAIRS:
-            value = tuple(value)
-        values[item.name] = value
-    return kind(**values)
+        member = f"{prefix}/{item.name}.npy"
+        if member in archive.NameToInfo:
+            values[item.name] = np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+    values["output"] = _typed(IntegerTensor, values["output"])
+    return _typed(kind, values)
+
+
+T = TypeVar("T", bound=IntegerTensor | IntegerConv | IntegerPool)
+
+
+def _typed(kind: type[T], values: dict[str, Any]) -> T:
+    """An instance of a dataclass of the contract from JSON values, each checked against the field's annotation."""
+    checked: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        value = values[item.name]
+        checked[item.name] = _CONVERSIONS[str(item.type)](value)
+    if values.keys() - checked.keys():
+        raise ValueError(f"unknown keys {', '.join(sorted(values.keys() - checked.keys()))}")
+    return kind(**checked)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    # 2**48 is far beyond every field of the contract, and far from what numpy cannot hold.
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**48:
+        raise TypeError(f"{value!r} is no integer of the format")
+    return value
+
+
+def _wholes(value: Any, count: int | None = None) -> tuple[int, ...]:
+    if not isinstance(value, list) or count not in (None, len(value)):
+        raise TypeError(f"{value!r} is no list of {count or ''} integers")
+    return tuple(_whole(item) for item in value)
+
+
+def _real(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _array(
+    value: Any, kind: type[np.integer[Any] | np.floating[Any]], target: type[np.int64 | np.float64]
+) -> NDArray[Any]:
+    if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, kind):
+        raise TypeError("an array is missing or holds something other than numbers of its kind")
+    return value.astype(target)
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "str | None": lambda value: None if value is None else _text(value),
+    "Literal['max', 'avg']": _text,
+    "int": _whole,
+    "float": _real,
+    "tuple[int, int]": lambda value: _wholes(value, 2),
+    "tuple[int, int, int, int]": lambda value: _wholes(value, 4),
+    "tuple[int, ...]": _wholes,
+    "tuple[Scheme, ...]": lambda value: tuple(Scheme(item) for item in value),
+    "IntArray": lambda value: _array(value, np.integer, np.int64),
+    "NDArray[np.float64]": lambda value: _array(value, np.floating, np.float64),
+    "IntegerTensor": lambda value: value,
+}
+"""By the annotation of a field: its value from what JSON or .npy holds. A new kind of field must be added here."""
 
 
 def _smallest(array: NDArray[Any]) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,47 @@ def test_every_truncation_and_flipped_byte_is_refused_or_harmless(tmp_path: Path
             assert same_network(loaded, original)
     assert len(messages) > 20
     assert all("bad.npz" in message and "\n" not in message for message in messages)
+
+
+ODD_VALUES = [None, -1, 0, 1.5, "x", [], {}, True, 10**30, [1], {"a": 1}, float("nan"), "removed"]
+
+
+def places(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+def test_every_odd_value_in_the_structure_is_refused_or_kept(tmp_path: Path) -> None:
+    """An edited file either loads to something that saves and loads again, or gives one line."""
+    save_network(network(9), tmp_path / "net.npz")
+    with zipfile.ZipFile(tmp_path / "net.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    every = [path for path in places(json.loads(members["network.json"])) if path and path[0] != "provenance"]
+    cases = [(path, value) for path in every for value in ODD_VALUES][::5]
+    messages = []
+    for path, value in cases:
+        structure = json.loads(members["network.json"])
+        holder = structure
+        for key in path[:-1]:
+            holder = holder[key]
+        if value == "removed":
+            del holder[path[-1]]
+        else:
+            holder[path[-1]] = value
+        with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, json.dumps(structure) if name == "network.json" else content)
+        try:
+            loaded = load_network(tmp_path / "odd.npz")
+        except UserError as error:
+            messages.append(str(error))
+            continue
+        save_network(loaded, tmp_path / "again.npz")
+        assert same_network(load_network(tmp_path / "again.npz"), loaded)
+    assert len(messages) > 0.9 * len(cases)
+    assert all("odd.npz" in message and "\n" not in message for message in messages)
 
 
 def test_unwritable_target_and_odd_provenance(tmp_path: Path) -> None:
