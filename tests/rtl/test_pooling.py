@@ -1,0 +1,89 @@
+"""The pooling unit: maxima and sums, and the cycles they leave in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import DESCRIPTOR
+from codesign.rtl.pooling import PoolingUnit
+from tests.rtl.bench import IntArray, geometry, packed, play
+
+SHAPES = [
+    geometry(columns=1, dot=1, act_bits=8),
+    geometry(columns=4, dot=2, act_bits=4),
+    geometry(columns=3, dot=3, act_bits=5),
+]
+WATCH = ["write_group", "write_addr", "write_data", "pooled"]
+
+
+def windows_at(
+    shape: Geometry, steps: int, spacing: list[int], codes: IntArray
+) -> tuple[dict[str, list[int]], IntArray]:
+    """Windows of `steps` random words after a start pulse: inputs, and the issue of every window's last read.
+
+    Words come READ_LATENCY = 3 cycles after their read; `codes` (cycle, code) also fill the cycles between.
+    """
+    begin = 2 + np.concatenate([[0], np.cumsum(spacing)[:-1]])
+    last = begin + steps - 1
+    cycles = len(codes)
+    drive = {
+        "word": [packed(now, shape.act_bits) for now in codes],
+        "first": [int(t - 3 in begin) for t in range(cycles)],
+        "last": [int(t - 3 in last) for t in range(cycles)],
+        "start": [0, 1, *[0] * (cycles - 2)],
+    }
+    return drive, last
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.columns}x{shape.dot}")
+def test_maxima_are_written_group_by_group(shape: Geometry, steps: int) -> None:
+    rng = np.random.default_rng(steps)
+    columns, words, base = shape.columns, 2, 21
+    pixels = 2 * columns + 1
+    spacing = [max(steps, columns) + int(extra) for extra in rng.choice([0, 0, 1, 4], pixels * words)]
+    codes = rng.integers(0, 1 << shape.act_bits, (sum(spacing) + 12 + columns, shape.word_elements))
+    drive, last = windows_at(shape, steps, spacing, codes)
+    descriptor = DESCRIPTOR.pack({"out_base": base, "words": words})
+
+    cycles = len(codes)
+    # twice: `start` begins again at the first pixel
+    twice = {name: list(values) * 2 for name, values in drive.items()} | {"descriptor": [descriptor], "averaging": [0]}
+    seen = play(PoolingUnit(shape), twice, WATCH, 2 * cycles)
+    group, addr, data = (np.zeros(cycles, dtype=np.int64) for _ in range(3))
+    for index, tau in enumerate(last):
+        largest = codes[tau + 3 - steps + 1 : tau + 4].max(axis=0).reshape(columns, shape.dot)
+        for s in range(columns):
+            group[tau + 6 + s] = 1 << (s + index // words) % columns
+            addr[tau + 6 + s] = base + index
+            data[tau + 6 + s] = packed(largest[s], shape.act_bits)
+    assert np.array_equal(seen["write_group"], np.tile(group, 2))  # and nothing is written in other cycles
+    written = seen["write_group"] != 0
+    assert np.array_equal(seen["write_addr"][written], np.tile(addr, 2)[written])
+    assert np.array_equal(seen["write_data"][written], np.tile(data, 2)[written])
+
+
+@pytest.mark.parametrize("steps", [1, 6, 20])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.columns}x{shape.dot}")
+def test_sums_leave_one_by_one(shape: Geometry, steps: int) -> None:
+    rng = np.random.default_rng(steps)
+    count = shape.word_elements
+    spacing = [max(steps, count) + int(extra) for extra in rng.choice([0, 0, 1, 4], 7)]
+    codes = rng.integers(0, 1 << shape.act_bits, (sum(spacing) + shape.result_latency + count + 3, count))
+    drive, last = windows_at(shape, steps, spacing, codes)
+    seen = play(PoolingUnit(shape), drive | {"averaging": [1]}, WATCH, len(codes))
+    for tau in last:
+        at = tau + shape.result_latency
+        assert np.array_equal(seen["pooled"][at : at + count], codes[tau + 4 - steps : tau + 4].sum(axis=0))
+    assert not seen["write_group"].any()
+
+
+def test_the_largest_sum_fits() -> None:
+    """1024 codes, the most an average may span, of the largest value."""
+    shape = SHAPES[0]
+    codes = np.full((1024 + shape.result_latency + 4, 1), 255)
+    drive, (tau,) = windows_at(shape, 1024, [1024], codes)
+    seen = play(PoolingUnit(shape), drive | {"averaging": [1]}, ["pooled"], len(codes))
+    assert seen["pooled"][tau + shape.result_latency] == 1024 * 255

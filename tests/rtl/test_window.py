@@ -1,0 +1,161 @@
+"""The window generator against the address walk of im2col."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codesign.program.compiler import _Compiler
+from codesign.program.program import Placement
+from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import DESCRIPTOR
+from codesign.rtl.window import WindowGenerator
+from tests.rtl.bench import geometry, play
+
+WATCH = ["window_end", "pass_end", "valid", "first", "last", "final", "addr", "key", "pad", "column", "step"]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A layer as the window generator sees it. Pairs: (vertical, horizontal); padding: (top, bottom, left, right)."""
+
+    columns: int
+    pooling: bool
+    size: tuple[int, int]
+    per_pixel: int
+    words: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    base: int = 0
+    word_offset: int = 0
+
+    @property
+    def output(self) -> tuple[int, int]:
+        (h, w), (kh, kw), (sy, sx), (top, bottom, left, right) = self.size, self.kernel, self.stride, self.padding
+        return (h + top + bottom - kh) // sy + 1, (w + left + right - kw) // sx + 1
+
+    @property
+    def tiles(self) -> int:
+        pixels = self.output[0] * self.output[1]
+        return pixels if self.pooling else -(-pixels // self.columns)
+
+    def descriptor(self, shape: Geometry) -> int:
+        """Packed, with the walk fields of the compiler."""
+        source = IntegerTensor("source", self.per_pixel * shape.word_elements, *self.size, 4, 0, 1.0)
+        output = IntegerTensor("output", 1, *self.output, 4, 0, 1.0)
+        compiler = _Compiler(IntegerNetwork("walk", source, ()), shape.hw)
+        place = Placement(source, 0, self.base, self.per_pixel)
+        fields = compiler.walk(place, self.words, self.kernel, self.stride, self.padding, output)
+        return DESCRIPTOR.pack(fields | {"tiles": self.tiles})
+
+
+def expected_reads(walk: Walk, depth: int) -> list[dict[str, int]]:
+    """Every read in order: im2col, one index after the other."""
+    reads: list[dict[str, int]] = []
+    (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
+    lanes = 1 if walk.pooling else walk.columns
+    for tile in range(walk.tiles):
+        taps = list(np.ndindex(walk.words, kh, kw, lanes))
+        for step, (word, ky, kx, lane) in enumerate(taps):
+            oy, ox = divmod(tile * lanes + lane, walk.output[1])
+            y, x = oy * sy - top + ky, ox * sx - left + kx
+            within = step % (kh * kw) if walk.pooling else step  # a pooling window ends with every word
+            end = within + 1 == (kh * kw if walk.pooling else len(taps))
+            reads.append({
+                "addr": (walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word) % depth,
+                "key": (y * w + x) % walk.columns,
+                "pad": int(not (0 <= y < h and 0 <= x < w)),
+                "column": 0 if walk.pooling else 1 << lane,
+                "step": step,
+                "first": int(within == 0),
+                "last": int(end),
+                "final": int(step + 1 == len(taps) and tile + 1 == walk.tiles),
+            })  # fmt: skip
+    return reads
+
+
+def check(walk: Walk, seed: int) -> None:
+    """Two passes with cycles left out at random: every read as in `expected_reads`."""
+    shape = geometry(columns=walk.columns, activation_words=1024, weight_words=1024)
+    expected = expected_reads(walk, shape.act_depth)
+    rng = np.random.default_rng(seed)
+    advance: list[int] = []
+    start: list[int] = []
+    for density in (1.0, 0.6):
+        issued = rng.random(int(len(expected) / density * 1.5) + 40) < density
+        issued = issued[: np.searchsorted(np.cumsum(issued), len(expected)) + 1]
+        start += [1, *[0] * len(issued), 0]
+        advance += [0, *issued, 0]
+    drive = {
+        "descriptor": [walk.descriptor(shape)],
+        "pooling": [walk.pooling],
+        "word_offset": [walk.word_offset],
+        "start": [*start, 0],
+        "advance": [*advance, 0],
+    }
+    seen = play(WindowGenerator(shape), drive, WATCH, len(advance) + 1)
+
+    issue = np.flatnonzero(advance)
+    assert len(issue) == 2 * len(expected)
+    assert np.array_equal(seen["valid"][1:], advance)
+    for name in ("first", "last", "final", "column"):  # nothing is announced without a read
+        assert not seen[name][1:][np.array(advance) == 0].any(), name
+    # combinational in the cycle of the read; registered outputs one cycle later
+    want = {name: np.array([read[name] for read in expected] * 2) for name in expected[0]}
+    assert np.array_equal(seen["window_end"][issue], want["last"])
+    assert np.array_equal(seen["pass_end"][issue], want["final"])
+    for name, values in want.items():
+        got = seen[name][issue + 1]
+        matters: Any = want["pad"] == 0 if name in ("addr", "key") else slice(None)
+        assert np.array_equal(got[matters], values[matters]), name
+
+
+@st.composite
+def walks(draw: st.DrawFn, pooling: bool) -> Walk:
+    """Layers of a few hundred reads."""
+    columns = draw(st.sampled_from([1, 2, 3, 4, 5, 7, 8, 11]))
+    kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    top, bottom = draw(st.integers(0, kernel[0])), draw(st.integers(0, kernel[0]))
+    left, right = draw(st.integers(0, kernel[1])), draw(st.integers(0, kernel[1]))
+    least = (max(1, kernel[0] - top - bottom), max(1, kernel[1] - left - right))
+    size = (draw(st.integers(least[0], least[0] + 5)), draw(st.integers(least[1], least[1] + 6)))
+    per_pixel = draw(st.integers(1, 4))
+    words = per_pixel if pooling else draw(st.integers(1, per_pixel))
+    return Walk(
+        columns=columns,
+        pooling=pooling,
+        size=size,
+        per_pixel=per_pixel,
+        words=words,
+        kernel=kernel,
+        stride=(draw(st.integers(1, 4)), draw(st.integers(1, 4))),
+        padding=(top, bottom, left, right),
+        base=draw(st.integers(0, 1023)),
+        word_offset=draw(st.integers(0, per_pixel - words)),
+    )
+
+
+PLAIN = Walk(4, False, (5, 6), 2, 1, (3, 3), (1, 1), (1, 1, 1, 1), base=16, word_offset=1)
+ONE_PIXEL = Walk(7, False, (1, 1), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))
+FEWER_PIXELS_THAN_COLUMNS = Walk(11, False, (2, 2), 1, 1, (3, 3), (2, 2), (1, 1, 1, 1))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@example(walk=PLAIN, seed=0)
+@example(walk=ONE_PIXEL, seed=0)
+@example(walk=FEWER_PIXELS_THAN_COLUMNS, seed=0)
+@given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
+def test_convolution_reads_what_im2col_reads(walk: Walk, seed: int) -> None:
+    check(walk, seed)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(walk=walks(pooling=True), seed=st.integers(0, 1 << 32))
+def test_pooling_reads_window_after_window(walk: Walk, seed: int) -> None:
+    check(walk, seed)
