@@ -8,10 +8,11 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.devices import DEVICES, Device
+from codesign.arch.documents import Model
 from codesign.arch.scheme import Scheme
 
 WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
@@ -35,12 +36,6 @@ def _device(value: object) -> str:
         return value.lower()
     hint = did_you_mean(value, DEVICES) if isinstance(value, str) else ""
     raise rejected(f"{shown(value)} given, must be {', '.join(DEVICES)}{hint}")
-
-
-class Model(BaseModel):
-    """Immutable, and no key that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Band(Model):
@@ -204,9 +199,10 @@ class Hardware(Model):
             advice = f"shrink bands[{largest}] ({self.bands[largest]}) to {rows} rows or give it 'multiplier: lut'"
         else:
             advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
+        post = POST_PROCESSING_DSP * self.columns
         raise rejected(
-            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {POST_PROCESSING_DSP * self.columns} for "
-            f"requantization), {self.device} has {total}: {advice}"
+            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {post} for requantization), "
+            f"{self.device} has {total}: {advice}"
         )
 
     @property

@@ -1,0 +1,124 @@
+"""YAML files to typed models, with one clear line for everything that can be wrong with a file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from codesign.arch.checks import did_you_mean, shown
+from codesign.errors import UserError
+
+
+class Model(BaseModel):
+    """Immutable, and no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read_text(path: Path) -> str:
+    """Text of a file; UserError when it is missing or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not YAML: not a text file") from None
+
+
+def parse(text: str, shown_as: str, model: type[M], defaults: Mapping[str, Any]) -> M:
+    """The `model` that YAML `text` describes.
+
+    Args:
+        text: a mapping of keys to values.
+        shown_as: names the source in errors.
+        model: what it must be.
+        defaults: values of keys that the text does not give.
+
+    Raises:
+        UserError: one line with the key, what was given and what is allowed.
+    """
+    try:
+        data = yaml.load(text, _UniqueKeyLoader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = " ".join((error.problem or str(error)).split())
+        raise UserError(f"{shown_as}: {where}not YAML: {problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown_as}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        example = next(iter(model.model_fields))
+        raise UserError(f"{shown_as}: {shown(data)} given, must be keys and values such as '{example}: ...'")
+    try:
+        return model.model_validate({**defaults, **data})
+    except ValidationError as error:
+        raise UserError(f"{shown_as}: {_one_line(error, model)}") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {shown(key)} is given twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    problems = error.errors(include_url=False)
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+    more = len(problems) - 1
+    text = _problem(problems[0], model)
+    return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    location, kind, given = problem["loc"], problem["type"], problem["input"]
+    key = _key_path(location)
+    if kind == "codesign":
+        return f"{key}: {problem['msg']}" if key else problem["msg"]
+    if kind == "extra_forbidden":
+        allowed = _keys_at(model, location[:-1])
+        return f"{key}: unknown key, must be {', '.join(allowed)}{did_you_mean(str(location[-1]), allowed)}"
+    if kind == "missing":
+        return f"{key}: missing, must be given"
+    if kind in ("model_type", "model_attributes_type"):
+        return f"{key}: {shown(given)} given, must be the keys {', '.join(_keys_at(model, location))}"
+    if kind == "tuple_type":
+        return f"{key}: {shown(given)} given, must be a list"
+    return f"{key}: {shown(given)} given: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    """('bands', 1, 'rows') as a person writes it: bands[1].rows."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model at `location` below `model` has."""
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            for candidate in (annotation, *get_args(annotation)):
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    model = candidate
+                    break
+    return list(model.model_fields)

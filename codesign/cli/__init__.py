@@ -1,0 +1,1 @@
+"""The command line: one thin command per job, tables and progress for people, `--json` for machines."""

@@ -1,0 +1,288 @@
+"""Commands about accelerators: simulate, cosim, generate, synth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from codesign.arch.hardware import Hardware
+    from codesign.program import Program
+    from codesign.quant.integer_network import IntArray, IntegerNetwork
+    from codesign.sim.timing import Timing
+
+HW = Annotated[str, typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.")]
+NETWORK = Annotated[str, typer.Argument(metavar="NETWORK", help="A zoo name, or a file that `quantize` wrote.")]
+JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
+BITS = Annotated[str | None, typer.Option(metavar="W/A", help="Fixed-point weights of W bits, activations of A bits.")]
+RATIO = Annotated[str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")]
+ASSIGNMENT = Annotated[Path | None, typer.Option(metavar="FILE", help="The format of every row, as JSON.")]
+SEED = Annotated[int, typer.Option(min=0, help="Seed of random weights and images.")]
+
+
+def simulate(
+    hw: HW,
+    network: NETWORK,
+    bits: BITS = None,
+    ratio: RATIO = None,
+    assignment: ASSIGNMENT = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images, one after the other.")] = 1,
+    resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
+    seed: SEED = 0,
+    json: JSON = None,
+) -> None:
+    """Cycles, stalls, utilisation and memory traffic of a network on an accelerator, exactly."""
+    from codesign.arch.load import load_hardware
+    from codesign.cli.inputs import integer_network
+    from codesign.cli.output import facts, percent, progress, save, shown
+    from codesign.program import compile_network
+    from codesign.provenance import provenance
+    from codesign.sim.timing import estimate
+
+    hardware = load_hardware(hw)
+    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    program = compile_network(net, hardware)
+    timing = estimate(program)
+    answer = timing_answer(program, timing, batch) | provenance(hardware, seed)
+    if resources:
+        from codesign.sim.resources import synthesize_hardware
+
+        with progress() as report:
+            answer["resources"] = synthesize_hardware(hardware, progress=report).total._asdict()
+    print_layers(hardware, net, timing)
+    facts(
+        {
+            "hardware": hardware,
+            "latency": f"{shown(answer['latency_ms'])} ms at {hardware.clock_mhz:g} MHz"
+            + (f" for {batch} images" if batch > 1 else ""),
+            "throughput": f"{answer['gops']:.3g} GOP/s of {2e-3 * hardware.macs * hardware.clock_mhz:.3g} at peak",
+            "busy": ", ".join(
+                f"{band} {percent(busy / timing.total_cycles)}"
+                for band, busy in zip(hardware.bands, timing.band_busy, strict=True)
+            ),
+        }
+    )
+    if resources:
+        print_resources(hardware, answer["resources"])
+    save(json, answer)
+
+
+def cosim(
+    hw: HW,
+    network: NETWORK,
+    images: Annotated[int, typer.Option(min=1, help="How many images to run.")] = 1,
+    data: Annotated[str | None, typer.Option(metavar="DATASET", help="Test images of a data set, not random.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    bits: BITS = None,
+    ratio: RATIO = None,
+    assignment: ASSIGNMENT = None,
+    seed: SEED = 0,
+    json: JSON = None,
+) -> None:
+    """Run a network on the generated RTL in Verilator and compare every value and cycle with the models.
+
+    Exit status 1 unless the RTL equals both models.
+    """
+    from codesign.arch.load import load_hardware
+    from codesign.cli.inputs import integer_network
+    from codesign.cli.output import facts, progress, save, shown, table
+    from codesign.program import compile_network
+    from codesign.provenance import provenance
+    from codesign.sim.cosim import run_network
+
+    hardware = load_hardware(hw)
+    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    codes = _images(net, images, data, data_dir, seed)
+    program = compile_network(net, hardware)
+    with progress() as report:
+        result = run_network(hardware, net, codes, report)
+    answer = timing_answer(program, result.timing, 1) | provenance(hardware, seed)
+    answer |= {
+        "images": result.images,
+        "rtl_cycles": result.rtl_cycles,
+        "model_cycles": result.model_cycles,
+        "mismatched_values": result.mismatched_values,
+        "compared_values": result.compared_values,
+        "counter_differences": [list(difference) for difference in result.counter_differences],
+        "sim_cycles_per_s": result.sim_cycles_per_s,
+        "build_s": result.build_s,
+        "wall_s": result.wall_s,
+    }
+    table(
+        f"{net.name} on {hardware.name}: RTL against the models",
+        ("layer", "values", "different", "end in RTL", "end in model"),
+        [(x.name, x.compared_values, x.mismatched_values, x.rtl_end, x.model_end) for x in result.layers],
+        ("all", result.compared_values, result.mismatched_values, result.rtl_cycles, result.model_cycles),
+    )
+    for name, rtl, model in result.counter_differences:
+        facts({f"counter {name}": f"{rtl:,} in RTL, {model:,} in the model"})
+    facts(
+        {
+            "images": result.images,
+            "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
+            f" (build {result.build_s:.1f} s)",
+            "equal": result.exact,
+        }
+    )
+    save(json, answer)
+    if not result.exact:
+        raise typer.Exit(1)
+
+
+def generate(
+    hw: HW,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
+    json: JSON = None,
+) -> None:
+    """Write an accelerator's Verilog, constraints and manifest."""
+    from codesign.arch.load import load_hardware
+    from codesign.cli.output import save, table
+    from codesign.rtl.export import export
+
+    manifest = export(load_hardware(hw), out)
+    table(
+        f"{manifest['hardware']} in {out}",
+        ("file", "bytes", "what"),
+        [(file["name"], file["bytes"], file["what"]) for file in manifest["files"]],
+    )
+    save(json, manifest)
+
+
+def synth(
+    hw: HW,
+    flow: Annotated[str | None, typer.Option(help="xilinx or ecp5; by default the one of the device.")] = None,
+    json: JSON = None,
+) -> None:
+    """LUT, FF, DSP and block RAM of an accelerator, per module and in total, by Yosys."""
+    from codesign.arch.load import load_hardware
+    from codesign.cli.output import facts, progress, save, table
+    from codesign.errors import UserError
+    from codesign.provenance import provenance
+    from codesign.sim.resources import FAMILY, synthesize_hardware
+
+    if flow is not None and flow not in FAMILY:
+        raise UserError(f"--flow: '{flow}' given, must be {' or '.join(FAMILY)}")
+    hardware = load_hardware(hw)
+    with progress() as report:
+        synthesis = synthesize_hardware(hardware, flow, report)
+    device = hardware.totals if hardware.totals.family == synthesis.family else None
+    answer = {"hardware": hardware.name} | synthesis.to_json(device) | provenance(hardware)
+    table(
+        f"{hardware.name}, {synthesis.tool}, {answer['flow']}",
+        ("module", "instances", "LUT", "FF", "DSP", "BRAM36"),
+        [(module.name, module.instances, *module.own) for module in synthesis.modules],
+        ("all", "", *synthesis.total),
+    )
+    if device is not None:
+        print_resources(hardware, synthesis.total._asdict())
+        facts({"fits": answer["fits"]})
+    save(json, answer)
+
+
+def timing_answer(program: Program, timing: Timing, batch: int) -> dict[str, Any]:
+    """The answer of `simulate` without resources; cycles and operations are those of the whole batch."""
+    hw = program.hw
+    cycles = batch * timing.total_cycles
+    operations = 2 * batch * sum(layer.macs for layer in program.layers)
+    return {
+        "hardware": hw.name,
+        "network": program.network.name,
+        "clock_mhz": hw.clock_mhz,
+        "batch": batch,
+        "total_cycles": cycles,
+        "latency_ms": hw.milliseconds(cycles),
+        "gops": operations / (hw.milliseconds(cycles) * 1e6),
+        "counters": timing.counters,
+        "band_busy": list(timing.band_busy),
+        "layers": [
+            {
+                "name": layer.name,
+                "m": layer.m,
+                "k": layer.k,
+                "n": layer.n,
+                "cycles": layer.cycles,
+                "compute_cycles": layer.compute_cycles,
+                "stall_cycles": layer.stall_cycles,
+                "utilization": layer.utilization,
+                "dram_read_bytes": layer.dram_read_bytes,
+                "dram_write_bytes": layer.dram_write_bytes,
+            }
+            for layer in timing.layers
+        ],
+        "resources": None,
+        "energy_mj": None,
+    }
+
+
+def print_layers(hw: Hardware, network: IntegerNetwork, timing: Timing) -> None:
+    """The table of a network's layers."""
+    from codesign.cli.output import percent, table
+
+    rows = timing.layers
+    table(
+        f"{network.name} on {hw.name}",
+        ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", "bytes read"),
+        [
+            (
+                x.name,
+                x.m,
+                x.k,
+                x.n,
+                x.cycles,
+                x.compute_cycles,
+                x.stall_cycles,
+                percent(x.utilization),
+                x.dram_read_bytes,
+            )
+            for x in rows
+        ],
+        (
+            "all",
+            *("", "", ""),
+            timing.total_cycles,
+            sum(x.compute_cycles for x in rows),
+            timing.total_cycles - sum(x.compute_cycles for x in rows),
+            percent(sum(x.utilization * x.cycles for x in rows) / timing.total_cycles),
+            sum(x.dram_read_bytes for x in rows),
+        ),
+    )
+
+
+def print_resources(hw: Hardware, used: dict[str, Any]) -> None:
+    """Resources against the device's."""
+    from codesign.cli.output import percent, table
+
+    totals = hw.totals
+    table(
+        f"{hw.name} on {totals.name}",
+        ("resource", "used", "device", "share"),
+        [
+            (key.upper(), value, getattr(totals, key), percent(value / getattr(totals, key)))
+            for key, value in used.items()
+        ],
+    )
+
+
+def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:
+    """Input codes (count, C, H, W): random, or the first test images of a data set."""
+    import numpy as np
+
+    from codesign.errors import UserError
+
+    source = network.input
+    if data is None:
+        return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
+    from codesign.quant.data import load_dataset
+    from codesign.sim.functional import quantize_input
+
+    dataset = load_dataset(data, data_dir)
+    if dataset.shape != source.shape:
+        shape = "x".join(map(str, dataset.shape))
+        raise UserError(f"data set '{data}' has images of {shape}, {network.name} takes {source.shape}")
+    if count > len(dataset.test_images):
+        raise UserError(
+            f"--images: {count} given, must be at most {len(dataset.test_images)}, the test images of {data}"
+        )
+    return quantize_input(source, dataset.test_images[:count])

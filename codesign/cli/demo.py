@@ -1,0 +1,106 @@
+"""`codesign demo`: the whole way once, from images to a report, with everything real."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HARDWARE, SPACE = "xc7z020_rmsmp", "digits"
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what the demo makes.")],
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")] = None,
+) -> None:
+    """Train and quantize a small CNN, generate its accelerator, run it bit for bit, search, report."""
+    from codesign._files import write_text
+    from codesign.arch.load import load_hardware
+    from codesign.cli.model import print_points
+    from codesign.cli.output import console, facts, percent, progress, save, shown, table
+    from codesign.program import compile_network
+    from codesign.provenance import provenance
+    from codesign.quant.data import load_dataset
+    from codesign.quant.storage import save_network
+    from codesign.rtl.export import export
+    from codesign.search.run import Search, verification
+    from codesign.search.space import band_ratio, load_space, zoo_network
+    from codesign.sim.cosim import run_network
+    from codesign.sim.functional import quantize_input
+    from codesign.sim.resources import synthesize_hardware
+
+    began = time.perf_counter()
+    hw, space = load_hardware(HARDWARE), load_space(SPACE)
+    source, data = zoo_network(space.network), load_dataset(space.data, seed=space.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with progress() as report:
+        from codesign.quant.recipes import quantize
+
+        quantized = quantize(
+            source,
+            data,
+            "rmsmp",
+            ratio=band_ratio(hw),
+            act_bits=hw.act_bits,
+            epochs=space.epochs,
+            float_epochs=space.float_epochs,
+            seed=space.seed,
+            progress=report,
+        )
+        network = quantized.integer_network
+        save_network(network, out / "network.codesign")
+        export(hw, out / "accelerator")
+        compile_network(network, hw)
+        result = run_network(hw, network, quantize_input(network.input, data.test_images), report)
+        rtl = verification(result, data, len(data.test_images))
+        resources = synthesize_hardware(hw, progress=report).total
+    totals = hw.totals
+    answer: dict[str, Any] = {
+        "hardware": hw.name,
+        "network": network.name,
+        "float_accuracy": quantized.float_accuracy,
+        "quantized_accuracy": quantized.quantized_accuracy,
+        **rtl,
+        "latency_ms": hw.milliseconds(result.rtl_cycles),
+        "resources": resources._asdict(),
+    }
+    console.print(f"\n{data}\n{hw}\n", highlight=False)
+    summary = {
+        "accuracy, float": percent(quantized.float_accuracy, 2),
+        "accuracy, quantized (RMSMP)": percent(quantized.quantized_accuracy, 2),
+        f"accuracy, RTL on {result.images} images": percent(rtl["rtl_accuracy"], 2),
+        "values that differ from the model": f"{result.mismatched_values} of {result.compared_values:,}",
+        "cycles of an image, model / RTL": f"{result.model_cycles:,} / {result.rtl_cycles:,}",
+        f"latency at {hw.clock_mhz:g} MHz": f"{answer['latency_ms']:.4f} ms",
+        **{
+            f"{key.upper()} of {totals.name}": f"{shown(used)} ({percent(used / getattr(totals, key))})"
+            for key, used in resources._asdict().items()
+        },
+        "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s",
+    }
+    table(f"{network.name} on {hw.name}", ("what", "measured"), list(summary.items()))
+    if not result.exact:
+        console.print("[bold red]the RTL differs from the models[/bold red]")
+        save(json, answer | provenance(hw, space.seed))
+        raise typer.Exit(1)
+    with progress() as report:
+        found = Search(space, out / "search", report=report).run()
+        from codesign.report.page import render
+
+        write_text(out / "report.html", render(found, summary, "codesign: a small CNN and its accelerator"))
+    print_points(found)
+    answer["search"] = found.to_json()
+    answer["seconds"] = time.perf_counter() - began
+    facts(
+        {
+            "chosen": found.chosen.hardware,
+            "on RTL": f"{found.rtl['images']} test images, {found.rtl['mismatched_values']} of "
+            f"{found.rtl['compared_values']:,} values differ, {found.rtl['rtl_cycles']:,} cycles",
+            "accelerator": out / "accelerator",
+            "report": out / "report.html",
+            "took": f"{answer['seconds']:.0f} s",
+        }
+    )
+    save(json, answer | provenance(hw, space.seed))

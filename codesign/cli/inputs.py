@@ -1,0 +1,74 @@
+"""NETWORK on the command line: a name of the zoo, or a file that `codesign quantize` wrote."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.quant.assignment import Assignment, Ratio, parse_ratio
+from codesign.quant.formats import RowFormat
+from codesign.quant.integer_network import IntegerNetwork, Scheme
+from codesign.quant.random_network import random_network
+from codesign.quant.storage import load_network
+from codesign.search.space import band_ratio, zoo_network
+from codesign.workload import zoo
+
+
+def integer_network(
+    name: str,
+    hw: Hardware,
+    *,
+    bits: str | None = None,
+    ratio: str | None = None,
+    assignment: Path | None = None,
+    seed: int = 0,
+) -> IntegerNetwork:
+    """The integers to run on `hw`.
+
+    A network of the zoo gets random weights in the row formats that `bits`, `ratio` or `assignment` says; by default
+    its rows are dealt in proportion to the rows of the hardware's bands. Cycles do not depend on weights.
+
+    Raises:
+        UserError: no such network or file, or more than one way of choosing formats.
+    """
+    chosen = [option for option, value in (("--bits", bits), ("--ratio", ratio), ("--assignment", assignment)) if value]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} given, must be at most one of them")
+    path = Path(name)
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        if chosen:
+            raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
+        return load_network(path)
+    if name.partition(":")[0] not in zoo.names():
+        raise UserError(
+            f"{name}: no such network, must be a quantized network's file or one of {', '.join(zoo.names())}"
+        )
+    network = zoo_network(name)
+    if assignment is not None:
+        return random_network(network, _read_assignment(assignment), seed=seed)
+    act_bits = hw.act_bits
+    formats: Ratio = band_ratio(hw)
+    if ratio is not None:
+        formats = parse_ratio(ratio)
+    if bits is not None:
+        weight_bits, act_bits = _parse_bits(bits)
+        formats = {RowFormat(Scheme.FIXED, weight_bits): 1.0}
+    return random_network(network, formats, act_bits, seed)
+
+
+def _parse_bits(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d)/(\d)", text)
+    if match is None or not 2 <= int(match[1]) <= 8 or not 2 <= int(match[2]) <= 8:
+        raise UserError(f"--bits: '{text}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8, such as 4/4")
+    return int(match[1]), int(match[2])
+
+
+def _read_assignment(path: Path) -> Assignment:
+    try:
+        return Assignment.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,173 @@
+"""Commands about models: quantize, search, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
+DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
+
+
+def quantize(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="A zoo name.")],
+    data: Annotated[str, typer.Option(metavar="DATASET", help="Data set to train and test with.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
+    method: Annotated[str, typer.Option(help="rmsmp, fixed or pot.")] = "rmsmp",
+    ratio: Annotated[
+        str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")
+    ] = None,
+    act_bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of the activations.")] = 4,
+    float_epochs: Annotated[int, typer.Option(min=1, help="Epochs of training in float.")] = 20,
+    epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
+    data_dir: DATA_DIR = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    json: JSON = None,
+) -> None:
+    """Train a network, quantize it, lower it to integers and save them."""
+    from codesign.cli.output import facts, percent, progress, save
+    from codesign.errors import UserError
+    from codesign.provenance import provenance
+    from codesign.quant.assignment import parse_ratio
+    from codesign.quant.data import load_dataset
+    from codesign.quant.storage import save_network
+    from codesign.search.space import zoo_network
+
+    source = zoo_network(network)
+    formats = parse_ratio(ratio) if ratio is not None else None
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: its folder does not exist")
+    dataset = load_dataset(data, data_dir, seed)
+    with progress() as report:
+        from codesign.quant.recipes import DEFAULT_RATIOS
+        from codesign.quant.recipes import quantize as run_recipe
+
+        if method not in DEFAULT_RATIOS:
+            raise UserError(f"--method: '{method}' given, must be {', '.join(DEFAULT_RATIOS)}")
+        result = run_recipe(
+            source,
+            dataset,
+            method,  # type: ignore[arg-type]  # checked above
+            ratio=formats,
+            act_bits=act_bits,
+            epochs=epochs,
+            float_epochs=float_epochs,
+            seed=seed,
+            progress=report,
+        )
+    save_network(result.integer_network, out)
+    shares = {str(form): share for form, share in result.assignment.shares().items()}
+    facts(
+        {
+            "network": f"{source.name} on {dataset}",
+            "float accuracy": percent(result.float_accuracy, 2),
+            "quantized accuracy": percent(result.quantized_accuracy, 2),
+            "integer accuracy": f"{percent(result.integer_accuracy, 2)} on {result.integer_images} test images",
+            "same class": f"{percent(result.agreement, 2)} of the images, integers and quantized model",
+            "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
+            "file": out,
+        }
+    )
+    answer: dict[str, Any] = {
+        "network": source.name,
+        "data": dataset.name,
+        "method": method,
+        "act_bits": act_bits,
+        "float_accuracy": result.float_accuracy,
+        "quantized_accuracy": result.quantized_accuracy,
+        "integer_accuracy": result.integer_accuracy,
+        "integer_images": result.integer_images,
+        "agreement": result.agreement,
+        "shares": shares,
+        "file": str(out),
+    }
+    save(json, answer | provenance(seed=seed))
+
+
+def search(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/search/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],
+    data_dir: DATA_DIR = None,
+    json: JSON = None,
+) -> None:
+    """Search hardware and quantization together; the chosen point is verified on RTL."""
+    from codesign.cli.output import facts, progress, save
+    from codesign.search.run import Search
+    from codesign.search.space import load_space
+
+    loaded = load_space(space)
+    with progress() as report:
+        result = Search(loaded, out, data_dir, report).run()
+    print_points(result)
+    rtl = result.rtl
+    facts(
+        {
+            "chosen": result.chosen.hardware,
+            "on RTL": f"{rtl['images']} test images, {rtl['mismatched_values']} of {rtl['compared_values']:,} values "
+            f"differ, {rtl['rtl_cycles']:,} cycles (model {rtl['model_cycles']:,})",
+            "run folder": out,
+        }
+    )
+    save(json, result.to_json())
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `search` wrote.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html.")] = None,
+    json: JSON = None,
+) -> None:
+    """Write the HTML report of a finished search."""
+    from codesign._files import read_json, write_text
+    from codesign.cli.output import facts, percent, progress, save
+    from codesign.errors import UserError
+    from codesign.search.run import RESULT, Search
+    from codesign.search.space import load_space
+
+    if not (run / RESULT).is_file():
+        raise UserError(f"{run}: holds no finished search, must be a folder that `codesign search` wrote")
+    with progress() as show:
+        result = Search(load_space(run / "space.yaml"), run, None, show).run()
+        from codesign.report.page import render
+
+        chosen = result.chosen
+        summary = {
+            "network": f"{result.space.network} on {result.space.data}",
+            "chosen accelerator": chosen.hardware.name,
+            "accuracy of the integers": percent(chosen.accuracy, 2),
+            "latency": f"{chosen.latency_ms:.4f} ms at {chosen.hardware.clock_mhz:g} MHz",
+            "LUT / DSP": f"{chosen.lut:,} / {chosen.dsp}",
+            "points": f"{len(result.points)}, {len(result.front)} on the front",
+        }
+        target = out or run / "report.html"
+        write_text(target, render(result, summary, f"{result.space.network}: hardware and quantization"))
+    facts({"report": target})
+    save(json, read_json(run / RESULT) | {"report": str(target)})
+
+
+def print_points(result: Any) -> None:
+    """The table of a search's points."""
+    from codesign.cli.output import percent, table
+    from codesign.search.space import describe_bands
+
+    table(
+        f"{result.space.network} on {result.space.data}: latency, accuracy, LUTs",
+        ("bands", "columns", "dot", "accuracy", "cycles", "ms", "LUT", "DSP", ""),
+        [
+            (
+                describe_bands(point.hardware.bands),
+                point.hardware.columns,
+                point.hardware.dot,
+                percent(point.accuracy, 2),
+                point.cycles,
+                point.latency_ms,
+                point.lut,
+                point.dsp,
+                "chosen" if point == result.chosen else "front" if point in result.front else "",
+            )
+            for point in sorted(result.points, key=lambda point: point.costs)
+        ],
+    )
+    for name, why in result.rejected.items():
+        table(f"cannot run: {name}", ("why",), [(why,)])

@@ -1,0 +1,203 @@
+"""The HTML report of a finished search: everything inlined, so that the file can be sent to anyone."""
+
+from __future__ import annotations
+
+import datetime
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from codesign.provenance import provenance
+from codesign.search.run import SearchResult
+from codesign.search.space import describe_bands
+from codesign.sim.resources import Resources
+
+INK, GRID, ACCENT = "#1b2733", "#e3e8ee", "#d1495b"
+COMPUTE, STALL = "#2a7f9e", "#f2b134"
+BANDS = ("#2a7f9e", "#8cb369", "#d1495b", "#7768ae", "#f2b134")
+_COUNTERS = {
+    "issue": "array is fed",
+    "gap": "tile shorter than its drain",
+    "wait_pass": "waiting for weights",
+    "drain": "last results on their way",
+    "fetch": "no layer to run",
+    "load": "input being stored",
+}
+
+
+def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
+    """The page of a search.
+
+    Args:
+        result: the finished search.
+        summary: names and values shown first, such as accuracies; they are printed as they are.
+        title: heading of the page.
+    """
+    chosen = result.chosen
+    hw = chosen.hardware
+    totals = hw.totals
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files("codesign.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        plotly=get_plotlyjs(),
+        summary=summary,
+        charts=[
+            ("Latency against accuracy", pareto_note(result), _html(pareto_figure(result))),
+            (
+                "Cycles of every layer",
+                f"{hw.name}: where the {chosen.cycles:,} cycles of one image go",
+                _html(layers_figure(result)),
+            ),
+            ("Utilisation of the bands", "share of all cycles in which a band computes", _html(bands_figure(result))),
+            ("What the cycles were spent on", "the accelerator's own counters", _html(counters_figure(result))),
+        ],
+        device=totals.name,
+        resources=[
+            (key.upper(), used, getattr(totals, key), 100 * used / getattr(totals, key))
+            for key in Resources._fields
+            for used in (getattr(chosen, key),)
+        ],
+        points=[
+            {
+                "name": describe_bands(point.hardware.bands),
+                "size": f"{point.hardware.rows} x {point.hardware.columns} x {point.hardware.dot}",
+                "point": point,
+                "front": point in result.front,
+                "chosen": point == chosen,
+            }
+            for point in sorted(result.points, key=lambda point: point.costs)
+        ],
+        rejected=result.rejected,
+        rtl=result.rtl,
+        configuration=hw.to_yaml(),
+        space=result.space.model_dump(mode="json"),
+        provenance=provenance(hw, result.space.seed),
+    )
+
+
+def pareto_note(result: SearchResult) -> str:
+    """What the plot shows, in a sentence."""
+    return (
+        f"{len(result.points)} accelerators; colour is LUTs; the line joins the front of latency, accuracy and LUTs; "
+        f"the star was chosen and verified on RTL"
+    )
+
+
+def pareto_figure(result: SearchResult) -> go.Figure:
+    """Latency against accuracy of all points, the front, the chosen one."""
+    figure = go.Figure()
+    front = result.front
+    figure.add_scatter(
+        x=[point.latency_ms for point in front],
+        y=[100 * point.accuracy for point in front],
+        mode="lines",
+        line={"color": INK, "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+        name="front",
+    )
+    for fits, symbol, name in ((True, "circle", "fits the device"), (False, "x", "does not fit")):
+        points = [point for point in result.points if point.fits is fits and point != result.chosen]
+        if points:
+            figure.add_scatter(**_markers(points), mode="markers", name=name)
+            figure.data[-1].marker.update(symbol=symbol, size=13, **_scale(result))
+    figure.add_scatter(**_markers([result.chosen]), mode="markers", name="chosen")
+    figure.data[-1].marker.update(symbol="star", size=22, line={"color": ACCENT, "width": 2}, **_scale(result))
+    figure.update_xaxes(title="latency of one image, ms", rangemode="tozero")
+    figure.update_yaxes(title="accuracy of the integers, %")
+    return _styled(figure, height=430)
+
+
+def layers_figure(result: SearchResult) -> go.Figure:
+    """Compute and stall cycles of every layer, stacked."""
+    layers = result.timing.layers
+    names = [layer.name for layer in layers]
+    figure = go.Figure()
+    for label, color, values in (
+        ("compute", COMPUTE, [layer.compute_cycles for layer in layers]),
+        ("stalls", STALL, [layer.stall_cycles for layer in layers]),
+    ):
+        figure.add_bar(x=names, y=values, name=label, marker_color=color, hovertemplate="%{x}: %{y:,} cycles")
+    figure.update_layout(barmode="stack", bargap=0.35)
+    figure.update_yaxes(title="cycles")
+    return _styled(figure, height=380)
+
+
+def bands_figure(result: SearchResult) -> go.Figure:
+    """Share of all cycles in which each band computed."""
+    hw = result.chosen.hardware
+    figure = go.Figure()
+    shares = [100 * busy / result.timing.total_cycles for busy in result.timing.band_busy]
+    labels = [f"{band.scheme}{band.weight_bits}, {band.rows} rows" for band in hw.bands]
+    colors = [BANDS[index % len(BANDS)] for index in range(len(labels))]
+    texts = [f"{share:.1f} %" for share in shares]
+    figure.add_bar(x=shares, y=labels, orientation="h", marker_color=colors, text=texts, textposition="auto")
+    figure.update_xaxes(title="% of all cycles", range=[0, 100])
+    figure.update_yaxes(autorange="reversed", ticksuffix="  ")
+    figure.update_layout(showlegend=False, bargap=0.4)
+    return _styled(figure, height=110 + 55 * len(labels))
+
+
+def counters_figure(result: SearchResult) -> go.Figure:
+    """All cycles of one image by cause, in one bar."""
+    total = result.timing.total_cycles
+    figure = go.Figure()
+    for (name, label), color in zip(_COUNTERS.items(), (COMPUTE, *BANDS[1:], "#9aa5b1"), strict=False):
+        value = result.timing.counters[name]
+        figure.add_bar(
+            x=[100 * value / total],
+            y=["all cycles"],
+            orientation="h",
+            name=label,
+            marker_color=color,
+            hovertemplate=f"{label}: {value:,} cycles<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.9, "x": 0, "traceorder": "normal"})
+    figure.update_xaxes(title="% of all cycles", range=[0, 100])
+    figure.update_yaxes(showticklabels=False)
+    styled = _styled(figure, height=210)
+    styled.update_layout(legend={"orientation": "h", "yanchor": "top", "y": -0.75, "x": 0}, margin={"b": 95})
+    return styled
+
+
+def _markers(points: list[Any]) -> dict[str, Any]:
+    return {
+        "x": [point.latency_ms for point in points],
+        "y": [100 * point.accuracy for point in points],
+        "marker": {"color": [point.lut for point in points]},
+        "text": [
+            f"{describe_bands(p.hardware.bands)}<br>{p.hardware.columns} columns, dot {p.hardware.dot}"
+            f"<br>{p.lut:,} LUT, {p.dsp} DSP"
+            for p in points
+        ],
+        "hovertemplate": "%{text}<br>%{x:.4f} ms, %{y:.2f} %<extra></extra>",
+    }
+
+
+def _scale(result: SearchResult) -> dict[str, Any]:
+    return {"coloraxis": "coloraxis"} if result.points else {}
+
+
+def _styled(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 15, "b": 50},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        legend={"orientation": "h", "y": 1.12, "x": 0},
+        coloraxis={"colorscale": "Viridis", "colorbar": {"title": "LUT", "thickness": 14}},
+    )
+    figure.update_xaxes(gridcolor=GRID)
+    figure.update_yaxes(gridcolor=GRID)
+    return figure
+
+
+def _html(figure: go.Figure) -> str:
+    text: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+    )
+    return text

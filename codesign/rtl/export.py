@@ -1,0 +1,109 @@
+"""A folder with everything that belongs to one generated accelerator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib.wiring import In
+
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.provenance import provenance
+from codesign.rtl.accelerator import Accelerator
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.verilog import TOP, generate, lint_waivers
+
+MANIFEST = "manifest.json"
+
+
+def export(hw: Hardware, folder: Path) -> dict[str, Any]:
+    """Write Verilog, lint waivers, clock constraints, the configuration and a manifest to `folder`.
+
+    The folder appears whole or not at all; an earlier export in its place is replaced.
+
+    Returns:
+        The manifest: the files with size and SHA-256, the top module and its ports, hash and versions.
+
+    Raises:
+        UserError: `folder` holds something else, or cannot be written.
+    """
+    _check_target(folder)
+    constraints, text, what = _constraints(hw)
+    files = {
+        f"{TOP}.v": (generate(hw), "Verilog of all modules"),
+        f"{TOP}.vlt": (lint_waivers(), "waivers for verilator --lint-only -Wall, with reasons"),
+        constraints: (text, what),
+        "hardware.yaml": (hw.to_yaml(), "the configuration it was generated from"),
+    }
+    manifest: dict[str, Any] = {
+        "format": "codesign accelerator",
+        "hardware": hw.name,
+        "device": hw.device,
+        "top": TOP,
+        "ports": ports(hw),
+        "files": [
+            {
+                "name": name,
+                "bytes": len(body.encode()),
+                "sha256": hashlib.sha256(body.encode()).hexdigest(),
+                "what": what,
+            }
+            for name, (body, what) in files.items()
+        ],
+        **provenance(hw),
+    }
+    bodies = {name: body for name, (body, _) in files.items()} | {MANIFEST: json.dumps(manifest, indent=2) + "\n"}
+    _write(folder, bodies)
+    return manifest
+
+
+def ports(hw: Hardware) -> list[dict[str, Any]]:
+    """Ports of the top module: name, direction, width in bits; clk and rst first."""
+    found: list[dict[str, Any]] = [{"name": name, "direction": "input", "width": 1} for name in ("clk", "rst")]
+    accelerator = Accelerator(Geometry(hw))
+    for path, member, value in accelerator.signature.flatten(accelerator):
+        direction = "input" if member.flow == In else "output"
+        found.append({"name": "__".join(map(str, path)), "direction": direction, "width": len(value)})
+    accelerator._MustUse__used = True  # only its ports were wanted
+    return found
+
+
+def _constraints(hw: Hardware) -> tuple[str, str, str]:
+    """Name, text and description of the device family's constraint file."""
+    if hw.totals.family == "xc7":
+        period = 1e3 / hw.clock_mhz
+        text = f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
+        return f"{TOP}.xdc", text, f"clock of {hw.clock_mhz:g} MHz for Vivado"
+    return f"{TOP}.lpf", f'FREQUENCY PORT "clk" {hw.clock_mhz:g} MHZ;\n', f"clock of {hw.clock_mhz:g} MHz for nextpnr"
+
+
+def _check_target(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, must be a folder to write")
+    if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder}: holds other files, must be new, empty or an earlier output of `codesign generate`")
+
+
+def _write(folder: Path, bodies: dict[str, str]) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        try:
+            fresh = workplace / "new"
+            fresh.mkdir()
+            for name, body in bodies.items():
+                (fresh / name).write_text(body)
+            if folder.exists():
+                folder.rename(workplace / "old")
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,72 @@
+"""One evaluated combination of hardware and quantized network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.search.pareto import Costs, front
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one variant costs and achieves.
+
+    Attributes:
+        hardware: the variant.
+        accuracy: of the integer network on the test images, 0 to 1.
+        cycles: of one image, by the exact timing model.
+        latency_ms: at the hardware's clock.
+        lut, ff, dsp, bram36: from synthesis.
+        fits: whether the device has that much of everything.
+        utilization: multiply-accumulates over cycles and products the array can do in a cycle.
+    """
+
+    hardware: Hardware
+    accuracy: float
+    cycles: int
+    latency_ms: float
+    lut: int
+    ff: int
+    dsp: int
+    bram36: float
+    fits: bool
+    utilization: float
+
+    @property
+    def costs(self) -> Costs:
+        """Latency, error rate, look-up tables: what the front weighs against each other."""
+        return (self.latency_ms, 1 - self.accuracy, float(self.lut))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        values = {key: value for key, value in asdict(self).items() if key != "hardware"}
+        return {"name": self.hardware.name, **values, "hardware": self.hardware.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Point:
+        """The point of a JSON object."""
+        values = {key: value for key, value in data.items() if key != "name"}
+        return cls(**(values | {"hardware": Hardware.model_validate(data["hardware"])}))
+
+
+def pareto(points: list[Point]) -> list[Point]:
+    """The points on the front of latency, accuracy and LUTs among those that fit their device, fastest first."""
+    fitting = [point for point in points if point.fits]
+    return sorted((fitting[i] for i in front([point.costs for point in fitting])), key=lambda point: point.costs)
+
+
+def choose(points: list[Point], accuracy_loss: float) -> Point:
+    """The fastest point on the front whose accuracy is at most `accuracy_loss` below the best; fewest LUTs break ties.
+
+    Raises:
+        UserError: no point fits its device.
+    """
+    candidates = pareto(points)
+    if not candidates:
+        raise UserError("no hardware of the space fits its device: make it smaller, or name a larger device")
+    best = max(point.accuracy for point in candidates)
+    good = [point for point in candidates if point.accuracy >= best - accuracy_loss - 1e-12]
+    return min(good, key=lambda point: (point.latency_ms, point.lut, -point.accuracy))

@@ -1,0 +1,244 @@
+"""The search loop: evaluate every hardware variant, keep what was done in a folder, verify what was chosen on RTL.
+
+The run folder holds `space.yaml`, the float weights, the quantized networks, one JSON file for each evaluated point
+and, at the end, `result.json`. Each file is whole or absent, so an interrupted search continues where it was; a
+search that is complete is only read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from codesign._files import atomic_write, content_hash, read_json, write_json, write_text
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.provenance import provenance
+from codesign.quant.data import Dataset, load_dataset
+from codesign.quant.integer_network import IntegerNetwork
+from codesign.quant.storage import load_network, save_network
+from codesign.search.point import Point, choose, pareto
+from codesign.search.space import Space, band_ratio, zoo_network
+from codesign.sim.cosim import CosimResult, run_network
+from codesign.sim.functional import quantize_input
+from codesign.sim.resources import synthesize_hardware
+from codesign.sim.timing import Timing, estimate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Report = Callable[..., None]
+"""Called with (phase, done, total) and, from training, a mapping of metrics."""
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        points: all that were evaluated; `rejected` names the variants that cannot run the network, and why.
+        front: the Pareto front, fastest first.
+        chosen: the point that was run on RTL, `network` its quantized network.
+        rtl: what RTL and models said of it on `images` test images; `rtl_accuracy` is the share it got right.
+    """
+
+    space: Space
+    points: list[Point]
+    rejected: dict[str, str]
+    front: list[Point]
+    chosen: Point
+    network: IntegerNetwork
+    timing: Timing
+    rtl: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The machine-readable answer."""
+        return {
+            "space": self.space.model_dump(mode="json"),
+            "points": [point.to_json() for point in self.points],
+            "rejected": self.rejected,
+            "front": [point.hardware.name for point in self.front],
+            "chosen": self.chosen.hardware.name,
+            "rtl": self.rtl,
+            **provenance(self.chosen.hardware, self.space.seed),
+        }
+
+
+class Search:
+    """One search in one run folder."""
+
+    def __init__(self, space: Space, folder: Path, data_dir: Path | None = None, report: Report | None = None) -> None:
+        """Begin in a new folder or continue in one that holds the same search; UserError if it holds another."""
+        self.space = space
+        self.folder = folder
+        self._data_dir = data_dir
+        self._report: Report = report or (lambda *_: None)
+        self._dataset: Dataset | None = None
+        self.hardware = space.hardware()
+        self._claim()
+
+    def run(self) -> SearchResult:
+        """Evaluate what is not evaluated yet, choose, verify on RTL, write `result.json`.
+
+        Raises:
+            UserError: the data or the network is unknown, or no variant can run it.
+            RuntimeError: a tool failed, or the RTL differs from the models.
+        """
+        points: list[Point] = []
+        rejected: dict[str, str] = {}
+        for index, hw in enumerate(self.hardware):
+            self._report("search", index, len(self.hardware))
+            found = self._point(hw)
+            if isinstance(found, str):
+                rejected[hw.name] = found
+            else:
+                points.append(found)
+        self._report("search", len(self.hardware), len(self.hardware))
+        if not points:
+            raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
+        chosen = choose(points, self.space.accuracy_loss)
+        network = self.network(chosen.hardware)
+        rtl = self._verify(chosen, network)
+        timing = estimate(compile_network(network, chosen.hardware))
+        result = SearchResult(self.space, points, rejected, pareto(points), chosen, network, timing, rtl)
+        write_json(self.folder / RESULT, result.to_json())
+        return result
+
+    def network(self, hw: Hardware) -> IntegerNetwork:
+        """The network quantized in the ratio of the bands of `hw`; trained once for each ratio."""
+        ratio = band_ratio(hw)
+        key = content_hash(*(f"{form}:{share:.9f}" for form, share in ratio.items()), str(hw.act_bits))
+        path = self.folder / "networks" / f"{key}.codesign"
+        if path.is_file():
+            return load_network(path)
+        from codesign.quant.recipes import quantize
+
+        space = self.space
+        result = quantize(
+            zoo_network(space.network),
+            self.dataset,
+            "rmsmp",
+            ratio=ratio,
+            act_bits=hw.act_bits,
+            epochs=space.epochs,
+            float_epochs=space.float_epochs,
+            float_state=self._float_state(),
+            seed=space.seed,
+            progress=self._report,
+        )
+        self._keep_float_state(result.float_state)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_network(result.integer_network, path)
+        return result.integer_network
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, read once."""
+        if self._dataset is None:
+            self._dataset = load_dataset(self.space.data, self._data_dir, self.space.seed)
+        return self._dataset
+
+    def _claim(self) -> None:
+        path = self.folder / "space.yaml"
+        text = yaml.safe_dump(self.space.model_dump(mode="json"), sort_keys=False)
+        if path.is_file():
+            if path.read_text() != text:
+                raise UserError(f"{self.folder}: holds another search, must be a new folder or one of the same space")
+            return
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UserError(f"{self.folder}: holds other files, must be a new folder or one of the same space")
+        write_text(path, text)
+
+    def _point(self, hw: Hardware) -> Point | str:
+        """The evaluated point, or why the network cannot run on `hw`."""
+        path = self.folder / "points" / f"{hw.content_hash}.json"
+        if path.is_file():
+            stored = read_json(path)
+            return str(stored["rejected"]) if "rejected" in stored else Point.from_json(stored["point"])
+        network = self.network(hw)
+        found: Point | str
+        try:
+            program = compile_network(network, hw)
+        except UserError as error:
+            found = str(error)
+            write_json(path, {"rejected": found})
+            return found
+        timing = estimate(program)
+        resources = synthesize_hardware(hw, progress=self._report).total
+        accuracy = network.provenance["integer_accuracy"]
+        assert isinstance(accuracy, float)
+        macs = sum(layer.macs for layer in program.layers)
+        found = Point(
+            hardware=hw,
+            accuracy=accuracy,
+            cycles=timing.total_cycles,
+            latency_ms=hw.milliseconds(timing.total_cycles),
+            **resources._asdict(),
+            fits=resources.fits(hw.totals),
+            utilization=macs / (timing.total_cycles * hw.macs),
+        )
+        write_json(path, {"point": found.to_json(), **provenance(hw, self.space.seed)})
+        return found
+
+    def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
+        path = self.folder / "verified" / f"{chosen.hardware.content_hash}.json"
+        if path.is_file():
+            stored: dict[str, Any] = read_json(path)
+            return stored
+        data = self.dataset
+        count = min(self.space.images, len(data.test_images))
+        result = run_network(
+            chosen.hardware, network, quantize_input(network.input, data.test_images[:count]), self._report
+        )
+        answer = verification(result, data, count)
+        if not result.exact:
+            raise RuntimeError(
+                f"the RTL of {chosen.hardware.name} differs from the models: {result.mismatched_values} of "
+                f"{result.compared_values} values, {result.rtl_cycles} cycles instead of {result.model_cycles}"
+            )
+        write_json(path, answer)
+        return answer
+
+    def _float_state(self) -> Mapping[str, Tensor] | None:
+        path = self.folder / "float.npz"
+        if not path.is_file():
+            return None
+        import torch
+
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+    def _keep_float_state(self, state: Mapping[str, Tensor]) -> None:
+        path = self.folder / "float.npz"
+        if path.is_file():
+            return
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items()}
+        np.savez(buffer, **arrays)
+        with atomic_write(path) as file:
+            file.write(buffer.getvalue())
+
+
+def verification(result: CosimResult, data: Dataset, count: int) -> dict[str, Any]:
+    """What a run of the first `count` test images on RTL showed."""
+    right = result.outputs.argmax(axis=1) == data.test_labels[:count]
+    return {
+        "images": count,
+        "rtl_accuracy": float(right.mean()),
+        "rtl_cycles": result.rtl_cycles,
+        "model_cycles": result.model_cycles,
+        "mismatched_values": result.mismatched_values,
+        "compared_values": result.compared_values,
+        "sim_cycles_per_s": result.sim_cycles_per_s,
+        "build_s": result.build_s,
+        "wall_s": result.wall_s,
+    }

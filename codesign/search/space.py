@@ -1,0 +1,157 @@
+"""What a search may choose from: hardware variants, and the ratio of row formats each one computes with."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from codesign.arch.checks import integer, number, rejected, shown
+from codesign.arch.documents import Model, parse, read_text
+from codesign.arch.hardware import Band, Hardware
+from codesign.arch.load import CONFIG_FOLDERS, load_hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.quant.assignment import parse_ratio, row_counts
+from codesign.quant.formats import RowFormat
+from codesign.workload import zoo
+from codesign.workload.network import Network
+
+
+def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
+    """Share of each row format when filters are dealt in proportion to the rows of the bands."""
+    ratio: dict[RowFormat, float] = {}
+    for band in hw.bands:
+        form = RowFormat(band.scheme, band.weight_bits)
+        ratio[form] = ratio.get(form, 0.0) + band.rows / hw.rows
+    return ratio
+
+
+def _ratio(value: object) -> str:
+    try:
+        parse_ratio(value if isinstance(value, str) else "")
+    except UserError as error:
+        raise rejected(
+            f"{shown(value)} given, must be shares of row formats such as pot4:60,fixed4:40 ({error})"
+        ) from None
+    assert isinstance(value, str)
+    return value
+
+
+class Space(Model):
+    """A search: every combination of `ratios`, `rows`, `columns` and `dot` on a base configuration.
+
+    Attributes:
+        network: name in the zoo, with options as `zoo_network` reads them.
+        data: name of a data set.
+        base: hardware the variants are made from; its bands say what products of fixed rows are built of.
+        ratios: shares of row formats, each dealt to the rows of the array as its bands.
+        rows, columns, dot: sizes to try; the base's own where none are given.
+        float_epochs, epochs: training in float, done once, and with the quantizers, for each ratio (0 calibrates only).
+        accuracy_loss: the chosen point is the fastest one whose accuracy is at most this much below the best.
+        images: test images that verify the chosen point on RTL.
+        seed: of training and of everything random.
+    """
+
+    network: str
+    data: str
+    base: str
+    ratios: tuple[Annotated[str, BeforeValidator(_ratio)], ...]
+    rows: tuple[Annotated[int, integer(1, 1024)], ...] = ()
+    columns: tuple[Annotated[int, integer(1, 64)], ...] = ()
+    dot: tuple[Annotated[int, integer(1, 32)], ...] = ()
+    float_epochs: Annotated[int, integer(1, 10_000)] = 20
+    epochs: Annotated[int, integer(0, 10_000)] = 3
+    accuracy_loss: Annotated[float, number(-1e-9, 1)] = 0.01
+    images: Annotated[int, integer(1, 10_000)] = 20
+    seed: Annotated[int, integer(0, 2**31 - 1)] = 0
+
+    def hardware(self) -> tuple[Hardware, ...]:
+        """All variants that can be built, in the order of the keys; those that exceed the device are left out.
+
+        Raises:
+            UserError: the base is missing, or not one variant can be built; the message is the first one's.
+        """
+        base = load_hardware(self.base)
+        found: dict[str, Hardware] = {}
+        first: UserError | None = None
+        sizes = itertools.product(self.rows or (base.rows,), self.columns or (base.columns,), self.dot or (base.dot,))
+        for (rows, columns, dot), ratio in itertools.product(list(sizes), self.ratios):
+            try:
+                hw = variant(base, rows, columns, dot, ratio)
+            except UserError as error:
+                first = first or error
+            else:
+                found.setdefault(hw.content_hash, hw)
+        if not found:
+            raise first or UserError("the space holds no hardware: give at least one ratio")
+        return tuple(found.values())
+
+    @property
+    def content_hash(self) -> str:
+        """16 hexadecimal digits that identify the space."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def zoo_network(text: str) -> Network:
+    """The network of the zoo called `text`; options follow a colon, as in `smallcnn:size=32,channels=3`."""
+    name, _, rest = text.partition(":")
+    options: dict[str, int] = {}
+    for part in rest.split(",") if rest else []:
+        key, _, value = part.partition("=")
+        if not value.isdecimal() or int(value) < 1:
+            raise UserError(f"{text}: '{part}' given, must be OPTION=NUMBER such as size=32")
+        options[key] = int(value)
+    return zoo.get(name, **options)
+
+
+def load_space(path_or_name: str | Path) -> Space:
+    """The space of a YAML file, or of the one called `path_or_name` in hw_configs/search/.
+
+    Raises:
+        UserError: one line, if it cannot be used.
+    """
+    path = Path(path_or_name)
+    for folder in CONFIG_FOLDERS:
+        if path.name == str(path_or_name) and (folder / "search" / f"{path}.yaml").is_file():
+            path = folder / "search" / f"{path}.yaml"
+    space = parse(read_text(path), str(path), Space, {})
+    if not space.ratios:
+        raise UserError(f"{path}: ratios: [] given, must be at least one")
+    return space
+
+
+def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Hardware:
+    """`base` with another size, and one band for every format of `ratio` that gets a row.
+
+    The activation memories keep their capacity in codes. UserError when the variant is no valid hardware.
+    """
+    multipliers = {band.weight_bits: band.multiplier for band in base.bands if band.scheme is Scheme.FIXED}
+    counts = {form: count for form, count in row_counts(rows, parse_ratio(ratio)).items() if count}
+    bands: list[dict[str, Any]] = []
+    for form, count in counts.items():
+        band: dict[str, Any] = {"scheme": str(form.scheme), "weight_bits": form.bits, "rows": count}
+        if form.scheme is Scheme.FIXED:
+            band["multiplier"] = multipliers.get(form.bits) or "dsp"
+        bands.append(band)
+    codes = base.buffers.activation_words * base.word_elements
+    words = max(16, 1 << (codes // (columns * dot) - 1).bit_length())
+    name = f"{'_'.join(f'{form}x{count}' for form, count in counts.items())}_c{columns}_d{dot}"
+    values = base.model_dump(mode="json") | {
+        "name": name,
+        "columns": columns,
+        "dot": dot,
+        "bands": bands,
+        "buffers": base.buffers.model_dump() | {"activation_words": words},
+    }
+    return parse(json.dumps(values), name, Hardware, {})
+
+
+def describe_bands(bands: tuple[Band, ...]) -> str:
+    """Such as `pot4 x 12, fixed4 x 7, fixed8 x 1`."""
+    return ", ".join(f"{band.scheme}{band.weight_bits} x {band.rows}" for band in bands)
