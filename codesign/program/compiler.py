@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Band, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.program.input_folding import fold_input
 from codesign.program.packing import beats_to_bytes, record_bytes, to_bits, weight_codes
-from codesign.program.placement import MapUse, lives, place_maps
-from codesign.program.program import LayerPlan, PassPlan, Placement, Program
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
+from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
+from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
+from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor
 from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR, PARAM, PASS_HEADER, Op
 
@@ -65,9 +67,10 @@ def deal_filters(conv: IntegerConv, bands: Sequence[Band]) -> list[list[int]]:
 
 class _Compiler:
     def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
-        self.network = network
+        self.given = network
         self.hw = hw
         self.geometry = Geometry(hw)
+        self.network, self.folding = fold_input(network, self.geometry)
         self.chunks: list[NDArray[np.uint8]] = []
         self.beats = 0
 
@@ -85,46 +88,82 @@ class _Compiler:
     def program(self) -> Program:
         network, geometry = self.network, self.geometry
         self.check()
-        placements = self.place()
-        passes = [self.plan_passes(layer) if isinstance(layer, IntegerConv) else (1, ()) for layer in network.layers]
-
-        source = placements[network.input.name]
-        self.emit_descriptor(op=Op.LOAD, target=source.memory, out_base=source.base, load_words=source.words)
-        input_beat = self.beats
-        self.emit(np.zeros(source.words * geometry.load_beats * geometry.beat_bytes, dtype=np.uint8))
-
-        # results lie behind the stream, whose length is known only at the end: descriptors of the wide layer are
-        # emitted with the address of a stream of the same length
-        results = self.stream_bytes(passes)
-        plans: list[LayerPlan] = []
-        for layer, (words, plan) in zip(network.layers, passes, strict=True):
+        schedule = build_schedule(network, geometry)
+        passes = {
+            index: self.plan_passes(layer)
+            for index, layer in enumerate(network.layers)
+            if isinstance(layer, IntegerConv)
+        }
+        results = self.stream_bytes(schedule, passes)
+        plans: list[StepPlan] = []
+        pieces: list[InputPiece] = []
+        for step in schedule.steps:
             start = self.beats
-            if isinstance(layer, IntegerConv):
-                entry = self.conv(layer, words, plan, placements, results)
+            if step.layer is None:
+                plan = self.load(step, schedule)
+                pieces.append(InputPiece(start + geometry.descriptor_beats, step.rows))
+            elif isinstance(step.layer, IntegerConv):
+                plan = self.conv(step, step.layer, *passes[step.index], schedule, results)
             else:
-                entry = self.pool(layer, placements)
-            plans.append(_with_beats(entry, self.beats - start))
+                plan = self.pool(step, step.layer, schedule)
+            plans.append(replace(plan, beats=self.beats - start))
         self.emit_descriptor(op=Op.END)
         padding = -self.beats % self.hw.memory.burst_beats
         self.emit(np.zeros(padding * geometry.beat_bytes, dtype=np.uint8))
         stream = np.concatenate(self.chunks)
         assert stream.size == results
-        return Program(self.hw, network, tuple(plans), stream, 0, input_beat, results, placements)
+        return Program(
+            hw=self.hw,
+            network=self.given,
+            layers=tuple(_work(layer) for layer in self.given.layers),
+            steps=tuple(plans),
+            stream=stream,
+            address=0,
+            folding=self.folding,
+            pieces=tuple(pieces),
+            output_address=results,
+        )
 
-    def stream_bytes(self, passes: Sequence[tuple[int, tuple[PassPlan, ...]]]) -> int:
-        """Length of the finished stream in bytes."""
+    def stream_bytes(self, schedule: Schedule, passes: dict[int, tuple[int, tuple[PassPlan, ...]]]) -> int:
+        """Length of the finished stream in bytes: the results lie behind it."""
         geometry = self.geometry
-        beats = self.beats + geometry.descriptor_beats
-        for layer, (words, plan) in zip(self.network.layers, passes, strict=True):
+        beats = geometry.descriptor_beats
+        per_pass = 1 + geometry.param_row_beats
+        for step in schedule.steps:
             beats += geometry.descriptor_beats
-            per_pass = 1 + geometry.param_row_beats
-            if isinstance(layer, IntegerConv):
-                steps = words * layer.weight.shape[2] * layer.weight.shape[3] * geometry.columns
-                beats += len(plan) * (per_pass + steps * len(geometry.row_groups))
+            layer = step.layer
+            if layer is None:
+                beats += self.placement(step.target, schedule).words * geometry.load_beats
+            elif isinstance(layer, IntegerConv):
+                words, plan = passes[step.index]
+                taps = layer.weight.shape[2] * layer.weight.shape[3]
+                beats += len(plan) * (per_pass + words * taps * geometry.columns * len(geometry.row_groups))
             elif layer.kind == "avg":
                 beats += per_pass
         burst = self.hw.memory.burst_beats
         return ceil(beats / burst) * burst * geometry.beat_bytes
+
+    def placement(self, stored: StoredMap | None, schedule: Schedule) -> Placement:
+        """Where stored rows lie."""
+        assert stored is not None
+        memory, base = schedule.places[stored.name]
+        return Placement(stored.tensor, stored.rows, memory, base, self.words_per_pixel(stored.tensor))
+
+    def written(self, step: Step, schedule: Schedule) -> Placement | None:
+        """The rows that a step writes: its rows inside the map it belongs to."""
+        if step.target is None:
+            return None
+        whole = self.placement(step.target, schedule)
+        skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
+        return replace(whole, rows=step.rows, base=whole.base + skipped)
+
+    def load(self, step: Step, schedule: Schedule) -> StepPlan:
+        """Input rows, which the host writes into the stream."""
+        geometry = self.geometry
+        target = self.placement(step.target, schedule)
+        self.emit_descriptor(op=Op.LOAD, target=target.memory, out_base=target.base, load_words=target.words)
+        self.emit(np.zeros(target.words * geometry.load_beats * geometry.beat_bytes, dtype=np.uint8))
+        return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words)
 
     # ---- what fits ---------------------------------------------------------------------------------------------
     def check(self) -> None:
@@ -184,51 +223,9 @@ class _Compiler:
         result: IntArray = conv.bias - zero * conv.weight.reshape(conv.weight.shape[0], -1).sum(axis=1)
         return result
 
-    # ---- placement -----------------------------------------------------------------------------------------------
     def words_per_pixel(self, tensor: IntegerTensor) -> int:
+        """Activation words of one pixel."""
         return ceil(tensor.channels / self.geometry.word_elements)
-
-    def place(self) -> dict[str, Placement]:
-        """Activation memory and address of every map that stays on chip."""
-        network = self.network
-        readers: dict[str, list[int]] = {}
-        apart: dict[str, set[str]] = {}
-        for index, layer in enumerate(network.layers):
-            readers.setdefault(layer.input, []).append(index)
-            if isinstance(layer, IntegerConv) and layer.residual is not None:
-                readers.setdefault(layer.residual, []).append(index)
-                if layer.residual == layer.input:
-                    raise UserError(
-                        f"{layer.name}: the residual operand {layer.residual} is the map the layer convolves; "
-                        "they must be different maps"
-                    )
-                apart.setdefault(layer.residual, set()).add(layer.input)
-                apart.setdefault(layer.input, set()).add(layer.residual)
-        order = [network.input.name, *(layer.output.name for layer in network.layers)]
-        dies = lives(order, readers)
-        uses: list[MapUse] = []
-        for born, name in enumerate(order):
-            tensor = network.tensor(name)
-            if tensor.wide:
-                continue
-            producer: IntegerLayer | None = network.layers[born - 1] if born else None
-            residual = producer.residual if isinstance(producer, IntegerConv) else None
-            uses.append(
-                MapUse(
-                    name=name,
-                    words=tensor.height * tensor.width * self.words_per_pixel(tensor),
-                    born=born - 1,
-                    dies=dies[name],
-                    apart_from=tuple(sorted(apart.get(name, ()))),
-                    may_replace=residual if residual is not None and dies[residual] == born - 1 else None,
-                    prefers_not=producer.input if producer is not None else None,
-                )
-            )
-        places = place_maps(uses, self.geometry.act_depth)
-        return {
-            name: Placement(network.tensor(name), memory, base, self.words_per_pixel(network.tensor(name)))
-            for name, (memory, base) in places.items()
-        }
 
     # ---- convolution -----------------------------------------------------------------------------------------------
     def plan_passes(self, conv: IntegerConv) -> tuple[int, tuple[PassPlan, ...]]:
@@ -308,21 +305,22 @@ class _Compiler:
             "stride_x": sx,
             "stride_y": sy,
             "in_w": width,
-            "in_h": source.tensor.height,
+            "in_h": source.rows[1] - source.rows[0],
             "out_w": output.width,
             "source": source.memory,
         }
 
     def conv(
         self,
+        step: Step,
         conv: IntegerConv,
         words: int,
         passes: tuple[PassPlan, ...],
-        placements: dict[str, Placement],
+        schedule: Schedule,
         results: int,
-    ) -> LayerPlan:
+    ) -> StepPlan:
         geometry = self.geometry
-        source, output = placements[conv.input], conv.output
+        source, output = self.placement(step.source, schedule), conv.output
         kh, kw = conv.weight.shape[2], conv.weight.shape[3]
         pixels = output.height * output.width
         tiles = ceil(pixels / geometry.columns)
@@ -338,10 +336,10 @@ class _Compiler:
             "steps": steps,
             "gap": gap,
         }
-        if output.wide:
+        target = self.written(step, schedule)
+        if target is None:
             fields |= {"wide": 1, "out_addr": results}
         else:
-            target = placements[output.name]
             fields |= {
                 "target": target.memory,
                 "out_base": target.base,
@@ -351,38 +349,23 @@ class _Compiler:
                 "high": conv.high,
                 "zero": output.zero_point,
             }
-        if conv.residual is not None:
-            operand = placements[conv.residual]
+        if step.residual is not None:
+            operand = self.placement(step.residual, schedule)
+            skipped = (step.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
             fields |= {
                 "residual": 1,
-                "residual_base": operand.base,
+                "residual_base": operand.base + skipped,
                 "residual_zero": operand.tensor.zero_point,
             }
         self.emit_descriptor(**fields)
         bias = self.hardware_bias(conv)
         for plan in passes:
-            self.emit(
-                record_bytes(PASS_HEADER.pack({"word_offset": plan.word_offset, "bands": plan.bands}), 1, geometry)
-            )
+            header = PASS_HEADER.pack({"word_offset": plan.word_offset, "bands": plan.bands})
+            self.emit(record_bytes(header, 1, geometry))
             for f in plan.filters:
                 self.emit(record_bytes(self.param(conv, f, bias), geometry.param_beats, geometry))
             self.emit(self.weights(conv, plan, words))
-        products = conv.weight[0].size
-        return LayerPlan(
-            name=conv.name,
-            op=Op.CONV,
-            m=conv.weight.shape[0],
-            k=products,
-            n=pixels,
-            tiles=tiles,
-            steps=steps,
-            gap=gap,
-            wide=output.wide,
-            passes=passes,
-            beats=0,
-            weight_beats=steps * len(geometry.row_groups),
-            macs=conv.weight.shape[0] * products * pixels,
-        )
+        return StepPlan(step.index, Op.CONV, step.rows, target, tiles, steps, gap, passes)
 
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
@@ -431,21 +414,22 @@ class _Compiler:
         return beats_to_bytes(beats)
 
     # ---- pooling ---------------------------------------------------------------------------------------------------
-    def pool(self, pool: IntegerPool, placements: dict[str, Placement]) -> LayerPlan:
+    def pool(self, step: Step, pool: IntegerPool, schedule: Schedule) -> StepPlan:
         geometry = self.geometry
-        source, target = placements[pool.input], placements[pool.output.name]
+        source, target = self.placement(step.source, schedule), self.written(step, schedule)
+        assert target is not None
         words = source.words_per_pixel
         averaging = pool.kind == "avg"
         op = Op.AVG_POOL if averaging else Op.MAX_POOL
         steps = pool.kernel[0] * pool.kernel[1]
-        drain = geometry.word_elements if averaging else geometry.columns
+        gap = max(0, (geometry.word_elements if averaging else geometry.columns) - steps)
         pixels = pool.output.height * pool.output.width
         fields = self.walk(source, words, pool.kernel, pool.stride, pool.padding, pool.output)
         fields |= {
             "op": op,
             "pad_code": source.tensor.zero_point if averaging else 0,
             "tiles": pixels,
-            "gap": max(0, drain - steps),
+            "gap": gap,
             "target": target.memory,
             "out_base": target.base,
             "passes": 1,
@@ -454,36 +438,18 @@ class _Compiler:
             "zero": pool.output.zero_point,
         }
         self.emit_descriptor(**fields)
+        passes: tuple[PassPlan, ...] = ()
         if averaging:
+            passes = (PassPlan((), 0, 0),)
             self.emit(record_bytes(0, 1, geometry))
-            record = PARAM.pack(
-                {
-                    "bias": -source.tensor.zero_point * steps,
-                    "mult": pool.mult,
-                    "shift": pool.shift,
-                    "valid": 1,
-                }
-            )
+            bias = -source.tensor.zero_point * steps
+            record = PARAM.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(record_bytes(record, geometry.param_beats, geometry))
             self.emit(np.zeros((geometry.rows - 1) * geometry.param_beats * geometry.beat_bytes, dtype=np.uint8))
-        return LayerPlan(
-            name=pool.name,
-            op=op,
-            m=pool.output.channels,
-            k=0,
-            n=pixels,
-            tiles=pixels * words,
-            steps=steps,
-            gap=fields["gap"],
-            wide=False,
-            passes=(PassPlan((), 0, 0),) if averaging else (),
-            beats=0,
-            weight_beats=0,
-            macs=0,
-        )
+        return StepPlan(step.index, op, step.rows, target, pixels * words, steps, gap, passes)
 
 
-def _with_beats(plan: LayerPlan, beats: int) -> LayerPlan:
-    from dataclasses import replace
-
-    return replace(plan, beats=beats)
+def _work(layer: IntegerConv | IntegerPool) -> LayerWork:
+    pixels = layer.output.height * layer.output.width
+    products = layer.weight[0].size if isinstance(layer, IntegerConv) else 0
+    return LayerWork(layer.name, layer.output.channels, products, pixels)

@@ -28,6 +28,14 @@ class MapUse:
     prefers_not: str | None
 
 
+class PlacementError(UserError):
+    """Maps do not fit; `born` is the step that produces the one that could not be placed."""
+
+    def __init__(self, message: str, born: int) -> None:
+        super().__init__(message)
+        self.born = born
+
+
 Place = tuple[int, int]
 """(memory, first word)."""
 
@@ -41,9 +49,10 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     """
     for use in uses:
         if use.words > depth:
-            raise UserError(
-                f"{use.name}: its output map takes {use.words} words, an activation memory has {depth}; "
-                f"set buffers.activation_words to at least {1 << (use.words - 1).bit_length()}"
+            raise PlacementError(
+                f"{use.name}: its map takes {use.words} words, an activation memory has {depth}; "
+                f"set buffers.activation_words to at least {1 << (use.words - 1).bit_length()}",
+                use.born,
             )
     by_name = {use.name: use for use in uses}
     placed: dict[str, Place] = {}
@@ -98,9 +107,10 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
         return placed
     use = uses[deepest]
     live_words = sum(other.words for other in uses[: deepest + 1] if other.dies >= use.born)
-    raise UserError(
+    raise PlacementError(
         f"{use.name}: the feature maps alive there take {live_words} words and do not fit the two activation "
-        f"memories of {depth} words; set buffers.activation_words to {2 * depth}"
+        f"memories of {depth} words; set buffers.activation_words to {2 * depth}",
+        use.born,
     )
 
 

@@ -1,4 +1,4 @@
-"""The program of one network on one accelerator: what lies in memory and what every layer will do."""
+"""The program of one network on one accelerator: what lies in memory and what every step will do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.arch.hardware import Hardware
+from codesign.program.input_folding import InputFolding
+from codesign.program.packing import pack_map
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -15,17 +17,25 @@ from codesign.rtl.layout import Op
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a feature map lies: activation memory, first word, words per pixel."""
+    """Rows of a feature map in an activation memory.
+
+    Attributes:
+        rows: half-open range of the tensor's rows.
+        memory: which of the two activation memories.
+        base: first word.
+        words_per_pixel: words of one pixel.
+    """
 
     tensor: IntegerTensor
+    rows: tuple[int, int]
     memory: int
     base: int
     words_per_pixel: int
 
     @property
     def words(self) -> int:
-        """Words the map occupies."""
-        return self.tensor.height * self.tensor.width * self.words_per_pixel
+        """Words the rows occupy."""
+        return (self.rows[1] - self.rows[0]) * self.tensor.width * self.words_per_pixel
 
 
 @dataclass(frozen=True)
@@ -44,31 +54,58 @@ class PassPlan:
 
 
 @dataclass(frozen=True)
-class LayerPlan:
-    """What the sequencer does for one layer; everything the timing model needs.
-
-    Attributes:
-        m, k, n: the GEMM of the layer: filters, products per output, output pixels (pooling: m = channels, k = 0).
-        tiles: tiles of a pass (pooling: windows).
-        steps: cycles of a tile (pooling: of a window).
-        gap: idle cycles after a tile.
-        beats: memory beats of the layer in the program stream, descriptor included.
-        weight_beats: beats of one pass's weights.
-    """
+class LayerWork:
+    """A network layer as a GEMM: m filters, k products per output, n output pixels (pooling: k = 0)."""
 
     name: str
-    op: Op
     m: int
     k: int
     n: int
-    tiles: int
-    steps: int
-    gap: int
-    wide: bool
-    passes: tuple[PassPlan, ...]
-    beats: int
-    weight_beats: int
-    macs: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.m * self.k * self.n
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the sequencer does for one descriptor; everything the timing model needs.
+
+    Attributes:
+        layer: number of the network layer, -1 for a load.
+        rows: rows of the layer's output map that are computed.
+        written: the rows in the activation memory, None for int32 results.
+        tiles: tiles of a pass (pooling: windows).
+        steps: cycles of a tile (pooling: of a window).
+        gap: idle cycles after a tile.
+        beats: memory beats in the program stream, descriptor included.
+        load_words: activation words of a load.
+    """
+
+    layer: int
+    op: Op
+    rows: tuple[int, int]
+    written: Placement | None
+    tiles: int = 0
+    steps: int = 0
+    gap: int = 0
+    passes: tuple[PassPlan, ...] = ()
+    beats: int = 0
+    load_words: int = 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether the results are int32 words written to memory."""
+        return self.written is None
+
+
+@dataclass(frozen=True)
+class InputPiece:
+    """Rows of the (folded) input map inside the stream, from beat `beat` on."""
+
+    beat: int
+    rows: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +113,23 @@ class Program:
     """A compiled network.
 
     Attributes:
-        stream: the memory image from `address` on, as bytes; the input map lies inside it.
-        input_beat: first beat of the input map in the stream.
+        network: the network that was compiled, as given.
+        layers: its layers as GEMMs.
+        steps: what is executed, in order; a layer may take several steps.
+        stream: the memory image from `address` on, as bytes; the input pieces lie inside it.
+        folding: how the host lays the image out.
         output_address: byte address of the int32 results, one per class.
-        placements: location of every tensor in the activation memories, by name.
     """
 
     hw: Hardware
     network: IntegerNetwork
-    layers: tuple[LayerPlan, ...]
+    layers: tuple[LayerWork, ...]
+    steps: tuple[StepPlan, ...]
     stream: NDArray[np.uint8]
     address: int
-    input_beat: int
+    folding: InputFolding
+    pieces: tuple[InputPiece, ...]
     output_address: int
-    placements: dict[str, Placement]
 
     @property
     def geometry(self) -> Geometry:
@@ -111,8 +151,7 @@ class Program:
         """Bytes of memory from address 0 to the end of the results."""
         return self.output_address + 4 * self.network.output.channels
 
-    def encode_input(self, codes: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The bytes of an input map (C, H, W) of codes, to be put at `input_beat` of the stream."""
-        from codesign.program.packing import pack_map
-
-        return pack_map(codes, self.geometry)
+    def encode_input(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
+        """The bytes of every input piece for an image (C, H, W) of codes."""
+        folded = self.folding.apply(codes)
+        return tuple(pack_map(folded[:, piece.rows[0] : piece.rows[1]], self.geometry) for piece in self.pieces)

@@ -18,7 +18,7 @@ BENCH = "codesign_bench"
 PUBLIC = ("images_done", "finished", "cycles")
 MEMORY_BYTES = 1 << 26
 """Size of the modelled memory."""
-_MAX_LAYERS = 1024
+_MAX_LAYERS = 4096
 
 
 def sources(hw: Hardware) -> dict[str, str]:
@@ -132,10 +132,11 @@ module {BENCH};
   // ---- recording
   string folder;
   integer map_file, counter_file, input_file, result_file, plan_file, status;
-  integer images, input_beat, input_beats, result_word, result_words, layers;
+  integer images, pieces, result_word, result_words, layers;
   longint limit;  // cycles that one image may take
   longint began;
   integer plan_memory [0:{_MAX_LAYERS - 1}], plan_base [0:{_MAX_LAYERS - 1}], plan_words [0:{_MAX_LAYERS - 1}];
+  integer piece_beat [0:{_MAX_LAYERS - 1}], piece_beats [0:{_MAX_LAYERS - 1}];
   integer layer = 0;
   integer a;
 
@@ -159,8 +160,10 @@ module {BENCH};
     status = $value$plusargs("folder=%s", folder);
     $readmemh({{folder, "/program.hex"}}, mem);
     plan_file = $fopen({{folder, "/plan.txt"}}, "r");
-    status = $fscanf(plan_file, "%d %d %d %d %d %d %d %d %d", limit, images, program_address, program_bursts,
-                     input_beat, input_beats, result_word, result_words, layers);
+    status = $fscanf(plan_file, "%d %d %d %d %d %d %d %d", limit, images, program_address, program_bursts,
+                     pieces, result_word, result_words, layers);
+    for (integer i = 0; i < pieces; i = i + 1)
+      status = $fscanf(plan_file, "%d %d", piece_beat[i], piece_beats[i]);
     for (integer i = 0; i < layers; i = i + 1)
       status = $fscanf(plan_file, "%d %d %d", plan_memory[i], plan_base[i], plan_words[i]);
     $fclose(plan_file);
@@ -171,10 +174,11 @@ module {BENCH};
     repeat (4) @(posedge clk);
     #1 rst = 0;
     for (integer image = 0; image < images; image = image + 1) begin
-      for (integer i = 0; i < input_beats; i = i + 1) begin
-        status = $fscanf(input_file, "%h", value);
-        mem[input_beat + i] = value;
-      end
+      for (integer piece = 0; piece < pieces; piece = piece + 1)
+        for (integer i = 0; i < piece_beats[piece]; i = i + 1) begin
+          status = $fscanf(input_file, "%h", value);
+          mem[piece_beat[piece] + i] = value;
+        end
       layer = 0;
       @(posedge clk) #1 start = 1;
       @(posedge clk) #1 start = 0;

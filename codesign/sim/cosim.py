@@ -17,6 +17,7 @@ from codesign.program import Program, compile_network
 from codesign.program.packing import unpack_words
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
 from codesign.sim import functional
 from codesign.sim.bench import BENCH, PUBLIC, recorded, sources
 from codesign.sim.timing import Timing, estimate
@@ -119,14 +120,16 @@ def _write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work
     geometry = program.geometry
     _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
     encoded = [program.encode_input(image) for image in images]
-    _write_hex(work / "inputs.hex", np.concatenate(encoded), geometry.beat_bytes)
+    _write_hex(work / "inputs.hex", np.concatenate([part for parts in encoded for part in parts]), geometry.beat_bytes)
+    executed = [plan for plan in program.steps if plan.op != Op.LOAD]
     lines = [
-        f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {program.input_beat} "
-        f"{encoded[0].size // geometry.beat_bytes} {program.output_address // 4} {program.network.output.channels} "
-        f"{len(program.layers)}"
+        f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
+        f"{program.output_address // 4} {program.network.output.channels} {len(executed)}"
     ]
-    for layer in program.network.layers:
-        place = program.placements.get(layer.output.name)
+    for piece, part in zip(program.pieces, encoded[0], strict=True):
+        lines.append(f"{piece.beat} {part.size // geometry.beat_bytes}")
+    for plan in executed:
+        place = plan.written
         lines.append(f"{place.memory} {place.base} {place.words}" if place is not None else "0 0 0")
     (work / "plan.txt").write_text("\n".join(lines) + "\n")
 
@@ -157,8 +160,8 @@ def _compare(
     names = recorded(program.hw)
     lines = (work / "counters.txt").read_text().split("\n")[:-1]
     counters = np.array([[int(value) for value in line.split()] for line in lines], dtype=np.int64)
-    per_image = len(program.layers) + 1
-    counters = counters.reshape(len(images), per_image, len(names))
+    executed = [(number, plan) for number, plan in enumerate(program.steps) if plan.op != Op.LOAD]
+    counters = counters.reshape(len(images), len(executed) + 1, len(names))
     maps = _read_maps(work / "maps.hex", geometry)
     results = np.array((work / "results.hex").read_text().split(), dtype=object)
     outputs = np.array([int(word, 16) for word in results], dtype=np.int64)
@@ -169,9 +172,10 @@ def _compare(
     position = 0
     for index, image in enumerate(images):
         expected = functional.run(network, image)
-        for layer in network.layers:
-            want = expected[layer.output.name]
-            place = program.placements.get(layer.output.name)
+        for _, plan in executed:
+            layer = network.layers[plan.layer]
+            want = expected[layer.output.name][:, plan.rows[0] : plan.rows[1]]
+            place = plan.written
             if place is None:
                 got = outputs[index].reshape(want.shape)
             else:
@@ -187,14 +191,21 @@ def _compare(
         for index in range(len(images))
         if counters[index, -1, i] != model[i]
     }
+    last_step = {plan.layer: row for row, (_, plan) in enumerate(executed)}
     layers = tuple(
         LayerComparison(
-            layer.name, int(counters[0, i, 0]), timing.layers[i].end - 1, mismatched[layer.name], compared[layer.name]
+            name=layer.name,
+            rtl_end=int(counters[0, last_step[i], 0]),
+            model_end=timing.step_ends[executed[last_step[i]][0]] - 1,
+            mismatched_values=mismatched[layer.name],
+            compared_values=compared[layer.name],
         )
         for i, layer in enumerate(network.layers)
     )
     differences |= {
-        (f"{layer.name}: end", layer.rtl_end, layer.model_end) for layer in layers if layer.rtl_end != layer.model_end
+        (f"step {number}: end", int(counters[0, row, 0]), timing.step_ends[number] - 1)
+        for row, (number, _) in enumerate(executed)
+        if counters[0, row, 0] != timing.step_ends[number] - 1
     }
     progress = (work / "progress.txt").read_text().split("\n")[-2].split()
     return CosimResult(

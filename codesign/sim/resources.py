@@ -1,10 +1,10 @@
 """Resources of a design: look-up tables, flip-flops, DSPs and block RAM, from synthesis.
 
 How cells are counted. Xilinx 7-series (UG474, UG473, UG953): LUT1..LUT6 are one LUT each although Vivado may pack two
-small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs of SLICEM it occupies (RAM32M and RAM64M
-four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted. RAMB18E1 is
-half a RAMB36E1. ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed RAM is four LUT4 and
-two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
+small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs of SLICEM it occupies (RAM32M and
+RAM64M four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted.
+RAMB18E1 is half a RAMB36E1. ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed RAM is four
+LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
 """
 
 from __future__ import annotations

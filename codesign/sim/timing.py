@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Memory
-from codesign.program.program import LayerPlan, Program
+from codesign.program.program import Program, StepPlan
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 
@@ -24,14 +24,13 @@ _MAX_WRITE_LATENCY = 6
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """Cycles of one layer, from the end of the layer before to its last write.
+    """Cycles of one layer, summed over its steps, each from the end of the step before to its last write.
 
     Attributes:
         m, k, n: GEMM dimensions (filters, products per output, output pixels).
         compute_cycles: cycles in which the array (or the pooling unit) is fed.
         stall_cycles: all others.
         utilization: multiply-accumulates / (cycles * products the array can do in a cycle).
-        end: cycle of the layer's `layer_done` pulse.
         dram_read_bytes, dram_write_bytes: memory traffic.
     """
 
@@ -43,17 +42,21 @@ class LayerTiming:
     compute_cycles: int
     stall_cycles: int
     utilization: float
-    end: int
     dram_read_bytes: int
     dram_write_bytes: int
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles of a whole program; `counters` and `band_busy` are the RTL's."""
+    """Cycles of a whole program; `counters` and `band_busy` are the RTL's.
+
+    `step_ends` has the cycle in which each step of the program ended: the `layer_done` pulse, or the last beat of a
+    load.
+    """
 
     total_cycles: int
     layers: tuple[LayerTiming, ...]
+    step_ends: tuple[int, ...]
     counters: dict[str, int]
     band_busy: tuple[int, ...]
 
@@ -133,40 +136,36 @@ def estimate(program: Program) -> Timing:
     state = _State(_Stream(hw.memory))
     spent = state.spent
     band_busy = [0] * len(hw.bands)
+    ends: list[int] = []
+    read_beats: list[int] = []
+    for plan in program.steps:
+        before = state.stream.beats
+        ends.append(_load(plan, state, geometry) if plan.op == Op.LOAD else _layer(plan, state, geometry, band_busy))
+        read_beats.append(state.stream.beats - before)
+
     layers: list[LayerTiming] = []
-
-    # LOAD of the input map
-    load_words = program.placements[program.network.input.name].words
-    last = state.stream.take(geometry.descriptor_beats, state.loader)
-    begin = last + 3  # DISPATCH, LOAD_WAIT (the executor is idle)
-    last = state.stream.take(load_words * geometry.load_beats, begin)
-    spent["load"] += last - begin + 1
-    state.loader = last + 1
-
-    previous_end = 0
-    consumed = 0
-    for plan in program.layers:
-        end = _layer(plan, state, geometry, band_busy)
-        cycles = end - previous_end
-        compute = max(1, len(plan.passes)) * plan.tiles * plan.steps
-        bytes_read = (state.stream.beats - consumed) * geometry.beat_bytes
-        consumed = state.stream.beats
+    begun = 0
+    for index, work in enumerate(program.layers):
+        # a load belongs to the step after it
+        numbers = [i for i, plan in enumerate(program.steps) if plan.layer == index]
+        numbers += [i - 1 for i in numbers if i and program.steps[i - 1].op == Op.LOAD]
+        chosen = [program.steps[i] for i in numbers]
+        cycles = sum(ends[i] - (ends[i - 1] if i else begun) for i in numbers)
+        compute = sum(max(1, len(plan.passes)) * plan.tiles * plan.steps for plan in chosen)
         layers.append(
             LayerTiming(
-                name=plan.name,
-                m=plan.m,
-                k=plan.k,
-                n=plan.n,
+                name=work.name,
+                m=work.m,
+                k=work.k,
+                n=work.n,
                 cycles=cycles,
                 compute_cycles=compute,
                 stall_cycles=cycles - compute,
-                utilization=plan.macs / (cycles * hw.macs),
-                end=end,
-                dram_read_bytes=bytes_read,
-                dram_write_bytes=4 * plan.m * plan.n if plan.wide else 0,
+                utilization=work.macs / (cycles * hw.macs),
+                dram_read_bytes=sum(read_beats[i] for i in numbers) * geometry.beat_bytes,
+                dram_write_bytes=4 * work.m * work.n if any(plan.wide for plan in chosen) else 0,
             )
         )
-        previous_end = end
 
     last = state.stream.take(geometry.descriptor_beats, state.loader)
     stopped = last + 2
@@ -174,10 +173,20 @@ def estimate(program: Program) -> Timing:
     acknowledged = state.results_sent + hw.memory.latency + 1
     total = max(stopped, dropped + 1, state.fetch, acknowledged)
     spent["fetch"] = total - sum(spent.values())
-    return Timing(total, tuple(layers), {"total": total, **spent}, tuple(band_busy))
+    return Timing(total, tuple(layers), tuple(ends), {"total": total, **spent}, tuple(band_busy))
 
 
-def _layer(plan: LayerPlan, state: _State, geometry: Geometry, band_busy: list[int]) -> int:
+def _load(plan: StepPlan, state: _State, geometry: Geometry) -> int:
+    """Advance over a load of input rows; the cycle of its last beat."""
+    last = state.stream.take(geometry.descriptor_beats, state.loader)
+    begin = max(last + 2, state.fetch) + 1  # DISPATCH, then LOAD_WAIT until the executor is idle
+    last = state.stream.take(plan.load_words * geometry.load_beats, begin)
+    state.spent["load"] += last - begin + 1
+    state.loader = last + 1
+    return last
+
+
+def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[int]) -> int:
     """Advance over one layer; the cycle of its `layer_done` pulse."""
     spent = state.spent
     stream = state.stream
@@ -225,7 +234,7 @@ def _layer(plan: LayerPlan, state: _State, geometry: Geometry, band_busy: list[i
     return end
 
 
-def _load_pass(plan: LayerPlan, state: _State, geometry: Geometry, ready: int) -> int:
+def _load_pass(plan: StepPlan, state: _State, geometry: Geometry, ready: int) -> int:
     """Load one pass from the loader's PASS state on; the cycle of the `pass_loaded` pulse."""
     stream = state.stream
     index = len(state.steps)

@@ -69,7 +69,7 @@ def test_a_residual_result_may_overwrite_its_operand() -> None:
 
 
 def test_a_map_larger_than_a_memory_names_the_depth_it_needs() -> None:
-    with pytest.raises(UserError, match=r"^big: its output map takes 100 words, an activation memory has 64; .* 128$"):
+    with pytest.raises(UserError, match=r"^big: its map takes 100 words, an activation memory has 64; .* 128$"):
         place_maps([MapUse("big", 100, -1, 0, (), None, None)], 64)
 
 
