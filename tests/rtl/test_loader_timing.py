@@ -122,11 +122,10 @@ def test_a_full_ring_waits_for_the_older_pass() -> None:
     second = expected.rindex("w" * 9 * GROUPS)
     fits = (SHAPE.weight_depth - 10) * GROUPS
     for cycle in (second - 20, second + fits - 1, second + fits + 5):
-        text, loaded = trace(layers, second + fits + 60, done=lambda now, cycle=cycle: now == cycle)
-        resumed = max(cycle + 1, second + fits)
+        resumed, rest = max(cycle + 1, second + fits), 9 * GROUPS - fits
+        text, loaded = trace(layers, resumed + rest + 2, done=lambda now, cycle=cycle: now == cycle)
         assert text[: second + fits] == expected[: second + fits]
         assert set(text[second + fits : resumed]) <= {"."}
-        rest = 9 * GROUPS - fits
         assert text[resumed : resumed + rest] == "w" * rest
         assert loaded[1] == resumed + rest
 
