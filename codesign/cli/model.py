@@ -169,5 +169,5 @@ def print_points(result: Any) -> None:
             for point in sorted(result.points, key=lambda point: point.costs)
         ],
     )
-    for name, why in result.rejected.items():
-        table(f"cannot run: {name}", ("why",), [(why,)])
+    if result.rejected:
+        table("cannot be built, or cannot run the network", ("variant", "why"), list(result.rejected.items()))

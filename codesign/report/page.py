@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from codesign.provenance import provenance
+from codesign.search.pareto import front
 from codesign.search.run import SearchResult
 from codesign.search.space import describe_bands
 from codesign.sim.resources import Resources
@@ -83,22 +84,32 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
 def pareto_note(result: SearchResult) -> str:
     """What the plot shows, in a sentence."""
     return (
-        f"{len(result.points)} accelerators; colour is LUTs; the line joins the front of latency, accuracy and LUTs; "
-        f"the star was chosen and verified on RTL"
+        f"{len(result.points)} accelerators, colour is LUTs; ringed ones are on the front of latency, accuracy and "
+        f"LUTs; the star was chosen and verified on RTL"
     )
 
 
 def pareto_figure(result: SearchResult) -> go.Figure:
     """Latency against accuracy of all points, the front, the chosen one."""
     figure = go.Figure()
-    front = result.front
+    best = [point for point in result.points if point.fits]
+    line = [best[i] for i in front([(point.latency_ms, -point.accuracy) for point in best])]
+    line.sort(key=lambda point: point.costs)
     figure.add_scatter(
-        x=[point.latency_ms for point in front],
-        y=[100 * point.accuracy for point in front],
+        x=[point.latency_ms for point in line],
+        y=[100 * point.accuracy for point in line],
         mode="lines",
-        line={"color": INK, "width": 1.5, "dash": "dot"},
+        line={"color": INK, "width": 1.5, "dash": "dot", "shape": "hv"},
         hoverinfo="skip",
-        name="front",
+        name="latency against accuracy alone",
+    )
+    figure.add_scatter(
+        x=[point.latency_ms for point in result.front],
+        y=[100 * point.accuracy for point in result.front],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 20, "color": INK, "line": {"width": 1.5}},
+        hoverinfo="skip",
+        name="on the front",
     )
     for fits, symbol, name in ((True, "circle", "fits the device"), (False, "x", "does not fit")):
         points = [point for point in result.points if point.fits is fits and point != result.chosen]
@@ -198,6 +209,6 @@ def _styled(figure: go.Figure, height: int) -> go.Figure:
 
 def _html(figure: go.Figure) -> str:
     text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+        full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True}
     )
     return text

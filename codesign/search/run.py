@@ -45,7 +45,7 @@ class SearchResult:
     """A finished search.
 
     Attributes:
-        points: all that were evaluated; `rejected` names the variants that cannot run the network, and why.
+        points: all that were evaluated; `rejected` says of the others why they cannot be built or run the network.
         front: the Pareto front, fastest first.
         chosen: the point that was run on RTL, `network` its quantized network.
         rtl: what RTL and models said of it on `images` test images; `rtl_accuracy` is the share it got right.
@@ -83,7 +83,7 @@ class Search:
         self._data_dir = data_dir
         self._report: Report = report or (lambda *_: None)
         self._dataset: Dataset | None = None
-        self.hardware = space.hardware()
+        self.hardware, self.refused = space.hardware()
         self._claim()
 
     def run(self) -> SearchResult:
@@ -94,7 +94,7 @@ class Search:
             RuntimeError: a tool failed, or the RTL differs from the models.
         """
         points: list[Point] = []
-        rejected: dict[str, str] = {}
+        rejected = dict(self.refused)
         for index, hw in enumerate(self.hardware):
             self._report("search", index, len(self.hardware))
             found = self._point(hw)

@@ -70,26 +70,26 @@ class Space(Model):
     images: Annotated[int, integer(1, 10_000)] = 20
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
 
-    def hardware(self) -> tuple[Hardware, ...]:
-        """All variants that can be built, in the order of the keys; those that exceed the device are left out.
+    def hardware(self) -> tuple[tuple[Hardware, ...], dict[str, str]]:
+        """All variants, in the order of the keys, and by name why others cannot be built.
 
         Raises:
             UserError: the base is missing, or not one variant can be built; the message is the first one's.
         """
         base = load_hardware(self.base)
         found: dict[str, Hardware] = {}
-        first: UserError | None = None
+        refused: dict[str, str] = {}
         sizes = itertools.product(self.rows or (base.rows,), self.columns or (base.columns,), self.dot or (base.dot,))
         for (rows, columns, dot), ratio in itertools.product(list(sizes), self.ratios):
+            name = variant_name(rows, columns, dot, ratio)
             try:
-                hw = variant(base, rows, columns, dot, ratio)
+                found.setdefault(name, variant(base, rows, columns, dot, ratio))
             except UserError as error:
-                first = first or error
-            else:
-                found.setdefault(hw.content_hash, hw)
+                refused[name] = str(error).removeprefix(f"{name}: ")
         if not found:
-            raise first or UserError("the space holds no hardware: give at least one ratio")
-        return tuple(found.values())
+            name, reason = next(iter(refused.items()))
+            raise UserError(f"no variant can be built; {name}: {reason}")
+        return tuple(found.values()), refused
 
     @property
     def content_hash(self) -> str:
@@ -126,6 +126,12 @@ def load_space(path_or_name: str | Path) -> Space:
     return space
 
 
+def variant_name(rows: int, columns: int, dot: int, ratio: str) -> str:
+    """Such as `pot4x12_fixed4x7_fixed8x1_c4_d4`."""
+    counts = row_counts(rows, parse_ratio(ratio))
+    return f"{'_'.join(f'{form}x{count}' for form, count in counts.items() if count)}_c{columns}_d{dot}"
+
+
 def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Hardware:
     """`base` with another size, and one band for every format of `ratio` that gets a row.
 
@@ -141,7 +147,7 @@ def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Ha
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     words = max(16, 1 << (codes // (columns * dot) - 1).bit_length())
-    name = f"{'_'.join(f'{form}x{count}' for form, count in counts.items())}_c{columns}_d{dot}"
+    name = variant_name(rows, columns, dot, ratio)
     values = base.model_dump(mode="json") | {
         "name": name,
         "columns": columns,
