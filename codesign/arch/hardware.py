@@ -49,7 +49,7 @@ class Band(Model):
         pack: products per DSP slice.
     """
 
-    scheme: Annotated[Scheme, choice(*Scheme)]
+    scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
     weight_bits: Annotated[int, integer(2, 8)]
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None

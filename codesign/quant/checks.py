@@ -23,13 +23,11 @@ from codesign.quant.integer_network import (
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
-    Scheme,
 )
+from codesign.quant.levels import FIXED_BITS as FIXED_BITS  # part of the contract of networks
+from codesign.quant.levels import FORMAT_BITS, level_set
+from codesign.quant.levels import POT_BITS as POT_BITS
 
-FIXED_BITS = range(2, 9)
-"""Weight bits a Fixed row may have."""
-POT_BITS = range(3, 7)
-"""Weight bits a power-of-two row may have."""
 ACTIVATION_BITS = range(1, 17)
 """Bits of a tensor of codes."""
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -165,21 +163,17 @@ def _check_conv(layer: IntegerConv, source: IntegerTensor, known: dict[str, Inte
 
 
 def _check_weights(layer: IntegerConv) -> None:
-    bits = np.asarray(layer.weight_bits, dtype=np.int64)
-    pot = np.asarray([scheme is Scheme.POT for scheme in layer.scheme])
-    for row, (is_pot, m) in enumerate(zip(pot, bits, strict=True)):
-        if m not in (POT_BITS if is_pot else FIXED_BITS):
-            allowed = POT_BITS if is_pot else FIXED_BITS
-            raise UserError(
-                f"row {row} is {layer.scheme[row]}-{m}; allowed are {allowed.start} to {allowed.stop - 1} bits"
-            )
-    largest = np.where(pot, 2 ** (2 ** (np.minimum(bits, 6) - 1) - 2), 2 ** (bits - 1) - 1)
-    magnitude = np.abs(layer.weight.reshape(len(bits), -1))
-    wrong = (magnitude > largest[:, None]).any(axis=1)
-    wrong |= pot & ((magnitude & np.maximum(magnitude - 1, 0)) != 0).any(axis=1)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(f"row {row} holds a weight that {layer.scheme[row]}-{bits[row]} cannot hold")
+    formats = list(zip(layer.scheme, layer.weight_bits, strict=True))
+    for row, (scheme, bits) in enumerate(formats):
+        allowed = FORMAT_BITS[scheme]
+        if bits not in allowed:
+            raise UserError(f"row {row} is {scheme}-{bits}; allowed are {allowed[0]} to {allowed[-1]} bits")
+    for scheme, bits in dict.fromkeys(formats):
+        rows = [row for row, form in enumerate(formats) if form == (scheme, bits)]
+        wrong = ~np.isin(layer.weight[rows].reshape(len(rows), -1), level_set(scheme, bits)).all(axis=1)
+        if wrong.any():
+            row = rows[int(np.flatnonzero(wrong)[0])]
+            raise UserError(f"row {row} holds a weight that {scheme}-{bits} cannot hold")
 
 
 def _check_pool(layer: IntegerPool, source: IntegerTensor) -> None:

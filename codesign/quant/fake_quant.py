@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codesign.quant.formats import RowFormat
+from codesign.quant.formats import ODD, RowFormat, quantize
 from codesign.quant.integer_network import Scheme
 
 SAMPLES = 1 << 16
@@ -21,33 +21,89 @@ SAMPLES = 1 << 16
 
 
 class RowTable:
-    """Formats of rows as tensors: `pot` (rows, 1) bool and `largest` (rows, 1) float32."""
+    """Formats of rows as tensors: `largest` and `lowest`, (rows, 1) float32, and how to find their nearest levels."""
 
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         self.formats = tuple(formats)
-        self.pot = torch.tensor([[form.scheme is Scheme.POT] for form in formats])
         self.largest = torch.tensor([[float(form.largest)] for form in formats])
-        self.any_pot = bool(self.pot.any())
-        self.all_pot = bool(self.pot.all())
+        self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
+        kinds: dict[type[_Kind], list[int]] = {}
+        for row, form in enumerate(formats):
+            kinds.setdefault(_KINDS.get(form.scheme, _Uniform), []).append(row)
+        self._parts = [
+            (torch.tensor(rows), kind([formats[row] for row in rows]))
+            for kind, rows in sorted(kinds.items(), key=lambda item: item[0].__name__)
+        ]
 
     def nearest(self, steps: Tensor) -> Tensor:
-        """Nearest integer levels, as floats, of (rows, k) weights in units of a row's scale."""
-        if not self.any_pot:
-            return self._fixed(steps)
-        if self.all_pot:
-            return self._pot(steps)
-        return torch.where(self.pot, self._pot(steps), self._fixed(steps))
+        """Nearest integer levels, as floats, of (rows, k) weights in units of a row's scale; NaN stays NaN."""
+        if len(self._parts) == 1:
+            return self._parts[0][1].nearest(steps)
+        result = torch.empty_like(steps)
+        for rows, kind in self._parts:
+            result.index_copy_(0, rows, kind.nearest(steps.index_select(0, rows)))
+        return result
 
-    def _fixed(self, steps: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(torch.round(steps), -self.largest), self.largest)
 
-    def _pot(self, steps: Tensor) -> Tensor:
+class _Kind:
+    """Rows of formats whose nearest level is found in one way."""
+
+    def __init__(self, formats: Sequence[RowFormat]) -> None:
+        self.largest = torch.tensor([[float(form.largest)] for form in formats])
+
+    def nearest(self, steps: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _Uniform(_Kind):
+    def __init__(self, formats: Sequence[RowFormat]) -> None:
+        super().__init__(formats)
+        self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
+        self.odd = torch.tensor([[float(form.scheme in ODD)] for form in formats])
+        self.any_odd = bool(self.odd.any())
+
+    def nearest(self, steps: Tensor) -> Tensor:
+        if self.any_odd:
+            # Odd integers are twice the integers, plus one.
+            steps = torch.round((steps - self.odd) / (1 + self.odd)) * (1 + self.odd) + self.odd
+        return torch.minimum(torch.maximum(torch.round(steps), self.lowest), self.largest)
+
+
+class _Pot(_Kind):
+    def nearest(self, steps: Tensor) -> Tensor:
         magnitude = steps.abs()
-        fraction, exponent = torch.frexp(magnitude)
-        # As in `formats`: the middle between two powers is at fraction 3/4; a tie takes the larger one.
-        power = torch.ldexp(torch.ones_like(steps), exponent - (fraction < 0.75).to(exponent.dtype))
-        power = torch.minimum(power.clamp(min=1.0), self.largest) * (magnitude >= 0.5)
-        return torch.copysign(power, steps)
+        # As in `formats`: the middle between two powers is at fraction 3/4; a tie takes the larger one. Adding half
+        # of the mantissa's unit carries into the exponent from there on.
+        if steps.dtype == torch.float32:
+            power = ((magnitude.view(torch.int32) + (1 << 22)) & (0xFF << 23)).view(torch.float32)
+        else:
+            power = ((magnitude.double().view(torch.int64) + (1 << 51)) & (0x7FF << 52)).view(torch.float64)
+        power = torch.minimum(power.clamp(min=1.0), self.largest)
+        # The product keeps NaN, which the carry loses.
+        return torch.copysign(torch.where(magnitude >= 0.5, power, magnitude * 0), steps)
+
+
+class _Apot(_Kind):
+    def __init__(self, formats: Sequence[RowFormat]) -> None:
+        super().__init__(formats)
+        tables: list[Tensor] = []
+        self.offset = torch.zeros(len(formats), 1, dtype=torch.int32)
+        for form in dict.fromkeys(formats):
+            rows = [row for row, other in enumerate(formats) if other == form]
+            self.offset[rows] = sum(len(table) for table in tables)
+            # Middles between levels are whole or half numbers: the level changes only where the half steps do.
+            halves = torch.arange(2 * form.largest + 1) / 2
+            tables.append(torch.from_numpy(quantize(halves[None].numpy(), [1.0], [form])[0]))
+        self.table = torch.cat(tables).float()
+
+    def nearest(self, steps: Tensor) -> Tensor:
+        magnitude = steps.abs()
+        place = torch.minimum(magnitude, self.largest).mul(2).to(torch.int32).clamp_(min=0) + self.offset
+        level = self.table.index_select(0, place.flatten()).reshape(steps.shape).to(steps.dtype)
+        return torch.copysign(torch.where(magnitude >= 0.5, level, magnitude * 0), steps)
+
+
+_KINDS: dict[Scheme, type[_Kind]] = {Scheme.POT: _Pot, Scheme.APOT: _Apot}
 
 
 class _QuantizeRows(torch.autograd.Function):
@@ -56,7 +112,7 @@ class _QuantizeRows(torch.autograd.Function):
         alpha = log_alpha.exp()[:, None]
         steps = weight * (table.largest / alpha)
         level = table.nearest(steps)
-        inside = steps.abs() <= table.largest
+        inside = (steps <= table.largest) & (steps >= table.lowest)
         ctx.save_for_backward(inside, (level - steps * inside) / table.largest, alpha)
         return level * (alpha / table.largest)
 

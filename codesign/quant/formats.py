@@ -1,12 +1,9 @@
-"""Number formats of weight rows: level sets, nearest level, scales. Numpy only, vectorised over mixed rows.
+"""Number formats of weight rows: nearest level, scales. Numpy only, vectorised over mixed rows.
 
-A row is quantized as `scale * integer`, where the integers of a format are
-
-    Fixed-m (m = 2..8):  -(2**(m-1)-1), ..., 2**(m-1)-1                        (RMSMP eq. 1; step alpha/(2**(m-1)-1))
-    PoT-m   (m = 3..6):  0 and +-2**(e-1) for e = 1, ..., 2**(m-1)-1           (RMSMP eq. 4; alpha is the largest)
-
-and `scale = alpha / largest integer`. RMSMP's projections (eqs. 2 and 5) do not map onto these sets; here a weight
-goes to the nearest level in the value domain. Ties: Fixed to the even integer, PoT away from zero.
+A row is quantized as `scale * integer` with the integers of its format (see `codesign.quant.levels`), and
+`scale = alpha / largest integer`. RMSMP's projections (eqs. 2 and 5) do not map onto its level sets (1) and (4);
+here a weight goes to the nearest level in the value domain. Ties: Fixed, full range and ternary to the even
+integer; midrise to the level 1 modulo 4, binary so to 1; PoT and APoT away from zero.
 """
 
 from __future__ import annotations
@@ -19,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.errors import UserError
-from codesign.quant.checks import FIXED_BITS, POT_BITS
 from codesign.quant.integer_network import IntArray, Scheme
+from codesign.quant.levels import FORMAT_BITS, allowed_formats, level_set
 
 FloatArray = NDArray[np.float64]
 
@@ -31,8 +28,28 @@ SEARCH_RANGE = (0.2, 1.4)
 rounded below its alpha, so a smaller alpha is never worse; below 0.2 even long-tailed rows lose."""
 
 
+TWN_THRESHOLD = 0.7
+"""Ternary weight networks' threshold over the mean magnitude."""
+
+
+class CostHint(NamedTuple):
+    """What a product of one weight takes in hardware.
+
+    Attributes:
+        storage_bits: of a weight.
+        multiplier: whether the product needs one.
+        terms: shifted activations that are added instead of multiplying; 0 with a multiplier.
+        reach: places by which the widest shift moves an activation, or bits of the multiplier's weight magnitude.
+    """
+
+    storage_bits: int
+    multiplier: bool
+    terms: int
+    reach: int
+
+
 class RowFormat(NamedTuple):
-    """Scheme and bits of a weight row; prints as `pot4`, `fixed8`."""
+    """Scheme and bits of a weight row; prints as `pot4`, `fixed8`, `binary1`."""
 
     scheme: Scheme
     bits: int
@@ -42,29 +59,56 @@ class RowFormat(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> RowFormat:
-        """The format that prints as `text`; UserError names what is allowed."""
-        match = re.fullmatch(r"(fixed|pot)(\d)", text)
-        if match is None or int(match[2]) not in (FIXED_BITS if match[1] == "fixed" else POT_BITS):
-            raise UserError(f"row format {text!r} is unknown; allowed are fixed2 to fixed8 and pot3 to pot6")
+        """The format that prints as `text`; `binary` and `ternary` do without bits. UserError names what is allowed."""
+        name = {"binary": "binary1", "ternary": "ternary2"}.get(text, text)
+        match = re.fullmatch(r"([a-z]+)([1-9])", name)
+        if match is None or match[1] not in list(Scheme) or int(match[2]) not in FORMAT_BITS[Scheme(match[1])]:
+            raise UserError(f"row format {text!r} is unknown; allowed are {allowed_formats()}")
         return cls(Scheme(match[1]), int(match[2]))
 
     @property
     def largest(self) -> int:
         """The largest integer of the format: alpha over scale."""
-        half: int = 2 ** (self.bits - 1)
-        return 1 << (half - 2) if self.scheme is Scheme.POT else half - 1
+        return int(level_set(self.scheme, self.bits)[-1])
+
+    @property
+    def lowest(self) -> int:
+        """The most negative integer of the format."""
+        return int(level_set(self.scheme, self.bits)[0])
+
+    @property
+    def fixed_bits(self) -> int:
+        """Bits of the narrowest Fixed format (restricted range) that holds every integer of this one.
+
+        A Fixed core that wide runs the format. It may be more than 8, the most a core has: then rows whose own
+        integers are small enough still fit.
+        """
+        return max(self.largest, -self.lowest).bit_length() + 1
+
+    @property
+    def cost(self) -> CostHint:
+        """What a product takes in hardware made for this format."""
+        reach = max(self.largest, -self.lowest).bit_length()
+        terms = {Scheme.POT: 1, Scheme.TERNARY: 1, Scheme.BINARY: 1, Scheme.APOT: 2}.get(self.scheme, 0)
+        return CostHint(self.bits, terms == 0, terms, reach - 1 if terms else reach)
 
     def levels(self) -> IntArray:
         """All integers of the format in ascending order."""
-        if self.scheme is Scheme.FIXED:
-            return np.arange(-self.largest, self.largest + 1, dtype=np.int64)
-        positive = 2 ** np.arange(2 ** (self.bits - 1) - 1, dtype=np.int64)
-        return np.concatenate([-positive[::-1], [0], positive])
+        return level_set(self.scheme, self.bits).copy()
 
 
+EVERY_FORMAT = tuple(RowFormat(scheme, bits) for scheme, span in FORMAT_BITS.items() for bits in span)
 FIXED4 = RowFormat(Scheme.FIXED, 4)
 FIXED8 = RowFormat(Scheme.FIXED, 8)
 POT4 = RowFormat(Scheme.POT, 4)
+APOT4 = RowFormat(Scheme.APOT, 4)
+TERNARY = RowFormat(Scheme.TERNARY, 2)
+BINARY = RowFormat(Scheme.BINARY, 1)
+
+ODD = (Scheme.MIDRISE, Scheme.BINARY)
+"""Schemes whose integers are the odd ones."""
+DEAD_ROW = 2.0**-10
+"""Scale of a row of zeros in a format without zero, over the scale another format would get."""
 
 
 def quantize(weights: ArrayLike, scale: ArrayLike, formats: Sequence[RowFormat]) -> IntArray:
@@ -95,7 +139,8 @@ def fit_scale(weights: ArrayLike, formats: Sequence[RowFormat], method: Literal[
 
     `max` puts the largest level on the largest weight. `mse` minimises the squared error: a coarse and a fine line
     search over the largest level, then the least-squares scale of the integers found, which cannot be worse.
-    A row of zeros gets the median scale of the others (it only fixes the unit of the row's bias).
+    A row of zeros gets the median scale of the others (it only fixes the unit of the row's bias), or, in a format
+    without zero, a scale so small that the row is one of zeros again.
     """
     values = np.asarray(weights, dtype=np.float64).reshape(len(formats), -1)
     largest = np.asarray([form.largest for form in formats], dtype=np.float64)
@@ -115,7 +160,25 @@ def fit_scale(weights: ArrayLike, formats: Sequence[RowFormat], method: Literal[
         scale = _least_squares(values, peak * best / largest, formats)
     if zero.any():
         scale = np.where(zero, np.median(scale[~zero]) if not zero.all() else 1 / largest, scale)
+        without = np.asarray([form.scheme in ODD for form in formats])
+        scale = np.where(zero & without, scale * DEAD_ROW, scale)
     return scale
+
+
+def ternary_weights(weights: ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Ternary weight networks' quantizer (Li et al. 2016, eqs. 5 and 6): integers and scales of (rows, ...) weights.
+
+    A weight above 0.7 times the row's mean magnitude is +-1; the scale is the mean magnitude of those. `fit_scale`
+    instead finds the threshold of least error, half its scale.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    rows = values.reshape(len(values), -1)
+    magnitude = np.abs(rows)
+    large = magnitude > TWN_THRESHOLD * magnitude.mean(axis=1, keepdims=True)
+    count = large.sum(axis=1)
+    scale = np.where(count > 0, (magnitude * large).sum(axis=1) / np.maximum(count, 1), 1.0)
+    integers = (np.sign(rows) * large).astype(np.int64).reshape(values.shape)
+    return integers, scale
 
 
 def squared_error(weights: ArrayLike, scale: ArrayLike, formats: Sequence[RowFormat]) -> FloatArray:
@@ -128,31 +191,53 @@ def squared_error(weights: ArrayLike, scale: ArrayLike, formats: Sequence[RowFor
 
 def _nearest(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     """Nearest integer levels, as floats, of (rows, k) weights in units of their row's scale."""
-    largest = np.asarray([form.largest for form in formats], dtype=np.float64)[:, None]
-    pot = np.asarray([form.scheme is Scheme.POT for form in formats])
-    if not pot.any():
-        return _nearest_fixed(steps, largest)
-    if pot.all():
-        return _nearest_pot(steps, largest)
+    kinds = np.asarray([_KIND.get(form.scheme, _UNIFORM) for form in formats])
+    present = [int(kind) for kind in np.unique(kinds)]
+    if len(present) == 1:
+        return _NEAREST[present[0]](steps, formats)
     result = np.empty_like(steps)
-    result[pot] = _nearest_pot(steps[pot], largest[pot])
-    fixed = ~pot
-    result[fixed] = _nearest_fixed(steps[fixed], largest[fixed])
+    for kind in present:
+        rows = np.flatnonzero(kinds == kind)
+        result[rows] = _NEAREST[kind](steps[rows], [formats[row] for row in rows])
     return result
 
 
-def _nearest_fixed(steps: FloatArray, largest: FloatArray) -> FloatArray:
-    nearest: FloatArray = np.clip(np.rint(steps), -largest, largest)
+def _nearest_uniform(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
+    low, high, odd = (
+        np.asarray(values, dtype=np.float64)[:, None]
+        for values in zip(*((form.lowest, form.largest, form.scheme in ODD) for form in formats), strict=True)
+    )
+    if odd.any():
+        # Odd integers are twice the integers, plus one.
+        steps = np.rint((steps - odd) / (1 + odd)) * (1 + odd) + odd
+    nearest: FloatArray = np.clip(np.rint(steps), low, high)
     return nearest
 
 
-def _nearest_pot(steps: FloatArray, largest: FloatArray) -> FloatArray:
+def _nearest_apot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
+    result = np.empty_like(steps)
+    for form in dict.fromkeys(formats):
+        rows = [row for row, other in enumerate(formats) if other == form]
+        levels = level_set(form.scheme, form.bits).astype(np.float64)
+        positive = levels[levels >= 0]
+        index = np.searchsorted((positive[1:] + positive[:-1]) / 2, np.abs(steps[rows]), side="right")
+        result[rows] = np.copysign(positive[index], steps[rows])
+    return result
+
+
+def _nearest_pot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
+    largest = np.asarray([form.largest for form in formats], dtype=np.float64)[:, None]
     magnitude = np.abs(steps)
     fraction, exponent = np.frexp(magnitude)  # magnitude = fraction * 2**exponent, fraction in [1/2, 1)
     # The middle between 2**(exponent-1) and 2**exponent is at fraction 3/4.
     power = np.ldexp(1.0, np.where(fraction < 0.75, exponent - 1, exponent))
     power = np.where(magnitude < 0.5, 0.0, np.clip(power, 1.0, largest))
     return np.copysign(power, steps)
+
+
+_UNIFORM = 0
+_KIND = {Scheme.POT: 1, Scheme.APOT: 2}
+_NEAREST = (_nearest_uniform, _nearest_pot, _nearest_apot)
 
 
 def _line_search(values: FloatArray, formats: Sequence[RowFormat], peak: FloatArray, ratios: FloatArray) -> FloatArray:

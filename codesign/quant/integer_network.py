@@ -75,8 +75,8 @@ class IntegerConv:
     """A convolution (or a fully connected layer as one) with requantization, optional residual add and clip.
 
     Attributes:
-        weight: (M, C/groups, kh, kw) integer values the activations are multiplied with. A Fixed-m row holds
-            integers in [-(2**(m-1)-1), 2**(m-1)-1]; a PoT-m row holds 0 or +-2**(e-1), e in [1, 2**(m-1)-1].
+        weight: (M, C/groups, kh, kw) integer values the activations are multiplied with, of the level set of the
+            row's format (see `codesign.quant.levels`).
         scheme, weight_bits: number format of each of the M rows.
         bias: (M,) added to the accumulator.
         mult, shift: (M,) dyadic requantization.

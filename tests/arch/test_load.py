@@ -58,6 +58,7 @@ WRONG = {
     "dataflow": ("dot: 2", "dot: 2\ndataflow: ws", r"dataflow: 'ws' given, must be os \(output stationary is the only"),
     "scheme": ("scheme: pot", "scheme: pott", r"bands\[0\]\.scheme: 'pott' given, must be fixed or pot"),
     "pot weights too wide": ("weight_bits: 4", "weight_bits: 6", r"bands\[0\]: weight_bits 6 given, must be 3 to 5"),
+    "scheme without cores": ("scheme: pot", "scheme: apot", r"bands\[0\]\.scheme: 'apot' given, must be fixed or pot"),
     "pot with multiplier": ("scheme: pot,", "scheme: pot, multiplier: lut,", r"bands\[0\]: .*a pot band shifts"),
     "multiplier": ("multiplier: dsp", "multiplier: none", r"bands\[2\]\.multiplier: 'none' given, must be dsp or lut"),
     "no multiplier": ("multiplier: dsp", "multiplier: null", r"bands\[2\]: multiplier: nothing given"),

@@ -9,28 +9,54 @@ from hypothesis import strategies as st
 
 from codesign.errors import UserError
 from codesign.quant import codes, formats
-from codesign.quant.checks import FIXED_BITS, POT_BITS
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import Scheme
 
-EVERY = [RowFormat(Scheme.FIXED, m) for m in FIXED_BITS] + [RowFormat(Scheme.POT, m) for m in POT_BITS]
+EVERY = list(formats.EVERY_FORMAT)
 every_format = pytest.mark.parametrize("form", EVERY, ids=str)
+
+
+def two_terms(bits: int) -> set[float]:
+    """APoT's positive levels by the paper's eq. (5), before its scale: n = 2 terms, the odd bit to the first."""
+    if bits == 5:
+        first, second = [{0.0} | {2.0 ** -(i + 2 * j) for j in range(3)} for i in (0, 1)]
+    else:
+        first, second = {0.0, 2.0**-0, 2.0**-1, 2.0**-3}, {0.0, 2.0**-2}
+    return {a + b for a in first for b in second}
 
 
 @every_format
 def test_level_set_is_the_papers(form: RowFormat) -> None:
-    """RMSMP eqs. (1) and (4): the set over alpha, element by element."""
+    """RMSMP eqs. (1), (2) and (4), APoT eq. (5): the set over alpha, element by element."""
     m = form.bits
-    if form.scheme is Scheme.FIXED:
-        positive = {k / (2 ** (m - 1) - 1) for k in range(2 ** (m - 1))}
-    else:
-        positive = {0.0} | {2.0**-k for k in range(2 ** (m - 1) - 1)}
-    expected = sorted(positive | {-value for value in positive if value})
+    extra: list[float] = []
+    match form.scheme:
+        case Scheme.FIXED | Scheme.FULL:
+            positive = {k / (2 ** (m - 1) - 1) for k in range(2 ** (m - 1))}
+            extra = [-(2 ** (m - 1)) / (2 ** (m - 1) - 1)] if form.scheme is Scheme.FULL else []
+        case Scheme.MIDRISE | Scheme.BINARY:
+            positive = {abs(2 * k / (2**m - 1) - 1) for k in range(2**m)}
+        case Scheme.TERNARY:
+            positive = {0.0, 1.0}
+        case Scheme.POT:
+            positive = {0.0} | {2.0**-k for k in range(2 ** (m - 1) - 1)}
+        case Scheme.APOT:
+            positive = {value / max(two_terms(m)) for value in two_terms(m)}
+    expected = sorted({*positive, *(-value for value in positive if value), *extra})
     levels = form.levels()
-    np.testing.assert_array_equal(levels / form.largest, expected)
-    assert levels.max() == form.largest
-    # One code of the 2**m is left over: a second zero, or the most negative number.
-    assert len(levels) == 2**m - 1
+    np.testing.assert_allclose(levels / form.largest, sorted(set(np.round(expected, 12))), atol=1e-11)
+    assert (levels.min(), levels.max()) == (form.lowest, form.largest)
+    # Restricted formats leave one code of the 2**m over: a second zero, or the most negative number.
+    whole = form.scheme in (Scheme.FULL, Scheme.MIDRISE, Scheme.BINARY)
+    assert len(levels) == 2**m - (0 if whole else 1)
+
+
+def test_official_apot_levels() -> None:
+    """The level sets in words: the published ones of 4 bits, and integers that are sums of two powers of two."""
+    levels = RowFormat.parse("apot4").levels()
+    np.testing.assert_allclose(levels[7:] / 10, [0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1])
+    for text in ("apot4", "apot5"):
+        assert max(bin(abs(int(level))).count("1") for level in RowFormat.parse(text).levels()) == 2
 
 
 @every_format
@@ -43,8 +69,30 @@ def test_codes_are_a_bijection_on_the_levels(form: RowFormat) -> None:
     np.testing.assert_array_equal(codes.decode(stored, form.scheme, form.bits), levels)
     everything = codes.decode(np.arange(2**form.bits), form.scheme, form.bits)
     unused = set(range(2**form.bits)) - set(stored.tolist())
+    if len(levels) == 2**form.bits:
+        assert not unused
+        return
     assert unused == {2 ** (form.bits - 1)}
-    assert everything[2 ** (form.bits - 1)] == (0 if form.scheme is Scheme.POT else -(2 ** (form.bits - 1)))
+    assert everything[2 ** (form.bits - 1)] == (
+        0 if form.scheme in (Scheme.POT, Scheme.APOT) else -(2 ** (form.bits - 1))
+    )
+
+
+@every_format
+def test_cost_hint_and_fixed_core(form: RowFormat) -> None:
+    levels = form.levels()
+    assert max(abs(levels)) <= 2 ** (form.fixed_bits - 1) - 1
+    assert max(abs(levels)) > 2 ** (form.fixed_bits - 2) - 1
+    cost = form.cost
+    assert cost.storage_bits == form.bits
+    assert cost.multiplier == (form.scheme in (Scheme.FIXED, Scheme.FULL, Scheme.MIDRISE))
+    if cost.multiplier:
+        assert max(abs(levels)) < 2**cost.reach
+    else:
+        sums = [bin(abs(int(level))).count("1") for level in levels]
+        assert max(sums) == cost.terms
+        assert max(abs(levels)) >= 2**cost.reach
+        assert max(abs(levels)) < 2 ** (cost.reach + 1)
 
 
 def test_codes_spelled_out() -> None:
@@ -52,15 +100,34 @@ def test_codes_spelled_out() -> None:
     np.testing.assert_array_equal(
         codes.encode([-64, -1, 0, 1, 2, 64], Scheme.POT, 4), [0b1111, 0b1001, 0, 0b0001, 0b0010, 0b0111]
     )
+    # Sign, first term of {0, 1, 4, 8}, second of {0, 2}.
+    np.testing.assert_array_equal(
+        codes.encode([-10, -2, 0, 1, 3, 6, 8], Scheme.APOT, 4),
+        [0b1_11_1, 0b1_00_1, 0, 0b0_01_0, 0b0_01_1, 0b0_10_1, 0b0_11_0],
+    )
+    np.testing.assert_array_equal(codes.encode([-8, 7], Scheme.FULL, 4), [0b1000, 0b0111])
+    np.testing.assert_array_equal(codes.encode([-1, 0, 1], Scheme.TERNARY, 2), [0b11, 0, 0b01])
+    np.testing.assert_array_equal(codes.encode([-1, 1], Scheme.BINARY, 1), [0, 1])
+    np.testing.assert_array_equal(codes.encode([-3, -1, 1, 3], Scheme.MIDRISE, 2), [0, 1, 2, 3])
     assert codes.encode(np.zeros((2, 0, 3)), Scheme.POT, 4).shape == (2, 0, 3)
 
 
 @pytest.mark.parametrize(
-    ("value", "scheme", "bits"), [(8, "fixed", 4), (-8, "fixed", 4), (3, "pot", 4), (128, "pot", 4)]
+    ("value", "scheme", "bits"),
+    [
+        (8, "fixed", 4),
+        (-8, "fixed", 4),
+        (3, "pot", 4),
+        (128, "pot", 4),
+        (8, "full", 4),
+        (5, "apot", 4),
+        (12, "apot", 4),
+        (2, "midrise", 4),
+    ],
 )
 def test_values_that_are_no_level(value: int, scheme: str, bits: int) -> None:
     with pytest.raises(UserError, match=f"weight {value} is no level of {scheme}{bits}"):
-        codes.encode([0, value], Scheme(scheme), bits)
+        codes.encode([value, value], Scheme(scheme), bits)
     with pytest.raises(UserError, match="4 bits hold 0 to 15"):
         codes.decode([16], Scheme(scheme), 4)
 
@@ -88,6 +155,14 @@ def test_ties() -> None:
     np.testing.assert_array_equal(
         formats.quantize(ties, [1.0], [RowFormat(Scheme.POT, 4)]), [[1, 2, 2, -1, -2, 4, 8, 64]]
     )
+    for text, values, expected in [
+        ("apot4", [0.5, -0.5, 3.5, 5, -7, 9], [1, -1, 4, 6, -8, 10]),
+        ("full4", [0.5, 1.5, -7.5, -8.5], [0, 2, -8, -8]),
+        ("midrise2", [0, 2, -2, 4], [1, 1, -3, 3]),
+        ("binary", [0, -0.0, 1e-9, -1e-9], [1, 1, 1, -1]),
+        ("ternary", [0.5, -0.5, 0.51, -9], [0, 0, 1, -1]),
+    ]:
+        np.testing.assert_array_equal(formats.quantize([values], [1.0], [RowFormat.parse(text)]), [expected])
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,6 +229,13 @@ def normalised_error(name: str, draw: str) -> float:
         ("pot4", "laplace", 0.03816),
         ("pot5", "normal", 0.03769),
         ("pot5", "laplace", 0.03809),
+        ("apot4", "normal", 0.01217),
+        ("apot4", "laplace", 0.01999),
+        ("fixed3", "normal", 0.04734),
+        ("fixed5", "laplace", 0.00887),
+        # Lloyd and Max: 1 - 2/pi for two levels of a Gaussian, 0.1902 for three.
+        ("binary", "normal", 1 - 2 / np.pi),
+        ("ternary", "normal", 0.1902),
     ],
 )
 def test_published_error_of_long_rows(name: str, draw: str, expected: float) -> None:
@@ -182,7 +264,28 @@ def test_names(form: RowFormat) -> None:
     assert RowFormat.parse(str(form)) == form
 
 
-@pytest.mark.parametrize("text", ["fixed9", "pot7", "pot2", "int4", "fixed", "fixed44", ""])
+def test_rows_of_zeros_without_a_zero_level() -> None:
+    weights = np.stack([np.zeros(4), [1.0, -2, 3, -4]])
+    mixed = [formats.BINARY, formats.FIXED4]
+    scale = formats.fit_scale(weights, mixed)
+    assert 0 < scale[0] < 1e-2 * scale[1]
+
+
+def test_ternary_weight_networks() -> None:
+    """Threshold 0.7 E|W|, scale the mean of what is above; of long Gaussian rows close to the least error."""
+    integers, scale = formats.ternary_weights([[0.1, -1.0, 0.69, 2.0, 0.0], [0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(integers, [[0, -1, 1, 1, 0], [0] * 5])  # the mean magnitude is 0.758
+    np.testing.assert_allclose(scale, [(1 + 0.69 + 2) / 3, 1])
+    weights = np.random.default_rng(0).normal(size=(1, 100_000))
+    integers, scale = formats.ternary_weights(weights)
+    error = np.square(weights - integers * scale).mean()
+    best = formats.squared_error(weights, formats.fit_scale(weights, [formats.TERNARY]), [formats.TERNARY])[0] / 1e5
+    assert best <= error < 1.01 * best
+
+
+@pytest.mark.parametrize(
+    "text", ["fixed9", "pot7", "pot2", "int4", "fixed", "fixed44", "apot3", "binary2", "fixed0", ""]
+)
 def test_unknown_names(text: str) -> None:
-    with pytest.raises(UserError, match="allowed are fixed2 to fixed8 and pot3 to pot6"):
+    with pytest.raises(UserError, match="allowed are fixed2 to fixed8, pot3 to pot6, .* apot4 to apot5, ternary2 and"):
         RowFormat.parse(text)

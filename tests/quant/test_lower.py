@@ -96,7 +96,16 @@ def test_every_pass_is_within_its_bound(network: Network, bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "ratio", ["fixed2:1", "fixed8:1", "pot3:1", "pot5:1", "pot3:1,pot5:1,fixed3:1,fixed6:1,fixed7:1"]
+    "ratio",
+    [
+        "fixed2:1",
+        "fixed8:1",
+        "pot3:1",
+        "pot5:1",
+        "pot3:1,pot5:1,fixed3:1,fixed6:1,fixed7:1",
+        "binary:1",
+        "apot4:1,apot5:1,ternary:1,midrise4:1,full2:1,full8:1",
+    ],
 )
 def test_every_format_is_within_its_bound(ratio: str) -> None:
     model = random_model(ODD, 4, ratio=ratio)

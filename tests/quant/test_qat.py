@@ -12,16 +12,14 @@ from torch.nn import functional as F
 from codesign.errors import UserError
 from codesign.quant import formats
 from codesign.quant.assignment import Assignment, parse_ratio
-from codesign.quant.checks import FIXED_BITS, POT_BITS
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.formats import FIXED4, FIXED8, POT4, RowFormat
-from codesign.quant.integer_network import Scheme
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.workload import Conv, Input, Network, zoo
 from codesign.workload.fold import fold_batchnorm
 
-EVERY = [RowFormat(Scheme.FIXED, m) for m in FIXED_BITS] + [RowFormat(Scheme.POT, m) for m in POT_BITS]
+EVERY = formats.EVERY_FORMAT
 PAPER = parse_ratio("pot4:65,fixed4:30,fixed8:5")
 
 
@@ -51,6 +49,14 @@ def test_rows_are_quantized_as_numpy_does(data: st.DataObject) -> None:
     nearest = formats.quantize(weight.double().numpy(), step[:, 0].double().numpy(), mixed)
     error = np.abs(weights - integers.numpy() * step.double().numpy())
     assert (error <= np.abs(weights - nearest * step.double().numpy()) * (1 + 1e-5) + 1e-6).all()
+
+
+@pytest.mark.parametrize("form", EVERY, ids=str)
+def test_a_nan_weight_is_not_hidden(form: RowFormat) -> None:
+    for kind in (torch.float32, torch.float64):
+        assert RowTable([form]).nearest(torch.tensor([[float("nan"), 1.0]], dtype=kind)).isnan().tolist() == [
+            [True, False]
+        ]
 
 
 def test_gradients_of_rows() -> None:

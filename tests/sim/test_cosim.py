@@ -43,6 +43,19 @@ def test_every_image_of_a_batch_is_exact_and_takes_the_same_time() -> None:
     assert len({tuple(row) for row in result.outputs}) > 1
 
 
+def test_formats_without_cores_of_their_own_run_on_fixed_ones() -> None:
+    """PoT, APoT, ternary, binary, full range and midrise rows in every layer of one network."""
+    forms = [RowFormat.parse(text) for text in ("pot4", "apot4", "ternary", "binary", "full3", "midrise3")]
+    network = random_network(zoo.get("smallcnn"), dict.fromkeys(forms, 1.0), act_bits=4, seed=5)
+    for layer in network.layers:
+        if isinstance(layer, IntegerConv):
+            assert len(set(layer.scheme)) == 6
+    result = cosim.run_network(TINY, network, images(network, 2))
+    assert result.mismatched_values == 0
+    assert result.compared_values > 3000
+    assert result.exact
+
+
 def test_a_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The RTL computes one network, the integer model another that differs in one weight."""
     network = random_network(zoo.get("smallcnn"), RMSMP, act_bits=4, seed=3)
