@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "arch": {"errors"},
     "workload": {"errors", "_files"},
     "quant": {"errors", "_files", "arch", "workload"},
+    "interchange": {"errors", "_files", "arch", "workload", "quant"},
     "rtl": {"errors", "_files", "arch"},
     "program": {"errors", "_files", "arch", "workload", "quant", "rtl"},
     "sim": {"errors", "_files", "arch", "workload", "quant", "rtl", "program"},

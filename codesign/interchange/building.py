@@ -1,0 +1,312 @@
+"""Integer layers from numbers that another quantizer chose: integer weights, real scales, any zero points.
+
+`codesign.quant.integer_layers` chooses zero points itself; a file that another tool wrote brings its own. The
+arithmetic is the same: with weights w = row_scale * integer, inputs x = s_in * (u - z_in) and outputs
+y = s_out * (v - z_out), a row is requantized by s_in * row_scale / s_out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from codesign.errors import UserError
+from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
+from codesign.quant.dyadic import dyadic
+from codesign.quant.formats import FloatArray, RowFormat
+from codesign.quant.integer_network import (
+    MAX_SHIFT,
+    MULT_BITS,
+    RESIDUAL_MULT_BITS,
+    WIDE_BITS,
+    IntArray,
+    IntegerConv,
+    IntegerLayer,
+    IntegerNetwork,
+    IntegerPool,
+    IntegerTensor,
+    Scheme,
+)
+from codesign.workload.layers import Padding, Pair
+
+BYTE = RowFormat(Scheme.FIXED, 8)
+RESULT_FRACTION = 16
+"""Bits that a wide result of an imported network has behind the point of a code, at most."""
+LARGEST_IDENTITY = BYTE.largest
+"""Largest weight of the identity convolution that `sum_layer` makes."""
+
+
+def requantization(factors: FloatArray, largest: FloatArray) -> tuple[IntArray, IntArray]:
+    """(mult, shift) of each row.
+
+    Args:
+        factors: (rows,) real factors, accumulator units to output units.
+        largest: (rows,) largest accumulator in magnitude. A row that can never reach half an output step (its
+            weights are almost zero) needs no factor: it gets mult 0.
+    """
+    silent = factors * largest < 0.5
+    found = dyadic(np.where(silent, 1.0, factors))
+    return np.where(silent, 0, found.mult), np.where(silent, 1, found.shift)
+
+
+def conv_layer(
+    name: str,
+    source: IntegerTensor,
+    output: IntegerTensor,
+    weight: IntArray,
+    row_scale: FloatArray,
+    bias: IntArray,
+    *,
+    formats: tuple[RowFormat, ...] | None = None,
+    stride: Pair = (1, 1),
+    padding: Padding = (0, 0, 0, 0),
+    groups: int = 1,
+    low: int | None = None,
+    high: int | None = None,
+) -> IntegerConv:
+    """A convolution with the scales and zero points of its tensors.
+
+    Args:
+        name: of the layer.
+        source, output: tensors with scale and zero point.
+        weight: (M, C/groups, kh, kw) integers.
+        row_scale: (M,) real value of one weight step.
+        bias: (M,) in accumulator units, source.scale * row_scale.
+        formats: of the rows; 8-bit integers by default.
+        stride, padding, groups: of the convolution.
+        low, high: clip range of the output codes; all of them by default.
+
+    Raises:
+        UserError: without the layer's name: a weight or a factor does not fit.
+    """
+    rows = len(weight)
+    formats = formats if formats is not None else (BYTE,) * rows
+    limit = np.asarray([form.largest for form in formats])
+    peak = np.abs(weight).reshape(rows, -1).max(axis=1)
+    if (peak > limit).any():
+        row = int(np.argmax(peak - limit))
+        raise UserError(
+            f"row {row} holds the weight {peak[row]} in magnitude; {formats[row]} reaches {limit[row]} "
+            "(quantize the weights symmetrically, with a narrow range)"
+        )
+    unit = source.scale * row_scale
+    if not (np.isfinite(unit).all() and (unit > 0).all()):
+        raise UserError("a scale is not positive and finite")
+    mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias))
+    smallest, greatest = code_range(output)
+    return IntegerConv(
+        name=name,
+        input=source.name,
+        output=output,
+        weight=weight.astype(np.int64),
+        scheme=tuple(form.scheme for form in formats),
+        weight_bits=tuple(form.bits for form in formats),
+        bias=bias.astype(np.int64),
+        mult=mult,
+        shift=shift,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        low=smallest if low is None else low,
+        high=greatest if high is None else high,
+        residual=None,
+        residual_mult=np.zeros(rows, dtype=np.int64),
+        row_scale=np.asarray(row_scale, dtype=np.float64),
+    )
+
+
+def sum_layer(
+    name: str, left: IntegerTensor, right: IntegerTensor, output: IntegerTensor, low: int, high: int
+) -> IntegerConv:
+    """The sum of two stored tensors as a pass of its own: a 1x1 convolution per channel with `right` as residual.
+
+    Its weight w is free, which makes the left factor w * mult / 2**shift nearly as fine as the residual's 24 bits:
+    the w of 1..127 with the smallest error is taken.
+    """
+    left_factor, right_factor = left.scale / output.scale, right.scale / output.scale
+    shift = MAX_SHIFT
+    while shift > 1 and not (
+        round(right_factor * 2.0**shift) < 2**RESIDUAL_MULT_BITS
+        and left_factor * 2.0**shift / LARGEST_IDENTITY < 2**MULT_BITS - 1
+    ):
+        shift -= 1
+    target = left_factor * 2.0**shift
+    weights = np.arange(1, LARGEST_IDENTITY + 1)
+    mults = np.rint(target / weights)
+    error = np.where(mults < 2**MULT_BITS, np.abs(mults * weights - target), np.inf)
+    best = int(error.argmin())
+    right_mult = round(right_factor * 2.0**shift)
+    if not np.isfinite(error[best]) or right_mult >= 2**RESIDUAL_MULT_BITS or mults[best] < 1:
+        raise UserError(
+            f"operand scales {left.scale:.3g} and {right.scale:.3g} do not fit the sum's {output.scale:.3g}"
+        )
+    rows = output.channels
+    mult, weight = int(mults[best]), int(weights[best])
+    return IntegerConv(
+        name=name,
+        input=left.name,
+        output=output,
+        weight=np.full((rows, 1, 1, 1), weight, dtype=np.int64),
+        scheme=(Scheme.FIXED,) * rows,
+        weight_bits=(8,) * rows,
+        bias=np.zeros(rows, dtype=np.int64),
+        mult=np.full(rows, mult, dtype=np.int64),
+        shift=np.full(rows, shift, dtype=np.int64),
+        stride=(1, 1),
+        padding=(0, 0, 0, 0),
+        groups=rows,
+        low=low,
+        high=high,
+        residual=right.name,
+        residual_mult=np.full(rows, right_mult, dtype=np.int64),
+        row_scale=np.full(rows, 1.0 / weight),
+    )
+
+
+def max_pool(
+    name: str, source: IntegerTensor, output: IntegerTensor, kernel: Pair, stride: Pair, padding: Padding
+) -> IntegerPool:
+    """Max pooling; of `output` the name and the size count, codes stay what they are."""
+    output = replace(source, name=output.name, height=output.height, width=output.width)
+    low, high = code_range(output)
+    return IntegerPool(name, source.name, output, "max", kernel, stride, padding, 1, 1, low, high)
+
+
+def average_pool(
+    name: str,
+    source: IntegerTensor,
+    output: IntegerTensor,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    low: int | None = None,
+    high: int | None = None,
+) -> IntegerPool:
+    """Average pooling without padding.
+
+    A mean half way between two codes goes down: TensorFlow Lite rounds away from zero in int8, where the maps that
+    are averaged, those of a ReLU, are negative. For that a factor that is a dyadic number is made smaller by the
+    last bit of mult, which moves no other mean over a window that `mult` can resolve.
+    """
+    factor = source.scale / (output.scale * kernel[0] * kernel[1])
+    found = dyadic([factor])
+    mult, shift = int(found.mult[0]), int(found.shift[0])
+    if mult == factor * 2.0**shift:
+        if shift < MAX_SHIFT and 2 * mult - 1 < 2**MULT_BITS:
+            mult, shift = 2 * mult, shift + 1
+        mult -= 1
+    smallest, greatest = code_range(output)
+    return IntegerPool(
+        name,
+        source.name,
+        output,
+        "avg",
+        kernel,
+        stride,
+        (0, 0, 0, 0),
+        mult,
+        shift,
+        smallest if low is None else low,
+        greatest if high is None else high,
+    )
+
+
+def wide_result(network: IntegerNetwork) -> IntegerNetwork:
+    """The network with the last convolution writing wide results, as the accelerator needs them.
+
+    The results are the codes before they are rounded and clipped, free of their zero point, with up to
+    `RESULT_FRACTION` more bits behind the point, so that equal codes can still be told apart; `result_codes` makes
+    the codes of them. A last layer that is no convolution, or of more than one pixel, is left as it is.
+    """
+    last = network.layers[-1]
+    output = last.output
+    if not isinstance(last, IntegerConv) or output.wide or output.height * output.width != 1:
+        return network
+    source = network.tensor(last.input)
+    reach = _largest_accumulator(source, last.weight, last.bias) * np.ldexp(last.mult.astype(float), -last.shift)
+    if last.residual is not None:
+        reach = reach + np.ldexp(last.residual_mult * 2.0 ** network.tensor(last.residual).bits, -last.shift)
+    # A row of mult 0 gives zeros whatever its shift is.
+    active = last.mult > 0
+    room = 30 - int(np.ceil(np.log2(max(float(reach.max()), 1.0))))
+    fraction = max(min(RESULT_FRACTION, room, int(last.shift[active].min(initial=RESULT_FRACTION + 1)) - 1), 0)
+    wide = replace(
+        last,
+        output=replace(output, bits=WIDE_BITS, zero_point=0, scale=output.scale / 2**fraction),
+        shift=np.where(active, last.shift - fraction, 1),
+        low=INT32_MIN,
+        high=INT32_MAX,
+    )
+    result = {"zero_point": output.zero_point, "low": last.low, "high": last.high, "fraction": fraction}
+    return replace(
+        network, layers=(*network.layers[:-1], wide), provenance=dict(network.provenance) | {"result": result}
+    )
+
+
+def result_codes(network: IntegerNetwork, results: IntArray) -> IntArray:
+    """The codes that the file's own runtime gives, from the results of an imported network; codes stay as they are."""
+    result = network.provenance.get("result")
+    if not isinstance(result, Mapping):
+        return results
+    fraction = int(result["fraction"])
+    rounded = (results + (1 << fraction >> 1)) >> fraction
+    codes: IntArray = np.clip(rounded + int(result["zero_point"]), int(result["low"]), int(result["high"]))
+    return codes
+
+
+def _largest_accumulator(source: IntegerTensor, weight: IntArray, bias: IntArray) -> FloatArray:
+    reach = max(source.zero_point, 2**source.bits - 1 - source.zero_point)
+    total: FloatArray = np.abs(weight).reshape(len(weight), -1).sum(axis=1) * float(reach) + np.abs(bias)
+    return total
+
+
+def is_sum(layer: IntegerLayer) -> bool:
+    """Whether a layer is what `sum_layer` makes: the sum of two stored tensors."""
+    return (
+        isinstance(layer, IntegerConv)
+        and layer.residual is not None
+        and layer.groups == layer.output.channels
+        and layer.weight.shape[1:] == (1, 1, 1)
+        and layer.stride == (1, 1)
+        and layer.padding == (0, 0, 0, 0)
+        and not layer.bias.any()
+        and len(np.unique(layer.weight)) == 1
+    )
+
+
+def join_sums(network: IntegerNetwork) -> IntegerNetwork:
+    """Sums moved into the convolution that computes one of their operands, if nothing else reads that operand.
+
+    This saves a pass and a stored tensor per sum, and drops one rounding and one clip: results may differ by a step
+    or more from the runtime that rounds the operand first. Of two such convolutions the later one is taken.
+    """
+    layers = list(network.layers)
+    for total in [layer for layer in layers if is_sum(layer)]:
+        assert isinstance(total, IntegerConv) and total.residual is not None
+        operands = [(total.input, total.residual), (total.residual, total.input)]
+        candidates = []
+        for operand, other in operands:
+            producer = next((item for item in layers if item.output.name == operand), None)
+            readers = sum((item.input == operand) + (getattr(item, "residual", None) == operand) for item in layers)
+            if isinstance(producer, IntegerConv) and producer.residual is None and readers == 1:
+                candidates.append((layers.index(producer), producer, other))
+        if not candidates:
+            continue
+        _, conv, other = max(candidates, key=lambda item: item[0])
+        residual = network.tensor(other)
+        unit = network.tensor(conv.input).scale * conv.row_scale
+        factors = dyadic(unit / total.output.scale, residual.scale / total.output.scale)
+        joined = replace(
+            conv,
+            output=total.output,
+            mult=factors.mult,
+            shift=factors.shift,
+            low=total.low,
+            high=total.high,
+            residual=other,
+            residual_mult=factors.residual,
+        )
+        layers[layers.index(total)] = joined
+        layers.remove(conv)
+    return replace(network, layers=tuple(layers))

@@ -1,0 +1,159 @@
+"""The part of a .tflite file that an importer needs, as plain data (flatbuffers read by the `tflite` package).
+
+The schema is tensorflow/lite/schema/schema.fbs of TensorFlow; the `tflite` package is generated from it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.errors import UserError
+
+IDENTIFIER = b"TFL3"
+_DTYPES: dict[str, type[np.generic]] = {
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FLOAT32": np.float32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor; `data` is None unless it is constant."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: NDArray[np.float64]
+    zero_points: NDArray[np.int64]
+    data: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator: builtin name, tensor indices (-1: absent), integer options and fused activation."""
+
+    index: int
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    activation: str = "NONE"
+    options: Mapping[str, int] = field(default_factory=dict)
+
+    def option(self, name: str, default: int) -> int:
+        """The option called `name`."""
+        return self.options.get(name, default)
+
+
+@dataclass(frozen=True, eq=False)
+class TfliteModel:
+    """One subgraph with one input and one output."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    input: int
+    output: int
+
+
+def read_tflite(path: str | Path) -> TfliteModel:
+    """The model in `path`; UserError with one line if it is missing, damaged or no .tflite."""
+    try:
+        import tflite
+    except ImportError:
+        raise UserError("reading .tflite needs the package tflite: pip install tflite") from None
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    if data[4:8] != IDENTIFIER:
+        raise UserError(f"{path}: not a TensorFlow Lite model (it has no {IDENTIFIER.decode()} mark)")
+    try:
+        model = tflite.Model.GetRootAs(data, 0)
+        if model.SubgraphsLength() != 1:
+            raise UserError(f"{path}: has {model.SubgraphsLength()} subgraphs; 1 is supported")
+        graph = model.Subgraphs(0)
+        tensors = tuple(_tensor(tflite, model, graph.Tensors(i), i) for i in range(graph.TensorsLength()))
+        operators = tuple(_operator(tflite, model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
+        inputs, outputs = _indices(graph.InputsAsNumpy()), _indices(graph.OutputsAsNumpy())
+        for operator in operators:
+            if not operator.outputs or not all(-1 <= i < len(tensors) for i in operator.inputs + operator.outputs):
+                raise ValueError("an operator reads a tensor that is not there")
+    # A cut or changed file makes the flatbuffer's offsets point anywhere.
+    except (struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise UserError(f"{path}: damaged or cut short ({error})") from None
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; 1 and 1 are supported")
+    return TfliteModel(tensors, operators, inputs[0], outputs[0])
+
+
+def _indices(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.atleast_1d(values)) if not isinstance(values, int) else ()
+
+
+def _names(kind: type) -> dict[int, str]:
+    return {value: name for name, value in vars(kind).items() if isinstance(value, int) and not name.startswith("_")}
+
+
+def _tensor(tflite: Any, model: Any, tensor: Any, index: int) -> Tensor:
+    dtype = _names(tflite.TensorType).get(tensor.Type(), "unknown")
+    shape = _indices(tensor.ShapeAsNumpy())
+    quantization = tensor.Quantization()
+    scales = np.zeros(0)
+    zero_points = np.zeros(0, dtype=np.int64)
+    if quantization is not None and quantization.ScaleLength():
+        scales = np.asarray(quantization.ScaleAsNumpy(), dtype=np.float64)
+        zero_points = np.asarray(quantization.ZeroPointAsNumpy(), dtype=np.int64).reshape(-1)
+    buffer = model.Buffers(tensor.Buffer())
+    data = None
+    if buffer is not None and buffer.DataLength() and dtype in _DTYPES:
+        data = np.frombuffer(buffer.DataAsNumpy().tobytes(), dtype=_DTYPES[dtype]).reshape(shape)
+    return Tensor(index, tensor.Name().decode(), shape, dtype, scales, zero_points, data)
+
+
+_OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+}
+_FIELDS = {
+    "StrideH": "stride_h",
+    "StrideW": "stride_w",
+    "DilationHFactor": "dilation_h",
+    "DilationWFactor": "dilation_w",
+    "FilterHeight": "filter_h",
+    "FilterWidth": "filter_w",
+}
+
+
+def _operator(tflite: Any, model: Any, operator: Any, index: int) -> Operator:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    # Old files have the number in the old field only, new ones in both up to 127.
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    kind = _names(tflite.BuiltinOperator).get(number, f"builtin {number}")
+    if kind == "CUSTOM":
+        kind = f"CUSTOM {(code.CustomCode() or b'').decode()}".strip()
+    inputs, outputs = _indices(operator.InputsAsNumpy()), _indices(operator.OutputsAsNumpy())
+    table = operator.BuiltinOptions()
+    if kind not in _OPTIONS or table is None:
+        return Operator(index, kind, inputs, outputs)
+    options = getattr(tflite, _OPTIONS[kind])()
+    options.Init(table.Bytes, table.Pos)
+    values = {key: int(getattr(options, name)()) for name, key in _FIELDS.items() if hasattr(options, name)}
+    if hasattr(options, "Padding"):
+        values["padding_same"] = int(options.Padding() == tflite.Padding.SAME)
+    activation = _names(tflite.ActivationFunctionType).get(options.FusedActivationFunction(), "unknown")
+    return Operator(index, kind, inputs, outputs, activation, values)
