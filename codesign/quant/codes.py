@@ -54,8 +54,8 @@ def decode(codes: ArrayLike, scheme: Scheme, bits: int) -> IntArray:
     if Scheme(scheme) not in (Scheme.POT, Scheme.APOT):
         return np.where(stored >= half, stored - 2**bits, stored)
     if Scheme(scheme) is Scheme.APOT:
-        magnitude = _apot_sums(bits)[stored & (half - 1)]
-        return np.where(stored >= half, -magnitude, magnitude)
+        terms: IntArray = _apot_sums(bits)[stored & (half - 1)]
+        return np.where(stored >= half, -terms, terms)
     exponent = stored & (half - 1)
     magnitude = np.where(exponent == 0, 0, np.left_shift(1, np.maximum(exponent - 1, 0)))
     return np.where(stored >= half, -magnitude, magnitude)

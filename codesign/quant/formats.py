@@ -192,12 +192,12 @@ def squared_error(weights: ArrayLike, scale: ArrayLike, formats: Sequence[RowFor
 def _nearest(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     """Nearest integer levels, as floats, of (rows, k) weights in units of their row's scale."""
     kinds = np.asarray([_KIND.get(form.scheme, _UNIFORM) for form in formats])
-    present = [int(kind) for kind in np.unique(kinds)]
+    present = sorted(set(kinds.tolist()))
     if len(present) == 1:
         return _NEAREST[present[0]](steps, formats)
     result = np.empty_like(steps)
     for kind in present:
-        rows = np.flatnonzero(kinds == kind)
+        rows = np.flatnonzero(kinds == kind).tolist()
         result[rows] = _NEAREST[kind](steps[rows], [formats[row] for row in rows])
     return result
 
