@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from codesign.program.compiler import _Compiler
 from codesign.program.program import Placement
-from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
+from codesign.quant.integer_network import IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR
 from codesign.rtl.window import WindowGenerator
@@ -49,9 +50,9 @@ class Walk:
         """Packed, with the walk fields of the compiler."""
         source = IntegerTensor("source", self.per_pixel * shape.word_elements, *self.size, 4, 0, 1.0)
         output = IntegerTensor("output", 1, *self.output, 4, 0, 1.0)
-        compiler = _Compiler(IntegerNetwork("walk", source, ()), shape.hw)
+        compiler: Any = SimpleNamespace(geometry=shape)  # all of the compiler that the walk looks at
         place = Placement(source, 0, self.base, self.per_pixel)
-        fields = compiler.walk(place, self.words, self.kernel, self.stride, self.padding, output)
+        fields = _Compiler.walk(compiler, place, self.words, self.kernel, self.stride, self.padding, output)
         return DESCRIPTOR.pack(fields | {"tiles": self.tiles})
 
 
