@@ -48,10 +48,12 @@ class Walk:
 
     def descriptor(self, shape: Geometry) -> int:
         """Packed, with the walk fields of the compiler."""
-        source = IntegerTensor("source", self.per_pixel * shape.word_elements, *self.size, 4, 0, 1.0)
+        # the rows that lie in memory are a strip of a higher map: nothing may depend on where it was cut
+        (height, width), above = self.size, 2
+        source = IntegerTensor("source", self.per_pixel * shape.word_elements, height + 5, width, 4, 0, 1.0)
         output = IntegerTensor("output", 1, *self.output, 4, 0, 1.0)
         compiler: Any = SimpleNamespace(geometry=shape)  # all of the compiler that the walk looks at
-        place = Placement(source, 0, self.base, self.per_pixel)
+        place = Placement(source, (above, above + height), 0, self.base, self.per_pixel)
         fields = _Compiler.walk(compiler, place, self.words, self.kernel, self.stride, self.padding, output)
         return DESCRIPTOR.pack(fields | {"tiles": self.tiles})
 
