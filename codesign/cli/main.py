@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from types import FrameType
 
 import typer
@@ -15,6 +16,9 @@ import typer
 from codesign import __version__
 from codesign.cli import accelerator, demo, doctor, model
 from codesign.errors import UserError
+
+RETRY_S = 0.01
+"""Pause before an interrupt is delivered that came while Python ran a finalizer."""
 
 app = typer.Typer(
     help="Hardware/software co-design of quantized neural networks.",
@@ -50,6 +54,8 @@ def _main(
 def run(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status; every failure a person can act on is one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
     try:
         status = app(args=arguments, prog_name="codesign", standalone_mode=False)
     except UserError as error:
@@ -69,9 +75,21 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
+    warnings.simplefilter("ignore")  # Amaranth warns of elaborations that an exception left unfinished
     text = " ".join(message.split())
     print(f"codesign: {text}", file=sys.stderr)  # noqa: T201  the one place that may
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not inside a finalizer: Python would print and forget it there. Try again then."""
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_name == "__del__":
+            signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+            return
+        caller = caller.f_back
+    raise KeyboardInterrupt
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

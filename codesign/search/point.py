@@ -16,7 +16,7 @@ class Point:
 
     Attributes:
         hardware: the variant.
-        accuracy: of the integer network on the test images, 0 to 1.
+        accuracy: of the integer network on `images` test images, 0 to 1.
         cycles: of one image, by the exact timing model.
         latency_ms: at the hardware's clock.
         lut, ff, dsp, bram36: from synthesis.
@@ -26,6 +26,7 @@ class Point:
 
     hardware: Hardware
     accuracy: float
+    images: int
     cycles: int
     latency_ms: float
     lut: int

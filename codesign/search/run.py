@@ -174,12 +174,14 @@ class Search:
             return found
         timing = estimate(program)
         resources = synthesize_hardware(hw, progress=self._report).total
-        accuracy = network.provenance["integer_accuracy"]
+        accuracy, images = network.provenance["integer_accuracy"], network.provenance["integer_images"]
         assert isinstance(accuracy, float)
+        assert isinstance(images, int)
         macs = sum(layer.macs for layer in program.layers)
         found = Point(
             hardware=hw,
             accuracy=accuracy,
+            images=images,
             cycles=timing.total_cycles,
             latency_ms=hw.milliseconds(timing.total_cycles),
             **resources._asdict(),

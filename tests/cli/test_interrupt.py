@@ -1,0 +1,104 @@
+"""An interrupted command says so in one line, ends with status 130, and leaves no file and no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A command in a new cache, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "codesign", *arguments],
+        cwd=folder,
+        env=os.environ | {"CODESIGN_CACHE": str(folder / "cache"), "TMPDIR": str(folder / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(phase: str, process: subprocess.Popen[str]) -> str:
+    """Read stderr until the line of `phase`."""
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if line.startswith(phase):
+            return seen
+    raise AssertionError(f"the command ended before {phase}: {seen}")
+
+
+@pytest.mark.parametrize(
+    ("phase", "arguments"),
+    [
+        ("synthesis", ["synth", "tiny", "--json", "out.json"]),
+        ("build", ["cosim", "tiny", "smallcnn", "--json", "out.json"]),
+        ("float", ["quantize", "smallcnn", "--data", "digits", "--float-epochs", "5000", "-o", "out.codesign"]),
+        ("float", ["search", "digits", "-o", "run"]),
+    ],
+)
+def test_interrupt(phase: str, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    process = start(arguments, tmp_path)
+    wait_for(phase, process)
+    time.sleep(0.7)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1] == "codesign: interrupted"
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list(tmp_path.glob("out*"))
+    assert not [p for p in tmp_path.rglob("*.tmp") if p.exists()], "half-written files"
+    deadline = time.monotonic() + 10
+    while (left := processes_of(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, f"still running: {left}"
+
+
+def processes_of(session: int) -> list[str]:
+    """Command lines of the processes of a session that are not zombies."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(command)
+    return found
+
+
+def test_an_interrupt_inside_a_finalizer_is_not_lost() -> None:
+    code = """
+import os, signal, time
+from codesign.cli import main
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def job():
+    Finalized()
+    time.sleep(30)
+
+main.app.command()(job)
+main.run(["job"])
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "codesign: interrupted\n"
+    assert time.monotonic() - began < 20
