@@ -1,0 +1,370 @@
+"""Quantized ONNX models, QDQ (as ONNX Runtime and PyTorch write) and QONNX (as Brevitas writes), to integers.
+
+The graph is read symbolically: see `codesign.interchange.onnx_values`. A convolution, sum or pooling becomes a pass
+where a quantizer follows; a sum whose operands are both quantized is a pass of its own, a sum with a convolution's
+unquantized result joins that convolution. Rounding: these formats round halves to even, an accelerator rounds them
+up, and its requantization factor has 16 bits; both show only next to a rounding boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.errors import UserError
+from codesign.interchange import quantizers
+from codesign.interchange.building import wide_result
+from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, onnx_padding, read_onnx, unsupported
+from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
+from codesign.interchange.passes import max_pass, quantized_pass, wide_pass
+from codesign.quant.checks import check_network, output_size
+from codesign.quant.integer_network import IntegerLayer, IntegerNetwork, IntegerTensor
+
+Array = NDArray[Any]
+SUPPORTED = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "BatchNormalization",
+    "Relu",
+    "Clip",
+    "Add",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Flatten",
+    "Reshape",
+    "Transpose",
+    "Identity",
+    "Dropout",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Quant",
+    "BipolarQuant",
+)
+
+
+def import_quantized_onnx(path: str | Path, wide: bool = True) -> IntegerNetwork:
+    """The integer network of a QDQ or QONNX model; a final Softmax stays on the host.
+
+    Args:
+        path: of the file.
+        wide: let the last layer write wide results, which the accelerator needs, even where the file quantizes them
+            (see `codesign.interchange.building.result_codes`).
+
+    Raises:
+        UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
+    """
+    graph = read_onnx(path)
+    try:
+        network = _Importer(graph).network()
+        network = wide_result(network) if wide else network
+        check_network(network)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return network
+
+
+class _Importer:
+    def __init__(self, graph: OnnxGraph) -> None:
+        self.graph = graph
+        self.values: dict[str, Value] = dict(graph.constants)
+        self.values[graph.input] = Pending(graph.input, "raw", (), graph.map_shape)
+        self.input: IntegerTensor | None = None
+        self.layers: list[IntegerLayer] = []
+        self.ranges: dict[str, CodeRange] = {}
+        """Of each tensor between a QuantizeLinear and its DequantizeLinear."""
+
+    def network(self) -> IntegerNetwork:
+        nodes = list(self.graph.nodes)
+        output, host = self.graph.output, []
+        while nodes and nodes[-1].op in ("Softmax", "LogSoftmax") and nodes[-1].outputs[0] == output:
+            host.append(nodes[-1].op)
+            output = nodes.pop().inputs[0]
+        builders: dict[str, Callable[[Node], Value]] = {
+            "Conv": self._conv,
+            "Gemm": self._gemm,
+            "MatMul": self._gemm,
+            "BatchNormalization": self._batchnorm,
+            "Relu": lambda node: self._clipped(node, 0.0, np.inf),
+            "Clip": self._clip,
+            "Add": self._sum,
+            "MaxPool": self._max,
+            "AveragePool": self._average,
+            "GlobalAveragePool": self._average,
+            "ReduceMean": self._average,
+            "Flatten": self._flatten,
+            "Reshape": self._flatten,
+            "Transpose": self._transpose,
+            "Identity": lambda node: self._value(node, 0),
+            "Dropout": lambda node: self._value(node, 0),
+            "QuantizeLinear": self._quantize_linear,
+            "DequantizeLinear": self._dequantize_linear,
+            "Quant": self._quant,
+            "BipolarQuant": self._bipolar,
+        }
+        for node in nodes:
+            if node.op not in builders:
+                raise unsupported(node, SUPPORTED)
+            try:
+                self.values[node.outputs[0]] = builders[node.op](node)
+            except UserError as error:
+                raise error if str(error).startswith("node '") else node.error(str(error)) from None
+        result = self.values.get(output)
+        if isinstance(result, Pending):
+            self.layers.append(wide_pass(result))
+        elif not isinstance(result, Codes) or not self.layers or result.tensor != self.layers[-1].output:
+            raise UserError(f"the output '{output}' is not what the last layer computes")
+        if self.input is None:
+            raise UserError(f"input '{self.graph.input}' is not quantized; a Quant or QuantizeLinear must follow it")
+        provenance: dict[str, object] = {"imported_from": "quantized ONNX", "on_host": host[::-1]}
+        return IntegerNetwork(self.graph.name, self.input, tuple(self.layers), provenance)
+
+    # Operands.
+
+    def _value(self, node: Node, position: int) -> Value:
+        return self.values[node.inputs[position]]
+
+    def _codes(self, node: Node, position: int = 0) -> IntegerTensor:
+        value = self._value(node, position)
+        if isinstance(value, Codes):
+            return value.tensor
+        where = f"input {position} '{node.inputs[position]}'"
+        if isinstance(value, Pending):
+            raise node.error(f"{where} is not quantized; a Quant or QuantizeLinear must stand before this node")
+        raise node.error(f"{where} is a constant where a feature map is expected")
+
+    def _constant(self, node: Node, position: int) -> Array:
+        value = self._value(node, position)
+        if isinstance(value, Quantized):
+            return value.value
+        if isinstance(value, Codes | Pending):
+            raise node.error(f"input {position} '{node.inputs[position]}' must be a constant")
+        return value
+
+    def _optional(self, node: Node, position: int) -> Array | None:
+        present = len(node.inputs) > position and node.inputs[position] != ""
+        return self._constant(node, position) if present else None
+
+    def _weight(self, node: Node) -> Quantized:
+        value = self._value(node, 1)
+        if not isinstance(value, Quantized):
+            raise node.error(f"its weights '{node.inputs[1]}' are not quantized")
+        return value
+
+    # Layers.
+
+    def _conv(self, node: Node) -> Value:
+        check_window(node)
+        source, weight = self._codes(node), self._weight(node)
+        if weight.integers.ndim != 4:
+            raise node.error(f"has {weight.integers.ndim - 2}-D windows; only 2-D are supported")
+        kernel = (weight.integers.shape[2], weight.integers.shape[3])
+        strides = node.integers("strides", (1, 1))
+        stride = (strides[0], strides[1])
+        padding = onnx_padding(node, (source.height, source.width), kernel, stride)
+        height = output_size(source.height, kernel[0], stride[0], *padding[:2])
+        width = output_size(source.width, kernel[1], stride[1], *padding[2:])
+        row_scale, formats = weight.rows()
+        rows = len(weight.integers)
+        bias = self._optional(node, 2)
+        return Pending(
+            node.name,
+            "conv",
+            (source,),
+            (rows, height, width),
+            weight=weight.integers,
+            row_scale=row_scale,
+            bias=np.zeros(rows) if bias is None else bias.reshape(-1).astype(np.float64),
+            formats=formats,
+            stride=stride,
+            padding=padding,
+            groups=int(node.attributes.get("group", 1)),
+        )
+
+    def _gemm(self, node: Node) -> Value:
+        source, weight = self._codes(node), self._weight(node)
+        for name, wanted in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
+            if node.attributes.get(name, wanted) != wanted:
+                raise node.error(f"{name} must be {wanted:g}")
+        if node.op == "MatMul" or not node.attributes.get("transB", 0):
+            weight = weight.transposed()
+        row_scale, formats = weight.rows()
+        rows, features = weight.integers.shape
+        if features != source.channels * source.height * source.width:
+            raise node.error(f"reads {features} features of a map of {source.shape}")
+        bias = self._optional(node, 2)
+        bias = np.zeros(1) if bias is None else bias.reshape(-1)
+        return Pending(
+            node.name,
+            "conv",
+            (source,),
+            (rows, 1, 1),
+            weight=weight.integers.reshape(rows, *source.shape),
+            row_scale=row_scale,
+            bias=np.broadcast_to(bias, (rows,)).astype(np.float64),
+            formats=formats,
+        )
+
+    def _batchnorm(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        if not isinstance(value, Pending) or value.kind != "conv" or value.residual is not None or value.low > -np.inf:
+            raise node.error("must follow a Conv or Gemm directly; what would replace it: folding it before quantizing")
+        assert value.weight is not None and value.row_scale is not None and value.bias is not None
+        gamma, beta, mean, variance = (self._constant(node, i).astype(np.float64) for i in range(1, 5))
+        factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+        sign = np.where(factor < 0, -1, 1) * (factor != 0)
+        return replace(
+            value,
+            weight=value.weight * sign.reshape(-1, 1, 1, 1),
+            row_scale=np.where(factor == 0, value.row_scale, value.row_scale * np.abs(factor)),
+            bias=(value.bias - mean) * factor + beta,
+        )
+
+    def _clip(self, node: Node) -> Value:
+        low = self._optional(node, 1) if len(node.inputs) > 1 else np.asarray(node.attributes.get("min", -np.inf))
+        high = self._optional(node, 2) if len(node.inputs) > 2 else np.asarray(node.attributes.get("max", np.inf))
+        return self._clipped(node, -np.inf if low is None else float(low), np.inf if high is None else float(high))
+
+    def _clipped(self, node: Node, low: float, high: float) -> Value:
+        value = self._value(node, 0)
+        if isinstance(value, Codes):
+            value = Pending(node.name, "same", (value.tensor,), value.tensor.shape)
+        if not isinstance(value, Pending) or value.kind == "raw":
+            raise node.error("clips a tensor that no layer computes")
+        return replace(value, low=max(value.low, low), high=min(value.high, high))
+
+    def _sum(self, node: Node) -> Value:
+        left, right = self._value(node, 0), self._value(node, 1)
+        if not isinstance(right, Codes | Pending):
+            left, right = right, left
+        if not isinstance(left, Codes | Pending):
+            constant = left.value if isinstance(left, Quantized) else left
+            if not isinstance(right, Pending) or right.kind != "conv" or right.low > -np.inf or right.residual:
+                raise node.error("adds a constant to something other than a Conv, Gemm or MatMul")
+            assert right.bias is not None
+            return replace(right, bias=right.bias + constant.reshape(-1))
+        if isinstance(left, Codes) and isinstance(right, Codes):
+            if left.tensor.shape != right.tensor.shape:
+                raise node.error(f"adds {right.tensor.shape} to {left.tensor.shape}; the shapes must be equal")
+            return Pending(node.name, "sum", (left.tensor, right.tensor), left.tensor.shape)
+        pending, other = (left, right) if isinstance(left, Pending) else (right, left)
+        assert isinstance(pending, Pending)
+        if not isinstance(other, Codes) or pending.kind != "conv" or pending.residual or pending.low > -np.inf:
+            raise node.error("one operand must be quantized, the other quantized or straight from a Conv or Gemm")
+        if other.tensor.shape != pending.shape:
+            raise node.error(f"adds {other.tensor.shape} to {pending.shape}; the shapes must be equal")
+        return replace(pending, residual=other.tensor)
+
+    def _window(self, node: Node, source: IntegerTensor) -> Pending:
+        check_window(node)
+        kernel, strides = node.integers("kernel_shape", (1, 1)), node.integers("strides", (1, 1))
+        window, stride = (kernel[0], kernel[1]), (strides[0], strides[1])
+        padding = onnx_padding(node, (source.height, source.width), window, stride)
+        height = output_size(source.height, window[0], stride[0], *padding[:2])
+        width = output_size(source.width, window[1], stride[1], *padding[2:])
+        shape = (source.channels, height, width)
+        return Pending(node.name, "mean", (source,), shape, kernel=window, stride=stride, padding=padding)
+
+    def _max(self, node: Node) -> Value:
+        layer = max_pass(self._window(node, self._codes(node)))
+        self.layers.append(layer)
+        return Codes(layer.output)
+
+    def _average(self, node: Node) -> Value:
+        source = self._codes(node)
+        if node.op == "AveragePool":
+            pending = self._window(node, source)
+            if any(pending.padding):
+                raise node.error("averages a padded window; what would replace it: no padding")
+            return pending
+        if node.op == "ReduceMean":
+            axes = node.integers("axes", ()) or tuple(int(v) for v in self._constant(node, 1).reshape(-1))
+            if sorted(axis % 4 for axis in axes) != [2, 3]:
+                raise node.error("takes the mean over other axes than height and width")
+        kernel = (source.height, source.width)
+        return Pending(node.name, "mean", (source,), (source.channels, 1, 1), kernel=kernel)
+
+    def _flatten(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        if not isinstance(value, Codes | Pending):
+            if node.op != "Reshape" or isinstance(value, Quantized):
+                raise node.error("flattens a constant")
+            return value.reshape([int(v) for v in self._constant(node, 1).reshape(-1)])
+        shape = value.tensor.shape if isinstance(value, Codes) else value.shape
+        if node.op == "Flatten" and node.attributes.get("axis", 1) != 1:
+            raise node.error("only axis 1 is supported")
+        if node.op == "Reshape":
+            target = self._constant(node, 1).reshape(-1).tolist()
+            if len(target) != 2 or target[1] not in (-1, int(np.prod(shape))):
+                raise node.error(f"reshapes to {target}; only flattening to (N, features) is supported")
+        return value
+
+    def _transpose(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        if isinstance(value, Quantized) and value.integers.ndim == 2:
+            return value.transposed()
+        if isinstance(value, np.ndarray) and value.ndim == 2:
+            return value.T
+        raise node.error("only constant matrices can be transposed; feature maps must be (N, C, H, W) throughout")
+
+    # Quantizers.
+
+    def _quantize_linear(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        scale, zero = self._constant(node, 1), self._optional(node, 2)
+        if isinstance(value, np.ndarray):
+            return quantizers.quantize_linear(node, value, scale, zero)
+        if zero is None and node.attributes.get("output_dtype", 0):
+            raise node.error("needs its zero point as an input")
+        return self._stored(node, quantizers.linear_range(node, scale, zero))
+
+    def _dequantize_linear(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        scale, zero = self._constant(node, 1), self._optional(node, 2)
+        if isinstance(value, np.ndarray):
+            return quantizers.dequantized(node, value, scale, zero)
+        tensor = self._codes(node)
+        codes = quantizers.linear_range(node, scale, zero)
+        if (codes.bits, codes.zero_point, codes.scale) != (tensor.bits, tensor.zero_point, tensor.scale):
+            raise node.error(f"reads '{node.inputs[0]}' with another scale or zero point than it was quantized with")
+        return value
+
+    def _quant(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        scale, zero, bits = (self._constant(node, position) for position in (1, 2, 3))
+        if isinstance(value, np.ndarray):
+            return quantizers.quant_constant(node, value, scale, zero, bits)
+        return self._stored(node, quantizers.quant_range(node, scale, zero, bits))
+
+    def _bipolar(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        if not isinstance(value, np.ndarray):
+            raise node.error("makes activations binary; what would replace it: Quant of 2 bits")
+        return quantizers.bipolar_constant(node, value, self._constant(node, 1))
+
+    def _stored(self, node: Node, codes: CodeRange) -> Value:
+        value = self._value(node, 0)
+        if isinstance(value, Quantized | np.ndarray):
+            raise node.error("quantizes a constant twice")
+        if isinstance(value, Codes):
+            tensor = value.tensor
+            same = (tensor.bits, tensor.zero_point, tensor.scale) == (codes.bits, codes.zero_point, codes.scale)
+            if same and (codes.low, codes.high) == (0, 2**codes.bits - 1):
+                return value
+            value = Pending(node.name, "same", (tensor,), tensor.shape)
+        if value.kind == "raw":
+            tensor = codes.tensor(value.name, value.shape)
+            if self.input is not None:
+                raise node.error("quantizes the input a second time; only one quantizer may read it")
+            self.input = tensor
+            return Codes(tensor)
+        layer = quantized_pass(value, codes)
+        self.layers.append(layer)
+        return Codes(layer.output)
