@@ -21,6 +21,9 @@ WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
 POST_PROCESSING_DSP = 2
 """DSPs of a column's post-processing: accumulator times multiplier, residual times its own."""
 
+LONGEST_CHAIN = 4
+"""DSP slices that a packed band adds up before it takes the products apart: longer ones save little and react later."""
+
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
 
@@ -46,14 +49,14 @@ class Band(Model):
         weight_bits: 2 to 8 for fixed, 3 to 5 for pot.
         rows: filters this band computes at a time.
         multiplier: `dsp` or `lut`, what the products of a fixed band are built of; a pot band has none.
-        pack: products per DSP slice.
+        pack: products per DSP slice: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights as well).
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
     weight_bits: Annotated[int, integer(2, 8)]
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
-    pack: Annotated[int, choice(1, note="packing of several products into one DSP is not available")] = 1
+    pack: Annotated[int, choice(1, 2, 4)] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -71,12 +74,32 @@ class Band(Model):
             raise rejected(f"multiplier '{self.multiplier}' given, but a pot band shifts and has none: remove the key")
         if self.scheme is Scheme.FIXED and self.multiplier is None:
             raise rejected("multiplier: nothing given, must be dsp or lut")
+        if self.pack > 1 and self.multiplier != "dsp":
+            raise rejected(f"pack {self.pack} given, only a fixed band with 'multiplier: dsp' packs products")
+        if self.pack == 4 and self.rows % 2:
+            raise rejected(f"rows {self.rows} given, must be even with pack 4: two rows share a DSP")
         return self
 
     @property
     def uses_dsp(self) -> bool:
         """Whether the products are computed in DSP slices."""
         return self.multiplier == "dsp"
+
+    def largest_product(self, act_bits: int) -> int:
+        """Largest magnitude of a fixed weight times an activation code."""
+        return ((1 << (self.weight_bits - 1)) - 1) * ((1 << act_bits) - 1)
+
+    def chain_limit(self, act_bits: int) -> int:
+        """DSP slices whose products a field can sum, at most `LONGEST_CHAIN`; 0 when a slice cannot hold `pack`.
+
+        The fields of a packed product are as wide as the operand ports allow (DSP48E1, UG479: 25 and 18 bits signed,
+        48-bit sums): two codes p bits apart and, with pack 4, two weights 2p bits apart.
+        """
+        two_rows = self.pack == 4
+        field = min((25 - self.weight_bits) // 2, 17 - act_bits, 12) if two_rows else 24 - act_bits
+        if field < act_bits:
+            return 0
+        return min(LONGEST_CHAIN, ((1 << (field - 1)) - 1) // self.largest_product(act_bits))
 
     @property
     def product_magnitude_bits(self) -> int:
@@ -127,8 +150,12 @@ class Memory(Model):
                 f"burst_beats {self.burst_beats} given, must be at most {allowed} with width_bits {self.width_bits}"
                 f" (an AXI4 burst stays within {AXI_BOUNDARY_BYTES} bytes)"
             )
-        if self.fifo_beats is not None and self.fifo_beats < self.burst_beats:
-            raise rejected(f"fifo_beats {self.fifo_beats} given, must be at least burst_beats, {self.burst_beats}")
+        least = max(8, 2 * self.burst_beats)
+        if self.fifo_beats is not None and (self.fifo_beats < least or self.fifo_beats % self.burst_beats):
+            raise rejected(
+                f"fifo_beats {self.fifo_beats} given, must be a multiple of burst_beats, {self.burst_beats}, and at "
+                f"least {least}"
+            )
         return self
 
     @property
@@ -169,6 +196,12 @@ class Hardware(Model):
     def _check(self) -> Hardware:
         if not self.bands:
             raise rejected("bands: [] given, must be at least one band")
+        group = self.dot * self.act_bits
+        if group > self.memory.width_bits:
+            raise rejected(
+                f"dot: {self.dot} activations of {self.act_bits} bits make a group of {group} bits, must be at most "
+                f"memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
+            )
         for index, band in enumerate(self.bands):
             word = self.dot * band.weight_bits
             if word > self.memory.width_bits:
@@ -182,6 +215,13 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
                     f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
+            if band.pack > 1 and band.chain_limit(self.act_bits) == 0:
+                raise rejected(
+                    f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and "
+                    f"{self.act_bits}-bit activations do not fit one DSP, must be {'2 or 1' if band.pack == 4 else '1'}"
+                )
+            if band.pack > 1 and DEVICES[self.device].family != "xc7":
+                raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
         return self
 
@@ -237,8 +277,11 @@ class Hardware(Model):
         return DEVICES[self.device]
 
     def band_products(self, index: int) -> int:
-        """Multipliers of one band."""
-        return self.bands[index].rows * self.columns * self.dot // self.bands[index].pack
+        """Multipliers of one band: DSPs if it is built of them."""
+        band = self.bands[index]
+        if band.pack == 1:
+            return band.rows * self.columns * self.dot
+        return band.rows // (band.pack // 2) * -(-self.columns // 2) * self.dot
 
     def milliseconds(self, cycles: int) -> float:
         """Duration of `cycles` at `clock_mhz`."""

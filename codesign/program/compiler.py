@@ -13,7 +13,7 @@ from codesign.arch.hardware import Band, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program.input_folding import fold_input
-from codesign.program.packing import beats_to_bytes, record_bytes, to_bits, weight_codes
+from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
 from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
 from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor
@@ -35,14 +35,14 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
 def deal_filters(conv: IntegerConv, bands: Sequence[Band]) -> list[list[int]]:
     """Filters of each band: every filter goes to a band that can hold its weights, so that passes are few.
 
-    A band holds the filters of its own scheme with at most its bits; a fixed band also holds PoT filters whose
-    integer weights fit. Filters with the fewest choices are dealt first, each to the band that then needs the fewest
+    A PoT band holds PoT filters of at most its bits; a fixed band holds every filter whose integer weights lie in its
+    symmetric range. Filters with the fewest choices are dealt first, each to the band that then needs the fewest
     passes, the narrowest one in doubt.
     """
     largest = np.abs(conv.weight).reshape(conv.weight.shape[0], -1).max(axis=1)
 
     def holds(band: Band, scheme: Scheme, bits: int, magnitude: int) -> bool:
-        if band.scheme == scheme:
+        if band.scheme == scheme == Scheme.POT:
             return bits <= band.weight_bits
         return band.scheme == Scheme.FIXED and magnitude <= (1 << (band.weight_bits - 1)) - 1
 
@@ -230,7 +230,7 @@ class _Compiler:
     # ---- convolution -----------------------------------------------------------------------------------------------
     def plan_passes(self, conv: IntegerConv) -> tuple[int, tuple[PassPlan, ...]]:
         """Words of the window loop and the filters of every pass."""
-        geometry, bands = self.geometry, self.hw.bands
+        geometry, bands = self.geometry, self.geometry.bands
         source = self.network.tensor(conv.input)
         total_words = self.words_per_pixel(source)
         filters = conv.weight.shape[0]
@@ -246,7 +246,7 @@ class _Compiler:
             mask = 0
             for index, (of_band, band) in enumerate(zip(dealt, bands, strict=True)):
                 chosen = of_band[p * band.rows : (p + 1) * band.rows]
-                mask |= bool(chosen) << index
+                mask |= bool(chosen) << geometry.band_order[index]
                 rows += [*chosen, *([-1] * (band.rows - len(chosen)))]
             groups = [f // per_group_out for f in rows if f >= 0]
             first = min(groups) * per_group_in // geometry.word_elements
@@ -405,6 +405,11 @@ class _Compiler:
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
         beats = np.zeros((steps, len(geometry.row_groups), geometry.beat_bits), dtype=np.uint8)
+        row = 0
+        for band in geometry.bands:
+            for even in range(row, row + band.rows, 2) if geometry.band_height(band) == 2 else ():
+                ordered[even + 1] = packed_weights(ordered[even], ordered[even + 1])
+            row += band.rows
         for index, group in enumerate(geometry.row_groups):
             band = geometry.row_bands[group.first_row]
             for i in range(group.rows):

@@ -68,6 +68,14 @@ def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry
     return result
 
 
+def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What the odd row of a pair of packed rows stores: its weights, less the borrow of the even row's.
+
+    See `codesign.rtl.packed`. Weights of a fixed band are symmetric, so the borrow never leaves their two's complement.
+    """
+    return odd - (even < 0)
+
+
 def weight_codes(values: NDArray[np.int64], scheme: str, bits: int) -> NDArray[np.int64]:
     """Bit patterns of integer weights for a band: two's complement, or sign and exponent code for PoT.
 

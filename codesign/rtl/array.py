@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import BUS_RADIX, FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.packed import Delay
 from codesign.rtl.row import Row
 
 
@@ -89,22 +90,33 @@ class SystolicArray(SharedModule):
         step_first: Value = self.step_first
         step_last: Value = self.step_last
         per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
-        for index, band in enumerate(geometry.row_bands):
-            row = Row(geometry, band)
-            m.submodules[f"row_{index}"] = place(row)
-            m.d.comb += [
-                row.step_addr.eq(step_addr),
-                row.step_first.eq(step_first),
-                row.step_last.eq(step_last),
-                row.write_en.eq(write_en[index]),
-                row.write_addr.eq(self.write_addr),
-                row.write_data.eq(write_data[index]),
-            ]
-            for column in range(geometry.columns):
-                m.d.comb += row.a[column].eq(a_edge[column])
-                a_edge[column] = row.a_out[column]
-                per_column[column].append(row.result[column])
-            step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
+        delay = Delay(m)
+        index, lead = 0, 0
+        for band in geometry.bands:
+            # rows of a faster band are fed later, so that all rows report one cycle after another
+            late = geometry.pe_latency - geometry.band_latency(band) - lead
+            lead += late
+            a_edge = [delay(a, late, f"a_{column}_before_row_{index}") for column, a in enumerate(a_edge)]
+            step_addr = delay(step_addr, late, f"step_addr_before_row_{index}")
+            step_first = delay(step_first, late, f"step_first_before_row_{index}")
+            step_last = delay(step_last, late, f"step_last_before_row_{index}")
+            for _ in range(band.rows // geometry.band_height(band)):
+                m.submodules[f"row_{index}"] = place(row := Row(geometry, band))
+                m.d.comb += [
+                    row.step_addr.eq(step_addr),
+                    row.step_first.eq(step_first),
+                    row.step_last.eq(step_last),
+                    row.write_en.eq(Cat(write_en[index + r] for r in range(row.height))),
+                    row.write_addr.eq(self.write_addr),
+                ]
+                m.d.comb += [row.write_data[r].eq(write_data[index + r]) for r in range(row.height)]
+                for column in range(geometry.columns):
+                    m.d.comb += row.a[column].eq(a_edge[column])
+                    a_edge[column] = row.a_out[column]
+                    for r in range(row.height):
+                        per_column[column].append(row.result[r * geometry.columns + column])
+                step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
+                index += row.height
 
         for column in range(geometry.columns):
             terms = per_column[column]
@@ -116,8 +128,8 @@ class SystolicArray(SharedModule):
                     merged.append(register)
                 terms = merged
             value = terms[0]
-            for delay in range(geometry.columns - 1 - column):
-                register = Signal(geometry.acc_bits, name=f"deskew_c{column}_{delay}", reset_less=True)
+            for step in range(geometry.columns - 1 - column):
+                register = Signal(geometry.acc_bits, name=f"deskew_c{column}_{step}", reset_less=True)
                 m.d.sync += register.eq(value)
                 value = register
             m.d.comb += self.results[column].eq(value)

@@ -7,7 +7,7 @@ issues a read.
     tau + READ_LATENCY       the activation word (rotated, padded) is in the feeder's input register
     tau + FEED_LATENCY       its first group of `dot` codes enters row 0 of the array
     + row + column           systolic skew
-    + pe_latency             the accumulator of that PE holds the sum including this step
+    + pe_latency             the result of that row and column, for the last step of a tile
     + bus_latency            the result is on the column's result bus
     + (columns - 1 - column) deskew: all columns of one row are presented together
 """
@@ -26,7 +26,7 @@ WEIGHT_LATENCY = 2
 BUS_RADIX = 6
 
 PARAM_BITS = 128
-DESCRIPTOR_WORDS = 16
+DESCRIPTOR_WORDS = 18
 """32-bit words of a layer descriptor in the program stream."""
 
 PARAM_LEAD = 5
@@ -82,7 +82,7 @@ class Geometry:
     @cached_property
     def row_bands(self) -> tuple[Band, ...]:
         """The band of every row, first row first."""
-        return tuple(band for band in self.hw.bands for _ in range(band.rows))
+        return tuple(band for band in self.bands for _ in range(band.rows))
 
     @property
     def word_elements(self) -> int:
@@ -157,7 +157,7 @@ class Geometry:
         """How rows share weight beats."""
         groups: list[RowGroup] = []
         row = 0
-        for band in self.hw.bands:
+        for band in self.bands:
             row_bits = self.dot * band.weight_bits
             per_beat = max(1, self.beat_bits // row_bits)
             end = row + band.rows
@@ -174,10 +174,40 @@ class Geometry:
         levels = ceil(log2(self.dot)) if self.dot > 1 else 0
         return ceil(levels / 2)
 
-    @property
+    def band_height(self, band: Band) -> int:
+        """Rows that one processing element of the band covers."""
+        return 2 if band.pack == 4 else 1
+
+    def chain_length(self, band: Band) -> int:
+        """DSP slices of a packed band whose products are summed before they are taken apart."""
+        return max(n for n in range(1, band.chain_limit(self.act_bits) + 1) if self.dot % n == 0)
+
+    def field_bits(self, band: Band) -> int:
+        """Bits of a field that holds the sum of a chain."""
+        return (self.chain_length(band) * band.largest_product(self.act_bits)).bit_length() + 1
+
+    def band_latency(self, band: Band) -> int:
+        """Cycles from operands at a processing element's inputs to the result that contains them."""
+        if band.pack == 1:
+            return 4 + self.tree_stages
+        chain = self.chain_length(band)
+        return 5 + chain + (1 if self.dot > chain else 0)
+
+    @cached_property
+    def band_order(self) -> tuple[int, ...]:
+        """Bands in the order of their rows in the array: slow ones first, so that delays between bands suffice."""
+        bands = self.hw.bands
+        return tuple(sorted(range(len(bands)), key=lambda i: -self.band_latency(bands[i])))
+
+    @cached_property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands in `band_order`."""
+        return tuple(self.hw.bands[i] for i in self.band_order)
+
+    @cached_property
     def pe_latency(self) -> int:
-        """Cycles from operands at a PE's inputs to the accumulator register that contains them."""
-        return 3 + self.tree_stages
+        """Latency of the slowest band; rows of faster ones are fed later by the difference."""
+        return max(self.band_latency(band) for band in self.hw.bands)
 
     @cached_property
     def bus_latency(self) -> int:

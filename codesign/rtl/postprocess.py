@@ -204,23 +204,26 @@ class PostProcessor(SharedModule):
             residual_products.append(product)  # t+8
 
         # ---- lanes (t+5 .. t+11) ----------------------------------------------------------------------------------
-        acc = geometry.acc_bits
+        # an accumulator or a channel sum, and the bias
+        biased_bits = max(geometry.acc_bits + 1, ab + SUM_BITS + 2)
+        # its product with a 16-bit factor, a rounding constant up to 2**39, a residual product
+        total_bits = max(biased_bits + 18, 42, ab + 27)
         bias_5, mult_6 = delay(param.bias, 3), delay(param.mult, 4)
         shift_7, shift_9 = delay(param.shift, 5), delay(param.shift, 7)
         rounding = Signal(41, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_7) >> 1)  # t+8
         results: list[Value] = []
         for j in range(columns):
-            summed = Signal(signed(acc + 1), name=f"biased_{j}", reset_less=True)
-            product_0 = Signal(signed(acc + 18), name=f"product_{j}", reset_less=True)
-            product_1 = Signal(signed(acc + 18), name=f"product_q_{j}", reset_less=True)
-            total = Signal(signed(acc + 19), name=f"total_{j}", reset_less=True)
-            shifted = Signal(signed(acc + 18), name=f"shifted_{j}", reset_less=True)
+            summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
+            product_0 = Signal(signed(total_bits - 1), name=f"product_{j}", reset_less=True)
+            product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
+            total = Signal(signed(total_bits), name=f"total_{j}", reset_less=True)
+            shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
             clipped = Signal(ab, name=f"clipped_{j}", reset_less=True)
             operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
             requantized = shifted + d.zero
             m.d.sync += [
-                summed.eq(operand + bias_5[: acc + 1].as_signed()),  # t+6
+                summed.eq(operand + bias_5[:biased_bits].as_signed()),  # t+6
                 product_0.eq(summed * mult_6),
                 product_1.eq(product_0),
                 total.eq(product_1 + residual_products[j] + rounding),  # t+9

@@ -19,6 +19,8 @@ def pot_range(weight_bits: int) -> int:
 def band_name(band: Band) -> str:
     """Short name of a band's hardware, unique for what distinguishes its modules."""
     suffix = "_lut" if band.scheme is Scheme.FIXED and band.multiplier == "lut" else ""
+    if band.pack > 1:
+        suffix = f"_pack{band.pack}"
     return f"{band.scheme}{band.weight_bits}{suffix}"
 
 
@@ -43,10 +45,11 @@ class ProcessingElement(SharedModule):
         x+1     operand registers
         x+2     product registers
         ...     one register every two adder levels
-        x+L-1   sum of the step; `first` must be high here if the step opens a new dot product
-        x+L     accumulator contains the step; `done` high here puts it on `result`
+        x+L-2   sum of the step; `first` must be high here if the step opens a new dot product
+        x+L-1   accumulator contains the step
+        x+L     result of the step, if `done` was high in x+L-1; zero otherwise, so that rows can be merged by OR
 
-    with L = Geometry.pe_latency. `result` is zero unless `done`, so that rows can be merged by OR.
+    with L = Geometry.band_latency(band).
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -110,7 +113,7 @@ class ProcessingElement(SharedModule):
 
         for stage in range(geometry.tree_stages):
             for _ in range(2):
-                terms, carries = _add_pairs(terms, carries)
+                terms, carries = add_pairs(terms, carries)
             registers: list[Value] = []
             for i, term in enumerate(terms):
                 register = Signal(signed(len(term)), name=f"sum_{stage}_{i}", reset_less=True)
@@ -127,8 +130,9 @@ class ProcessingElement(SharedModule):
         accumulator = Signal(signed(geometry.acc_bits), reset_less=True)
         base = Mux(self.first, 0, accumulator).as_signed()
         carry_in = carries[0] if carries else None
-        m.d.sync += accumulator.eq(_add(base, terms[0], carry_in))
-        m.d.comb += self.result.eq(Mux(self.done, accumulator, 0))
+        m.d.sync += accumulator.eq(add(base, terms[0], carry_in))
+        # a flip-flop with synchronous reset: showing zero costs no logic
+        m.d.sync += self.result.eq(Mux(self.done, accumulator, 0))
         return m
 
 
@@ -140,7 +144,7 @@ def shift_add_product(w: Value, a: Value, bits: int) -> Value:
         for i in range(len(a))
     ]
     while len(partials) > 1:
-        partials, _ = _add_pairs(partials, [])
+        partials, _ = add_pairs(partials, [])
     return partials[0][:bits].as_signed() if len(partials[0]) >= bits else _extend(partials[0], bits)
 
 
@@ -149,19 +153,19 @@ def _extend(value: Value, bits: int) -> Value:
     return Cat(value, value[-1].replicate(bits - len(value))).as_signed()
 
 
-def _add(a: Value, b: Value, carry: Value | None) -> Value:
+def add(a: Value, b: Value, carry: Value | None) -> Value:
     """a + b + carry as a single adder: the carry enters through an extra least significant bit."""
     if carry is None:
         return a + b
     return (Cat(Const(1, 1), a).as_signed() + Cat(carry, b).as_signed())[1:].as_signed()
 
 
-def _add_pairs(terms: list[Value], carries: list[Value]) -> tuple[list[Value], list[Value]]:
+def add_pairs(terms: list[Value], carries: list[Value]) -> tuple[list[Value], list[Value]]:
     """One level of an adder tree; every adder takes at most one pending carry."""
     pending = list(carries)
     sums: list[Value] = []
     for i in range(0, len(terms) - 1, 2):
-        sums.append(_add(terms[i], terms[i + 1], pending.pop() if pending else None))
+        sums.append(add(terms[i], terms[i + 1], pending.pop() if pending else None))
     if len(terms) % 2:
         sums.append(terms[-1])
     return sums, pending

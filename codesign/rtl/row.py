@@ -1,14 +1,15 @@
-"""One row of the array: its weight bank, its `columns` processing elements and the control that flows down."""
+"""A line of the array: weight banks, processing elements and the control that flows down."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.packed import Delay, PackedElement
 from codesign.rtl.processing_element import ProcessingElement, band_name
 
 
@@ -51,18 +52,22 @@ class WeightBank(SharedModule):
 
 
 class Row(SharedModule):
-    """A filter's row: weights flow right from the bank, activations flow down to the next row.
+    """The rows of one line of processing elements: one, or two where the elements are packed two by two.
+
+    Weights flow right from the banks, activations flow down to the next line.
 
     Timing, with x the cycle in which `a[0]` carries a step: `step_addr`, `step_first` and `step_last` of that step
     are at the inputs in cycle x - 2 (the weight bank's latency). `a_out` and the control outputs follow their inputs
-    by one cycle. Column c is c cycles behind column 0. `result[c]` is non-zero only in cycle
-    x_last + c + Geometry.pe_latency, where x_last is the last step of a tile.
+    by `height` cycles. Column c is c cycles behind column 0, the second row one cycle behind the first.
+    `result[r * columns + c]` is non-zero only in cycle x_last + r + c + Geometry.band_latency(band), where x_last is
+    the last step of a tile.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
         self._geometry = geometry
         self._band = band
         self.module_name = f"row_{band_name(band)}"
+        self.height = geometry.band_height(band)
         word_bits = geometry.dot * band.weight_bits
         super().__init__(
             {
@@ -74,50 +79,61 @@ class Row(SharedModule):
                 "step_addr_out": Out(geometry.weight_addr_bits),
                 "step_first_out": Out(1),
                 "step_last_out": Out(1),
-                "write_en": In(1),
+                "write_en": In(self.height),
                 "write_addr": In(geometry.weight_addr_bits),
-                "write_data": In(word_bits),
-                "result": Out(geometry.acc_bits).array(geometry.columns),
+                "write_data": In(word_bits).array(self.height),
+                "result": Out(geometry.acc_bits).array(self.height * geometry.columns),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        geometry, band = self._geometry, self._band
-        bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
-        m.submodules.weight_bank = place(bank)
-        m.d.comb += [
-            bank.write_en.eq(self.write_en),
-            bank.write_addr.eq(self.write_addr),
-            bank.write_data.eq(self.write_data),
-            bank.read_addr.eq(self.step_addr),
-        ]
-        m.d.sync += [
-            self.step_addr_out.eq(self.step_addr),
-            self.step_first_out.eq(self.step_first),
-            self.step_last_out.eq(self.step_last),
-        ]
-        # `first` opens the accumulation, `done` reads the finished sum: both trail the step through the PE's pipeline
-        lead = 2 + geometry.pe_latency
-        first = Signal(lead - 1, reset_less=True)
-        done = Signal(lead)
-        m.d.sync += [
-            first.eq((first << 1) | self.step_first),
-            done.eq((done << 1) | self.step_last),
-        ]
-
-        a_w = bank.read_data
-        first_w, done_w = first[-1], done[-1]
-        for column in range(geometry.columns):
-            pe = ProcessingElement(geometry, band)
-            m.submodules[f"pe_{column}"] = place(pe)
+        geometry, band, height = self._geometry, self._band, self.height
+        columns = geometry.columns
+        delay = Delay(m)
+        weights: list[Value] = []
+        for r in range(height):
+            bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
+            m.submodules[f"weight_bank_{r}"] = place(bank)
             m.d.comb += [
-                pe.a.eq(self.a[column]),
-                self.a_out[column].eq(pe.a_out),
-                pe.w.eq(a_w),
-                pe.first.eq(first_w),
-                pe.done.eq(done_w),
-                self.result[column].eq(pe.result),
+                bank.write_en.eq(self.write_en[r]),
+                bank.write_addr.eq(self.write_addr),
+                bank.write_data.eq(self.write_data[r]),
+                bank.read_addr.eq(delay(self.step_addr, r, f"step_addr_{r}")),
             ]
-            a_w, first_w, done_w = pe.w_out, pe.first_out, pe.done_out
+            weights.append(bank.read_data)
+        m.d.comb += [
+            self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
+            self.step_first_out.eq(delay(self.step_first, height, "step_first_down")),
+            self.step_last_out.eq(delay(self.step_last, height, "step_last_down")),
+        ]
+        # `first` opens the accumulation, `done` shows the finished sum: both trail the step through the elements
+        latency = geometry.band_latency(band)
+        first: Value = delay(self.step_first, latency, "first")
+        done: Value = delay(self.step_last, latency + 1, "done")
+
+        if band.pack == 1:
+            for column in range(columns):
+                m.submodules[f"pe_{column}"] = place(pe := ProcessingElement(geometry, band))
+                m.d.comb += [
+                    pe.a.eq(self.a[column]),
+                    self.a_out[column].eq(pe.a_out),
+                    pe.w.eq(weights[0]),
+                    pe.first.eq(first),
+                    pe.done.eq(done),
+                    self.result[column].eq(pe.result),
+                ]
+                weights, first, done = [pe.w_out], pe.first_out, pe.done_out
+            return m
+
+        for column in range(0, columns, 2):
+            m.submodules[f"pe_{column}"] = place(packed := PackedElement(geometry, band))
+            m.d.comb += [packed.first.eq(first), packed.done.eq(done)]
+            m.d.comb += [packed.w[r].eq(weights[r]) for r in range(height)]
+            for i in range(2):
+                if column + i == columns:  # an odd number of columns leaves the last element half used
+                    continue
+                m.d.comb += [packed.a[i].eq(self.a[column + i]), self.a_out[column + i].eq(packed.a_out[i])]
+                m.d.comb += [self.result[r * columns + column + i].eq(packed.result[2 * r + i]) for r in range(height)]
+            weights, first, done = list(packed.w_out), packed.first_out, packed.done_out
         return m

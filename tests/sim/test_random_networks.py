@@ -32,6 +32,22 @@ FAMILIES = {
         buffers=Buffers(activation_words=1024, weight_words=1024),
         memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
     ),
+    # packed products in pairs of rows and columns, one column left over, bands that report at different times
+    "packed": Hardware(
+        name="packed",
+        device="xc7z045",
+        columns=5,
+        dot=6,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pack=4),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2),
+            Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
     # one column, one product, 8-bit activations, a single band, a wide and far memory
     "single": Hardware(
         name="single",
@@ -44,7 +60,7 @@ FAMILIES = {
         memory=Memory(width_bits=128, latency=57),
     ),
 }
-LAYERS_OF = {"tiny": 0, "odd": 0, "single": 0}
+LAYERS_OF = dict.fromkeys(FAMILIES, 0)
 
 
 def check(family: str, network: IntegerNetwork, seed: int) -> None:
@@ -61,10 +77,13 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
     LAYERS_OF[family] += len(network.layers)
 
 
-@pytest.mark.parametrize(("family", "examples", "layers"), [("tiny", 45, 110), ("odd", 25, 60), ("single", 15, 40)])
+@pytest.mark.parametrize(
+    ("family", "examples", "layers"),
+    [("tiny", 40, 100), ("odd", 20, 50), ("packed", 20, 50), ("single", 12, 30)],
+)
 def test_random_networks_are_exact(family: str, examples: int, layers: int) -> None:
     hw = FAMILIES[family]
-    channels, side = (40, 11) if family == "tiny" else (20, 9) if family == "odd" else (6, 7)
+    channels, side = {"tiny": (40, 11), "odd": (20, 9), "packed": (40, 9), "single": (6, 7)}[family]
 
     @settings(
         max_examples=examples,
