@@ -41,5 +41,5 @@ $(READY): pyproject.toml constraints.txt scripts/check_system.sh
 	@PYTHON="$(PYTHON)" sh scripts/check_system.sh
 	@rm -f $@
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev,interchange,interchange-tests]'
 	@touch $@
