@@ -7,6 +7,7 @@ as logarithms: they stay positive, and a step of the optimizer is a relative cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -157,20 +158,31 @@ class ActivationQuantizer(nn.Module):
 
     Unsigned, the steps are 0 to 2**bits - 1, which includes the ReLU (negative values become 0); signed,
     -2**(bits-1) to 2**(bits-1) - 1. The code is the step plus the tensor's zero point.
+
+    With a `limit` (ReLU6's 6) the largest step stands for at most it, so that clipping codes is the ReLU6 as well: a
+    scale learned beyond that is brought back.
     """
 
-    def __init__(self, bits: int, signed: bool) -> None:
+    def __init__(self, bits: int, signed: bool, limit: float | None = None) -> None:
         super().__init__()
         self.bits = bits
         self.signed = signed
         self.low = -(2 ** (bits - 1)) if signed else 0
         self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.limit = limit
+        self.largest_log = math.inf if limit is None else math.log(limit / self.high)
+        self.log_scale = nn.Parameter(torch.zeros(()).clamp(max=self.largest_log))
+        self.initial = self.scale
 
     @property
     def scale_tensor(self) -> Tensor:
         """Real value of one code step, as the forward pass uses it."""
-        return self.log_scale.detach().exp()
+        return self.log_scale.detach().clamp(max=self.largest_log).exp()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the scale is still the one from before any calibration."""
+        return self.scale == self.initial
 
     @property
     def scale(self) -> float:
@@ -179,6 +191,9 @@ class ActivationQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantized values of any shape."""
+        if self.limit is not None:
+            with torch.no_grad():
+                self.log_scale.clamp_(max=self.largest_log)
         result: Tensor = _QuantizeActivation.apply(  # type: ignore[no-untyped-call]
             x, self.log_scale, self.low, self.high
         )
@@ -190,7 +205,7 @@ class ActivationQuantizer(nn.Module):
         values = x.flatten()
         values = values[:: -(-len(values) // SAMPLES)]
         if self.low == 0:
-            values = values.clamp(min=0)
+            values = values.clamp(min=0, max=self.limit)
         peak = float(values.abs().max())
         if peak == 0:
             self.log_scale.fill_(0.0)

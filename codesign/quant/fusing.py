@@ -8,6 +8,9 @@
   the one with more multiplications). The other operand is the stored residual tensor, so it is computed earlier.
 * A ReLU joins the convolution, sum or average pooling before it. After a max pooling it moves in front of it,
   which changes nothing; on a tensor that cannot be negative it vanishes.
+* A ReLU6 (a ReLU with a limit) does the same. Its limit is a property of the tensor: the scale of the codes must not
+  exceed limit / largest code, and then the clipping of the codes is that of the ReLU6 (Jacob et al. 2018, section
+  2.4). Wide results are not clipped, so it cannot come last.
 * The last pass must be a convolution; it writes wide results.
 
 A tensor has the name of the pass that writes it, and is signed unless a ReLU or the input's range says otherwise.
@@ -39,11 +42,19 @@ from codesign.workload.network import Network
 
 @dataclass(frozen=True)
 class FusedTensor:
-    """A feature map between passes; `shape` is (channels, height, width)."""
+    """A feature map between passes.
+
+    Attributes:
+        name: of the pass that writes it.
+        shape: (channels, height, width).
+        signed: whether values may be negative.
+        limit: what no value exceeds because a ReLU6 clipped it; None if there is no such bound.
+    """
 
     name: str
     shape: tuple[int, int, int]
     signed: bool
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +196,7 @@ class _Fuser:
         self.chosen = self._choose_sums()
         self.tensor_of: dict[str, str] = {}
         self.signed: dict[str, bool] = {}
+        self.limits: dict[str, float | None] = {}
 
     def result(self) -> FusedNetwork:
         first = self.graph.layers[0]
@@ -192,6 +204,7 @@ class _Fuser:
         source = FusedTensor(first.name, self.graph.shapes[first.name], self.input_signed)
         self.tensor_of[first.name] = first.name
         self.signed[first.name] = self.input_signed
+        self.limits[first.name] = None
         done: list[FusedPass] = []
         waiting = [layer for layer in self.graph.layers[1:] if not isinstance(layer, Relu | Add)]
         elementwise = [layer for layer in self.graph.layers[1:] if isinstance(layer, Relu | Add)]
@@ -214,6 +227,10 @@ class _Fuser:
             raise self.graph.error(
                 self.graph.layers[-1],
                 "the result must come from a Conv or Linear layer; nothing else writes wide results",
+            )
+        if last.output.limit is not None:
+            raise self.graph.error(
+                self.graph.layers[-1], f"the result is wide and cannot be clipped at {last.output.limit:g}"
             )
         done[-1] = replace(last, wide=True)
         return FusedNetwork(self.graph.name, source, tuple(done))
@@ -253,11 +270,11 @@ class _Fuser:
         return [source for source in self.by_name[self.chosen[name]].inputs if source != name]
 
     def _pass_through(self, elementwise: Sequence[Layer]) -> None:
-        """A ReLU of a tensor that cannot be negative is that tensor."""
+        """A ReLU of a tensor that cannot be negative, nor exceed the ReLU's limit, is that tensor."""
         for layer in elementwise:
             source = self.tensor_of.get(layer.inputs[0])
             if isinstance(layer, Relu) and layer.name not in self.tensor_of and source is not None:
-                if self.signed[source]:
+                if self.signed[source] or _least(self.limits[source], layer.limit) != self.limits[source]:
                     raise self._stuck(layer)
                 self.tensor_of[layer.name] = source
 
@@ -268,15 +285,19 @@ class _Fuser:
             tail = self.chosen[layer.name]
             residual = self.tensor_of[self._others(layer.name)[0]]
         readers = self.graph.readers(tail)
-        relu = not isinstance(layer, MaxPool) and len(readers) == 1 and isinstance(readers[0], Relu)
         self.tensor_of[tail] = layer.name
-        if relu:
-            tail = readers[0].name
-            self.tensor_of[tail] = layer.name
         source = self.tensor_of[layer.inputs[0]]
+        limit = None if isinstance(layer, Conv | Linear) else self.limits[source]
+        clip = readers[0] if len(readers) == 1 and not isinstance(layer, MaxPool) else None
+        relu = isinstance(clip, Relu)
+        if isinstance(clip, Relu):
+            tail = clip.name
+            self.tensor_of[tail] = layer.name
+            limit = _least(limit, clip.limit)
         signed = not relu and (isinstance(layer, Conv | Linear) or self.signed[source])
         self.signed[layer.name] = signed
-        output = FusedTensor(layer.name, self.graph.shapes[tail], signed)
+        self.limits[layer.name] = limit
+        output = FusedTensor(layer.name, self.graph.shapes[tail], signed, limit)
         if isinstance(layer, Conv | Linear):
             conv = layer if isinstance(layer, Conv) else None
             return FusedConv(
@@ -300,8 +321,15 @@ class _Fuser:
 
     def _stuck(self, layer: Layer) -> UserError:
         if isinstance(layer, Relu):
-            return self.graph.error(
-                layer,
-                f"a ReLU cannot join '{layer.inputs[0]}', whose output may be negative and is read elsewhere too",
-            )
+            source = layer.inputs[0]
+            reason = f"a ReLU cannot join '{source}', whose output may be negative and is read elsewhere too"
+            if not self.signed.get(self.tensor_of.get(source, ""), True):
+                reason = f"a ReLU clipping at {layer.limit:g} must follow a convolution, sum or average, not '{source}'"
+            return self.graph.error(layer, reason)
         return self.graph.error(layer, "no accelerator pass can hold this layer")
+
+
+def _least(left: float | None, right: float | None) -> float | None:
+    """The smaller of two bounds, None being no bound."""
+    bounds = [bound for bound in (left, right) if bound is not None]
+    return min(bounds, default=None)

@@ -35,7 +35,7 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
     Raises:
         UserError: a pass has scales no dyadic number holds; the message names the layer.
     """
-    if all(quantizer.scale == 1.0 for quantizer in model.activation_quantizers):
+    if all(quantizer.untouched for quantizer in model.activation_quantizers):
         raise UserError(f"network '{model.network.name}': calibrate the activation scales before lowering")
     bits = model.act_bits
     source = integer_tensor(model.fused.input, model.quantizer(model.fused.input.name).scale, bits)

@@ -141,7 +141,9 @@ def _module(network: Network, layer: Layer) -> nn.Module:
             kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
             return kind(shape[0], eps=layer.eps)
         case Relu():
-            return nn.ReLU()
+            if layer.limit is None:
+                return nn.ReLU()
+            return nn.ReLU6() if layer.limit == 6 else nn.Hardtanh(0.0, layer.limit)
         case Add():
             return Sum()
         case MaxPool() | AvgPool():

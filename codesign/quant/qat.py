@@ -129,7 +129,8 @@ class QatNetwork(nn.Module):
                 self._quantizer_of[item.name] = self._quantizer_of[item.input]
                 continue
             self._quantizer_of[item.name] = len(self.quantizers)
-            self.quantizers.append(ActivationQuantizer(assignment.act_bits, item.output.signed))
+            output = item.output
+            self.quantizers.append(ActivationQuantizer(assignment.act_bits, output.signed, output.limit))
         self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
 
     def conv(self, name: str) -> QuantConv:
@@ -186,7 +187,7 @@ class QatNetwork(nn.Module):
                 if self.quantized:
                     result = quantizer(result)
                 elif item.relu:
-                    result = F.relu(result)
+                    result = result.clamp(0, item.output.limit)
             elif item.relu:
                 result = F.relu(result)
             values[item.name] = result

@@ -14,7 +14,7 @@ from codesign.quant.arithmetic import accumulate, pool, requantize
 from codesign.quant.assignment import Assignment, Ratio
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray, RowFormat, quantize
-from codesign.quant.fusing import FusedConv, FusedPool, fuse
+from codesign.quant.fusing import FusedConv, FusedPool, FusedTensor, fuse
 from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
 from codesign.quant.integer_network import IntArray, IntegerLayer, IntegerNetwork, IntegerTensor, Scheme
 from codesign.workload.network import Network
@@ -112,7 +112,7 @@ def _random_conv(
         bias=bias,
         source=source,
         residual=residual,
-        scale=_scale(real, item.output.signed, bits),
+        scale=_scale(real, item.output, bits),
         bits=bits,
     )
     stored = None
@@ -127,14 +127,16 @@ def _random_pool(item: FusedPool, source: IntegerTensor, codes: IntArray, bits: 
         # Average with the scale of single sums first: the finest there is.
         fine = integer_pool(item, source=source, scale=scale / (item.kernel[0] * item.kernel[1]), bits=16)
         real = (pool(fine, codes, source.zero_point) - fine.output.zero_point) * fine.output.scale
-        scale = _scale(real.astype(np.float64), item.output.signed, bits)
+        scale = _scale(real.astype(np.float64), item.output, bits)
     layer = integer_pool(item, source=source, scale=scale, bits=bits)
     return layer, pool(layer, codes, source.zero_point)
 
 
-def _scale(values: FloatArray, signed: bool, bits: int) -> float:
-    """Scale at which the codes cover `PERCENTILE` of the values that are not clipped at zero."""
-    covered = np.abs(values) if signed else values[values > 0]
+def _scale(values: FloatArray, output: FusedTensor, bits: int) -> float:
+    """Scale at which the codes cover `PERCENTILE` of the values that are not clipped at zero, and no value clipped."""
+    covered = np.abs(values) if output.signed else values[values > 0]
     peak = float(np.percentile(covered, PERCENTILE)) if covered.size else 0.0
-    steps = max(2 ** (bits - 1) - 1, 1) if signed else 2**bits - 1
+    if output.limit is not None:
+        peak = min(peak, output.limit)
+    steps = max(2 ** (bits - 1) - 1, 1) if output.signed else 2**bits - 1
     return peak / steps if peak > 0 else 1.0

@@ -120,7 +120,17 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Relu(Layer):
-    """max(x, 0)."""
+    """max(x, 0), at most `limit` if there is one (6 makes it ReLU6, Howard et al. 2017)."""
+
+    limit: float | None = None
+
+    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        if self.limit is not None and not 0 < self.limit < math.inf:
+            raise UserError(f"limit {self.limit}; it must be positive and finite, or none")
+        return shapes[0]
+
+    def describe(self) -> str:
+        return "" if self.limit is None else f"at most {self.limit:g}"
 
 
 @dataclass(frozen=True)
@@ -219,6 +229,7 @@ _VALUE_TESTS: dict[str, Callable[[Any], bool]] = {
     "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),
     "int": _is_int,
     "float": lambda value: _is_int(value) or isinstance(value, float),
+    "float | None": lambda value: value is None or _is_int(value) or isinstance(value, float),
     "bool": lambda value: isinstance(value, bool),
     "Pair": lambda value: _is_ints(value, 2),
     "Pair | None": lambda value: value is None or _is_ints(value, 2),

@@ -31,8 +31,8 @@ from codesign.workload.layers import (
 )
 
 SUPPORTED = (
-    "Conv2d, BatchNorm, Linear, ReLU, addition of two tensors, max pooling, average pooling, mean over height and "
-    "width, zero padding before a convolution, flatten/view/reshape to a vector, dropout and identity"
+    "Conv2d, BatchNorm, Linear, ReLU, ReLU6, addition of two tensors, max pooling, average pooling, mean over height "
+    "and width, zero padding before a convolution, flatten/view/reshape to a vector, dropout and identity"
 )
 
 
@@ -131,6 +131,10 @@ def _relu_module(reader: Reader, path: str, module: nn.Module, x: Any) -> Value:
     return reader.emit(Relu(path, (reader.source(x),)), path)
 
 
+def _hardtanh_module(reader: Reader, path: str, module: nn.Hardtanh, x: Any) -> Value:
+    return _hardtanh(reader, x, module.min_val, module.max_val, base=path)
+
+
 def _max_module(reader: Reader, path: str, module: nn.MaxPool2d, x: Any) -> Value:
     return _max_pool(
         reader,
@@ -180,6 +184,30 @@ def _nothing_module(reader: Reader, path: str, module: nn.Module, x: Any) -> Val
 
 def _relu(reader: Reader, input: Any, inplace: bool = False) -> Value:
     return reader.emit(Relu("relu", (reader.source(input),)))
+
+
+def _relu6(reader: Reader, input: Any, inplace: bool = False) -> Value:
+    return reader.emit(Relu("relu6", (reader.source(input),), limit=6.0))
+
+
+def _hardtanh(
+    reader: Reader,
+    input: Any,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+    base: str | None = None,
+) -> Value:
+    if min_val != 0:
+        raise Unsupported(f"clips at {min_val} below; only 0, which is a ReLU, is supported")
+    return reader.emit(Relu("hardtanh", (reader.source(input),), limit=float(max_val)), base)
+
+
+def _clamp(reader: Reader, input: Any, min: Any = None, max: Any = None) -> Value:
+    if isinstance(min, Value | None) or min != 0 or isinstance(max, Value):
+        raise Unsupported(f"clips to [{min}, {max}]; only a lower bound of 0, which is a ReLU, is supported")
+    limit = None if max is None else float(max)
+    return reader.emit(Relu("clamp", (reader.source(input),), limit=limit))
 
 
 def _add(reader: Reader, input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -352,6 +380,8 @@ MODULES: dict[type[nn.Module], Handler] = {
     nn.BatchNorm1d: _norm_module,
     nn.Linear: _linear_module,
     nn.ReLU: _relu_module,
+    nn.ReLU6: _hardtanh_module,
+    nn.Hardtanh: _hardtanh_module,
     nn.MaxPool2d: _max_module,
     nn.AvgPool2d: _avg_module,
     nn.AdaptiveAvgPool2d: _adaptive_module,
@@ -369,6 +399,10 @@ FUNCTIONS: dict[Any, Handler] = {
     F.relu_: _relu,
     torch.relu: _relu,
     torch.relu_: _relu,
+    F.relu6: _relu6,
+    F.hardtanh: _hardtanh,
+    torch.clamp: _clamp,
+    torch.clip: _clamp,
     operator.add: _add,
     operator.iadd: _add,
     torch.add: _add,
@@ -389,6 +423,9 @@ FUNCTIONS: dict[Any, Handler] = {
 METHODS: dict[str, Handler] = {
     "relu": _relu,
     "relu_": _relu,
+    "clamp": _clamp,
+    "clamp_": _clamp,
+    "clip": _clamp,
     "add": _add,
     "add_": _add,
     "mean": _mean,

@@ -1,10 +1,10 @@
 """From a torch module to a `Network`, by symbolic tracing (torch.fx).
 
 The module's own code decides the graph; nothing runs on data. Supported: 2-D convolution with any zero padding
-(module attribute, "same", `F.pad`, ZeroPad2d), batch norm, linear, ReLU, sum of two tensors, max pooling, average
-pooling (window, adaptive, mean over space), flatten in its spellings; dropout and identity vanish. Each of them may
-be a module, a function, a method or an operator where torch has that form. Anything else is a `UserError` that names
-the operation and where it is.
+(module attribute, "same", `F.pad`, ZeroPad2d), batch norm, linear, ReLU and ReLU6 (also as clamp or hardtanh from 0),
+sum of two tensors, max pooling, average pooling (window, adaptive, mean over space), flatten in its spellings;
+dropout and identity vanish. Each of them may be a module, a function, a method or an operator where torch has that
+form. Anything else is a `UserError` that names the operation and where it is.
 
 A module of one's own takes part by a method `as_layer(name, inputs) -> Layer`; it is then not looked into.
 """

@@ -9,25 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codesign.errors import UserError
-from codesign.workload.layers import (
-    NO_PADDING,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Flatten,
-    Input,
-    Layer,
-    Linear,
-    MaxPool,
-    Padding,
-    Relu,
-)
+from codesign.workload.layers import BatchNorm, Flatten, Linear, MaxPool
 from codesign.workload.network import Network
-
-INPUT = "input"
-KERAS_EPS = 1e-3
-"""Default epsilon of a Keras BatchNormalization, which MLPerf Tiny's models use."""
+from codesign.workload.zoo_builder import INPUT as INPUT
+from codesign.workload.zoo_builder import KERAS_EPS, Builder
 
 
 def get(name: str, **options: int) -> Network:
@@ -54,13 +39,12 @@ def smallcnn(size: int = 8, channels: int = 1, classes: int = 10, width: int = 1
         classes: results.
         width: filters of the first convolution; the others have twice as many.
     """
-    build = _Builder(channels, size)
+    build = Builder((channels, size, size))
     for index, filters in enumerate((width, 2 * width, 2 * width), start=1):
-        build.conv_bn(f"conv{index}", f"bn{index}", filters, 3, padding=_same(3))
-        build.add(Relu(f"relu{index}", (build.last,)))
+        build.conv(f"conv{index}", f"bn{index}", filters, 3)
+        build.relu(f"relu{index}")
         if index == 1:
-            build.add(MaxPool("pool", (build.last,)))
-            build.size //= 2
+            build.add(MaxPool("pool", ()))
     build.classifier("avgpool", "fc", classes)
     return build.network("smallcnn")
 
@@ -71,23 +55,18 @@ def resnet8(size: int = 32, classes: int = 10) -> Network:
     As the reference Keras model: biases on every convolution, `same` padding (which at stride 2 pads below and to
     the right only) and 1x1 shortcuts of stride 2 without batch norm.
     """
-    build = _Builder(3, size)
-    build.conv_bn("conv1", "bn1", 16, 3, padding=_same(3), bias=True, eps=KERAS_EPS)
-    build.add(Relu("relu", (build.last,)))
+    build = Builder((3, size, size))
+    build.conv("conv1", "bn1", 16, 3, keras=True)
+    build.relu("relu")
     for stage, filters in enumerate((16, 32, 64), start=1):
-        stride = 1 if stage == 1 else 2
-        build.basic_block(f"layer{stage}.0", filters, stride, keras=True)
+        build.basic_block(f"layer{stage}.0", filters, 1 if stage == 1 else 2, keras=True)
     build.classifier("avgpool", "fc", classes)
     return build.network("resnet8")
 
 
 def resnet18(size: int = 224, classes: int = 1000) -> Network:
-    """ResNet-18 (He et al. 2016) as torchvision builds and names it."""
-    build = _Builder(3, size)
-    build.conv_bn("conv1", "bn1", 64, 7, stride=2, padding=(3, 3, 3, 3))
-    build.add(Relu("relu", (build.last,)))
-    build.add(MaxPool("maxpool", (build.last,), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)))
-    build.size = (build.size - 1) // 2 + 1
+    """ResNet-18 (He et al. 2016) as torchvision builds and names it: 11,689,512 parameters, 1.81 G MACs."""
+    build = _resnet_stem(size)
     for stage, filters in enumerate((64, 128, 256, 512), start=1):
         for block in range(2):
             build.basic_block(f"layer{stage}.{block}", filters, 2 if stage > 1 and block == 0 else 1)
@@ -95,91 +74,100 @@ def resnet18(size: int = 224, classes: int = 1000) -> Network:
     return build.network("resnet18")
 
 
+def resnet50(size: int = 224, classes: int = 1000) -> Network:
+    """ResNet-50 (He et al. 2016) as torchvision builds and names it: 25,557,032 parameters, 4.09 G MACs.
+
+    The stride of a stage is in the 3x3 convolution of its first block, not in the 1x1 before it as in the paper
+    ("ResNet v1.5").
+    """
+    build = _resnet_stem(size)
+    for stage, (filters, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
+        for block in range(blocks):
+            build.bottleneck(f"layer{stage}.{block}", filters, 2 if stage > 1 and block == 0 else 1)
+    build.classifier("avgpool", "fc", classes)
+    return build.network("resnet50")
+
+
+def mobilenetv2(size: int = 224, classes: int = 1000) -> Network:
+    """MobileNetV2 (Sandler et al. 2018, table 2) as torchvision builds and names it: 3,504,872 parameters."""
+    build = Builder((3, size, size))
+    build.conv("features.0.0", "features.0.1", 32, 3, stride=2)
+    build.relu("features.0.2", limit=6.0)
+    index = 1
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for expansion, filters, blocks, stride in stages:
+        for block in range(blocks):
+            build.inverted_residual(f"features.{index}", filters, stride if block == 0 else 1, expansion)
+            index += 1
+    build.conv(f"features.{index}.0", f"features.{index}.1", 1280, 1)
+    build.relu(f"features.{index}.2", limit=6.0)
+    build.classifier("avgpool", "classifier.1", classes)
+    return build.network("mobilenetv2")
+
+
+def dscnn(height: int = 49, width: int = 10, classes: int = 12) -> Network:
+    """MLPerf Tiny's DS-CNN for keyword spotting (Zhang et al. 2017, "Hello Edge"), on 49 x 10 MFCC features.
+
+    As the reference Keras model: a 10x4 convolution of stride 2, four separable blocks of 64 filters, biases
+    everywhere; Keras counts 24,908 parameters, 1,152 of them running statistics.
+    """
+    build = Builder((1, height, width))
+    build.conv("conv1", "bn1", 64, (10, 4), stride=2, keras=True)
+    build.relu("relu1")
+    for block in range(4):
+        build.separable(f"blocks.{block}", 64, 1)
+    build.classifier("avgpool", "fc", classes)
+    return build.network("dscnn")
+
+
+def mobilenetv1_025(size: int = 96, classes: int = 2) -> Network:
+    """MLPerf Tiny's MobileNetV1 of width 0.25 (Howard et al. 2017) for visual wake words.
+
+    As the reference Keras model: biases everywhere, plain ReLU; Keras counts 221,794 parameters, 5,472 of them
+    running statistics.
+    """
+    build = Builder((3, size, size))
+    build.conv("conv1", "bn1", 8, 3, stride=2, keras=True)
+    build.relu("relu1")
+    strided = {1, 3, 5, 11}
+    for block, filters in enumerate((16, 32, 32, 64, 64, 128, 128, 128, 128, 128, 128, 256, 256)):
+        build.separable(f"blocks.{block}", filters, 2 if block in strided else 1)
+    build.classifier("avgpool", "fc", classes)
+    return build.network("mobilenetv1_025")
+
+
+def autoencoder(features: int = 640, width: int = 128, code: int = 8) -> Network:
+    """MLPerf Tiny's autoencoder for anomaly detection: ten fully connected layers around a code of 8.
+
+    As the reference Keras model; Keras counts 269,992 parameters, 2,064 of them running statistics. The feature
+    vector is a map of `features` channels and one pixel.
+    """
+    build = Builder((features, 1, 1))
+    build.add(Flatten("flatten", ()))
+    for index, size in enumerate((*[width] * 4, code, *[width] * 4), start=1):
+        build.add(Linear(f"fc{index}", (), out_features=size))
+        build.add(BatchNorm(f"bn{index}", (), eps=KERAS_EPS))
+        build.relu(f"relu{index}")
+    build.add(Linear("fc10", (), out_features=features))
+    return build.network("autoencoder")
+
+
+def _resnet_stem(size: int) -> Builder:
+    """What every ImageNet ResNet starts with: a 7x7 convolution and a max pooling, both of stride 2."""
+    build = Builder((3, size, size))
+    build.conv("conv1", "bn1", 64, 7, stride=2)
+    build.relu("relu")
+    build.add(MaxPool("maxpool", (), kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)))
+    return build
+
+
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "smallcnn": smallcnn,
     "resnet8": resnet8,
     "resnet18": resnet18,
+    "resnet50": resnet50,
+    "mobilenetv2": mobilenetv2,
+    "dscnn": dscnn,
+    "mobilenetv1_025": mobilenetv1_025,
+    "autoencoder": autoencoder,
 }
-
-
-def _same(kernel: int) -> Padding:
-    half = kernel // 2
-    return (half, half, half, half)
-
-
-def _keras_same(size: int, stride: int) -> Padding:
-    """Keras' `same` padding of a 3x3 window: outputs are ceil(size / stride), an odd pixel goes below and right."""
-    total = max((-(-size // stride) - 1) * stride + 3 - size, 0)
-    return (total // 2, total - total // 2, total // 2, total - total // 2)
-
-
-class _Builder:
-    """Collects layers; `last` is the name of the newest one, `channels` and `size` those of its square output."""
-
-    def __init__(self, channels: int, size: int) -> None:
-        self.layers: list[Layer] = [Input(INPUT, (), channels=channels, height=size, width=size)]
-        self.channels = channels
-        self.size = size
-
-    @property
-    def last(self) -> str:
-        return self.layers[-1].name
-
-    def add(self, layer: Layer) -> None:
-        self.layers.append(layer)
-
-    def network(self, name: str) -> Network:
-        return Network(name, tuple(self.layers))
-
-    def conv_bn(
-        self,
-        conv: str,
-        norm: str | None,
-        filters: int,
-        kernel: int,
-        *,
-        source: str | None = None,
-        stride: int = 1,
-        padding: Padding = NO_PADDING,
-        bias: bool = False,
-        eps: float = 1e-5,
-    ) -> None:
-        """Add a square convolution of `source` (default: the newest layer) and, if named, its batch norm."""
-        self.add(
-            Conv(
-                conv,
-                (source or self.last,),
-                out_channels=filters,
-                kernel=(kernel, kernel),
-                stride=(stride, stride),
-                padding=padding,
-                bias=bias,
-            )
-        )
-        if norm is not None:
-            self.add(BatchNorm(norm, (conv,), eps=eps))
-        self.channels = filters
-        if source is None:
-            self.size = (self.size + padding[0] + padding[1] - kernel) // stride + 1
-
-    def basic_block(self, name: str, filters: int, stride: int, keras: bool = False) -> None:
-        """Add ResNet's block of two 3x3 convolutions, with a 1x1 shortcut where the shape changes."""
-        source, channels = self.last, self.channels
-        eps = KERAS_EPS if keras else 1e-5
-        first = _keras_same(self.size, stride) if keras else _same(3)
-        self.conv_bn(f"{name}.conv1", f"{name}.bn1", filters, 3, stride=stride, padding=first, bias=keras, eps=eps)
-        self.add(Relu(f"{name}.relu", (self.last,)))
-        self.conv_bn(f"{name}.conv2", f"{name}.bn2", filters, 3, padding=_same(3), bias=keras, eps=eps)
-        main, shortcut = self.last, source
-        if stride != 1 or channels != filters:
-            norm = None if keras else f"{name}.downsample.1"
-            self.conv_bn(f"{name}.downsample.0", norm, filters, 1, source=source, stride=stride, bias=keras)
-            shortcut = self.last
-        self.add(Add(f"{name}.add", (main, shortcut)))
-        self.add(Relu(f"{name}.relu_1", (self.last,)))
-
-    def classifier(self, pool: str, linear: str, classes: int) -> None:
-        """Add global average pooling, flatten and a fully connected layer."""
-        self.add(AvgPool(pool, (self.last,)))
-        self.add(Flatten("flatten", (self.last,)))
-        self.add(Linear(linear, (self.last,), out_features=classes))

@@ -71,7 +71,7 @@ def test_resnet8() -> None:
 def test_passes_of_the_zoo_do_all_the_work_once(name: str) -> None:
     original = zoo.get(name)
     fused = fuse(original)
-    assert [item.name for item in fused.convs if item.wide] == ["fc"]
+    assert [item.name for item in fused.convs if item.wide] == [original.weighted[-1].name]
     assert sorted(item.name for item in fused.convs) == sorted(layer.name for layer in original.weighted)
     for item in fused.convs:
         assert item.output.shape[0] == item.weight_shape[0]
@@ -156,6 +156,43 @@ def test_average_of_signed_values_may_have_a_relu() -> None:
     assert fused.tensors["c"].signed
 
 
+def test_a_limit_is_a_property_of_the_tensor() -> None:
+    """It passes through pooling, a smaller one wins, and a ReLU that clips nothing more vanishes."""
+    fused = fuse(
+        network(
+            conv("c", "input"),
+            MaxPool("m", ("c",)),
+            Relu("six", ("m",), limit=6.0),
+            Relu("plain", ("six",)),
+            Relu("eight", ("plain",), limit=8.0),
+            AvgPool("p", ("eight",), kernel=(1, 1)),
+            Relu("two", ("p",), limit=2.0),
+            conv("d", "two"),
+            Add("add", ("d", "six")),
+            Relu("five", ("add",), limit=5.0),
+            conv("e", "five"),
+            Relu("free", ("e",)),
+            conv("last", "free"),
+        )
+    )
+    assert [item.name for item in fused.passes] == ["c", "m", "p", "d", "e", "last"]
+    limits = {name: tensor.limit for name, tensor in fused.tensors.items()}
+    assert limits == {"input": None, "c": 6.0, "m": 6.0, "p": 2.0, "d": 5.0, "e": None, "last": None}
+    assert all(item.relu for item in fused.passes if item.name in "cpde")
+
+
+def test_mobilenetv2() -> None:
+    fused = fuse(zoo.mobilenetv2())
+    assert len(fused.passes) == 17 * 3 - 1 + 2 + 2
+    passes = by_name(fused)
+    depthwise, project = passes["features.3.conv.1.0"], passes["features.3.conv.2"]
+    assert isinstance(depthwise, FusedConv) and isinstance(project, FusedConv)
+    assert (depthwise.groups, depthwise.output.limit, depthwise.output.signed) == (144, 6.0, False)
+    assert (project.residual, project.relu) == ("features.2.conv.2", False)
+    assert (project.output.limit, project.output.signed) == (None, True)
+    assert passes["avgpool"].output.limit == 6.0
+
+
 def test_sum_joins_the_larger_convolution_and_waits_for_the_other_operand() -> None:
     """The Add's big operand comes first in the network; its pass still runs after the residual's."""
     fused = fuse(
@@ -192,6 +229,14 @@ def test_sum_joins_the_larger_convolution_and_waits_for_the_other_operand() -> N
         (
             (conv("c", "input"), Relu("r", ("c",)), conv("d", "r"), Add("a", ("c", "d")), conv("e", "a")),
             "layer 'r': a ReLU cannot join 'c', whose output may be negative",
+        ),
+        (
+            (conv("c", "input"), Relu("r", ("c",)), Relu("s", ("r",), limit=6.0), conv("d", "s")),
+            "layer 's': a ReLU clipping at 6 must follow a convolution, sum or average, not 'r'",
+        ),
+        (
+            (conv("c", "input"), Relu("r", ("c",), limit=6.0)),
+            "layer 'r': the result is wide and cannot be clipped at 6",
         ),
         (
             (conv("c", "input"), Relu("r", ("c",)), AvgPool("p", ("r",))),

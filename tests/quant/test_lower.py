@@ -21,6 +21,7 @@ from codesign.quant.training import calibrate, results, train
 from codesign.sim import functional
 from codesign.workload import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Network, Relu, zoo
 from codesign.workload.fold import fold_batchnorm
+from codesign.workload.zoo_builder import Builder
 
 PAPER = parse_ratio("pot4:65,fixed4:30,fixed8:5")
 
@@ -42,6 +43,17 @@ ODD = Network(
         Linear("fc2", ("s",), out_features=3, bias=False),
     ),
 )
+
+
+def inverted_residuals() -> Network:
+    """MobileNetV2 in small: ReLU6, depthwise convolutions, sums without ReLU."""
+    build = Builder((3, 9, 7))
+    build.conv("stem", "norm", 4, 3, stride=2)
+    build.relu("relu6", limit=6.0)
+    for index, (filters, stride) in enumerate(((6, 1), (6, 1), (8, 2))):
+        build.inverted_residual(f"features.{index}", filters, stride, expansion=3 if index else 1)
+    build.classifier("avgpool", "fc", 5)
+    return build.network("inverted_residuals")
 
 
 def random_model(network: Network, act_bits: int = 4, seed: int = 0, ratio: str | None = None) -> QatNetwork:
@@ -88,7 +100,15 @@ def assert_passes_agree(model: QatNetwork, network: IntegerNetwork, images: np.n
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
 @pytest.mark.parametrize(
-    "network", [ODD, zoo.smallcnn(size=9, channels=2, width=7), zoo.resnet8(size=17)], ids=lambda n: n.name
+    "network",
+    [
+        ODD,
+        zoo.smallcnn(size=9, channels=2, width=7),
+        zoo.resnet8(size=17),
+        zoo.dscnn(height=13, width=6),
+        inverted_residuals(),
+    ],
+    ids=lambda n: n.name,
 )
 def test_every_pass_is_within_its_bound(network: Network, bits: int) -> None:
     model = random_model(network, bits)

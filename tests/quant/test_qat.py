@@ -18,6 +18,7 @@ from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.workload import Conv, Input, Network, zoo
 from codesign.workload.fold import fold_batchnorm
+from codesign.workload.zoo_builder import Builder
 
 EVERY = formats.EVERY_FORMAT
 PAPER = parse_ratio("pot4:65,fixed4:30,fixed8:5")
@@ -121,6 +122,46 @@ def test_fit_of_the_whole_range_and_of_zeros() -> None:
     assert quantizer.scale == pytest.approx(1 / 15)
     quantizer.fit(torch.zeros(5))
     assert quantizer.scale == 1.0
+
+
+def test_codes_of_a_relu6_end_at_6_at_most() -> None:
+    quantizer = ActivationQuantizer(4, signed=False, limit=6.0)
+    assert quantizer.untouched
+    values = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) * 40
+    for method in ("max", "mse"):
+        quantizer.fit(values, method=method)
+        assert quantizer.scale <= 6 / 15 * (1 + 1e-6)
+    quantizer.fit(values.clamp(max=1.5), method="max")
+    assert quantizer.scale == pytest.approx(1.5 / 15)
+    # A training step beyond the limit is seen neither by lowering nor by the next forward pass, and is undone there.
+    with torch.no_grad():
+        quantizer.log_scale += 5
+        assert quantizer.scale == pytest.approx(6 / 15)
+        assert float(quantizer(values).max()) == pytest.approx(6.0)
+        assert float(quantizer.log_scale.exp()) == pytest.approx(6 / 15)
+
+
+def test_float_passes_with_relu6_are_the_module_and_scales_end_at_6() -> None:
+    build = Builder((3, 10, 10))
+    build.conv("stem", "norm", 6, 3, stride=2)
+    build.relu("relu6", limit=6.0)
+    for index in range(3):
+        build.inverted_residual(f"features.{index}", 6, 1, expansion=3)
+    build.classifier("avgpool", "fc", 5)
+    network = build.network("inverted_residuals")
+    module = build_module(network, seed=3).eval()
+    folded, state = fold_batchnorm(network, module.state_dict())
+    model = QatNetwork(folded, state, Assignment.random(folded, PAPER, 4, 0))
+    model.quantized = False
+    images = 20 * torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(images)
+        assert torch.allclose(model(images), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    model.quantized = True
+    model.calibrate(images)
+    scales = [quantizer.scale for quantizer in model.activation_quantizers if quantizer.limit is not None]
+    assert len(scales) == 3 * 2 + 1
+    assert 0.3 < max(scales) <= 6 / 15 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("name", ["smallcnn", "resnet8"])

@@ -39,7 +39,8 @@ ODD = Network(
 @pytest.mark.parametrize(
     ("network", "bits"),
     [(network, bits) for network in (zoo.smallcnn(), zoo.resnet8(), ODD) for bits in (2, 4, 8)]
-    + [(zoo.resnet18(size=64, classes=10), 4)],
+    + [(zoo.resnet18(size=64, classes=10), 4)]
+    + [(zoo.dscnn(), 4), (zoo.mobilenetv1_025(), 4), (zoo.autoencoder(), 8)],
 )
 def test_valid_and_well_spread(network: Network, bits: int) -> None:
     integer = random_network(network, PAPER, bits, seed=3)
@@ -58,6 +59,16 @@ def test_valid_and_well_spread(network: Network, bits: int) -> None:
         if codes.size > 16 * 2**bits:
             assert used >= 2**bits * 0.7, (layer.name, used)
             assert bits == 2 or np.mean(codes == 2**bits - 1) < 0.1, layer.name
+
+
+def test_codes_of_a_relu6_end_at_6_at_most() -> None:
+    network = zoo.mobilenetv2(size=64, classes=10)
+    integer = random_network(network, PAPER, 4, seed=3)
+    clipped = {layer.inputs[0] for layer in network.folded().layers if isinstance(layer, Relu)}
+    scales = [layer.output.scale for layer in integer.layers if layer.name in clipped]
+    assert len(scales) == 35 and max(scales) <= 6 / 15
+    free = [layer.output.scale for layer in integer.layers if layer.name not in clipped]
+    assert max(free) > 6 / 15
 
 
 def test_seed_and_storage(tmp_path) -> None:  # type: ignore[no-untyped-def]

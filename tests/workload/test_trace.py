@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from codesign.errors import UserError
 from codesign.quant.module import build_module
-from codesign.workload import AvgPool, Conv, MaxPool, zoo
+from codesign.workload import AvgPool, BatchNorm, Conv, MaxPool, zoo
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.trace import trace
 
@@ -72,6 +72,101 @@ def test_torchvisions_resnet18_is_the_zoos() -> None:
     assert trace(Block(3, 4, 2), (3, 8, 8)).name == "block"
 
 
+class Bottleneck(nn.Module):
+    """torchvision's Bottleneck."""
+
+    def __init__(self, channels: int, inner: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, 4 * inner, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * inner)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels != 4 * inner:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, 4 * inner, 1, stride, bias=False), nn.BatchNorm2d(4 * inner)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.downsample is not None:
+            identity = self.downsample(x)
+        out += identity
+        return self.relu(out)
+
+
+class ResNet50(ResNet18):
+    """ResNet-50 written as torchvision writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 64
+        for stage, count in enumerate((3, 4, 6, 3), start=1):
+            inner = 64 * 2 ** (stage - 1)
+            blocks: list[nn.Module] = []
+            for block in range(count):
+                blocks.append(Bottleneck(channels, inner, 2 if stage > 1 and block == 0 else 1))
+                channels = 4 * inner
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(2048, 1000)
+
+
+def conv_bn_relu6(channels: int, filters: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """torchvision's Conv2dNormActivation."""
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """torchvision's InvertedResidual."""
+
+    def __init__(self, channels: int, filters: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        self.use_res_connect = stride == 1 and channels == filters
+        inner = channels * expansion
+        parts: list[nn.Module] = [] if expansion == 1 else [conv_bn_relu6(channels, inner, 1)]
+        parts += [conv_bn_relu6(inner, inner, 3, stride, groups=inner)]
+        parts += [nn.Conv2d(inner, filters, 1, bias=False), nn.BatchNorm2d(filters)]
+        self.conv = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.use_res_connect else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 written as torchvision writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2]]
+        parts: list[nn.Module] = [conv_bn_relu6(3, 32, 3, 2)]
+        channels = 32
+        for expansion, filters, count, stride in [*stages, [6, 320, 1, 1]]:
+            for block in range(count):
+                parts.append(InvertedResidual(channels, filters, stride if block == 0 else 1, expansion))
+                channels = filters
+        self.features = nn.Sequential(*parts, conv_bn_relu6(channels, 1280, 1))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.features(x), (1, 1))
+        return self.classifier(torch.flatten(x, 1))
+
+
+def test_torchvisions_resnet50_and_mobilenetv2_are_the_zoos() -> None:
+    assert trace(ResNet50(), (3, 224, 224), name="resnet50") == zoo.resnet50()
+    assert trace(MobileNetV2(), (3, 224, 224), name="mobilenetv2") == zoo.mobilenetv2()
+
+
 class Spelled(nn.Module):
     """A convolution, then whatever a test gives, and a second convolution for what must be left over."""
 
@@ -108,6 +203,13 @@ def run_both(module: nn.Module, size: tuple[int, int, int] = (3, 8, 6)) -> None:
         lambda self, x: x.relu(),
         lambda self, x: x.relu_(),
         lambda self, x: F.relu(x, inplace=True),
+        lambda self, x: F.relu6(x),
+        lambda self, x: F.hardtanh(x, 0, 0.5),
+        lambda self, x: x.clamp(0, 0.25),
+        lambda self, x: x.clamp(min=0),
+        lambda self, x: x.clip(0.0, max=1),
+        lambda self, x: x.clamp_(0, 1),
+        lambda self, x: torch.clamp(x, 0, 0.3),
         lambda self, x: x + x,
         lambda self, x: x + F.relu(x),
         lambda self, x: torch.add(F.relu(x), x),
@@ -150,6 +252,8 @@ def test_every_spelling_computes_what_torch_computes(rest: Callable[[Any, Tensor
     "part",
     [
         nn.ReLU(),
+        nn.ReLU6(),
+        nn.Hardtanh(0, 0.5),
         nn.MaxPool2d(3, 2, 1),
         nn.MaxPool2d(2),
         nn.AvgPool2d(2),
@@ -213,6 +317,10 @@ def stale(self: Any, x: Tensor) -> Tensor:
         (lambda self, x: x * x, {}, "'mul' calls 'mul'; supported"),
         (lambda self, x: x.softmax(1), {}, "'softmax' calls 'softmax'"),
         (lambda self, x: self.act(x), {"act": nn.GELU()}, "'act' is a GELU; supported are"),
+        (lambda self, x: x.clamp(-1, 1), {}, r"'clamp' clips to \[-1, 1\]; only a lower bound of 0"),
+        (lambda self, x: x.clamp(max=1), {}, r"'clamp' clips to \[None, 1\]"),
+        (lambda self, x: x.clamp(0, -1), {}, "layer 'clamp': limit -1.0; it must be positive"),
+        (lambda self, x: self.act(x), {"act": nn.Hardtanh()}, "'act' clips at -1.0 below"),
         (lambda self, x: x + 1, {}, "'add' takes 1 where only a tensor"),
         (lambda self, x: torch.add(x, x, alpha=2), {}, "alpha 2"),
         (
@@ -272,12 +380,12 @@ def test_second_input_is_refused() -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_folding_keeps_the_function(name: str) -> None:
-    network = {"resnet18": zoo.resnet18(size=40, classes=5)}.get(name) or zoo.get(name)
+    network = zoo.get(name, size=40, classes=5) if zoo.get(name).shapes["input"][1] > 96 else zoo.get(name)
     module = build_module(network, seed=2)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for key, value in module.state_dict().items():
-            if ".bn" in f".{key}" and value.is_floating_point():
+            if isinstance(network.layer(key.rpartition(".")[0]), BatchNorm) and value.is_floating_point():
                 value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
     module.eval()
     folded, state = fold_batchnorm(network, module.state_dict())
