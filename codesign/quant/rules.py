@@ -1,0 +1,105 @@
+"""Training rules: each method of the literature is one row of independent choices, not a class of its own.
+
+How weights are shaped before quantizing, where their scale comes from, what the gradients are, how values are
+rounded, and what share of them is quantized at a time; for activations the scale, its gradient and the offset.
+`REGIMES` names the combinations.
+
+    ste      scales fixed by calibration, straight-through gradients (Hubara et al. 2016)
+    dorefa   weights through tanh, scale the layer's largest weight, fixed activation scales (Zhou et al. 2016)
+    pact     as dorefa; the activations' clipping value is learned from what it clips (Choi et al. 2018)
+    lsq      learned steps (Esser et al. 2020)
+    lsq+     also the offset of signed activations (Bhalgat et al. 2020): any zero point
+    apot     learned clipping value, initially three standard deviations (Li et al. 2020)
+    twn      binary and ternary rows with scales from the weights' magnitudes (Li et al. 2016; XNOR-Net)
+    noise    lsq on a random half of the weights at a time, the others float (QuantNoise, Fan et al. 2021)
+    stochastic  lsq, weights rounded to a neighbouring level at random, right in the mean (Gupta et al. 2015)
+
+Deviations, with the reason: the networks are trained with batch norms folded, so nothing would absorb a change of a
+layer's scale. DoReFa's weights are therefore scaled back to the layer's largest weight, and its activations are
+clipped at their calibrated range instead of 1. Scales are learned as logarithms, so LSQ's gradient factor
+1 / sqrt(N Q) is left to the optimizer, which adapts to a gradient's magnitude (Adam).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from codesign.errors import UserError
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """How the weights of a layer are quantized in training.
+
+    Attributes:
+        shape: `tanh` quantizes tanh(w) / max|tanh(w)| times the layer's largest |w|.
+        scale: `learned`; `fixed` at its initial value; `peak`, the layer's largest |w| in every forward pass;
+            `magnitude`, XNOR-Net's E|w| for binary rows, TWN's threshold and scale for ternary ones (other formats
+            are `learned`).
+        initial: of the largest level: of least squared error, LSQ's 2 E|w| / sqrt(Q) per step, LSQ+'s
+            max|mean +- 3 sigma|, or APoT's 3 sigma.
+        through: whether clipped weights get a gradient too.
+        stochastic: round to one of the two neighbouring levels at random in training.
+        share: of the weights that a training pass quantizes, at random; the others stay float.
+    """
+
+    shape: Literal["plain", "tanh"] = "plain"
+    scale: Literal["learned", "fixed", "peak", "magnitude"] = "learned"
+    initial: Literal["mse", "lsq", "lsq+", "sigma3"] = "mse"
+    through: bool = False
+    stochastic: bool = False
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"training rule: a share of {self.share:g} of the weights; allowed is above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class ActivationRule:
+    """How activations are quantized in training.
+
+    Attributes:
+        scale: `learned` or `fixed` at what calibration found.
+        gradient: of a learned scale: LSQ's from every value, or PACT's from clipped ones only.
+        offset: learn the zero point of signed tensors too.
+        decay: factor of the sum of squared clipping values that joins the loss (PACT).
+    """
+
+    scale: Literal["learned", "fixed"] = "learned"
+    gradient: Literal["lsq", "pact"] = "lsq"
+    offset: bool = False
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Rules of weights and activations."""
+
+    weights: WeightRule = field(default_factory=WeightRule)
+    activations: ActivationRule = field(default_factory=ActivationRule)
+
+
+DEFAULT = Regime()
+"""LSQ with scales of least squared error to start from."""
+
+REGIMES: dict[str, Regime] = {
+    "default": DEFAULT,
+    "ste": Regime(WeightRule(scale="fixed", through=True), ActivationRule(scale="fixed")),
+    "dorefa": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(scale="fixed")),
+    "pact": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(gradient="pact", decay=1e-4)),
+    "lsq": Regime(WeightRule(initial="lsq")),
+    "lsq+": Regime(WeightRule(initial="lsq+"), ActivationRule(offset=True)),
+    "apot": Regime(WeightRule(initial="sigma3", through=True)),
+    "twn": Regime(WeightRule(scale="magnitude", through=True)),
+    "noise": Regime(WeightRule(share=0.5)),
+    "stochastic": Regime(WeightRule(stochastic=True)),
+}
+
+
+def regime(name: str) -> Regime:
+    """The regime called `name`; UserError names those there are."""
+    if name not in REGIMES:
+        raise UserError(f"training regime '{name}' is unknown; there are {', '.join(REGIMES)}")
+    return REGIMES[name]
