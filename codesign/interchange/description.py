@@ -1,0 +1,143 @@
+"""Integer networks for people who build hardware: plain arrays and a JSON that explains them.
+
+`export_arrays` writes two files: NAME.npz with every array as the smallest integer type that holds it, and NAME.json
+with the structure, the formulas and, of each array, its member, type and shape. Nothing but numpy and a JSON reader is
+needed to use them; `import_arrays` reads them back to an equal network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.errors import UserError
+from codesign.quant.checks import check_network
+from codesign.quant.integer_network import (
+    IntegerConv,
+    IntegerLayer,
+    IntegerNetwork,
+    IntegerPool,
+    IntegerTensor,
+    Scheme,
+)
+
+FORMAT = "codesign integer arrays"
+VERSION = 1
+ARITHMETIC = {
+    "codes": "real value = scale * (code - zero_point); codes are unsigned with `bits` bits; bits 32 is signed int32",
+    "conv": [
+        "acc[f] = bias[f] + sum over c, ky, kx of weight[f, c, ky, kx] * (input[c, y*sy+ky-top, x*sx+kx-left] - z_in)",
+        "outside the map (padding) input - z_in is 0; with groups g, row f reads channels (f // (M/g)) * C/g onwards",
+        "total[f] = acc[f] * mult[f] + (residual[f] - z_residual) * residual_mult[f]",
+        "output[f] = clip(((total[f] + 2**(shift[f]-1)) >> shift[f]) + z_out, low, high); >> rounds down",
+    ],
+    "avg": "output = clip((((sum of input - z_in) * mult + 2**(shift-1)) >> shift) + z_out, low, high)",
+    "max": "output = largest code of the window; padding never wins",
+    "rows": "a fixed row holds integers of `weight_bits` bits; a pot row 0 or +-2**(e-1), e below 2**(weight_bits-1)",
+}
+
+
+def export_arrays(network: IntegerNetwork, path: str | Path) -> tuple[Path, Path]:
+    """Write `network` as `path`.npz and `path`.json (a suffix of `path` is replaced); the two paths.
+
+    Raises:
+        UserError: the network breaks its contract, or a file cannot be written.
+    """
+    check_network(network)
+    arrays: dict[str, NDArray[Any]] = {}
+    layers = [_describe(layer, f"layer{index:03d}", arrays) for index, layer in enumerate(network.layers)]
+    text = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": network.name,
+        "arithmetic": ARITHMETIC,
+        "input": dataclasses.asdict(network.input),
+        "layers": layers,
+        "arrays": {key: {"dtype": str(value.dtype), "shape": list(value.shape)} for key, value in arrays.items()},
+        "provenance": network.provenance,
+    }
+    npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
+    try:
+        with npz.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        description.write_text(json.dumps(text, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{npz}: cannot write the network: {error.strerror or error}") from None
+    return npz, description
+
+
+def import_arrays(path: str | Path) -> IntegerNetwork:
+    """The network that `export_arrays` wrote; UserError with one line if a file is missing, damaged or another."""
+    npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
+    try:
+        data = json.loads(description.read_text())
+        if data["format"] != FORMAT or data["version"] != VERSION:
+            raise UserError(f"{description}: not integer arrays that this codesign reads")
+        with np.load(npz, allow_pickle=False) as arrays:
+            network = IntegerNetwork(
+                str(data["name"]),
+                IntegerTensor(**data["input"]),
+                tuple(_rebuild(item, arrays) for item in data["layers"]),
+                dict(data["provenance"]),
+            )
+        check_network(network)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{error.filename or npz}: {error.strerror or 'damaged or cut short'}") from None
+    except (zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError, EOFError) as error:
+        raise UserError(f"{description}: damaged, or not integer arrays that codesign exported ({error})") from None
+    return network
+
+
+def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": "conv" if isinstance(layer, IntegerConv) else "pool"}
+    for item in dataclasses.fields(layer):
+        value = getattr(layer, item.name)
+        if isinstance(value, np.ndarray):
+            key = f"{prefix}_{item.name}"
+            arrays[key] = _smallest(value)
+            fields[item.name] = key
+        elif isinstance(value, IntegerTensor):
+            fields[item.name] = dataclasses.asdict(value)
+        elif item.name == "scheme":
+            fields[item.name] = [str(scheme) for scheme in value]
+        else:
+            fields[item.name] = value
+    return fields
+
+
+def _rebuild(fields: dict[str, Any], arrays: Any) -> IntegerLayer:
+    kind = {"conv": IntegerConv, "pool": IntegerPool}[fields["type"]]
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        value = fields[item.name]
+        if str(item.type) == "IntArray":
+            value = arrays[value].astype(np.int64)
+        elif str(item.type) == "NDArray[np.float64]":
+            value = arrays[value].astype(np.float64)
+        elif item.name == "output":
+            value = IntegerTensor(**value)
+        elif item.name == "scheme":
+            value = tuple(Scheme(scheme) for scheme in value)
+        elif isinstance(value, list):
+            value = tuple(int(number) for number in value)
+        values[item.name] = value
+    layer: IntegerLayer = kind(**values)
+    return layer
+
+
+def _smallest(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind == "f":
+        return array
+    for kind in (np.int8, np.int16, np.int32):
+        info = np.iinfo(kind)
+        if array.min() >= info.min and array.max() <= info.max:
+            return array.astype(kind)
+    return array

@@ -1,0 +1,195 @@
+"""Integer networks as ONNX of real values between quantizers: QDQ for ONNX Runtime, QONNX for Brevitas's family.
+
+These are the forms that deployment tools expect: scales and zero points at every tensor, weights as integers with a
+scale per row. A row's scale is written such that the runtime's requantization factor is the accelerator's
+mult / 2**shift (to float32), so results differ only where a sum lies at a rounding boundary: runtimes round halves to
+even and compute in float32. For a graph that computes the very same integers see `codesign.interchange.onnx_integer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign.errors import UserError
+from codesign.quant.checks import check_network, code_range
+from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
+
+Format = Literal["qdq", "qonnx"]
+QONNX_DOMAIN = "qonnx.custom_op.general"
+OPSET = 21
+RESIDUAL_TOLERANCE = 2.0**-10
+"""How far the residual factors of a layer's rows may be from the ratio of the scales, which is all QDQ can say."""
+
+
+def export_quantized_onnx(network: IntegerNetwork, path: str | Path, form: Format = "qdq", batch: int = 1) -> None:
+    """Write `network` as a QDQ or QONNX model that reads a real image and gives real results.
+
+    Wide results that stand for a quantized result of the file the network came from (see
+    `codesign.interchange.building.wide_result`) are quantized again, as in that file.
+
+    Raises:
+        UserError: a layer's residual factors are not the ratio of its scales.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    check_network(network)
+    writer = _Writer(network, form)
+    result = writer.write()
+    opsets = [helper.make_opsetid("", OPSET)]
+    if form == "qonnx":
+        opsets.append(helper.make_opsetid(QONNX_DOMAIN, 1))
+    graph = helper.make_graph(
+        writer.nodes,
+        network.name,
+        [helper.make_tensor_value_info(network.input.name, TensorProto.FLOAT, [batch, *network.input.shape])],
+        [helper.make_tensor_value_info(result, TensorProto.FLOAT, [batch, *network.output.shape])],
+        writer.constants,
+    )
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="codesign")
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.save(model, str(path))
+
+
+class _Writer:
+    def __init__(self, network: IntegerNetwork, form: Format) -> None:
+        self.network = network
+        self.form = form
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.real: dict[str, str] = {}
+        """The graph's name of the real values of each tensor of the network."""
+
+    def write(self) -> str:
+        """Fill nodes and constants; the name of the result."""
+        source = self.network.input
+        self.real[source.name] = self._quantized(source.name, source)
+        for layer in self.network.layers:
+            if isinstance(layer, IntegerConv):
+                self._convolution(layer)
+            else:
+                self._pool(layer)
+        return self.real[self.network.output.name]
+
+    def _target(self, layer: IntegerLayer) -> tuple[IntegerTensor, int, int, float]:
+        """(tensor, low, high, factor): the codes to store, and how many of the layer's steps one of their steps is."""
+        result = self.network.provenance.get("result")
+        output = layer.output
+        if not output.wide or not isinstance(result, Mapping):
+            return output, layer.low, layer.high, 1.0
+        steps = 2.0 ** int(result["fraction"])
+        bits = max(8, int(result["high"]).bit_length())
+        codes = IntegerTensor(output.name, *output.shape, bits, int(result["zero_point"]), output.scale * steps)
+        return codes, int(result["low"]), int(result["high"]), steps
+
+    def _convolution(self, layer: IntegerConv) -> None:
+        name, source = layer.name, self.network.tensor(layer.input)
+        target, low, high, _ = self._target(layer)
+        silent = layer.mult == 0
+        factor = np.ldexp(layer.mult.astype(np.float64), -layer.shift) * layer.output.scale
+        row_scale = np.where(silent, 1.0, factor / np.float32(source.scale)).astype(np.float32)
+        weight = np.where(silent[:, None, None, None], 0, layer.weight)
+        bias = np.where(silent, 0, layer.bias)
+        inputs = [self.real[source.name], self._weight(name, weight, row_scale)]
+        if bias.any():
+            inputs.append(self._bias(name, bias, row_scale, np.float32(source.scale)))
+        value = self._add("Conv", inputs, f"{name}.conv", node=name, group=layer.groups, **_window(layer))
+        if layer.residual is not None:
+            other = self.network.tensor(layer.residual)
+            found = np.ldexp(layer.residual_mult.astype(np.float64), -layer.shift)
+            wanted = other.scale / layer.output.scale
+            if (np.abs(found - wanted) > RESIDUAL_TOLERANCE * wanted).any():
+                raise UserError(
+                    f"layer '{name}': its residual factors are not the ratio {wanted:.4g} of the scales, which "
+                    "this format needs; export with export_integer_onnx"
+                )
+            value = self._add("Add", [value, self.real[layer.residual]], f"{name}.sum")
+        self._store(target, value, low, high)
+
+    def _pool(self, layer: IntegerPool) -> None:
+        source = self.real[layer.input]
+        if layer.kind == "max":
+            self.real[layer.output.name] = self._add(
+                "MaxPool", [source], f"{layer.name}.max", node=layer.name, **_window(layer)
+            )
+            return
+        options = _window(layer) | {"count_include_pad": 1}
+        value = self._add("AveragePool", [source], f"{layer.name}.mean", node=layer.name, **options)
+        self._store(layer.output, value, layer.low, layer.high)
+
+    def _store(self, output: IntegerTensor, value: str, low: int, high: int) -> None:
+        if output.wide:
+            self.real[output.name] = self._add("Identity", [value], output.name)
+            return
+        stored = code_range(output) if self.form == "qonnx" else (0, 255 if output.bits <= 8 else 65535)
+        if (low, high) != stored:
+            limits = [(bound - output.zero_point) * np.float32(output.scale) for bound in (low, high)]
+            names = [
+                self._constant(f"{output.name}.{key}", np.float32(limits[i])) for i, key in enumerate(("low", "high"))
+            ]
+            value = self._add("Clip", [value, *names], f"{output.name}.clip")
+        self.real[output.name] = self._quantized(value, output)
+
+    def _quantized(self, value: str, output: IntegerTensor) -> str:
+        """Real values of the codes that `value` is quantized to."""
+        scale = self._constant(f"{output.name}.scale", np.float32(output.scale))
+        if self.form == "qonnx":
+            return self._quant(value, f"{output.name}.quantized", scale, output.zero_point, output.bits, signed=0)
+        kind = np.uint8 if output.bits <= 8 else np.uint16
+        zero = self._constant(f"{output.name}.zero_point", np.asarray(output.zero_point, dtype=kind))
+        codes = self._add("QuantizeLinear", [value, scale, zero], f"{output.name}.codes")
+        return self._add("DequantizeLinear", [codes, scale, zero], f"{output.name}.real")
+
+    def _weight(self, name: str, weight: NDArray[np.int64], row_scale: NDArray[np.float32]) -> str:
+        if self.form == "qonnx":
+            scale = self._constant(f"{name}.weight_scale", row_scale.reshape(-1, 1, 1, 1))
+            real = self._constant(f"{name}.weight", (weight * row_scale.reshape(-1, 1, 1, 1)).astype(np.float32))
+            bits = max(int(np.abs(weight).max(initial=1)).bit_length() + 1, 2)
+            return self._quant(real, f"{name}.quantized_weight", scale, 0, bits, signed=1)
+        peak = int(np.abs(weight).max(initial=0))
+        kind = np.int8 if peak < 2**7 else np.int16 if peak < 2**15 else np.int32
+        integers = self._constant(f"{name}.weight", weight.astype(kind))
+        scale = self._constant(f"{name}.weight_scale", row_scale)
+        zero = [self._constant(f"{name}.weight_zero", np.zeros(len(row_scale), dtype=kind))]
+        zero = zero if kind is not np.int32 else []
+        return self._add("DequantizeLinear", [integers, scale, *zero], f"{name}.real_weight", axis=0)
+
+    def _bias(
+        self, name: str, bias: NDArray[np.int64], row_scale: NDArray[np.float32], source_scale: np.float32
+    ) -> str:
+        scale = (row_scale * source_scale).astype(np.float32)
+        if self.form == "qonnx":
+            return self._constant(f"{name}.bias", (bias * scale.astype(np.float64)).astype(np.float32))
+        integers = self._constant(f"{name}.bias", bias.astype(np.int32))
+        unit = self._constant(f"{name}.bias_scale", scale)
+        return self._add("DequantizeLinear", [integers, unit], f"{name}.real_bias", axis=0)
+
+    def _quant(self, value: str, output: str, scale: str, zero_point: int, bits: int, signed: int) -> str:
+        zero = self._constant(f"{output}.zero_point", np.float32(zero_point))
+        width = self._constant(f"{output}.bits", np.float32(bits))
+        options: dict[str, Any] = {"signed": signed, "narrow": signed, "rounding_mode": "ROUND"}
+        return self._add("Quant", [value, scale, zero, width], output, domain=QONNX_DOMAIN, **options)
+
+    def _add(self, operator: str, inputs: list[str], output: str, node: str = "", **options: Any) -> str:
+        from onnx import helper
+
+        name = node or f"{operator}.{output}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=name, **options))
+        return output
+
+    def _constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def _window(layer: IntegerLayer) -> dict[str, Any]:
+    top, bottom, left, right = layer.padding
+    kernel = layer.weight.shape[2:] if isinstance(layer, IntegerConv) else layer.kernel
+    return {"kernel_shape": list(kernel), "strides": list(layer.stride), "pads": [top, left, bottom, right]}
