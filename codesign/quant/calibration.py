@@ -187,7 +187,9 @@ def gauss_clip(bits: int) -> float:
 
 
 def batchnorm_ranges(network: Network, state: Mapping[str, ArrayLike]) -> dict[str, ClipRange]:
-    """IMPQ's activation ranges [0, max(beta + 6 * |gamma|)], by the name of the batch norm; no data needed.
+    """IMPQ's activation ranges [0, max(beta + 6 * |gamma|)], by the name of the layer before the batch norm.
+
+    No data is needed. `codesign.quant.qat.QatNetwork.clip` uses them.
 
     Args:
         network: before its batch norms are folded.
@@ -197,7 +199,7 @@ def batchnorm_ranges(network: Network, state: Mapping[str, ArrayLike]) -> dict[s
     for layer in network.layers:
         if isinstance(layer, BatchNorm):
             gamma, beta = (np.asarray(state[f"{layer.name}.{part}"], dtype=np.float64) for part in ("weight", "bias"))
-            ranges[layer.name] = ClipRange(0.0, float(max((beta + 6 * np.abs(gamma)).max(), 0.0)))
+            ranges[layer.inputs[0]] = ClipRange(0.0, float(max((beta + 6 * np.abs(gamma)).max(), 0.0)))
     return ranges
 
 

@@ -11,14 +11,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codesign.quant.calibration import Calibration, ClipRange, Method
 from codesign.quant.formats import ODD, RowFormat, quantize
 from codesign.quant.integer_network import Scheme
+from codesign.quant.rules import DEFAULT, ActivationRule
 
 SAMPLES = 1 << 16
 """Values an activation's scale is fitted to."""
+BATCHES = 8
+"""Parts of them that a calibration by averages takes for batches."""
 
 
 class RowTable:
@@ -43,6 +48,19 @@ class RowTable:
         result = torch.empty_like(steps)
         for rows, kind in self._parts:
             result.index_copy_(0, rows, kind.nearest(steps.index_select(0, rows)))
+        return result
+
+    def random(self, steps: Tensor, generator: torch.Generator) -> Tensor:
+        """One of the two levels around each weight, drawn so that the mean is the weight; the last level outside."""
+        result = torch.empty_like(steps)
+        for form in dict.fromkeys(self.formats):
+            rows = torch.tensor([row for row, other in enumerate(self.formats) if other == form])
+            values = steps.index_select(0, rows)
+            levels = torch.from_numpy(form.levels()).to(steps.dtype)
+            place = torch.bucketize(values.contiguous(), levels, right=True).clamp_(1, len(levels) - 1)
+            lower, upper = levels[place - 1], levels[place]
+            drawn = torch.rand(values.shape, generator=generator, dtype=steps.dtype)
+            result.index_copy_(0, rows, torch.where(drawn * (upper - lower) < values - lower, upper, lower))
         return result
 
 
@@ -109,24 +127,47 @@ _KINDS: dict[Scheme, type[_Kind]] = {Scheme.POT: _Pot, Scheme.APOT: _Apot}
 
 class _QuantizeRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, log_alpha: Tensor, table: RowTable) -> Tensor:
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        log_alpha: Tensor,
+        table: RowTable,
+        through: bool,
+        generator: torch.Generator | None,
+    ) -> Tensor:
         alpha = log_alpha.exp()[:, None]
         steps = weight * (table.largest / alpha)
-        level = table.nearest(steps)
+        level = table.nearest(steps) if generator is None else table.random(steps, generator)
         inside = (steps <= table.largest) & (steps >= table.lowest)
-        ctx.save_for_backward(inside, (level - steps * inside) / table.largest, alpha)
+        ctx.save_for_backward(None if through else inside, (level - steps * inside) / table.largest, alpha)
         return level * (alpha / table.largest)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         inside, slope, alpha = ctx.saved_tensors
         # d(alpha * q)/d(log alpha) = alpha * d/d(alpha), summed over the row.
-        return gradient * inside, (gradient * slope).sum(1) * alpha[:, 0], None
+        scale_gradient = (gradient * slope).sum(1) * alpha[:, 0]
+        return gradient if inside is None else gradient * inside, scale_gradient, None, None, None
 
 
-def quantize_rows(weight: Tensor, log_alpha: Tensor, table: RowTable) -> Tensor:
-    """Quantized (rows, k) weights with gradients for the weights and for the logarithm of each row's largest level."""
-    result: Tensor = _QuantizeRows.apply(weight, log_alpha, table)  # type: ignore[no-untyped-call]
+def quantize_rows(
+    weight: Tensor,
+    log_alpha: Tensor,
+    table: RowTable,
+    *,
+    through: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Quantized (rows, k) weights with gradients for the weights and for the logarithm of each row's largest level.
+
+    Args:
+        weight, log_alpha, table: (rows, k) weights, (rows,) logarithms, and the rows' formats.
+        through: give clipped weights a gradient too.
+        generator: round at random, right in the mean, with numbers from here; None rounds to the nearest.
+    """
+    result: Tensor = _QuantizeRows.apply(  # type: ignore[no-untyped-call]
+        weight, log_alpha, table, through, generator
+    )
     return result
 
 
@@ -138,41 +179,63 @@ def row_integers(weight: Tensor, log_alpha: Tensor, table: RowTable) -> Tensor:
 
 class _QuantizeActivation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_scale: Tensor, low: int, high: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, log_scale: Tensor, offset: Tensor | None, low: int, high: int, clipped_only: bool
+    ) -> Tensor:
         scale = log_scale.exp()
         steps = x / scale
         inside = (steps >= low) & (steps <= high)
         # Round half up, as the integer model's shift does.
         code = torch.floor(steps + 0.5).clamp_(low, high)
-        ctx.save_for_backward(inside, code - steps * inside, scale)
+        slope = code * ~inside if clipped_only else code - steps * inside
+        ctx.save_for_backward(inside, slope, scale)
+        ctx.with_offset = offset is not None
         return code * scale
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         inside, slope, scale = ctx.saved_tensors
-        return gradient * inside, (gradient * slope).sum() * scale, None, None
+        # A step of the offset moves both ends of the range by a step, and nothing inside it (LSQ+, eq. 6).
+        offset = (gradient * ~inside).sum() * scale if ctx.with_offset else None
+        return gradient * inside, (gradient * slope).sum() * scale, offset, None, None, None
 
 
 class ActivationQuantizer(nn.Module):
     """Quantizes a tensor with one learned scale.
 
     Unsigned, the steps are 0 to 2**bits - 1, which includes the ReLU (negative values become 0); signed,
-    -2**(bits-1) to 2**(bits-1) - 1. The code is the step plus the tensor's zero point.
+    -2**(bits-1) to 2**(bits-1) - 1, moved by the offset if the rule has one. The code is the step plus the tensor's
+    zero point.
 
     With a `limit` (ReLU6's 6) the largest step stands for at most it, so that clipping codes is the ReLU6 as well: a
     scale learned beyond that is brought back.
     """
 
-    def __init__(self, bits: int, signed: bool, limit: float | None = None) -> None:
+    def __init__(
+        self, bits: int, signed: bool, limit: float | None = None, rule: ActivationRule = DEFAULT.activations
+    ) -> None:
         super().__init__()
         self.bits = bits
         self.signed = signed
-        self.low = -(2 ** (bits - 1)) if signed else 0
-        self.high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        self.rule = rule
+        # The lowest step; learned as a float, used rounded.
+        self.offset = nn.Parameter(torch.tensor(-(2.0 ** (bits - 1)))) if signed and rule.offset else None
         self.limit = limit
         self.largest_log = math.inf if limit is None else math.log(limit / self.high)
         self.log_scale = nn.Parameter(torch.zeros(()).clamp(max=self.largest_log))
         self.initial = self.scale
+
+    @property
+    def low(self) -> int:
+        """The lowest step."""
+        if self.offset is not None:
+            return min(0, max(1 - (1 << self.bits), math.floor(float(self.offset) + 0.5)))
+        return -(1 << self.bits - 1) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        """The highest step."""
+        return self.low + (1 << self.bits) - 1
 
     @property
     def scale_tensor(self) -> Tensor:
@@ -195,13 +258,24 @@ class ActivationQuantizer(nn.Module):
             with torch.no_grad():
                 self.log_scale.clamp_(max=self.largest_log)
         result: Tensor = _QuantizeActivation.apply(  # type: ignore[no-untyped-call]
-            x, self.log_scale, self.low, self.high
+            x,
+            self.log_scale if self.rule.scale == "learned" else self.log_scale.detach(),
+            self.offset,
+            self.low,
+            self.high,
+            self.rule.gradient == "pact",
         )
         return result
 
     @torch.no_grad()
     def fit(self, x: Tensor, method: str = "mse") -> None:
-        """Set the scale from sample values: the largest one at the last code (`max`), or least squared error."""
+        """Set the scale, and the offset, from sample values.
+
+        Args:
+            x: samples of any shape.
+            method: `max` puts the largest value at the last code, `mse` gives the least squared error; else one of
+                `codesign.quant.calibration`.
+        """
         values = x.flatten()
         values = values[:: -(-len(values) // SAMPLES)]
         if self.low == 0:
@@ -210,12 +284,30 @@ class ActivationQuantizer(nn.Module):
         if peak == 0:
             self.log_scale.fill_(0.0)
             return
+        if self.offset is not None:
+            parts = np.array_split(values.double().numpy(), BATCHES)
+            chosen: Method = "minmax" if method in ("max", "mse") else method  # type: ignore[assignment]
+            span = Calibration(chosen).range_of(parts, self.bits, signed=True, symmetric=False)
+            scale, zero_point = span.affine(self.bits)
+            self.log_scale.fill_(scale).log_()
+            self.offset.fill_(-zero_point)
+            return
+        if method not in ("max", "mse"):
+            parts = np.array_split(values.double().numpy(), BATCHES)
+            span = Calibration(method).range_of(parts, self.bits, signed=self.signed)  # type: ignore[arg-type]
+            self.clip(span)
+            return
         top = max(self.high, 1)
         best = peak / top
         if method == "mse":
             candidates = [peak / top * ratio for ratio in torch.logspace(-1.0, 0.0, 50).tolist()]
             best = min(candidates, key=lambda scale: self._error(values, scale))
         self.log_scale.fill_(best).log_()
+
+    @torch.no_grad()
+    def clip(self, span: ClipRange) -> None:
+        """Set the scale from a clipping range."""
+        self.log_scale.fill_(span.scale(self.bits)).log_()
 
     def _error(self, values: Tensor, scale: float) -> float:
         code = torch.floor(values / scale + 0.5).clamp_(self.low, self.high)

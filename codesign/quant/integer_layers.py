@@ -24,9 +24,10 @@ WIDE_FACTOR = 2**14
 """Largest requantization factor of a wide result; a shift of at least 1 then holds it."""
 
 
-def integer_tensor(tensor: FusedTensor, scale: float, bits: int) -> IntegerTensor:
-    """The tensor with its codes: zero_point 0 if unsigned, 2**(bits-1) if signed."""
-    zero_point = 2 ** (bits - 1) if tensor.signed else 0
+def integer_tensor(tensor: FusedTensor, scale: float, bits: int, zero_point: int | None = None) -> IntegerTensor:
+    """The tensor with its codes; by default zero_point is 0 if unsigned, 2**(bits-1) if signed."""
+    if zero_point is None:
+        zero_point = 2 ** (bits - 1) if tensor.signed else 0
     return IntegerTensor(tensor.name, *tensor.shape, bits, zero_point, float(scale))
 
 
@@ -41,6 +42,7 @@ def integer_conv(
     residual: IntegerTensor | None,
     scale: float,
     bits: int,
+    zero_point: int | None = None,
 ) -> IntegerConv:
     """The integer convolution of a fused pass.
 
@@ -53,6 +55,7 @@ def integer_conv(
         scale: of the output; a wide output ignores it and takes the finest scale, common to all its channels, at
             which no input can drive a result out of int32.
         bits: of the output, unless it is wide.
+        zero_point: of the output; by default as `integer_tensor` has it.
 
     Raises:
         UserError: naming the layer, if a scale or the bias cannot be represented.
@@ -72,7 +75,7 @@ def integer_conv(
             scale = _wide_scale(weight, bias_units, unit, source, residual)
             output = IntegerTensor(item.output.name, *item.output.shape, bits, 0, scale)
         else:
-            output = integer_tensor(item.output, scale, bits)
+            output = integer_tensor(item.output, scale, bits, zero_point)
         factors = dyadic(unit / scale, residual.scale / scale if residual is not None else 0.0)
     except UserError as error:
         raise UserError(f"layer '{item.name}': {error}") from None
@@ -98,13 +101,15 @@ def integer_conv(
     )
 
 
-def integer_pool(item: FusedPool, *, source: IntegerTensor, scale: float, bits: int) -> IntegerPool:
-    """The integer pooling of a fused pass; `scale` and `bits` of the output matter to an average only."""
+def integer_pool(
+    item: FusedPool, *, source: IntegerTensor, scale: float, bits: int, zero_point: int | None = None
+) -> IntegerPool:
+    """The integer pooling of a fused pass; `scale`, `bits` and `zero_point` of the output matter to an average only."""
     if item.kind == "max":
         output = IntegerTensor(item.output.name, *item.output.shape, source.bits, source.zero_point, source.scale)
         mult, shift = 1, 1
     else:
-        output = integer_tensor(item.output, scale, bits)
+        output = integer_tensor(item.output, scale, bits, zero_point)
         try:
             factor = dyadic([source.scale / (scale * item.kernel[0] * item.kernel[1])])
         except UserError as error:

@@ -44,9 +44,10 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
     for item in model.fused.passes:
         wide = isinstance(item, FusedConv) and item.wide
         scale = 1.0 if wide else model.quantizer(item.name).scale
+        zero_point = None if wide else -model.quantizer(item.name).low
         layer: IntegerLayer
         if isinstance(item, FusedPool):
-            layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits)
+            layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits, zero_point=zero_point)
         else:
             module = model.conv(item.name)
             row_scale = module.row_scale.double().numpy()
@@ -61,6 +62,7 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
                 residual=tensors[item.residual] if item.residual is not None else None,
                 scale=scale,
                 bits=bits,
+                zero_point=zero_point,
             )
         layers.append(layer)
         tensors[item.name] = layer.output

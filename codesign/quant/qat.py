@@ -16,17 +16,30 @@ from torch.nn import functional as F
 
 from codesign.errors import UserError
 from codesign.quant.assignment import Assignment
+from codesign.quant.calibration import ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
-from codesign.quant.formats import RowFormat, fit_scale
+from codesign.quant.formats import RowFormat
 from codesign.quant.fusing import FusedConv, FusedPool, fuse
+from codesign.quant.rules import DEFAULT, Regime, WeightRule
+from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.workload.network import Network
 
 
 class QuantConv(nn.Module):
     """A fused convolution (or fully connected layer) with quantized rows."""
 
-    def __init__(self, item: FusedConv, weight: Tensor, bias: Tensor, formats: Sequence[RowFormat]) -> None:
+    def __init__(
+        self,
+        item: FusedConv,
+        weight: Tensor,
+        bias: Tensor,
+        formats: Sequence[RowFormat],
+        rule: WeightRule = DEFAULT.weights,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        self.rule = rule
+        self.generator = torch.Generator().manual_seed(seed)
         self.item = item
         self.weight = nn.Parameter(weight.reshape(item.weight_shape).clone())
         self.bias = nn.Parameter(bias.clone())
@@ -46,23 +59,27 @@ class QuantConv(nn.Module):
         self._fit(changed)
 
     def _fit(self, rows: Sequence[int]) -> None:
-        """Set the scales of some rows to the ones of least squared error; the others keep what they learned."""
+        """Set the scales of some rows to the rule's initial ones; the others keep what they learned."""
         if not rows:
             return
         chosen = [self.table.formats[row] for row in rows]
         with torch.no_grad():
-            scale = fit_scale(self.weight[list(rows)].double().numpy(), chosen)
-            alpha = torch.from_numpy(scale).float() * self.table.largest[list(rows), 0]
+            alpha = initial_alpha(self.weight[list(rows)].flatten(1), chosen, self.rule)
             self.log_alpha[list(rows)] = alpha.log()
 
     @property
     def row_scale(self) -> Tensor:
         """Real value of one weight step, (rows,)."""
-        return self.log_alpha.detach().exp() / self.table.largest[:, 0]
+        with torch.no_grad():
+            _, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            scale = log_alpha.exp() / self.table.largest[:, 0]
+            return scale if gain is None else scale * gain[:, 0]
 
     def integers(self) -> Tensor:
         """Integer weights, (M, C/groups, kh, kw) int64."""
-        return row_integers(self.weight.flatten(1), self.log_alpha, self.table).reshape(self.item.weight_shape)
+        with torch.no_grad():
+            weight, log_alpha, _ = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            return row_integers(weight, log_alpha, self.table).reshape(self.item.weight_shape)
 
     def bias_integers(self, input_scale: Tensor) -> Tensor:
         """Biases in accumulator units `input_scale * row_scale`, rounded half up, (rows,)."""
@@ -74,11 +91,23 @@ class QuantConv(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if input_scale is not None:
-            weight = quantize_rows(weight.flatten(1), self.log_alpha, self.table)
+            weight = self._quantized()
             # Whole accumulator units; straight-through.
             rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
             bias = bias + (rounded - bias).detach()
         return self.convolve(x, weight, bias)
+
+    def _quantized(self) -> Tensor:
+        rule = self.rule
+        weight, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, rule)
+        generator = self.generator if rule.stochastic and self.training else None
+        result = quantize_rows(weight, log_alpha, self.table, through=rule.through, generator=generator)
+        if gain is not None:
+            result = result * gain
+        if rule.share < 1 and self.training:
+            chosen = torch.rand(weight.shape, generator=self.generator) < rule.share
+            result = torch.where(chosen, result, weight)
+        return result
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The pass's convolution with other weights: (M, C/groups, kh, kw), or flat rows of them."""
@@ -100,8 +129,14 @@ class QatNetwork(nn.Module):
         quantized: False runs the same passes on floats (what the Hessian is taken of).
     """
 
-    def __init__(self, network: Network, state: Mapping[str, Tensor], assignment: Assignment) -> None:
+    def __init__(
+        self, network: Network, state: Mapping[str, Tensor], assignment: Assignment, regime: Regime = DEFAULT
+    ) -> None:
         """Build from a network without batch norms and its weights (`fold_batchnorm` gives both).
+
+        Args:
+            network, state, assignment: what is quantized, and to which formats.
+            regime: how it is trained.
 
         Raises:
             UserError: the network cannot be fused, the assignment is not one of it, or a weight is missing.
@@ -112,6 +147,7 @@ class QatNetwork(nn.Module):
         self.fused = fuse(network)
         self.quantized = True
         self.act_bits = assignment.act_bits
+        self.regime = regime
         self.convs = nn.ModuleList()
         self.quantizers = nn.ModuleList([ActivationQuantizer(assignment.act_bits, self.fused.input.signed)])
         # The image's range is known: its scale is calibrated once and not trained.
@@ -122,7 +158,7 @@ class QatNetwork(nn.Module):
                     raise UserError(f"network '{network.name}': the weights have no entry '{item.name}.weight'")
                 weight = state[f"{item.name}.weight"].detach().float()
                 bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float()
-                self.convs.append(QuantConv(item, weight, bias, assignment[item.name]))
+                self.convs.append(QuantConv(item, weight, bias, assignment[item.name], regime.weights, len(self.convs)))
                 if item.wide:
                     continue
             if isinstance(item, FusedPool) and item.kind == "max":
@@ -130,7 +166,9 @@ class QatNetwork(nn.Module):
                 continue
             self._quantizer_of[item.name] = len(self.quantizers)
             output = item.output
-            self.quantizers.append(ActivationQuantizer(assignment.act_bits, output.signed, output.limit))
+            self.quantizers.append(
+                ActivationQuantizer(assignment.act_bits, output.signed, output.limit, regime.activations)
+            )
         self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
 
     def conv(self, name: str) -> QuantConv:
@@ -166,24 +204,41 @@ class QatNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images in real values to (N, classes) results, or (N, M, OH, OW) if the last map is larger."""
-        return self._run(x, fit=False)
+        return self._run(x, fit=None)
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor) -> None:
-        """Fit every activation scale on sample images, each on what the quantized passes before it give."""
-        self._run(images, fit=True)
+    def calibrate(self, images: Tensor, method: str = "mse") -> None:
+        """Fit every activation scale on sample images, each on what the quantized passes before it give.
 
-    def _run(self, x: Tensor, fit: bool) -> Tensor:
+        `method` is one of `codesign.quant.calibration`; the image itself always gets its whole range.
+        """
+        self._run(images, fit=method)
+
+    def clip(self, ranges: Mapping[str, ClipRange]) -> None:
+        """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms."""
+        for item in self.fused.passes:
+            if item.name in ranges and isinstance(item, FusedConv) and item.relu and item.residual is None:
+                self.quantizer(item.name).clip(ranges[item.name])
+
+    def penalty(self) -> Tensor | None:
+        """What joins the loss: PACT's decay of the clipping values; None if the regime has none."""
+        rule = self.regime.activations
+        if rule.decay == 0:
+            return None
+        parts = [(part.log_scale.exp() * part.high).square() for part in self.activation_quantizers[1:]]
+        return rule.decay * torch.stack(parts).sum() if parts else None
+
+    def _run(self, x: Tensor, fit: str | None) -> Tensor:
         source = self.fused.input.name
-        if fit:
+        if fit is not None:
             self.quantizer(source).fit(x, method="max")
         values = {source: self.quantizer(source)(x) if self.quantized else x}
         for item in self.fused.passes:
             result = self._pass(item, values)
             if item.name in self._quantizer_of and not (isinstance(item, FusedPool) and item.kind == "max"):
                 quantizer = self.quantizer(item.name)
-                if fit:
-                    quantizer.fit(result)
+                if fit is not None:
+                    quantizer.fit(result, fit)
                 if self.quantized:
                     result = quantizer(result)
                 elif item.relu:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from codesign.errors import UserError
 from codesign.quant.data import Images, Labels
+from codesign.quant.distill import Distillation
 from codesign.quant.qat import QatNetwork
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -52,6 +53,7 @@ def train(
     progress: Progress | None = None,
     phase: str = "train",
     num_threads: int | None = 1,
+    distillation: Distillation | None = None,
 ) -> list[dict[str, float]]:
     """Train in place by AdamW on the cross entropy, with a linear warm-up and a cosine decay of the rate.
 
@@ -65,6 +67,7 @@ def train(
         progress: see `Progress`; the metrics are `loss` and `accuracy` on the training images as seen in the epoch.
         phase: the name `progress` gets.
         num_threads: torch's threads during training.
+        distillation: adds a teacher to the loss.
 
     Returns:
         The metrics of every epoch.
@@ -90,7 +93,10 @@ def train(
                 if augment:
                     x = _augmented(x, generator)
                 scores = module(x)
-                loss = F.cross_entropy(scores, y)
+                loss = F.cross_entropy(scores, y) if distillation is None else distillation.loss(scores, x, y)
+                penalty = module.penalty() if isinstance(module, QatNetwork) else None
+                if penalty is not None:
+                    loss = loss + penalty
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.dim() > 1], 5.0)
@@ -123,11 +129,14 @@ def accuracy(module: nn.Module, images: Images, labels: Labels, num_threads: int
     return float(np.mean(results(module, images, num_threads=num_threads).argmax(1).numpy() == labels))
 
 
-def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0) -> None:
-    """Fit the activation scales of a training model on `count` images chosen at random."""
+def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0, method: str = "mse") -> None:
+    """Fit the activation scales of a training model on `count` images chosen at random.
+
+    `method` is `max`, `mse`, or another of `codesign.quant.calibration`.
+    """
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     with threads(1):
-        model.calibrate(torch.from_numpy(images[chosen]))
+        model.calibrate(torch.from_numpy(images[chosen]), method)
 
 
 def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:
@@ -136,7 +145,7 @@ def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> 
     scales: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        if name.endswith(("log_alpha", "log_scale")):
+        if name.endswith(("log_alpha", "log_scale", "offset")):
             scales.append(parameter)
         else:
             (weights if parameter.dim() > 1 else others).append(parameter)
