@@ -20,6 +20,8 @@ IntArray = NDArray[np.int64]
 POT4 = Band(scheme=Scheme.POT, weight_bits=4, rows=1)
 FIXED4 = Band(scheme=Scheme.FIXED, weight_bits=4, rows=1, multiplier="lut")
 FIXED8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1)
+PACKED4 = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4)
+PACKED8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2)
 
 
 def geometry(
@@ -62,6 +64,26 @@ def weight_values(band: Band) -> IntArray:
     exponent = code % half
     magnitude = np.where(exponent > 0, 2 ** np.maximum(exponent - 1, 0), 0)
     return np.where(code < half, magnitude, -magnitude)
+
+
+def random_weights(rng: np.random.Generator, shape: Geometry, steps: int) -> tuple[IntArray, IntArray]:
+    """Weights for all rows and the codes that stand for them in the rings: (step, row, dot).
+
+    Packed bands hold symmetric weights; the odd row of a pair stores one less where the even row's weight is negative.
+    """
+    values: list[IntArray] = []
+    codes: list[IntArray] = []
+    for band in shape.bands:
+        for row in range(band.rows):
+            if band.pack == 1:
+                codes.append(rng.integers(0, 1 << band.weight_bits, (steps, shape.dot)))
+                values.append(weight_values(band)[codes[-1]])
+            else:
+                limit = (1 << band.weight_bits - 1) - 1
+                values.append(rng.integers(-limit, limit + 1, (steps, shape.dot)))
+                borrow = (values[-2] < 0) if band.pack == 4 and row % 2 else 0
+                codes.append(values[-1] - borrow & (1 << band.weight_bits) - 1)
+    return np.stack(values, axis=1), np.stack(codes, axis=1)
 
 
 def packed(codes: ArrayLike, bits: int) -> int:

@@ -42,7 +42,7 @@ class Stream:
 
     def descriptor(self, op: Op, **values: int) -> int:
         """A descriptor whose other fields are random."""
-        noise = DESCRIPTOR.unpack(self.random(DESCRIPTOR.bits)) | {"out_addr": self.random(27)}
+        noise = DESCRIPTOR.unpack(self.random(DESCRIPTOR.bits))
         word = DESCRIPTOR.pack(noise | {"op": op} | values)
         self.emit("d", word, self.shape.descriptor_beats)
         return word

@@ -8,17 +8,32 @@ import pytest
 from codesign.arch.hardware import Memory
 from codesign.rtl.array import ColumnFeeder, SystolicArray
 from codesign.rtl.geometry import Geometry
-from tests.rtl.bench import FIXED4, FIXED8, POT4, as_signed, geometry, packed, play, rows, weight_values
+from tests.rtl.bench import (
+    FIXED4,
+    FIXED8,
+    PACKED4,
+    PACKED8,
+    POT4,
+    as_signed,
+    geometry,
+    packed,
+    play,
+    random_weights,
+    rows,
+)
 
 NARROW = Memory(width_bits=32, latency=1)
 SHAPES = {
     "one": geometry(FIXED8),
     "tiny": geometry(rows(POT4, 3), rows(FIXED4, 2), FIXED8, columns=4, dot=2, weight_words=32),
     "two bus stages": geometry(rows(FIXED4, 5), rows(POT4, 8), columns=3, dot=3, memory=NARROW),
+    # bands that report at different times, pairs of rows, a column left over, and not in the order of the rows
+    "packed": geometry(POT4, PACKED8, rows(PACKED4, 4), columns=3, dot=4),
     "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
 }
-BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "tall": 3}
-"""Levels of a tree that merges six rows into one register."""
+BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 1, "tall": 3}
+LATENCY = {"one": 4, "tiny": 5, "two bus stages": 5, "packed": 9, "tall": 4}
+"""Levels of a tree that merges six rows into one register, and cycles of the slowest processing element."""
 
 
 def weight_beats(shape: Geometry, codes: np.ndarray) -> dict[str, list[int]]:
@@ -58,19 +73,16 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
     rng = np.random.default_rng(positions)
     steps = positions * columns
     interval = max(steps, shape.rows)
-    codes = np.stack(
-        [rng.integers(0, 1 << band.weight_bits, (steps, dot)) for band in shape.row_bands], axis=1
-    )  # (step, row, dot)
+    values, codes = random_weights(rng, shape, steps)
     a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, columns, dot))  # ..., column, group, dot
     writes = weight_beats(shape, codes)
     start = len(writes["write_addr"]) + 1
-    latency = 4 + columns - 1 + shape.pe_latency + BUS_LATENCY[name]
+    latency = 4 + columns - 1 + LATENCY[name] + BUS_LATENCY[name]
     assert latency == shape.result_latency
     cycles = start + tiles * interval + latency + shape.rows + 3
 
     word, load, addr, first, last = ([0] * cycles for _ in range(5))
     expected = np.zeros((cycles, columns), dtype=np.int64)
-    values = np.stack([weight_values(band)[codes[:, r]] for r, band in enumerate(shape.row_bands)])
     for tile in range(tiles):
         begin = start + tile * interval  # issue of the tile's first read
         first[begin + 2] = last[begin + steps - 1 + 2] = 1
@@ -81,7 +93,7 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
             load[begin + step + 3] = 1 << column
         # step = (position, group): what column c multiplies in it
         operands = a[tile].transpose(1, 0, 2, 3).reshape(columns, steps, dot)
-        result = np.einsum("rsd,csd->rc", values, operands)
+        result = np.einsum("srd,csd->rc", values, operands)
         at = begin + steps - 1 + latency
         expected[at : at + shape.rows] = result
 

@@ -16,16 +16,16 @@ CYCLES = 60
 
 
 def accumulate(sums: IntArray, first: IntArray, latency: int) -> IntArray:
-    """The accumulator in every cycle: the sum of step x is added in cycle x + latency - 1, `first` high restarts it."""
+    """The accumulator in every cycle: the sum of step x is added in cycle x + latency - 2, `first` high restarts it."""
     total, seen = 0, np.zeros(len(sums), dtype=np.int64)
-    for t in range(latency - 1, len(sums) - 1):
-        total = sums[t - latency + 1] + (0 if first[t] else total)
+    for t in range(latency - 2, len(sums) - 1):
+        total = sums[t - latency + 2] + (0 if first[t] else total)
         seen[t + 1] = total
     return seen
 
 
 def test_stages_of_the_adder_tree() -> None:
-    assert {dot: geometry(dot=dot, act_bits=2).pe_latency for dot in STAGES} == {d: 3 + s for d, s in STAGES.items()}
+    assert {dot: geometry(dot=dot, act_bits=2).pe_latency for dot in STAGES} == {d: 4 + s for d, s in STAGES.items()}
 
 
 @pytest.mark.parametrize("dot", [1, 2, 3, 4, 5, 8])
@@ -33,11 +33,11 @@ def test_stages_of_the_adder_tree() -> None:
 def test_accumulates_random_dot_products(band: Band, dot: int) -> None:
     rng = np.random.default_rng(dot)
     shape = geometry(band, dot=dot, act_bits=4)
-    latency = 3 + STAGES[dot]
+    latency = 4 + STAGES[dot]
     a = rng.integers(0, 1 << shape.act_bits, (CYCLES, dot))
     w = rng.integers(0, 1 << band.weight_bits, (CYCLES, dot))
     first, done = rng.random(CYCLES) < 0.2, rng.random(CYCLES) < 0.5
-    first[latency - 1] = True  # the accumulator has no reset
+    first[latency - 2] = True  # the accumulator has no reset
 
     drive = {
         "a": [packed(codes, shape.act_bits) for codes in a],
@@ -50,7 +50,7 @@ def test_accumulates_random_dot_products(band: Band, dot: int) -> None:
 
     accumulator = accumulate((weight_values(band)[w] * a).sum(axis=1), first, latency)
     result = as_signed(seen["result"], shape.acc_bits)
-    assert np.array_equal(result[latency:], np.where(done, accumulator, 0)[latency:])
+    assert np.array_equal(result[latency:], delayed(np.where(done, accumulator, 0), 1)[latency:])
     assert np.count_nonzero(result) > CYCLES // 5
     for name in ("a", "w", "first", "done"):
         assert np.array_equal(seen[f"{name}_out"], delayed(np.array(drive[name], dtype=object), 1)), name
@@ -65,7 +65,7 @@ def test_the_extremes_fill_the_accumulator(band: Band) -> None:
         limit = 1 << (shape.acc_bits - 1)
         steps = min(200, (limit - 1) // (abs(int(values[code])) * 3))
         cycles = steps + shape.pe_latency
-        first = [t == shape.pe_latency - 1 for t in range(cycles)]
+        first = [t == shape.pe_latency - 2 for t in range(cycles)]
         drive = {"a": [3], "w": [code], "first": first, "done": [1]}
         seen = play(ProcessingElement(shape, band), drive, ["result"], cycles)["result"]
         sums = as_signed(seen[shape.pe_latency :], shape.acc_bits)

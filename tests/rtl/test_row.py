@@ -7,7 +7,20 @@ import pytest
 
 from codesign.arch.hardware import Band
 from codesign.rtl.row import Row, WeightBank
-from tests.rtl.bench import FIXED4, FIXED8, POT4, IntArray, as_signed, delayed, geometry, packed, play, weight_values
+from tests.rtl.bench import (
+    FIXED4,
+    FIXED8,
+    PACKED4,
+    PACKED8,
+    POT4,
+    IntArray,
+    as_signed,
+    delayed,
+    geometry,
+    packed,
+    play,
+    random_weights,
+)
 
 
 def contents(enable: IntArray, addr: IntArray, data: IntArray, depth: int) -> IntArray:
@@ -36,48 +49,64 @@ def test_weight_bank_answers_two_cycles_later(width: int) -> None:
 
 
 @pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (4, 3)])
-@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8], ids=str)
+@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8, PACKED4, PACKED8], ids=str)
 def test_row_computes_tile_after_tile(band: Band, columns: int, dot: int) -> None:
+    """One row, or the two of a packed band; while it computes, the other half of the rings is written."""
     rng = np.random.default_rng(columns)
     shape = geometry(band, columns=columns, dot=dot)
-    depth, cycles = shape.weight_depth, 110
+    latency, depth, cycles = shape.band_latency(band), shape.weight_depth, 110
     tiles: list[tuple[int, int]] = []  # first and last step, as cycles of column 0
     x = depth + 4
-    while x < cycles - columns - shape.pe_latency - 12:
+    while x < cycles - columns - latency - 12:
         length = int(rng.integers(1, 8))
         tiles.append((x, x + length - 1))
         x += length + int(rng.choice([0, 0, 1, 3]))
 
-    # the bank is filled once; later writes go to any address, read or not
-    enable = rng.random(cycles) < 0.3
-    enable[:depth] = True
-    write_addr = np.concatenate([np.arange(depth), rng.integers(0, depth, cycles - depth)])
-    written = rng.integers(0, 1 << band.weight_bits, (cycles, dot))
-    words = np.array([packed(codes, band.weight_bits) for codes in written])
+    values, codes = random_weights(rng, shape, cycles)
+    write_addr = np.concatenate([np.arange(depth), rng.integers(depth // 2, depth, cycles - depth)])
     a = rng.integers(0, 1 << shape.act_bits, (cycles, columns, dot))
-    step_addr = rng.integers(0, depth, cycles)
+    step_addr = rng.integers(0, depth // 2, cycles)
     step_first, step_last = np.zeros((2, cycles), dtype=np.int64)
     for first, last in tiles:
         step_first[first - 2] = step_last[last - 2] = 1
     drive = {
-        "a": [[packed(codes, shape.act_bits) for codes in now] for now in a],
+        "a": [[packed(group, shape.act_bits) for group in now] for now in a],
         "step_addr": step_addr,
         "step_first": step_first,
         "step_last": step_last,
-        "write_en": enable,
+        "write_en": [(1 << shape.rows) - 1],
         "write_addr": write_addr,
-        "write_data": words,
+        "write_data": [[packed(word, band.weight_bits) for word in now] for now in codes],
     }
     watch = ["result", "a_out", "step_addr_out", "step_first_out", "step_last_out"]
     seen = play(Row(shape, band), drive, watch, cycles)
 
-    held = contents(enable, write_addr, np.arange(cycles), depth)  # which write each address holds
-    weights = weight_values(band)[written[held[np.arange(cycles), step_addr]]]
-    expected = np.zeros((cycles, columns), dtype=np.int64)
+    expected = np.zeros((cycles, shape.rows, columns), dtype=np.int64)
     for first, last in tiles:
-        for c in range(columns):
-            products = weights[first - 2 : last - 1] * a[first + c : last + 1 + c, c]
-            expected[last + c + shape.pe_latency, c] = products.sum()
-    assert np.array_equal(as_signed(seen["result"], shape.acc_bits), expected)
+        weights = values[step_addr[first - 2 : last - 1]]
+        for r, c in np.ndindex(shape.rows, columns):
+            expected[last + r + c + latency, r, c] = (weights[:, r] * a[first + c : last + 1 + c, c]).sum()
+    assert np.array_equal(as_signed(seen["result"], shape.acc_bits), expected.reshape(cycles, -1))
+    assert np.count_nonzero(expected) > len(tiles) * columns // 2
     for name in ("a", "step_addr", "step_first", "step_last"):
-        assert np.array_equal(seen[f"{name}_out"], delayed(np.array(drive[name]), 1)), name
+        assert np.array_equal(seen[f"{name}_out"], delayed(np.array(drive[name]), shape.rows)), name
+
+
+def test_each_row_of_a_pair_has_a_write_enable() -> None:
+    shape = geometry(PACKED4)
+    ones = packed([1], 4)
+    # the first row gets a 1 in word 0, the second one in word 1; what the other holds there is 0
+    drive = {
+        "write_en": [1, 2, 0],
+        "write_addr": [0, 1],
+        "write_data": [[ones, ones]],
+        "a": [[1]],
+        "step_addr": [0, 0, 0, 0, 1],
+        "step_first": [0, 0, 0, 1, 1, 0],
+        "step_last": [0, 0, 0, 1, 1, 0],
+    }
+    seen = play(Row(shape, PACKED4), drive, ["result"], 20)["result"]
+    at = 3 + 2 + shape.band_latency(PACKED4)
+    expected = np.zeros((20, 2), dtype=np.int64)
+    expected[at, 0] = expected[at + 2, 1] = 1
+    assert np.array_equal(seen, expected)
