@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Const, Module
+from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out
 
 from codesign.arch.hardware import Band
@@ -53,8 +53,8 @@ class Elements(Component):
             m.d.comb += [element.w[0].eq(weight), element.first.eq(1), element.done.eq(1)]
             if self.height == 2:
                 m.d.comb += element.w[1].eq(self.less if weight < 0 else self.w)
-            size = 2 * self.height
-            m.d.comb += Cat(*self.result[index * size : (index + 1) * size]).eq(Cat(*element.result, Const(0, 0)))
+            results = self.result[index * 2 * self.height :][: 2 * self.height]
+            m.d.comb += [result.eq(shown) for result, shown in zip(results, element.result, strict=True)]
         return m
 
 
@@ -63,17 +63,14 @@ def late(values: IntArray) -> IntArray:
     return np.concatenate([values[:1], values])
 
 
-@pytest.mark.parametrize(("weight_bits", "act_bits", "pack"), [(4, 4, 4), (3, 4, 4), (8, 4, 2), (4, 8, 2)])
+@pytest.mark.parametrize(("weight_bits", "act_bits", "pack"), [(4, 4, 4), (8, 4, 2)])
 def test_every_product(weight_bits: int, act_bits: int, pack: int) -> None:
-    """All codes of both columns with all weights of both rows; with a single row, the second column takes any code."""
+    """All codes of both columns with all weights of all rows, at once."""
     band = band_of(weight_bits, pack)
     shape = geometry(band, act_bits=act_bits)
     limit, size = (1 << weight_bits - 1) - 1, 1 << act_bits
     second = range(-limit, limit + 1) if pack == 4 else [0]
     a_0, a_1, w_1 = (grid.reshape(-1) for grid in np.meshgrid(range(size), range(size), second, indexing="ij"))
-    if act_bits == 8:
-        a_1 = (a_0 * 77 + a_1 * 13) % size
-        a_0, a_1, w_1 = (part[:: size // 16] for part in (a_0, a_1, w_1))
     elements = Elements(shape, band)
     first = np.array(elements.first_row)
     drive = {
@@ -91,7 +88,10 @@ def test_every_product(weight_bits: int, act_bits: int, pack: int) -> None:
 
 
 def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, done: IntArray) -> dict[str, IntArray]:
-    """Drive an element with codes (step, column, dot) and weights (step, row, dot), the second ones a cycle late."""
+    """Inputs, and outputs as `seen_*`, for codes (step, column, dot) and weights (step, row, dot).
+
+    The second column and the second row get theirs a cycle later.
+    """
     codes = w.copy()
     if band.pack == 4:
         codes[:, 1] = packed_weights(w[:, 0], w[:, 1])
@@ -102,9 +102,8 @@ def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, 
         second[1:, 1:] = second[:-1, 1:].copy()
     drive = {"a": groups, "w": words, "first": first, "done": done}
     watch = ["result", "a_out", "w_out", "first_out", "done_out"]
-    return drive | {
-        f"seen_{name}": value for name, value in play(PackedElement(shape, band), drive, watch, len(a)).items()
-    }
+    seen = play(PackedElement(shape, band), drive, watch, len(a))
+    return drive | {f"seen_{name}": values for name, values in seen.items()}
 
 
 @pytest.mark.parametrize("dot", [1, 3, 4, 8])
@@ -135,7 +134,7 @@ def test_accumulates_random_dot_products(weight_bits: int, pack: int, dot: int) 
 
 
 def test_chains_as_long_as_their_sums_fit() -> None:
-    """W4A4 four to a slice leaves a field of 10 bits: 4 x 7 x 15 fit. Eight such weights with 8-bit codes fit none."""
+    """Four products W4A4 leave fields of 10 bits, which hold 4 x 7 x 15; four products W8A8 fit no slice."""
     lengths = {(4, 4, 4): 4, (8, 4, 2): 4, (8, 8, 2): 1, (5, 4, 4): 2, (4, 5, 4): 2}
     for (weight_bits, act_bits, pack), length in lengths.items():
         band = band_of(weight_bits, pack)
