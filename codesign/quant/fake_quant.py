@@ -229,7 +229,7 @@ class ActivationQuantizer(nn.Module):
     def low(self) -> int:
         """The lowest step."""
         if self.offset is not None:
-            return min(0, max(1 - (1 << self.bits), math.floor(float(self.offset) + 0.5)))
+            return min(0, max(1 - (1 << self.bits), math.floor(float(self.offset.detach()) + 0.5)))
         return -(1 << self.bits - 1) if self.signed else 0
 
     @property
