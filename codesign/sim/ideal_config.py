@@ -1,0 +1,136 @@
+"""SCALE-Sim's configuration files (`.cfg`), read as they are.
+
+Sections `[general]`, `[architecture_presets]` and `[run_presets]`; keys are not case-sensitive, `:` and `=` both
+separate. Keys and sections that say nothing about an array's cycles or accesses (offsets, layouts, banks, traces) are
+passed over; sparsity is refused, because it would change the cycles.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from codesign.errors import UserError
+from codesign.sim.ideal import IdealArray
+from codesign.sim.ideal_cycles import Dataflow
+from codesign.sim.ideal_memory import Memories
+
+CALC_BANDWIDTH = 10
+"""Words a cycle that SCALE-Sim gives the first prefetch in mode CALC, whatever the file says."""
+
+
+@dataclass(frozen=True)
+class ScaleSimConfig:
+    """What a configuration file says.
+
+    Attributes:
+        user_bandwidth: words a cycle of each interface in mode USER, None in mode CALC. In mode USER SCALE-Sim adds
+            stalls, which have no closed form; the cycles without them are the same. Its DRAM accesses differ, too: what
+        this package reports is mode CALC's.
+    """
+
+    name: str
+    array: IdealArray
+    user_bandwidth: tuple[int, ...] | None
+
+    def notes(self) -> list[str]:
+        """What a reader of cycles computed for this configuration must know."""
+        if self.user_bandwidth is None:
+            return []
+        return [
+            f"{self.name}: InterfaceBandwidth USER: cycles are without stalls, which have no closed form; "
+            "DRAM accesses are those of mode CALC"
+        ]
+
+
+def read_config(path: str | Path) -> ScaleSimConfig:
+    """The array and memories that a `.cfg` file describes.
+
+    Raises:
+        UserError: one line that names the file, the section, the key, what was given and what is allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a SCALE-Sim configuration: not a text file") from None
+    return parse_config(text, str(path), path.stem)
+
+
+def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
+    """The configuration in INI text; `shown_as` names the text in errors, `name` is used where it gives no run name."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise UserError(f"{shown_as}: not a SCALE-Sim configuration: {_parse_error(error, text)}") from None
+    for section in ("architecture_presets", "run_presets"):
+        if not parser.has_section(section):
+            given = ", ".join(f"[{found}]" for found in parser.sections()) or "none"
+            raise UserError(f"{shown_as}: section [{section}] is missing, sections given: {given}")
+    reader = _Reader(parser, shown_as)
+    mode = reader.text("run_presets", "InterfaceBandwidth").upper()
+    if mode not in ("CALC", "USER"):
+        raise UserError(
+            f"{reader.where('run_presets', 'InterfaceBandwidth')}: '{mode}' given, must be one of CALC, USER"
+        )
+    if parser.get("sparsity", "SparsitySupport", fallback="false").strip().lower() == "true":
+        raise UserError(f"{reader.where('sparsity', 'SparsitySupport')}: 'true' given, must be false")
+    section = "architecture_presets"
+    flow = reader.text(section, "Dataflow")
+    try:
+        dataflow = Dataflow.parse(flow)
+    except UserError:
+        raise UserError(
+            f"{reader.where(section, 'Dataflow')}: '{flow}' given, must be one of {', '.join(Dataflow)}"
+        ) from None
+    memories = Memories(
+        reader.size(section, "IfmapSramSzkB"),
+        reader.size(section, "FilterSramSzkB"),
+        reader.size(section, "OfmapSramSzkB"),
+        CALC_BANDWIDTH,
+    )
+    array = IdealArray(reader.size(section, "ArrayHeight"), reader.size(section, "ArrayWidth"), dataflow, memories)
+    user = reader.sizes(section, "Bandwidth") if mode == "USER" else None
+    return ScaleSimConfig(parser.get("general", "run_name", fallback=name).strip() or name, array, user)
+
+
+class _Reader:
+    def __init__(self, parser: configparser.ConfigParser, shown_as: str) -> None:
+        self._parser = parser
+        self._shown_as = shown_as
+
+    def where(self, section: str, key: str) -> str:
+        return f"{self._shown_as}: [{section}] {key}"
+
+    def text(self, section: str, key: str) -> str:
+        if not self._parser.has_option(section, key):
+            raise UserError(f"{self.where(section, key)} is missing, must be given")
+        return self._parser.get(section, key).strip()
+
+    def size(self, section: str, key: str) -> int:
+        return self._size(self.text(section, key), section, key)
+
+    def sizes(self, section: str, key: str) -> tuple[int, ...]:
+        return tuple(self._size(part.strip(), section, key) for part in self.text(section, key).split(","))
+
+    def _size(self, text: str, section: str, key: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}", text) or int(text) < 1:
+            raise UserError(f"{self.where(section, key)}: '{text}' given, must be a whole number of at least 1")
+        return int(text)
+
+
+def _parse_error(error: configparser.Error, text: str) -> str:
+    if isinstance(error, configparser.DuplicateOptionError | configparser.DuplicateSectionError):
+        key = f" {error.option}" if isinstance(error, configparser.DuplicateOptionError) else ""
+        return f"line {error.lineno}: [{error.section}]{key} is given twice"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno}: '{error.line.strip()}' given before the first section, such as [general]"
+    if isinstance(error, configparser.ParsingError) and error.errors:
+        line = error.errors[0][0]
+        return f"line {line}: '{text.splitlines()[line - 1].strip()}' given, must be 'key: value' or '[section]'"
+    return " ".join(str(error).split())
