@@ -40,6 +40,7 @@ clean:
 $(READY): pyproject.toml constraints.txt scripts/check_system.sh
 	@PYTHON="$(PYTHON)" sh scripts/check_system.sh
 	@rm -f $@
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev,interchange,interchange-tests]'
+	@echo "setting up $(VENV), about a minute ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,interchange,interchange-tests]'
 	@touch $@
