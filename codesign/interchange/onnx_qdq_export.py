@@ -22,6 +22,8 @@ from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNet
 Format = Literal["qdq", "qonnx"]
 QONNX_DOMAIN = "qonnx.custom_op.general"
 OPSET = 21
+WIDE_TOLERANCE = 2.0**-10
+"""How far a requantization factor of a wide result may be from the scales that it stands for."""
 RESIDUAL_TOLERANCE = 2.0**-10
 """How far the residual factors of a layer's rows may be from the ratio of the scales, which is all QDQ can say."""
 
@@ -76,23 +78,27 @@ class _Writer:
                 self._pool(layer)
         return self.real[self.network.output.name]
 
-    def _target(self, layer: IntegerLayer) -> tuple[IntegerTensor, int, int, float]:
-        """(tensor, low, high, factor): the codes to store, and how many of the layer's steps one of their steps is."""
+    def _target(self, layer: IntegerLayer) -> tuple[IntegerTensor, int, int]:
+        """(tensor, low, high): the codes to store."""
         result = self.network.provenance.get("result")
         output = layer.output
         if not output.wide or not isinstance(result, Mapping):
-            return output, layer.low, layer.high, 1.0
+            return output, layer.low, layer.high
         steps = 2.0 ** int(result["fraction"])
         bits = max(8, int(result["high"]).bit_length())
         codes = IntegerTensor(output.name, *output.shape, bits, int(result["zero_point"]), output.scale * steps)
-        return codes, int(result["low"]), int(result["high"]), steps
+        return codes, int(result["low"]), int(result["high"])
 
     def _convolution(self, layer: IntegerConv) -> None:
         name, source = layer.name, self.network.tensor(layer.input)
-        target, low, high, _ = self._target(layer)
+        target, low, high = self._target(layer)
         silent = layer.mult == 0
         factor = np.ldexp(layer.mult.astype(np.float64), -layer.shift) * layer.output.scale
-        row_scale = np.where(silent, 1.0, factor / np.float32(source.scale)).astype(np.float32)
+        row_scale = np.where(silent, 1.0, factor / np.float32(source.scale))
+        if target.wide and (np.abs(layer.row_scale - row_scale) <= WIDE_TOLERANCE * row_scale).all():
+            # Nothing rounds a wide result in this form: the weights' own scale is the exact one.
+            row_scale = layer.row_scale
+        row_scale = row_scale.astype(np.float32)
         weight = np.where(silent[:, None, None, None], 0, layer.weight)
         bias = np.where(silent, 0, layer.bias)
         inputs = [self.real[source.name], self._weight(name, weight, row_scale)]

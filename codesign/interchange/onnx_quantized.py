@@ -21,7 +21,7 @@ from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
 from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, onnx_padding, read_onnx, unsupported
 from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
-from codesign.interchange.passes import max_pass, quantized_pass, wide_pass
+from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
 from codesign.quant.checks import check_network, output_size
 from codesign.quant.integer_network import IntegerLayer, IntegerNetwork, IntegerTensor
 
@@ -50,20 +50,23 @@ SUPPORTED = (
 )
 
 
-def import_quantized_onnx(path: str | Path, wide: bool = True) -> IntegerNetwork:
+def import_quantized_onnx(path: str | Path, wide: bool = True, exact_bias: bool = False) -> IntegerNetwork:
     """The integer network of a QDQ or QONNX model; a final Softmax stays on the host.
 
     Args:
         path: of the file.
         wide: let the last layer write wide results, which the accelerator needs, even where the file quantizes them
             (see `codesign.interchange.building.result_codes`).
+        exact_bias: an accelerator adds biases as whole accumulator units. QDQ files and Brevitas's quantized biases
+            hold such; a float bias, or a BatchNormalization, is rounded to them, which at few weight bits is
+            coarse. True gives rows with such biases finer units, at the price of 8-bit weights.
 
     Raises:
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
     graph = read_onnx(path)
     try:
-        network = _Importer(graph).network()
+        network = _Importer(graph, exact_bias).network()
         network = wide_result(network) if wide else network
         check_network(network)
     except UserError as error:
@@ -72,14 +75,13 @@ def import_quantized_onnx(path: str | Path, wide: bool = True) -> IntegerNetwork
 
 
 class _Importer:
-    def __init__(self, graph: OnnxGraph) -> None:
+    def __init__(self, graph: OnnxGraph, exact_bias: bool) -> None:
         self.graph = graph
+        self.exact_bias = exact_bias
         self.values: dict[str, Value] = dict(graph.constants)
         self.values[graph.input] = Pending(graph.input, "raw", (), graph.map_shape)
         self.input: IntegerTensor | None = None
         self.layers: list[IntegerLayer] = []
-        self.ranges: dict[str, CodeRange] = {}
-        """Of each tensor between a QuantizeLinear and its DequantizeLinear."""
 
     def network(self) -> IntegerNetwork:
         nodes = list(self.graph.nodes)
@@ -118,7 +120,7 @@ class _Importer:
                 raise error if str(error).startswith("node '") else node.error(str(error)) from None
         result = self.values.get(output)
         if isinstance(result, Pending):
-            self.layers.append(wide_pass(result))
+            self.layers.append(wide_pass(with_exact_bias(result) if self.exact_bias else result))
         elif not isinstance(result, Codes) or not self.layers or result.tensor != self.layers[-1].output:
             raise UserError(f"the output '{output}' is not what the last layer computes")
         if self.input is None:
@@ -365,6 +367,6 @@ class _Importer:
                 raise node.error("quantizes the input a second time; only one quantizer may read it")
             self.input = tensor
             return Codes(tensor)
-        layer = quantized_pass(value, codes)
+        layer = quantized_pass(with_exact_bias(value) if self.exact_bias else value, codes)
         self.layers.append(layer)
         return Codes(layer.output)

@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.errors import UserError
-from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer
+from codesign.interchange.building import BYTE, average_pool, conv_layer, max_pool, sum_layer
 from codesign.interchange.onnx_values import CodeRange, Pending
 from codesign.quant.checks import INT32_MAX
 from codesign.quant.dyadic import dyadic
 from codesign.quant.fusing import FusedConv, FusedTensor
 from codesign.quant.integer_layers import integer_conv
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerPool
+
+BIAS_TOLERANCE = 2.0**-7
+"""How far a bias may be from a whole number of accumulator units to be taken for one."""
 
 
 def quantized_pass(pending: Pending, codes: CodeRange) -> IntegerLayer:
@@ -53,6 +56,27 @@ def quantized_pass(pending: Pending, codes: CodeRange) -> IntegerLayer:
         shift=factors.shift,
         residual=pending.residual.name,
         residual_mult=factors.residual,
+    )
+
+
+def with_exact_bias(pending: Pending) -> Pending:
+    """The convolution with a finer accumulator unit where its bias is no multiple of the unit.
+
+    Such a row's integers are multiplied by the largest factor that leaves them 8-bit weights, and its scale is
+    divided by it: the products stay what they are, the bias is rounded to a finer unit.
+    """
+    if pending.kind != "conv":
+        return pending
+    assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
+    units = pending.bias / (pending.sources[0].scale * pending.row_scale)
+    peak = np.abs(pending.weight).reshape(len(units), -1).max(axis=1)
+    factor = np.where(np.abs(units - np.rint(units)) > BIAS_TOLERANCE, BYTE.largest // np.maximum(peak, 1), 1)
+    factor = np.maximum(factor, 1)
+    return replace(
+        pending,
+        weight=pending.weight * factor.reshape(-1, 1, 1, 1),
+        row_scale=pending.row_scale / factor,
+        formats=tuple(form if k == 1 else BYTE for form, k in zip(pending.formats, factor, strict=True)),
     )
 
 

@@ -59,6 +59,8 @@ def quant_range(node: Node, scale: Array, zero_point: Array, bits: Array) -> Cod
     if scale.size != 1 or zero_point.size != 1:
         raise node.error("activations have a scale per channel; only one per tensor is supported")
     width = _width(node, bits)
+    if width == 1 and node.attributes.get("signed", 1):
+        raise node.error("makes activations binary; what would replace it: Quant of 2 bits, or unsigned")
     if width > WIDEST:
         raise node.error(f"quantizes activations to {width} bits; at most {WIDEST} are supported")
     signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
@@ -76,6 +78,9 @@ def quant_constant(node: Node, value: Array, scale: Array, zero_point: Array, bi
         raise node.error("quantizes weights with a zero point; weights must be symmetric")
     width = _width(node, bits)
     signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
+    if width == 1 and signed:
+        # The qonnx package's rule: one signed bit is -1 or 1.
+        return bipolar_constant(node, value, scale)
     low = (-(2 ** (width - 1)) + narrow) if signed else 0
     high = 2 ** (width - 1) - 1 if signed else 2**width - 1 - narrow
     steps = np.clip(np.rint(value / scale), low, high)
