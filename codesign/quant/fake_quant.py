@@ -52,16 +52,21 @@ class RowTable:
 
     def random(self, steps: Tensor, generator: torch.Generator) -> Tensor:
         """One of the two levels around each weight, drawn so that the mean is the weight; the last level outside."""
-        result = torch.empty_like(steps)
+        lower, upper = self.around(steps)
+        drawn = torch.rand(steps.shape, generator=generator, dtype=steps.dtype)
+        return torch.where(drawn * (upper - lower) < steps - lower, upper, lower)
+
+    def around(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The neighbouring levels below (or at) and above each weight; outside, the last two levels."""
+        lower, upper = torch.empty_like(steps), torch.empty_like(steps)
         for form in dict.fromkeys(self.formats):
             rows = torch.tensor([row for row, other in enumerate(self.formats) if other == form])
-            values = steps.index_select(0, rows)
             levels = torch.from_numpy(form.levels()).to(steps.dtype)
-            place = torch.bucketize(values.contiguous(), levels, right=True).clamp_(1, len(levels) - 1)
-            lower, upper = levels[place - 1], levels[place]
-            drawn = torch.rand(values.shape, generator=generator, dtype=steps.dtype)
-            result.index_copy_(0, rows, torch.where(drawn * (upper - lower) < values - lower, upper, lower))
-        return result
+            values = steps.index_select(0, rows).contiguous()
+            place = torch.bucketize(values, levels, right=True).clamp_(1, len(levels) - 1)
+            lower.index_copy_(0, rows, levels[place - 1])
+            upper.index_copy_(0, rows, levels[place])
+        return lower, upper
 
 
 class _Kind:
