@@ -220,7 +220,7 @@ def ideal_cycles(
 def ideal_report(
     network: Network | Topology,
     rows: int,
-    columns: int,
+    cols: int,
     dataflow: Dataflow | str,
     clock_mhz: float = DEFAULT_CLOCK_MHZ,
     *,
@@ -229,7 +229,7 @@ def ideal_report(
     replay_limit: int = REPLAY_LIMIT,
 ) -> dict[str, Any]:
     """The machine-readable answer of `simulate --ideal`, with the keys of `simulate`; see `report_of`."""
-    array = IdealArray(rows, columns, Dataflow.parse(dataflow), memories or DEFAULT_MEMORIES)
+    array = IdealArray(rows, cols, Dataflow.parse(dataflow), memories or DEFAULT_MEMORIES)
     result = simulate_ideal(network, array, corrected=corrected, replay_limit=replay_limit)
     return report_of(result, clock_mhz, corrected=corrected)
 

@@ -328,6 +328,11 @@ def test_the_answer_has_the_keys_of_simulate() -> None:
         ideal_report(network, 16, 8, "ws", clock_mhz=-1)
 
 
+def test_the_example_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "simulators.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+
+
 def test_what_has_no_closed_form_is_empty_and_said() -> None:
     topology = topology_of(zoo.resnet8())
     answer = ideal_report(topology, 8, 8, "os", memories=Memories(1, 1, 1), replay_limit=0)
