@@ -1,0 +1,53 @@
+"""Whole published networks at their published size on the RTL: no value, no cycle and no counter differs.
+
+One image each on the Zynq-7045 configuration, weights at random in the ratio of its bands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codesign.arch.load import load_hardware
+from codesign.quant.formats import RowFormat
+from codesign.quant.random_network import random_network
+from codesign.sim.cosim import run_network
+from codesign.workload import zoo
+
+HARDWARE = load_hardware("xc7z045")
+RATIO = {RowFormat(band.scheme, band.weight_bits): float(band.rows) for band in HARDWARE.bands}
+
+
+def check(name: str, passes: int, codes: int) -> None:
+    """Run one image; `passes` outputs of `codes` values together are compared (rows of strips that overlap, again)."""
+    network = random_network(zoo.get(name), RATIO, act_bits=HARDWARE.act_bits, seed=0)
+    image = np.random.default_rng(1).integers(0, 1 << network.input.bits, (1, *network.input.shape))
+    result = run_network(HARDWARE, network, image)
+    assert len(result.layers) == passes
+    assert result.compared_values >= codes
+    assert result.mismatched_values == 0
+    assert result.rtl_cycles == result.model_cycles
+    assert [(layer.name, layer.rtl_end) for layer in result.layers] == [
+        (layer.name, layer.model_end) for layer in result.layers
+    ]
+    assert result.counter_differences == ()
+    assert result.exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "passes", "codes"),
+    [("resnet18", 23, 2_685_928), ("resnet50", 56, 11_317_736), ("mobilenetv2", 54, 6_680_392)],
+)
+def test_imagenet_networks(name: str, passes: int, codes: int) -> None:
+    assert zoo.get(name).shapes["input"] == (3, 224, 224)
+    check(name, passes, codes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "passes", "codes"),
+    [("resnet8", 11, 86_090), ("dscnn", 11, 72_076), ("mobilenetv1_025", 29, 231_810), ("autoencoder", 10, 1_672)],
+)
+def test_mlperf_tinys_networks(name: str, passes: int, codes: int) -> None:
+    check(name, passes, codes)
