@@ -23,6 +23,7 @@ from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, onnx_
 from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
 from codesign.quant.checks import check_network, output_size
+from codesign.quant.formats import FloatArray
 from codesign.quant.integer_network import IntegerLayer, IntegerNetwork, IntegerTensor
 
 Array = NDArray[Any]
@@ -160,6 +161,22 @@ class _Importer:
             raise node.error(f"its weights '{node.inputs[1]}' are not quantized")
         return value
 
+    def _bias(self, node: Node, unit: FloatArray) -> FloatArray:
+        """Real biases of the rows; `unit` is their accumulator unit."""
+        if len(node.inputs) < 3 or not node.inputs[2]:
+            return np.zeros(len(unit))
+        value = self._value(node, 2)
+        if isinstance(value, Quantized):
+            scale = np.broadcast_to(value.scale.reshape(-1), unit.shape)
+            # The file's scale is that unit in float32, which would move a large bias by some units.
+            if (np.abs(scale - unit) <= 1e-6 * unit).all():
+                whole: FloatArray = value.integers.reshape(-1) * unit
+                return whole
+        real = self._constant(node, 2).reshape(-1)
+        if real.size not in (1, len(unit)):
+            raise node.error(f"its bias has {real.size} numbers for {len(unit)} rows")
+        return np.broadcast_to(real, unit.shape).astype(np.float64)
+
     # Layers.
 
     def _conv(self, node: Node) -> Value:
@@ -175,7 +192,6 @@ class _Importer:
         width = output_size(source.width, kernel[1], stride[1], *padding[2:])
         row_scale, formats = weight.rows()
         rows = len(weight.integers)
-        bias = self._optional(node, 2)
         return Pending(
             node.name,
             "conv",
@@ -183,7 +199,7 @@ class _Importer:
             (rows, height, width),
             weight=weight.integers,
             row_scale=row_scale,
-            bias=np.zeros(rows) if bias is None else bias.reshape(-1).astype(np.float64),
+            bias=self._bias(node, source.scale * row_scale),
             formats=formats,
             stride=stride,
             padding=padding,
@@ -201,8 +217,6 @@ class _Importer:
         rows, features = weight.integers.shape
         if features != source.channels * source.height * source.width:
             raise node.error(f"reads {features} features of a map of {source.shape}")
-        bias = self._optional(node, 2)
-        bias = np.zeros(1) if bias is None else bias.reshape(-1)
         return Pending(
             node.name,
             "conv",
@@ -210,7 +224,7 @@ class _Importer:
             (rows, 1, 1),
             weight=weight.integers.reshape(rows, *source.shape),
             row_scale=row_scale,
-            bias=np.broadcast_to(bias, (rows,)).astype(np.float64),
+            bias=self._bias(node, source.scale * row_scale),
             formats=formats,
         )
 

@@ -91,8 +91,11 @@ def test_stored_results_and_signed_wide_maps_are_exact_too(tmp_path: Path) -> No
     assert np.array_equal(found, results(network, codes))
 
 
-@pytest.mark.parametrize("form", ["qdq", "qonnx"])
-@pytest.mark.parametrize("name", ["resnet8", "dscnn", "autoencoder", "smallcnn"])
+# A bias beyond 2**24 units, as smallcnn's, has no exact place in a QONNX file, where it is one float32.
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [(name, form) for name in ("resnet8", "dscnn", "autoencoder") for form in ("qdq", "qonnx")] + [("smallcnn", "qdq")],
+)
 def test_real_valued_exports_come_back_with_the_same_integers(
     name: str, form: Literal["qdq", "qonnx"], tmp_path: Path
 ) -> None:
