@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Memory
+from codesign.arch.hardware import Band, Memory
+from codesign.arch.scheme import Scheme
 from codesign.rtl.array import ColumnFeeder, SystolicArray
 from codesign.rtl.geometry import Geometry
 from tests.rtl.bench import (
@@ -22,16 +23,17 @@ from tests.rtl.bench import (
     rows,
 )
 
+PACKED5 = Band(scheme=Scheme.FIXED, weight_bits=5, rows=2, pack=4)
 NARROW = Memory(width_bits=32, latency=1)
 SHAPES = {
     "one": geometry(FIXED8),
     "tiny": geometry(rows(POT4, 3), rows(FIXED4, 2), FIXED8, columns=4, dot=2, weight_words=32),
     "two bus stages": geometry(rows(FIXED4, 5), rows(POT4, 8), columns=3, dot=3, memory=NARROW),
     # bands that report at different times, pairs of rows, a column left over, and not in the order of the rows
-    "packed": geometry(POT4, PACKED8, rows(PACKED4, 4), columns=3, dot=4),
+    "packed": geometry(POT4, PACKED8, PACKED5, rows(PACKED4, 4), columns=3, dot=4),
     "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
 }
-BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 1, "tall": 3}
+BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "tall": 3}
 LATENCY = {"one": 4, "tiny": 5, "two bus stages": 5, "packed": 9, "tall": 4}
 """Levels of a tree that merges six rows into one register, and cycles of the slowest processing element."""
 
