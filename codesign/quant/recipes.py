@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,22 +12,37 @@ from torch import Tensor
 
 from codesign.errors import UserError
 from codesign.quant import rmsmp
+from codesign.quant.adaround import adaround
 from codesign.quant.arithmetic import execute
 from codesign.quant.assignment import Assignment, Ratio
 from codesign.quant.data import Dataset, Images
-from codesign.quant.formats import FIXED4, POT4
-from codesign.quant.integer_network import IntArray, IntegerNetwork
+from codesign.quant.distill import Distillation
+from codesign.quant.formats import APOT4, BINARY, FIXED4, POT4, TERNARY, RowFormat
+from codesign.quant.integer_network import IntArray, IntegerNetwork, Scheme
 from codesign.quant.lower import lower
 from codesign.quant.module import build_module
+from codesign.quant.post_training import correct_bias, equalize
 from codesign.quant.qat import QatNetwork
+from codesign.quant.rules import regime as named_regime
 from codesign.quant.training import Progress, accuracy, calibrate, results, train
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.network import Network
 
-Method = Literal["rmsmp", "fixed", "pot"]
+Method = Literal["rmsmp", "fixed", "pot", "full", "midrise", "apot", "ternary", "binary"]
 
-DEFAULT_RATIOS: dict[str, Ratio] = {"rmsmp": rmsmp.PAPER_RATIO, "fixed": {FIXED4: 1.0}, "pot": {POT4: 1.0}}
-"""Formats of each method where none are given: the paper's W4A4 comparison (its Table 6)."""
+PostTraining = Literal["equalize", "adaround", "bias"]
+"""Cross-layer equalization, AdaRound, bias correction; done in this order."""
+DEFAULT_RATIOS: dict[str, Ratio] = {
+    "rmsmp": rmsmp.PAPER_RATIO,
+    "fixed": {FIXED4: 1.0},
+    "pot": {POT4: 1.0},
+    "full": {RowFormat(Scheme.FULL, 4): 1.0},
+    "midrise": {RowFormat(Scheme.MIDRISE, 4): 1.0},
+    "apot": {APOT4: 1.0},
+    "ternary": {TERNARY: 1.0},
+    "binary": {BINARY: 1.0},
+}
+"""Formats of each method where none are given: the paper's W4A4 comparison (its Table 6), and the other schemes."""
 SMALLEST_AUGMENTED = 16
 """Images at least this high and wide are mirrored and shifted in training; digits are not mirrored."""
 BATCH = 128
@@ -84,15 +99,19 @@ def quantize(
     seed: int = 0,
     progress: Progress | None = None,
     num_threads: int | None = 1,
+    regime: str = "default",
+    calibration: str = "mse",
+    post_training: Collection[PostTraining] = (),
+    distillation: float = 0.0,
 ) -> QuantizeResult:
     """Train in float, fold batch norms, assign formats, train with quantizers, lower to integers, measure.
 
     Args:
         network: its input must have the shape of the images, its result one number per class.
         dataset: training and test images.
-        method: `rmsmp` deals formats by Algorithm 1; `fixed` and `pot` give every row the method's one format.
-        ratio: share of each format; the method's own by default (65:30:5; all Fixed-4; all PoT-4). `fixed` and
-            `pot` take a single format of their scheme.
+        method: `rmsmp` deals formats by Algorithm 1; the others give every row one format of their scheme.
+        ratio: share of each format; the method's own by default (65:30:5; all Fixed-4; all PoT-4; ...). The methods
+            other than `rmsmp` take a single format of their scheme.
         act_bits: bits of all activations, the image included.
         epochs: with quantizers; 0 only calibrates (post-training quantization).
         float_epochs: before; ignored with `float_state`.
@@ -103,12 +122,22 @@ def quantize(
         seed: the same seed, data and machine give the same integers.
         progress: called after every epoch, phases `float` and `qat`.
         num_threads: torch's threads during training.
+        regime: how quantizers are trained; one of `codesign.quant.rules.REGIMES`.
+        calibration: of the activations; `mse`, `max`, or another of `codesign.quant.calibration`.
+        post_training: what is done to the calibrated weights before training with quantizers, if any follows.
+        distillation: share of the float network's results in the loss; 0 learns from the labels alone.
 
     Raises:
         UserError: network and data do not fit, an unknown method or an unfit ratio, training diverged, or the
             network cannot be fused or lowered; the message says where.
     """
     chosen = _ratio(method, ratio)
+    rules = named_regime(regime)
+    unknown = set(post_training) - set(get_args(PostTraining))
+    if unknown:
+        raise UserError(
+            f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
+        )
     _check_fit(network, dataset)
     history: dict[str, list[dict[str, float]]] = {}
     augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
@@ -131,9 +160,15 @@ def quantize(
     float_accuracy = accuracy(module, dataset.test_images, dataset.test_labels, num_threads=num_threads)
     folded, state = fold_batchnorm(network, module.state_dict())
     # Any one format will do for the Hessian, which is the float network's.
-    model = QatNetwork(folded, state, Assignment.uniform(folded, next(iter(chosen)), act_bits))
+    if "equalize" in post_training:
+        state = equalize(folded, state)
+    model = QatNetwork(folded, state, Assignment.uniform(folded, next(iter(chosen)), act_bits), rules)
     model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
-    calibrate(model, dataset.train_images, seed=seed)
+    calibrate(model, dataset.train_images, seed=seed, method=calibration)
+    if "adaround" in post_training:
+        adaround(model, dataset.train_images, seed=seed)
+    if "bias" in post_training:
+        correct_bias(model, dataset.train_images)
     if epochs > 0:
         refresher = rmsmp.refresher(model, dataset.train_images, chosen, every=refresh, seed=seed)
         history["qat"] = train(
@@ -148,6 +183,7 @@ def quantize(
             progress=progress,
             phase="qat",
             num_threads=num_threads,
+            distillation=Distillation(module, share=distillation) if distillation > 0 else None,
         )
     quantized_accuracy = accuracy(model, dataset.test_images, dataset.test_labels, num_threads=num_threads)
     assignment = model.assignment
@@ -157,6 +193,10 @@ def quantize(
         "shares": {str(form): share for form, share in assignment.shares().items()},
         "act_bits": act_bits,
         "epochs": epochs,
+        "regime": regime,
+        "calibration": calibration,
+        "post_training": list(post_training),
+        "distillation": distillation,
         "seed": seed,
         "dataset": dataset.name,
         "dataset_note": dataset.note,

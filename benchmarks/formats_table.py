@@ -1,0 +1,61 @@
+"""Accuracies of the number formats on real data: post-training and trained, mean and deviation over seeds.
+
+    python benchmarks/formats_table.py [--data digits] [--network smallcnn] [--seeds 3] [--float-epochs 20]
+        [--epochs 8] [--post-training bias] [--train-images N] [--test-images N]
+
+Accuracies are those of the integer networks, which is what the accelerator computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from codesign.quant.comparison import as_text, compare
+from codesign.quant.data import Dataset, load_dataset
+from codesign.workload import zoo
+
+
+def main() -> None:
+    """Run the comparison and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir", type=Path, default=None)
+    parser.add_argument("--network", default="smallcnn")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--float-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--post-training", nargs="*", choices=("equalize", "adaround", "bias"), default=["bias"])
+    parser.add_argument("--train-images", type=int, default=None)
+    parser.add_argument("--test-images", type=int, default=None)
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+
+    def load(seed: int) -> Dataset:
+        dataset = load_dataset(arguments.data, arguments.data_dir, seed)
+        return dataset.part(arguments.train_images, arguments.test_images)
+
+    def report(line: str) -> None:
+        sys.stderr.write(f"{time.perf_counter() - start:6.0f} s  {line}\n")
+
+    table = compare(
+        zoo.get(arguments.network),
+        load,
+        seeds=range(arguments.seeds),
+        float_epochs=arguments.float_epochs,
+        epochs=arguments.epochs,
+        post_training=arguments.post_training,
+        report=report,
+    )
+    done = ", ".join(arguments.post_training) or "calibration only"
+    sys.stdout.write(
+        f"{arguments.network} on {load(0)}\n{arguments.seeds} seeds, {arguments.float_epochs} float epochs, "
+        f"{arguments.epochs} with quantizers; post-training: {done}\n"
+        f"{as_text(table)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

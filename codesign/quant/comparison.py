@@ -1,0 +1,151 @@
+"""Number formats compared on one network and data set: accuracies after calibration and after training, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from codesign.quant.assignment import Ratio, parse_ratio
+from codesign.quant.data import Dataset
+from codesign.quant.module import build_module
+from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, quantize
+from codesign.quant.training import train
+from codesign.workload.network import Network
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table: formats and how they are trained.
+
+    Attributes:
+        name: of the line.
+        method, ratio, act_bits, regime: as `codesign.quant.recipes.quantize` takes them.
+    """
+
+    name: str
+    method: Method
+    ratio: Ratio
+    act_bits: int = 4
+    regime: str = "default"
+
+
+TABLE = (
+    Entry("Fixed-W8A8", "fixed", parse_ratio("fixed8:1"), 8),
+    Entry("Fixed-W4A4", "fixed", parse_ratio("fixed4:1")),
+    Entry("PoT-W4A4", "pot", parse_ratio("pot4:1")),
+    Entry("APoT-W4A4", "apot", parse_ratio("apot4:1")),
+    Entry("PoT+Fixed 50:50", "rmsmp", parse_ratio("pot4:50,fixed4:50")),
+    Entry("RMSMP 65:30:5", "rmsmp", parse_ratio("pot4:65,fixed4:30,fixed8:5")),
+    Entry("Fixed-W2A4", "fixed", parse_ratio("fixed2:1")),
+    Entry("Ternary-A4 (TWN)", "ternary", parse_ratio("ternary2:1"), regime="twn"),
+    Entry("Binary-A4 (XNOR)", "binary", parse_ratio("binary1:1"), regime="twn"),
+)
+"""RMSMP's table 1 and the formats it leaves out."""
+
+
+@dataclass
+class Accuracies:
+    """Integer networks' accuracies of one line, a number per seed."""
+
+    entry: str
+    calibrated: list[float] = field(default_factory=list)
+    trained: list[float] = field(default_factory=list)
+
+
+def compare(
+    network: Network,
+    load: Callable[[int], Dataset],
+    *,
+    entries: Sequence[Entry] = TABLE,
+    seeds: Sequence[int] = (0, 1, 2),
+    float_epochs: int = 20,
+    epochs: int = 8,
+    post_training: Sequence[PostTraining] = ("bias",),
+    report: Callable[[str], None] | None = None,
+) -> list[Accuracies]:
+    """Accuracies of the integer networks; the first line is the float network's (under both headings).
+
+    Every seed has its own split, float network and order of images; all lines of a seed start from one float network.
+
+    Args:
+        network: takes the images of the data.
+        load: the data for a seed.
+        entries: lines of the table.
+        seeds: one run each.
+        float_epochs, epochs: of training without and with quantizers.
+        post_training: done in the runs without training.
+        report: called with a line of text after every run.
+    """
+    table = [Accuracies("float"), *(Accuracies(entry.name) for entry in entries)]
+    for seed in seeds:
+        dataset = load(seed)
+        state = _float_state(network, dataset, float_epochs, seed)
+        for entry, line in zip(entries, table[1:], strict=True):
+            calibrated, float_accuracy = _accuracy(network, dataset, entry, state, 0, seed, post_training)
+            trained, _ = _accuracy(network, dataset, entry, state, epochs, seed, ())
+            line.calibrated.append(calibrated)
+            line.trained.append(trained)
+            if report is not None:
+                report(f"seed {seed}: {entry.name}: {calibrated:.2%} calibrated, {trained:.2%} trained")
+        table[0].calibrated.append(float_accuracy)
+        table[0].trained.append(float_accuracy)
+    return table
+
+
+def as_text(table: Sequence[Accuracies]) -> str:
+    """The table with means and sample standard deviations in percent, and the mean difference to the first line."""
+    first = np.mean(table[0].trained)
+    width = max(len(line.entry) for line in table)
+    lines = [f"{'':{width}}  {'calibrated %':>14}  {'trained %':>14}  {'to float':>8}"]
+    for line in table:
+        difference = 100 * (np.mean(line.trained) - first)
+        lines.append(
+            f"{line.entry:{width}}  {_spread(line.calibrated):>14}  {_spread(line.trained):>14}  {difference:>+8.2f}"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    percent = 100 * np.asarray(values)
+    return f"{percent.mean():.2f} ± {percent.std(ddof=1) if len(percent) > 1 else 0.0:.2f}"
+
+
+def _float_state(network: Network, dataset: Dataset, epochs: int, seed: int) -> dict[str, Tensor]:
+    module = build_module(network, seed)
+    train(
+        module,
+        dataset.train_images,
+        dataset.train_labels,
+        epochs=epochs,
+        learning_rate=5e-3,
+        augment=min(dataset.shape[1:]) >= SMALLEST_AUGMENTED,
+        seed=seed,
+    )
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _accuracy(
+    network: Network,
+    dataset: Dataset,
+    entry: Entry,
+    state: Mapping[str, Tensor],
+    epochs: int,
+    seed: int,
+    post_training: Sequence[PostTraining],
+) -> tuple[float, float]:
+    result = quantize(
+        network,
+        dataset,
+        entry.method,
+        ratio=entry.ratio,
+        act_bits=entry.act_bits,
+        epochs=epochs,
+        float_state=state,
+        seed=seed,
+        regime=entry.regime,
+        post_training=post_training,
+    )
+    return result.integer_accuracy, result.float_accuracy

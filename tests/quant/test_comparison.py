@@ -1,0 +1,85 @@
+"""The table of formats, and the recipe's regimes, calibrations and post-training methods."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codesign.errors import UserError
+from codesign.quant.assignment import parse_ratio
+from codesign.quant.comparison import TABLE, Accuracies, as_text, compare
+from codesign.quant.data import Dataset, load_dataset
+from codesign.quant.integer_network import IntegerConv
+from codesign.quant.recipes import DEFAULT_RATIOS, quantize
+from codesign.workload import zoo
+
+
+def small(seed: int = 0) -> Dataset:
+    return load_dataset("digits", seed=seed).part(train=500, test=200)
+
+
+def test_table_of_one_seed() -> None:
+    chosen = [entry for entry in TABLE if entry.name in ("Fixed-W8A8", "Binary-A4 (XNOR)")]
+    lines: list[str] = []
+    table = compare(
+        zoo.smallcnn(width=8), small, entries=chosen, seeds=[0], float_epochs=4, epochs=2, report=lines.append
+    )
+    by_name = {line.entry: line for line in table}
+    assert list(by_name) == ["float", "Fixed-W8A8", "Binary-A4 (XNOR)"]
+    assert abs(by_name["Fixed-W8A8"].calibrated[0] - by_name["float"].calibrated[0]) < 0.03
+    assert by_name["Binary-A4 (XNOR)"].calibrated[0] < by_name["Fixed-W8A8"].calibrated[0] - 0.2
+    assert len(by_name["Binary-A4 (XNOR)"].trained) == 1
+    assert len(lines) == 2
+    assert "Fixed-W8A8" in as_text(table)
+
+
+def test_text_of_a_table() -> None:
+    table = [Accuracies("float", [0.9, 0.92], [0.9, 0.92]), Accuracies("pot", [0.5, 0.6], [0.9, 0.9])]
+    rows = [line.split() for line in as_text(table).splitlines()[1:]]
+    assert rows[0] == ["float", "91.00", "±", "1.41", "91.00", "±", "1.41", "+0.00"]
+    assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00"]
+
+
+@pytest.mark.parametrize("method", DEFAULT_RATIOS)
+def test_every_method_gives_rows_of_its_formats(method: str) -> None:
+    result = quantize(zoo.smallcnn(width=6), small(), method, epochs=1, float_epochs=1)  # type: ignore[arg-type]
+    used = {
+        f"{scheme}{bits}"
+        for layer in result.integer_network.layers
+        if isinstance(layer, IntegerConv)
+        for scheme, bits in zip(layer.scheme, layer.weight_bits, strict=True)
+    }
+    assert used == {str(form) for form in DEFAULT_RATIOS[method]}
+
+
+def test_options_reach_the_result() -> None:
+    network = zoo.smallcnn(width=8)
+    base = quantize(network, small(), "fixed", ratio=parse_ratio("fixed3:1"), epochs=0, float_epochs=4)
+    options = {"ratio": parse_ratio("fixed3:1"), "epochs": 0, "float_state": base.float_state}
+    weights = {}
+    for name, extra in {
+        "base": {},
+        "bias": {"post_training": ["bias"]},
+        "adaround": {"post_training": ["adaround"]},
+        "equalize": {"post_training": ["equalize"]},
+        "kl": {"calibration": "kl"},
+        "distilled": {"epochs": 1, "distillation": 0.5, "regime": "lsq"},
+        "trained": {"epochs": 1, "regime": "lsq"},
+    }.items():
+        result = quantize(network, small(), "fixed", **(options | extra))  # type: ignore[arg-type]
+        layers = [layer for layer in result.integer_network.layers if isinstance(layer, IntegerConv)]
+        weights[name] = np.concatenate(
+            [np.concatenate([layer.weight.ravel(), layer.bias, layer.mult]) for layer in layers]
+        )
+        assert result.integer_network.provenance["regime"] == ("lsq" if extra.get("epochs") else "default")
+    assert len({values.tobytes() for values in weights.values()}) == 7
+
+
+def test_unknown_options() -> None:
+    for extra, message in [
+        ({"regime": "x"}, "training regime 'x'"),
+        ({"calibration": "x"}, "calibration method 'x'"),
+        ({"post_training": ["x"]}, "post-training method 'x' is unknown; there are equalize, adaround, bias"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            quantize(zoo.smallcnn(width=4), small(), "fixed", epochs=0, float_epochs=0, **extra)  # type: ignore[arg-type]
