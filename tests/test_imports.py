@@ -17,14 +17,15 @@ MAY_IMPORT = {
     "errors": set[str](),
     "_files": {"errors"},
     "arch": {"errors"},
+    "provenance": {"arch"},
     "workload": {"errors", "_files"},
     "quant": {"errors", "_files", "arch", "workload"},
     "interchange": {"errors", "_files", "arch", "workload", "quant"},
-    "rtl": {"errors", "_files", "arch"},
+    "rtl": {"errors", "_files", "provenance", "arch"},
     "program": {"errors", "_files", "arch", "workload", "quant", "rtl"},
     "sim": {"errors", "_files", "arch", "workload", "quant", "rtl", "program"},
-    "search": {"errors", "_files", "arch", "workload", "quant", "rtl", "program", "sim"},
-    "report": {"errors", "_files", "arch", "workload", "quant", "rtl", "program", "sim", "search"},
+    "search": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
+    "report": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim", "search"},
 }
 
 

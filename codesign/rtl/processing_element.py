@@ -75,7 +75,8 @@ class ProcessingElement(SharedModule):
         bits = product_bits(self._band, self._geometry.act_bits)
         if self._band.scheme is Scheme.FIXED:
             if self._band.multiplier == "dsp":
-                return (w.as_signed() * a)[:bits].as_signed(), None
+                # one bit more than the product needs: synthesis builds 8-bit products in LUTs, 9-bit ones in DSPs
+                return (w.as_signed() * Cat(a, Const(0, 1)).as_signed())[: bits + 1].as_signed(), None
             return shift_add_product(w, a, bits), None
         code, sign = w[:-1], w[-1]
         shifted: Value = Const(0, bits - 1)

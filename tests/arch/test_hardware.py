@@ -43,7 +43,7 @@ def test_read_fifo_covers_latency_and_two_bursts() -> None:
     assert memory.read_fifo_beats == 64  # 20 + 32 + 8 = 60
     assert Memory(width_bits=64, latency=25).read_fifo_beats == 128  # 65
     assert Memory(width_bits=64, latency=24).read_fifo_beats == 64  # exactly 64
-    assert Memory(width_bits=64, latency=25, fifo_beats=33).read_fifo_beats == 33
+    assert Memory(width_bits=64, latency=25, fifo_beats=48).read_fifo_beats == 48
 
 
 @st.composite
