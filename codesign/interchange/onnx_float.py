@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
-from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, onnx_padding, read_onnx, unsupported
+from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, naming, onnx_padding, read_onnx, unsupported
 from codesign.workload.layers import (
     NO_PADDING,
     Add,
@@ -62,10 +62,8 @@ def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
     import torch
 
     graph = read_onnx(path)
-    try:
+    with naming(path):
         network, state = _Importer(graph).result()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
 
 

@@ -6,7 +6,8 @@ are not fixed, weights that are not finite are `UserError`s of one line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,11 +71,27 @@ class OnnxGraph:
 
 def read_onnx(path: str | Path) -> OnnxGraph:
     """The graph in `path`; UserError with one line that names the file and what is wrong with it."""
-    path = Path(path)
+    with naming(path):
+        return _read(Path(path))
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of what happens inside become a `UserError` of one line that starts with `path`.
+
+    What a damaged file makes of attributes and constants (a list without members, a text for a number) ends in
+    Python's own errors; a sound file causes none of them.
+    """
     try:
-        return _read(path)
+        yield
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {_one_line(error)}") from None
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise UserError(f"{path}: attributes or constants are damaged ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _read(path: Path) -> OnnxGraph:
@@ -88,7 +105,7 @@ def _read(path: Path) -> OnnxGraph:
     except OSError as error:
         raise UserError(error.strerror or str(error)) from None
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise UserError(f"not an ONNX model, or cut short ({str(error).splitlines()[0]})") from None
+        raise UserError(f"not an ONNX model, or cut short ({error})") from None
     graph = model.graph
     if not graph.node or not graph.output or not model.opset_import:
         raise UserError("not an ONNX model, or cut short (it has no nodes, no output or no opset)")
@@ -158,7 +175,7 @@ def _constants(graph: Any) -> dict[str, NDArray[Any]]:
     for item in graph.initializer:
         try:
             constants[item.name] = _plain(numpy_helper.to_array(item))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"initializer '{item.name}' is damaged ({error})") from None
     return constants
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from codesign.errors import UserError
 from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
-from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, onnx_padding, read_onnx, unsupported
+from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, naming, onnx_padding, read_onnx, unsupported
 from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
 from codesign.quant.checks import check_network, output_size
@@ -66,12 +66,10 @@ def import_quantized_onnx(path: str | Path, wide: bool = True, exact_bias: bool 
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
     graph = read_onnx(path)
-    try:
+    with naming(path):
         network = _Importer(graph, exact_bias).network()
         network = wide_result(network) if wide else network
         check_network(network)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     return network
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import UserError
 from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer, wide_result
+from codesign.interchange.onnx_graph import naming
 from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel, read_tflite
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
@@ -56,12 +57,10 @@ def import_tflite(path: str | Path, wide: bool = True) -> IntegerNetwork:
         UserError: the file is damaged, or an operator is not supported; the message names it.
     """
     model = read_tflite(path)
-    try:
+    with naming(path):
         network = _Importer(model, Path(path).stem).network()
         network = wide_result(network) if wide else network
         check_network(network)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     return network
 
 

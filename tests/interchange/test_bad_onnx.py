@@ -134,3 +134,27 @@ def test_asymmetric_weights_are_named(tmp_path: Path) -> None:
 
     text = message(changed(path, tmp_path, change), import_quantized_onnx)
     assert "zero point 3" in text and "symmetric" in text
+
+
+def refusal(read: Callable[[Path], Any], path: Path) -> str:
+    """What `read` says about a file that may or may not be sound."""
+    try:
+        read(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changed_bytes_end_in_one_line_or_in_a_network(good: Path, tmp_path: Path, seed: int) -> None:
+    network = zoo.get("smallcnn")
+    quantized = quantized_by_onnxruntime(network, tmp_path, images(network, 2))
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "changed.onnx"
+    for source, read in ((good, import_float_onnx), (quantized, import_quantized_onnx)):
+        original = np.frombuffer(source.read_bytes(), dtype=np.uint8)
+        for _ in range(60):
+            data = original.copy()
+            data[rng.integers(0, len(data), 10)] = rng.integers(0, 256, 10)
+            path.write_bytes(data.tobytes())
+            assert "\n" not in refusal(read, path)

@@ -114,8 +114,12 @@ def test_keyword_spotting_reaches_the_reference_accuracy() -> None:
     path = data_file(f"{MODELS}/kws_ref_model.tflite")
     samples = np.load(data_file("mlperf_tiny_kws01.npz"))
     network = import_tflite(path)
-    *_, (_, results) = execute(network, input_codes(samples["x"]))
-    assert int((results.reshape(1000, -1).argmax(axis=1) == samples["y"]).sum()) >= 902
+    right = 0
+    # Small parts stay in the processor's caches.
+    for start in range(0, 1000, 100):
+        *_, (_, results) = execute(network, input_codes(samples["x"][start : start + 100]))
+        right += int((results.reshape(100, -1).argmax(axis=1) == samples["y"][start : start + 100]).sum())
+    assert right >= 902
 
 
 def test_wide_results_are_the_codes_with_more_bits() -> None:
