@@ -9,10 +9,12 @@ import pytest
 
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
+from codesign.quant.data import load_dataset
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork
 from codesign.quant.random_network import random_network
-from codesign.sim import cosim
+from codesign.quant.recipes import quantize
+from codesign.sim import cosim, functional
 from codesign.sim.timing import estimate
 from codesign.workload import zoo
 
@@ -54,6 +56,24 @@ def test_formats_without_cores_of_their_own_run_on_fixed_ones() -> None:
     assert result.mismatched_values == 0
     assert result.compared_values > 3000
     assert result.exact
+
+
+def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() -> None:
+    dataset = load_dataset("digits")
+    forms = [RowFormat.parse(text) for text in ("pot4", "apot4", "ternary", "fixed4")]
+    result = quantize(
+        zoo.get("smallcnn"), dataset, "rmsmp", ratio=dict.fromkeys(forms, 1.0), epochs=2, float_epochs=3, regime="lsq"
+    )
+    network = result.integer_network
+    assert result.integer_accuracy > 0.9
+    for layer in network.layers:
+        if isinstance(layer, IntegerConv):
+            assert {RowFormat(*pair) for pair in zip(layer.scheme, layer.weight_bits, strict=True)} == set(forms)
+    codes = functional.quantize_input(network.input, dataset.test_images[:3])
+    run = cosim.run_network(TINY, network, codes)
+    assert run.mismatched_values == 0
+    assert run.exact
+    assert (run.outputs.argmax(1) == dataset.test_labels[:3]).sum() >= 2
 
 
 def test_a_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
