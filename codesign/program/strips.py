@@ -16,6 +16,9 @@ from codesign.program.placement import MapUse, Place, PlacementError, place_maps
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
 from codesign.rtl.geometry import Geometry
 
+LARGEST_DEPTH = 1 << 18
+"""Activation memories are not described deeper than this."""
+
 Rows = tuple[int, int]
 """Half-open range of map rows."""
 
@@ -67,10 +70,27 @@ class Schedule:
 def build_schedule(network: IntegerNetwork, geometry: Geometry) -> Schedule:
     """The schedule with the fewest strips, over the fewest layers, whose maps fit.
 
-    Raises UserError as `place_maps` does when no schedule fits.
+    Raises UserError when none does: it names the first map that did not fit, and the depth that would do.
     """
+    depth = geometry.act_depth
     try:
-        return _attempt(network, 0, 1, geometry)
+        return _search(network, geometry, depth)
+    except UserError as error:
+        reason = error
+    while depth < LARGEST_DEPTH:
+        depth *= 2
+        try:
+            _search(network, geometry, depth)
+        except UserError:
+            continue
+        raise UserError(f"{str(reason).split(';')[0]}; set buffers.activation_words to {depth}") from None
+    raise reason
+
+
+def _search(network: IntegerNetwork, geometry: Geometry, depth: int) -> Schedule:
+    """The first schedule that fits memories of `depth` words; the error of the one without strips if none does."""
+    try:
+        return _attempt(network, 0, 1, geometry, depth)
     except UserError as error:
         reason = error
     for count in _cuts(network):
@@ -78,13 +98,13 @@ def build_schedule(network: IntegerNetwork, geometry: Geometry) -> Schedule:
         strips = 2
         while strips <= height:
             try:
-                return _attempt(network, count, strips, geometry)
+                return _attempt(network, count, strips, geometry, depth)
             except UserError:
                 strips *= 2
     raise reason
 
 
-def _attempt(network: IntegerNetwork, count: int, strips: int, geometry: Geometry) -> Schedule:
+def _attempt(network: IntegerNetwork, count: int, strips: int, geometry: Geometry, depth: int) -> Schedule:
     """The schedule with the first `count` layers in `strips` strips, with copies where only these make it fit.
 
     A residual operand must not lie in the memory that is streamed. Where both maps fit only in the same memory, the
@@ -94,7 +114,7 @@ def _attempt(network: IntegerNetwork, count: int, strips: int, geometry: Geometr
     while True:
         steps = list(_with_copies(_steps(network, count, strips, geometry), copied))
         try:
-            return Schedule(tuple(steps), _place(steps, geometry), strips)
+            return Schedule(tuple(steps), _place(steps, geometry, depth), strips)
         except PlacementError as error:
             candidates = (
                 step.index for step in steps[error.born :] if step.residual is not None and step.index not in copied
@@ -224,7 +244,7 @@ def words_of(stored: StoredMap, geometry: Geometry) -> int:
     return (stored.rows[1] - stored.rows[0]) * tensor.width * ceil(tensor.channels / geometry.word_elements)
 
 
-def _place(steps: list[Step], geometry: Geometry) -> dict[str, Place]:
+def _place(steps: list[Step], geometry: Geometry, depth: int) -> dict[str, Place]:
     """Places of all stored maps, by their lives over the steps."""
     born: dict[str, int] = {}
     dies: dict[str, int] = {}
@@ -265,4 +285,4 @@ def _place(steps: list[Step], geometry: Geometry) -> dict[str, Place]:
         )
         for name, stored in maps.items()
     ]
-    return place_maps(uses, geometry.act_depth)
+    return place_maps(uses, depth)
