@@ -32,6 +32,8 @@ from codesign.quant.integer_network import (
 from codesign.workload.layers import Padding, Pair
 
 BYTE = RowFormat(Scheme.FIXED, 8)
+PLAIN_SHIFT = MULT_BITS - 1
+"""Of a row whose requantization factor is 1."""
 RESULT_FRACTION = 16
 """Bits that a wide result of an imported network has behind the point of a code, at most."""
 LARGEST_IDENTITY = BYTE.largest
@@ -65,6 +67,7 @@ def conv_layer(
     groups: int = 1,
     low: int | None = None,
     high: int | None = None,
+    summed: bool = False,
 ) -> IntegerConv:
     """A convolution with the scales and zero points of its tensors.
 
@@ -77,6 +80,7 @@ def conv_layer(
         formats: of the rows; 8-bit integers by default.
         stride, padding, groups: of the convolution.
         low, high: clip range of the output codes; all of them by default.
+        summed: a residual will be added, so that the accumulator alone does not decide the code.
 
     Raises:
         UserError: without the layer's name: a weight or a factor does not fit.
@@ -96,7 +100,7 @@ def conv_layer(
         raise UserError("a scale is not positive and finite")
     mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias))
     smallest, greatest = code_range(output)
-    return IntegerConv(
+    layer = IntegerConv(
         name=name,
         input=source.name,
         output=output,
@@ -114,6 +118,31 @@ def conv_layer(
         residual=None,
         residual_mult=np.zeros(rows, dtype=np.int64),
         row_scale=np.asarray(row_scale, dtype=np.float64),
+    )
+    return layer if summed else _with_plain_constants(layer, source)
+
+
+def _with_plain_constants(layer: IntegerConv, source: IntegerTensor) -> IntegerConv:
+    """The layer with zero weights, and a bias in output steps, in rows that give one code whatever they read.
+
+    Such are the filters that training switched off: their weights are almost zero, so their bias counts in units so
+    small that it fills 31 bits, for which no accelerator should build its accumulators.
+    """
+    spread = _largest_accumulator(source, layer.weight, np.zeros_like(layer.bias)).astype(np.int64)
+    half = np.int64(1) << (layer.shift - 1)
+    ends = [
+        np.clip((((layer.bias + sign * spread) * layer.mult + half) >> layer.shift) + layer.output.zero_point,
+                layer.low, layer.high)
+        for sign in (-1, 1)
+    ]  # fmt: skip
+    constant = ends[0] == ends[1]
+    return replace(
+        layer,
+        weight=np.where(constant[:, None, None, None], 0, layer.weight),
+        bias=np.where(constant, ends[0] - layer.output.zero_point, layer.bias),
+        mult=np.where(constant, 1 << PLAIN_SHIFT, layer.mult),
+        shift=np.where(constant, PLAIN_SHIFT, layer.shift),
+        row_scale=np.where(constant, layer.output.scale / source.scale, layer.row_scale),
     )
 
 

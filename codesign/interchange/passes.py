@@ -46,6 +46,7 @@ def quantized_pass(pending: Pending, codes: CodeRange) -> IntegerLayer:
         groups=pending.groups,
         low=low,
         high=high,
+        summed=pending.residual is not None,
     )
     if pending.residual is None:
         return layer
