@@ -24,6 +24,9 @@ POST_PROCESSING_DSP = 2
 LONGEST_CHAIN = 4
 """DSP slices that a packed band adds up before it takes the products apart: longer ones save little and react later."""
 
+MOST_BANDS = 8
+"""A pass header has a bit for each band."""
+
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
 
@@ -176,7 +179,7 @@ class Hardware(Model):
         dot: products of one processing element a cycle.
         act_bits: width of an activation code.
         acc_bits: width of the accumulators.
-        bands: first row first.
+        bands: their order is that of reports; the array puts the bands with the longest pipeline first.
         clock_mhz: clock that cycles are converted to time with, and that synthesis aims at.
     """
 
@@ -194,8 +197,8 @@ class Hardware(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Hardware:
-        if not self.bands:
-            raise rejected("bands: [] given, must be at least one band")
+        if not 1 <= len(self.bands) <= MOST_BANDS:
+            raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
         if group > self.memory.width_bits:
             raise rejected(

@@ -18,7 +18,7 @@ from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement,
 from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor
 from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
-from codesign.rtl.layout import DESCRIPTOR, PARAM, PASS_HEADER, Op
+from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, PASS_HEADER, STRIDE_BITS, Op
 
 IntArray = NDArray[np.int64]
 
@@ -189,6 +189,12 @@ class _Compiler:
         for layer in network.layers:
             if layer.output.wide and layer is not last:
                 raise UserError(f"{layer.name}: only the last layer may have int32 results")
+            kernel = layer.weight.shape[2:] if isinstance(layer, IntegerConv) else layer.kernel
+            for what, sides, bits in (("kernel", kernel, KERNEL_BITS), ("stride", layer.stride, STRIDE_BITS)):
+                if max(sides) >= 1 << bits:
+                    raise UserError(
+                        f"{layer.name}: {what} {sides[0]}x{sides[1]}, sides are limited to {(1 << bits) - 1}"
+                    )
             if isinstance(layer, IntegerConv):
                 self.check_conv(layer)
             elif layer.kind == "avg" and layer.kernel[0] * layer.kernel[1] > 1 << SUM_BITS:

@@ -144,7 +144,7 @@ class Geometry:
 
     @cached_property
     def groups_per_beat(self) -> int:
-        """Activation groups carried by one beat of a LOAD (at least one; a wide group takes several beats)."""
+        """Activation groups carried by one beat of a LOAD (a group fits a beat)."""
         return max(1, min(self.columns, self.beat_bits // self.group_bits))
 
     @cached_property

@@ -71,6 +71,9 @@ class Layout:
         return values
 
 
+KERNEL_BITS = 8
+STRIDE_BITS = 6
+
 DESCRIPTOR = Layout(
     "descriptor",
     (
@@ -80,8 +83,8 @@ DESCRIPTOR = Layout(
         Field("residual", 1),  # add a residual operand, read from the memory that is not `source`
         Field("wide", 1),  # results leave as 32-bit words to `out_addr`
         Field("pad_code", 8),
-        Field("kernel_h", 8),
-        Field("kernel_w", 8),
+        Field("kernel_h", KERNEL_BITS),
+        Field("kernel_w", KERNEL_BITS),
         Field("words", 12),  # activation words of one pixel inside the window loop
         # address and rotation-key increments of the window loop (kx innermost, then ky, then word)
         Field("step_kx", 20),
@@ -98,8 +101,8 @@ DESCRIPTOR = Layout(
         Field("step_row", 20),
         Field("key_pixel", 6),
         Field("key_row", 6),
-        Field("stride_x", 6),
-        Field("stride_y", 6),
+        Field("stride_x", STRIDE_BITS),
+        Field("stride_y", STRIDE_BITS),
         Field("in_w", 12),
         Field("in_h", 12),
         Field("out_w", 12),

@@ -42,7 +42,9 @@ def lint_waivers() -> str:
 def header(hw: Hardware) -> str:
     """The comment at the head of the file: what made it and what it is."""
     geometry = Geometry(hw)
-    bands = "\n".join(f"//   {band.scheme} weights of {band.weight_bits} bits, {band.rows} rows" for band in hw.bands)
+    bands = "\n".join(
+        f"//   {band.scheme} weights of {band.weight_bits} bits, {band.rows} rows" for band in geometry.bands
+    )
     return f"""\
 // codesign {__version__} (Amaranth {amaranth_version}): accelerator '{hw.name}'
 //

@@ -65,7 +65,16 @@ WRONG = {
     "packing": ("dsp}", "dsp, pack: 3}", r"bands\[2\]\.pack: 3 given, must be 1"),
     "packing in look-up tables": ("lut}", "lut, pack: 4}", r"pack 4 given, only a fixed band with 'multiplier: dsp'"),
     "packing of an odd row": ("dsp}", "dsp, pack: 4}", r"rows 1 given, must be even with pack 4"),
-    "packing what does not fit": ("rows: 1, multiplier: dsp}", "rows: 2, multiplier: dsp, pack: 4}", r"must be 2 or 1$"),
+    "packing what does not fit": (
+        "rows: 1, multiplier: dsp}",
+        "rows: 2, multiplier: dsp, pack: 4}",
+        r"must be 2 or 1$",
+    ),
+    "too many bands": (
+        "  - {scheme: pot",
+        "  - {scheme: fixed, weight_bits: 2, rows: 1, multiplier: lut}\n" * 6 + "  - {scheme: pot",
+        "bands: 9 given, must be 1 to 8",
+    ),
     "buffer depth": ("1024", "1000", r"buffers\.activation_words: 1000 given, must be a power of two from 16"),
     "memory width": ("width_bits: 64", "width_bits: 48", r"memory\.width_bits: 48 given, must be 32, 64, 128"),
     "weight word wider than memory": ("dot: 2", "dot: 16", "a word of 128 bits, must be at most memory.width_bits, 64"),
@@ -78,7 +87,7 @@ WRONG = {
     ),
     "clock": ("clock_mhz: 100", "clock_mhz: .nan", "clock_mhz: nan given, must be a number above 0"),
     "name": ("dot: 2", "dot: 2\nname: a b", "name: 'a b' given"),
-    "no bands": (TINY[TINY.index("bands:") : TINY.index("buffers:")], "bands: []\n", r"bands: \[\] given"),
+    "no bands": (TINY[TINY.index("bands:") : TINY.index("buffers:")], "bands: []\n", r"bands: 0 given"),
     "bands no list": (
         TINY[TINY.index("bands:") : TINY.index("buffers:")],
         "bands: 3\n",

@@ -115,6 +115,18 @@ def test_a_network_that_ends_in_a_map_is_refused() -> None:
         compile_network(replace(network, layers=network.layers[:-1]), TINY)
 
 
+def test_sides_that_a_descriptor_cannot_hold_are_named() -> None:
+    rng = np.random.default_rng(0)
+    source = IntegerTensor("input", 1, 1, 300, 4, 0, 1.0)
+    first = random_conv(rng, "first", source, 2, (1, 1), (1, 1), (0, 0, 0, 0), 1, FORMATS, 4)
+    wide = random_conv(rng, "wide", first.output, 2, (1, 256), (1, 1), (0, 0, 0, 0), 1, FORMATS, 4)
+    far = random_conv(rng, "far", first.output, 2, (1, 1), (1, 70), (0, 0, 0, 0), 1, FORMATS, 4)
+    for layer, message in ((wide, "wide: kernel 1x256, .* 255"), (far, "far: stride 1x70, .* 63")):
+        last = random_conv(rng, "fc", layer.output, 3, (1, layer.output.width), (1, 1), (0, 0, 0, 0), 1, FORMATS, 32)
+        with pytest.raises(UserError, match=message):
+            compile_network(IntegerNetwork("sides", source, (first, layer, last)), TINY)
+
+
 def test_bands_are_typed_by_scheme_and_bits() -> None:
     band = Band(scheme=Scheme.POT, weight_bits=3, rows=1)
     conv = conv_of(small_network())
