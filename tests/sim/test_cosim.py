@@ -16,7 +16,7 @@ from codesign.quant.random_network import random_network
 from codesign.quant.recipes import quantize
 from codesign.sim import cosim, functional
 from codesign.sim.timing import estimate
-from codesign.workload import zoo
+from codesign.workload import Add, AvgPool, Conv, Flatten, Input, Linear, Network, zoo
 
 TINY = load_hardware("tiny")
 RMSMP = {RowFormat(Scheme.POT, 4): 60, RowFormat(Scheme.FIXED, 4): 35, RowFormat(Scheme.FIXED, 8): 5}
@@ -74,6 +74,31 @@ def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() ->
     assert run.mismatched_values == 0
     assert run.exact
     assert (run.outputs.argmax(1) == dataset.test_labels[:3]).sum() >= 2
+
+
+def test_zero_points_anywhere_run_on_the_rtl() -> None:
+    """LSQ+ learns the offset of signed tensors, so that their zero is not in the middle of the codes."""
+    network = Network(
+        "linear",
+        (
+            Input("input", (), channels=1, height=8, width=8),
+            Conv("a", ("input",), out_channels=8, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)),
+            Conv("b", ("a",), out_channels=8, kernel=(3, 3), padding=(1, 1, 1, 1)),
+            Conv("c", ("b",), out_channels=8, kernel=(1, 1)),
+            Add("sum", ("a", "c")),
+            Conv("d", ("sum",), out_channels=6, kernel=(3, 3), padding=(0, 1, 1, 0)),
+            AvgPool("pool", ("d",)),
+            Flatten("flatten", ("pool",)),
+            Linear("fc", ("flatten",), out_features=10),
+        ),
+    )
+    dataset = load_dataset("digits").part(train=200, test=20)
+    integer = quantize(network, dataset, "rmsmp", epochs=1, float_epochs=1, regime="lsq+").integer_network
+    points = {layer.output.zero_point for layer in integer.layers if not layer.output.wide}
+    assert points - {0, 8}
+    run = cosim.run_network(TINY, integer, functional.quantize_input(integer.input, dataset.test_images[:2]))
+    assert run.mismatched_values == 0
+    assert run.exact
 
 
 def test_a_wrong_weight_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
