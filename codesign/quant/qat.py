@@ -139,7 +139,7 @@ class QatNetwork(nn.Module):
             regime: how it is trained.
 
         Raises:
-            UserError: the network cannot be fused, the assignment is not one of it, or a weight is missing.
+            UserError: the network cannot be fused, the assignment is not one of it, or a weight is missing or NaN.
         """
         super().__init__()
         assignment.check(network)
@@ -158,6 +158,8 @@ class QatNetwork(nn.Module):
                     raise UserError(f"network '{network.name}': the weights have no entry '{item.name}.weight'")
                 weight = state[f"{item.name}.weight"].detach().float()
                 bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float()
+                if not (weight.isfinite().all() and bias.isfinite().all()):
+                    raise UserError(f"network '{network.name}': layer '{item.name}' has weights that are not finite")
                 self.convs.append(QuantConv(item, weight, bias, assignment[item.name], regime.weights, len(self.convs)))
                 if item.wide:
                     continue

@@ -133,7 +133,15 @@ def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0
     """Fit the activation scales of a training model on `count` images chosen at random.
 
     `method` is `max`, `mse`, or another of `codesign.quant.calibration`.
+
+    Raises:
+        UserError: there are no images, or all their pixels have one value, which gives no ranges.
     """
+    if not len(images) or not np.isfinite(images).all() or images.min() == images.max():
+        what = "there are none" if not len(images) else f"all pixels are {float(images.flat[0]):g}"
+        if len(images) and not np.isfinite(images).all():
+            what = "they hold values that are not finite"
+        raise UserError(f"calibration images: {what}; activation ranges cannot be found from them")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     with threads(1):
         model.calibrate(torch.from_numpy(images[chosen]), method)

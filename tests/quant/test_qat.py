@@ -16,6 +16,7 @@ from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_ro
 from codesign.quant.formats import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
+from codesign.quant.training import calibrate
 from codesign.workload import Conv, Input, Network, zoo
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.zoo_builder import Builder
@@ -251,6 +252,18 @@ def test_errors() -> None:
     narrow = zoo.smallcnn(width=3).folded()
     with pytest.raises(UserError, match="layer 'conv1' has 16 rows, network 'smallcnn' 3"):
         QatNetwork(narrow, state, Assignment.uniform(folded, POT4, 4))
+    for bad in (float("nan"), float("inf")):
+        broken = {name: value.clone() for name, value in state.items()}
+        broken["conv2.weight"][3, 1, 0, 0] = bad
+        with pytest.raises(UserError, match="layer 'conv2' has weights that are not finite"):
+            QatNetwork(folded, broken, Assignment.uniform(folded, POT4, 4))
     model = QatNetwork(folded, state, Assignment.uniform(folded, POT4, 4))
+    for images, message in [
+        (np.zeros((0, 1, 8, 8), np.float32), "there are none"),
+        (np.full((1, 1, 8, 8), 0.5, np.float32), "all pixels are 0.5"),
+        (np.full((1, 1, 8, 8), np.nan, np.float32), "not finite"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            calibrate(model, images)
     with pytest.raises(UserError, match="has 8 activation bits, the model 4"):
         model.assignment = Assignment.uniform(folded, POT4, 8)
