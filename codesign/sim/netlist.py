@@ -1,11 +1,12 @@
 """Cells of every module of a Verilog design after synthesis, by Yosys, cached by module.
 
-A design is synthesized as a hierarchy: each distinct module once, without looking across module borders. The figures
-are therefore those of an out-of-context run, an upper bound on what a flat run gives; in return a module whose text
-and flow are unchanged is never synthesized again, whatever design it appears in.
+A design is synthesized as a hierarchy: each distinct module once, by itself, with the modules inside it as boxes. The
+figures are therefore those of an out-of-context run, an upper bound on what a flat run gives. In return a module
+whose text, boxes and flow are unchanged is never synthesized again, whatever design it appears in, and its figures
+never depend on that design: Yosys numbers everything it reads, and optimises in the order of the numbers.
 
-Yosys runs in subprocesses (`codesign.sim.yosys_job`): a crash or an interrupt cannot take the caller with it, and the
-modules are shared out among the processor's cores.
+Every module has its own process (`codesign.sim.yosys_job`): a crash or an interrupt cannot take the caller with it,
+and the modules are shared out among the processor's cores.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,15 +40,30 @@ FLOWS: dict[Family, str] = {
 }
 """Yosys pass by device family. No pads and clock buffers: the accelerator is a block inside a larger design."""
 
-JOB_CHARACTERS = 20_000
-"""Text that is worth a process of its own; starting one costs as much as synthesizing this much."""
+MEMORY_STEPS: dict[Family, tuple[str, str]] = {"xc7": ("map_memory", "map_ffram"), "ecp5": ("map_ram", "map_ffram")}
+"""Label of the flow's step that maps memories, and of the one after it."""
 
 _MODULE = re.compile(r"^module\s+(\\\S+|\w+).*?^endmodule", re.MULTILINE | re.DOTALL)
+_HEADER = re.compile(r"module\s.*?\)\s*;", re.DOTALL)
+_PORT = re.compile(r"^\s*(?:input|output|inout)\b[^;]*;", re.MULTILINE)
 
 
 def modules_of(verilog: str) -> dict[str, str]:
     """Text of every module, by name without the backslash of an escaped identifier."""
     return {match[1].removeprefix("\\"): match[0] for match in _MODULE.finditer(verilog)}
+
+
+def boxes_of(module: str, modules: dict[str, str]) -> str:
+    """Text of the modules that `module` instantiates, with ports but without content."""
+    words = set(re.findall(r"^\s*(\\\S+|\w+)\s", modules[module], re.MULTILINE))
+    names = sorted({word.removeprefix("\\") for word in words} & set(modules) - {module})
+    boxes = []
+    for name in names:
+        header = _HEADER.match(modules[name])
+        if header is not None:
+            ports = "\n".join(_PORT.findall(modules[name], header.end()))
+            boxes.append(f"(* blackbox *)\n{header[0]}\n{ports}\nendmodule\n")
+    return "".join(boxes)
 
 
 def synthesize_modules(verilog: str, family: Family, progress: Progress | None = None) -> dict[str, Cells]:
@@ -57,21 +74,21 @@ def synthesize_modules(verilog: str, family: Family, progress: Progress | None =
         RuntimeError: Yosys failed, or gave no statistics; the message ends with the last lines of its log.
     """
     modules = modules_of(verilog)
+    texts = {name: f"{text}\n{boxes_of(name, modules)}" for name, text in modules.items()}
     tool = yosys_version()
     folder = cache_folder() / "synthesis"
-    files = {name: folder / f"{content_hash(tool, FLOWS[family], text)}.json" for name, text in modules.items()}
+    files = {name: folder / f"{content_hash(tool, FLOWS[family], text)}.json" for name, text in texts.items()}
     cells = {name: cached for name, path in files.items() if (cached := _cached(path)) is not None}
-    missing = {name: len(text) for name, text in modules.items() if name not in cells}
+    missing = sorted((name for name in modules if name not in cells), key=lambda name: -len(texts[name]))
     report = progress or (lambda phase, done, total: None)
     report("synthesis", len(cells), len(modules))
-    if missing:
-        jobs = _share_out(missing, min(os.cpu_count() or 1, 8, 1 + sum(missing.values()) // JOB_CHARACTERS))
-        with ThreadPoolExecutor(len(jobs)) as pool, _Processes() as processes:
-            for result in pool.map(lambda names: _run(verilog, names, list(modules), family, processes), jobs):
-                for name, counts in result.items():
-                    write_json(files[name], counts)
-                    cells[name] = counts
-                report("synthesis", len(cells), len(modules))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, _Processes() as processes:
+        jobs = {pool.submit(_run, name, texts[name], family, processes): name for name in missing}
+        for job in as_completed(jobs):
+            name = jobs[job]
+            cells[name] = job.result()
+            write_json(files[name], cells[name])
+            report("synthesis", len(cells), len(modules))
     return cells
 
 
@@ -91,57 +108,55 @@ def _cached(path: Path) -> Cells | None:
     return counts if isinstance(counts, dict) else None
 
 
-def _share_out(sizes: dict[str, int], count: int) -> list[list[str]]:
-    """The modules in at most `count` lists of about equal text."""
-    lists: list[list[str]] = [[] for _ in range(min(count, len(sizes)))]
-    loads = [0] * len(lists)
-    for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
-        least = loads.index(min(loads))
-        lists[least].append(name)
-        loads[least] += sizes[name]
-    return lists
-
-
 class _Processes(contextlib.AbstractContextManager["_Processes"]):
-    """The running Yosys processes; all are ended when the block is left by an exception."""
+    """The running Yosys processes; when the block is left by an exception, all are ended and no more begin."""
 
     def __init__(self) -> None:
-        self.running: list[subprocess.Popen[bytes]] = []
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._stopped = False
+        self._lock = threading.Lock()
 
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is not None:
-            for process in self.running:
-                process.kill()
-
-
-def _run(
-    verilog: str, names: Sequence[str], all_names: Sequence[str], family: Family, processes: _Processes
-) -> dict[str, Cells]:
-    """Synthesize the modules `names`; all others are boxes without content."""
-    with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
-        folder = Path(temporary)
-        (folder / "design.v").write_text(verilog)
-        job = {"pass": FLOWS[family], "modules": list(names), "boxes": sorted(set(all_names) - set(names))}
-        (folder / "job.json").write_text(json.dumps(job))
-        log = folder / "yosys.log"
-        with log.open("wb") as output:
+    def start(self, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+        """Start the job in `folder`."""
+        with self._lock, log.open("wb") as output:
+            if self._stopped:
+                raise RuntimeError("synthesis was stopped")
             process = subprocess.Popen(
                 [sys.executable, "-m", "codesign.sim.yosys_job", str(folder)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
-            processes.running.append(process)
-            status = process.wait()
-        return _statistics(folder / "statistics.json", names, status, log)
+            self._running.append(process)
+            return process
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is not None:
+            with self._lock:
+                self._stopped = True
+                for process in self._running:
+                    process.kill()
 
 
-def _statistics(path: Path, names: Sequence[str], status: int, log: Path) -> dict[str, Cells]:
-    """What `stat -json` said of `names`; an exit status of 0 alone proves nothing."""
+def _run(name: str, text: str, family: Family, processes: _Processes) -> Cells:
+    """Synthesize one module in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
+        folder = Path(temporary)
+        (folder / "design.v").write_text(text)
+        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family]}
+        (folder / "job.json").write_text(json.dumps(job))
+        log = folder / "yosys.log"
+        status = processes.start(folder, log).wait()
+        return _statistics(folder / "statistics.json", name, status, log)
+
+
+def _statistics(path: Path, name: str, status: int, log: Path) -> Cells:
+    """What `stat -json` said of the module; an exit status of 0 alone proves nothing."""
     try:
-        modules = json.loads(path.read_text())["modules"]
-        counts = {name: modules[f"\\{name}"]["num_cells_by_type"] for name in names}
+        counts = json.loads(path.read_text())["modules"][f"\\{name}"]["num_cells_by_type"]
     except (OSError, ValueError, KeyError) as error:
         tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-        raise RuntimeError(f"Yosys gave no statistics (exit status {status}, {error!r}): {tail}") from None
-    return {name: {kind.removeprefix("\\"): int(n) for kind, n in cells.items()} for name, cells in counts.items()}
+        raise RuntimeError(
+            f"Yosys gave no statistics of {name} (exit status {status}, {type(error).__name__}): {tail}"
+        ) from None
+    return {kind.removeprefix("\\"): int(number) for kind, number in counts.items()}

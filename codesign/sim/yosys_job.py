@@ -1,7 +1,6 @@
-"""One synthesis job, run as `python -m codesign.sim.yosys_job FOLDER`; see `codesign.sim.netlist`.
+"""Synthesis of one module, run as `python -m codesign.sim.yosys_job FOLDER`; see `codesign.sim.netlist`.
 
-Reads design.v and job.json in FOLDER, writes statistics.json. The modules to synthesize become instances below a
-synthetic top, so that the flow keeps all of them whatever their place in the design was.
+Reads design.v and job.json in FOLDER, writes statistics.json.
 """
 
 from __future__ import annotations
@@ -11,33 +10,29 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = "codesign_synthesis_root"
-
 
 def main(folder: Path) -> None:
     """Run the job in `folder`."""
     from pyosys import libyosys as yosys
 
     job = json.loads((folder / "job.json").read_text())
-    instances = "\n".join(f"(* keep *) {_identifier(name)} i{i} ();" for i, name in enumerate(job["modules"]))
-    (folder / "root.v").write_text(f"module {ROOT};\n{instances}\nendmodule\n")
     os.chdir(folder)  # paths in Yosys scripts cannot hold blanks
     design = yosys.Design()
-    commands = ["read_verilog design.v", "read_verilog root.v"]
-    commands += [f"blackbox {_selection(name)}" for name in job["boxes"]]
-    commands += [f"{job['pass']} -top {ROOT}", "tee -q -o unfinished.json stat -json"]
-    for command in commands:
-        yosys.run_pass(command, design)
+    flow = f"{job['pass']} -top {_selection(job['module'])}"
+    before, after = job["memory"]
+    yosys.run_pass("read_verilog design.v", design)
+    yosys.run_pass(f"{flow} -run begin:{before}", design)
+    yosys.run_pass("tee -q -o memories.json stat -json", design)
+    cells = json.loads(Path("memories.json").read_text())["design"]["num_cells_by_type"]
+    # Reading the maps of memories takes as long as all the rest of a small module: not where there is none.
+    start = before if any(kind.startswith("$mem") for kind in cells) else after
+    yosys.run_pass(f"{flow} -run {start}:", design)
+    yosys.run_pass("tee -q -o unfinished.json stat -json", design)
     Path("unfinished.json").rename("statistics.json")
 
 
-def _identifier(name: str) -> str:
-    """A module name as Verilog writes it."""
-    return name if name.isidentifier() else f"\\{name} "
-
-
 def _selection(name: str) -> str:
-    """A module name as Yosys scripts select it."""
+    """A module name as Yosys scripts write it."""
     return name if name.isidentifier() else f"\\{name}"
 
 

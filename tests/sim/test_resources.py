@@ -11,13 +11,27 @@ from amaranth.lib.wiring import Component, In, Out
 
 from codesign.arch.devices import DEVICES
 from codesign.arch.load import load_hardware
+from codesign.rtl.verilog import generate
 from codesign.sim import netlist
 from codesign.sim.resources import ModuleResources, Resources, synthesize, synthesize_hardware
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of these tests' own, that they share."""
+    monkeypatch.setenv("CODESIGN_CACHE", str(shared_cache))
+
+
+@pytest.fixture
+def empty_cache(cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty cache."""
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))
+    return tmp_path / "synthesis"
 
 
 class Multiplier(Component):
@@ -150,12 +164,12 @@ endmodule
 
 def test_only_changed_modules_are_synthesized_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = synthesize(written(Everything()), "top", "xc7")
-    ran: list[list[str]] = []
+    ran: list[str] = []
     run = netlist._run
 
-    def recorded(verilog: str, names: list[str], *rest: object) -> object:
-        ran.append(list(names))
-        return run(verilog, names, *rest)  # type: ignore[arg-type]
+    def recorded(name: str, *rest: object) -> object:
+        ran.append(name)
+        return run(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(netlist, "_run", recorded)
     assert synthesize(written(Everything()), "top", "xc7") == first
@@ -165,22 +179,45 @@ def test_only_changed_modules_are_synthesized_again(monkeypatch: pytest.MonkeyPa
     if not changed:
         pytest.fail("the gate to change was not found in the Verilog text")
     assert synthesize(text, "top", "xc7").total == first.total
-    assert sorted(name for names in ran for name in names) == sorted(changed)
+    assert sorted(ran) == sorted(changed)
 
 
-def test_a_damaged_cache_entry_is_replaced(tmp_path: Path) -> None:
+def test_figures_of_a_module_do_not_depend_on_the_design_around_it(empty_cache: Path) -> None:
+    """Yosys numbers what it reads and optimises in that order, so company would change the netlist of some modules."""
+    modules = netlist.modules_of(generate(load_hardware("tiny")))
+    name = "codesign_pooling_unit"
+    alone = netlist.synthesize_modules(modules[name], "xc7")
+    for entry in empty_cache.iterdir():
+        entry.unlink()
+    both = "\n".join([modules["codesign_column_feeder"], modules[name]])
+    assert netlist.synthesize_modules(both, "xc7")[name] == alone[name]
+
+
+def test_boxes_have_the_ports_but_no_content() -> None:
+    modules = netlist.modules_of(written(Everything()))
+    boxes = netlist.boxes_of("top", modules)
+    inside = netlist.modules_of(boxes)
+    assert {name.removeprefix("top.") for name in inside} >= {"multiplier", "storage"}
+    for name, text in inside.items():
+        assert "assign" not in text
+        assert "always" not in text
+        for port in ("input", "output"):
+            assert text.count(f"{port} ") == modules[name].count(f"{port} ")
+
+
+def test_a_damaged_cache_entry_is_replaced(empty_cache: Path) -> None:
     first = synthesize(written(Register()), "top", "xc7")
-    (entry,) = (tmp_path / "synthesis").glob("*.json")
+    (entry,) = empty_cache.glob("*.json")
     entry.write_text("{")
     assert synthesize(written(Register()), "top", "xc7") == first
     assert entry.read_text() != "{"
 
 
-def test_no_statistics_is_an_error_with_yosys_own_words(tmp_path: Path) -> None:
+def test_no_statistics_is_an_error_with_yosys_own_words(empty_cache: Path) -> None:
     with pytest.raises(RuntimeError, match=r"Yosys gave no statistics.*ERROR.*") as caught:
         synthesize("module top(input a);\n  nonsense x (.a(a));\nendmodule\n", "top", "xc7")
     assert "nonsense" in str(caught.value)
-    assert not list((tmp_path / "synthesis").glob("*.json"))
+    assert not list(empty_cache.glob("*.json"))
 
 
 def test_a_cell_that_cannot_be_counted_is_an_error() -> None:
