@@ -89,7 +89,10 @@ def demo(
         found = Search(space, out / "search", report=report).run()
         from codesign.report.page import render
 
-        write_text(out / "report.html", render(found, summary, "codesign: a small CNN and its accelerator"))
+        write_text(
+            out / "report.html",
+            render(found, {"accelerator of the paper": hw.name} | summary, "A small CNN and its accelerator"),
+        )
     print_points(found)
     answer["search"] = found.to_json()
     answer["seconds"] = time.perf_counter() - began

@@ -1,0 +1,46 @@
+"""What the README shows is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codesign.arch.load import config_names, parse_hardware
+from codesign.cli.main import app
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    exec(compile(code, str(README), "exec"), {})
+    assert re.match(r"0\.\d+ \{'total': \d+", capsys.readouterr().out)
+
+
+def test_yaml_is_a_configuration() -> None:
+    (text,) = blocks("yaml")
+    assert parse_hardware(text, "README.md", "readme").rows == 20
+
+
+def test_commands_are_those_of_the_program() -> None:
+    named = set(re.findall(r"^\| `codesign (\w+)", README.read_text(), re.MULTILINE))
+    offered = {
+        command.callback.__name__ for command in app.registered_commands if command.callback and not command.hidden
+    }
+    assert named == offered
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README.read_text()):
+        assert (README.parent / target).exists(), target
+
+
+def test_named_configurations_exist() -> None:
+    used = set(re.findall(r"codesign (?:simulate|cosim|synth|generate) ([a-z0-9_]+)", README.read_text()))
+    assert used <= set(config_names())
