@@ -51,9 +51,10 @@ def deal_filters(conv: IntegerConv, bands: Sequence[Band]) -> list[list[int]]:
         able = tuple(i for i, band in enumerate(bands) if holds(band, scheme, bits, int(largest[f])))
         if not able:
             offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
+            kind, width = (scheme, bits) if scheme is Scheme.POT else (Scheme.FIXED, int(largest[f]).bit_length() + 1)
             raise UserError(
                 f"{conv.name}: filter {f} has {scheme}{bits} weights, the bands hold {offered}; add a band "
-                f"{{scheme: {scheme}, weight_bits: {bits}, rows: 1}}"
+                f"{{scheme: {kind}, weight_bits: {max(2, width)}, rows: 1}}"
             )
         choices.setdefault(able, []).append(f)
 

@@ -47,7 +47,7 @@ class Access(NamedTuple):
 
     start: int
     stop: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is hidden: nobody counts in three numbers
 
     @property
     def bandwidth(self) -> float:
