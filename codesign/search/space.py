@@ -135,15 +135,20 @@ def variant_name(rows: int, columns: int, dot: int, ratio: str) -> str:
 def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Hardware:
     """`base` with another size, and one band for every format of `ratio` that gets a row.
 
-    The activation memories keep their capacity in codes. UserError when the variant is no valid hardware.
+    Fixed bands are built as the base's of the same bits. The activation memories keep their capacity in codes.
+    UserError when the variant is no valid hardware.
     """
-    multipliers = {band.weight_bits: band.multiplier for band in base.bands if band.scheme is Scheme.FIXED}
+    fixed = {band.weight_bits: band for band in base.bands if band.scheme is Scheme.FIXED}
     counts = {form: count for form, count in row_counts(rows, parse_ratio(ratio)).items() if count}
     bands: list[dict[str, Any]] = []
     for form, count in counts.items():
         band: dict[str, Any] = {"scheme": str(form.scheme), "weight_bits": form.bits, "rows": count}
         if form.scheme is Scheme.FIXED:
-            band["multiplier"] = multipliers.get(form.bits) or "dsp"
+            model = fixed.get(form.bits)
+            band["multiplier"] = model.multiplier if model else "dsp"
+            band["pack"] = (
+                min(model.pack, 2) if model and count % 2 else model.pack if model else 1
+            )  # 4 shares two rows
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     words = max(16, 1 << (codes // (columns * dot) - 1).bit_length())

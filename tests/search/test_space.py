@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codesign.arch.load import load_hardware
+from codesign.arch.load import load_hardware, parse_hardware
 from codesign.errors import UserError
 from codesign.quant.formats import FIXED4, FIXED8, POT4
 from codesign.search.space import Space, band_ratio, describe_bands, load_space, variant, zoo_network
@@ -48,6 +48,19 @@ def test_variant_keeps_the_base_but_for_what_it_changes() -> None:
         base.act_bits,
         base.clock_mhz,
     )
+
+
+def test_variant_packs_as_the_base_does_but_an_odd_band_cannot_share_rows() -> None:
+    text = (
+        load_hardware("xc7z020_rmsmp")
+        .to_yaml()
+        .replace("rows: 7\n  multiplier: dsp\n  pack: 1", "rows: 6\n  multiplier: dsp\n  pack: 4")
+    )
+    base = parse_hardware(text, "base.yaml", "base")
+    assert [band.pack for band in base.bands] == [1, 4, 1]
+    for rows, pack in ((10, 4), (9, 2)):
+        hw = variant(base, rows=rows, columns=4, dot=4, ratio="fixed4:100")
+        assert [(band.rows, band.pack, band.multiplier) for band in hw.bands] == [(rows, pack, "dsp")]
 
 
 def test_variants_that_cannot_be_built_are_named_with_the_reason() -> None:
