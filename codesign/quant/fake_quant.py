@@ -8,6 +8,7 @@ as logarithms: they stay positive, and a step of the optimizer is a relative cha
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,14 +70,15 @@ class RowTable:
         return lower, upper
 
 
-class _Kind:
+class _Kind(ABC):
     """Rows of formats whose nearest level is found in one way."""
 
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         self.largest = torch.tensor([[float(form.largest)] for form in formats])
 
+    @abstractmethod
     def nearest(self, steps: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The level nearest to every weight in steps, shape (rows, weights)."""
 
 
 class _Uniform(_Kind):
