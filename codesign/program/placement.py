@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codesign.errors import UserError
@@ -112,8 +112,3 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
         f"memories of {depth} words; set buffers.activation_words to {2 * depth}",
         use.born,
     )
-
-
-def lives(order: Sequence[str], readers: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """Index of the last layer that reads each map (its own birth when nobody does)."""
-    return {name: max(readers.get(name, ()), default=born - 1) for born, name in enumerate(order)}

@@ -11,8 +11,6 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
 
 INCR = 1
-FIFO_LATENCY = 2
-"""Cycles from a beat entering the read FIFO to its being offered at the output."""
 
 
 class StreamReader(SharedModule):

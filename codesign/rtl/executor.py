@@ -5,11 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import MAX_WRITE_LATENCY, Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.pooling import MAX_WRITE_LATENCY
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
 
 COUNTERS = ("total", "issue", "gap", "wait_pass", "drain", "fetch", "load")

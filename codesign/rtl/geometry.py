@@ -34,6 +34,16 @@ PARAM_LEAD = 5
 POST_LATENCY = 7
 """Cycles from the accumulator entering post-processing to the write being presented to the activation memory."""
 
+WRITE_STAGE = PARAM_LEAD + POST_LATENCY
+"""Cycles from a row's parameter fetch to its write."""
+WIDE_STAGE = WRITE_STAGE - 1
+"""Cycles from a row's parameter fetch to its int32 result being handed to the writer."""
+
+MAX_WRITE_LATENCY = 6
+"""Cycles from the issue of a max pooling window's last read to the write of its first group."""
+FIFO_LATENCY = 2
+"""Cycles from a word entering a FIFO to its being offered at the output."""
+
 COORD_BITS = 12
 SUM_BITS = 10
 """Average pooling windows hold at most 2**SUM_BITS codes."""

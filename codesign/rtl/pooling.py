@@ -10,9 +10,6 @@ from codesign.rtl.geometry import SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo
 
-MAX_WRITE_LATENCY = 6
-"""Cycles from the issue of a window's last read to the write of its first group."""
-
 
 class PoolingUnit(SharedModule):
     """Reduces `word_elements` channels in parallel, one word of the window per cycle.

@@ -7,11 +7,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array import rotate_left, rotate_right, split
-from codesign.rtl.geometry import PARAM_LEAD, POST_LATENCY, SUM_BITS, Geometry, bits_for
+from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry, bits_for
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, add_modulo
-
-WRITE_STAGE = PARAM_LEAD + POST_LATENCY
 
 
 class Pipeline:

@@ -9,9 +9,8 @@ from amaranth import __version__ as amaranth_version
 from codesign import __version__
 from codesign.arch.hardware import Hardware
 from codesign.rtl.accelerator import Accelerator
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import WRITE_STAGE, Geometry
 from codesign.rtl.modules import convert
-from codesign.rtl.postprocess import WRITE_STAGE
 
 TOP = "codesign_top"
 

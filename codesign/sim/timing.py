@@ -13,13 +13,8 @@ from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Memory
 from codesign.program.program import Program, StepPlan
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
 from codesign.rtl.layout import Op
-
-FIFO_LATENCY = 2
-_WRITE_STAGE = 12
-_WIDE_STAGE = 11
-_MAX_WRITE_LATENCY = 6
 
 
 @dataclass(frozen=True)
@@ -212,10 +207,10 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
                 band_busy[band] += plan.tiles * plan.steps
         final_read = start + plan.tiles * interval - plan.gap
         last_row = final_read + geometry.param_latency + drain_rows - 1
-        state.done.append(last_row + _WRITE_STAGE + 1)
+        state.done.append(last_row + WRITE_STAGE + 1)
         if plan.wide:
             idle_rows = next(i for i, f in enumerate(reversed(plan_pass.filters)) if f >= 0)
-            state.results_sent = last_row - idle_rows + _WIDE_STAGE + FIFO_LATENCY
+            state.results_sent = last_row - idle_rows + WIDE_STAGE + FIFO_LATENCY
         position = start + plan.tiles * interval + 1
 
     if plan.op == Op.MAX_POOL:
@@ -223,7 +218,7 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
         spent["issue"] += plan.tiles * plan.steps
         spent["gap"] += plan.tiles * plan.gap
         drain_begin = position + plan.tiles * interval + 1
-        drain_end = drain_begin + _MAX_WRITE_LATENCY + geometry.columns
+        drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.columns
     else:
         drain_begin = position
         drain_end = max(drain_begin, state.done[-1] + 1)

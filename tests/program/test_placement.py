@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.program.placement import MapUse, lives, place_maps
+from codesign.program.placement import MapUse, place_maps
 
 
 @st.composite
@@ -21,7 +21,7 @@ def map_uses(draw: st.DrawFn) -> list[MapUse]:
     for i, operand in residual.items():
         readers[operand].append(i - 1)
         apart[operand].add(f"t{i - 1}")
-    dies = lives(names, readers)
+    dies = {name: max(readers.get(name, ()), default=i - 1) for i, name in enumerate(names)}
     return [
         MapUse(
             name=name,
