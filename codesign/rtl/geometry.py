@@ -196,12 +196,16 @@ class Geometry:
         """Bits of a field that holds the sum of a chain."""
         return (self.chain_length(band) * band.largest_product(self.act_bits)).bit_length() + 1
 
+    def sum_latency(self, band: Band) -> int:
+        """Cycles from operands at a processing element's inputs to the register with the sum of their products."""
+        if band.pack == 1:
+            return 2 + self.tree_stages
+        chain = self.chain_length(band)
+        return 3 + chain + (1 if self.dot > chain else 0)
+
     def band_latency(self, band: Band) -> int:
         """Cycles from operands at a processing element's inputs to the result that contains them."""
-        if band.pack == 1:
-            return 4 + self.tree_stages
-        chain = self.chain_length(band)
-        return 5 + chain + (1 if self.dot > chain else 0)
+        return self.sum_latency(band) + 2
 
     @cached_property
     def band_order(self) -> tuple[int, ...]:

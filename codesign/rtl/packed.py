@@ -22,9 +22,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
+from codesign.rtl.dot_product import add, add_pairs
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.processing_element import add, add_pairs, band_name
+from codesign.rtl.processing_element import band_name
 
 
 @dataclass(frozen=True)

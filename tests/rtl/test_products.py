@@ -9,8 +9,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import Scheme
+from codesign.rtl.dot_product import shift_add_product
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.processing_element import ProcessingElement, shift_add_product
+from codesign.rtl.processing_element import ProcessingElement
 from tests.rtl.bench import as_signed, evaluate, geometry, play, weight_values
 
 BANDS = [
