@@ -177,6 +177,9 @@ class Hardware(Model):
         device: key of `codesign.arch.devices.DEVICES`; upper case is accepted.
         columns: output positions computed at a time.
         dot: products of one processing element a cycle.
+        groups: groups of `dot` channels in an activation word, at least `columns`, which is the default. A word is
+            read every cycle and feeds a column for `groups` cycles, so fewer columns than groups leave the reads of
+            the others out.
         act_bits: width of an activation code.
         acc_bits: width of the accumulators.
         bands: their order is that of reports; the array puts the bands with the longest pipeline first.
@@ -188,6 +191,7 @@ class Hardware(Model):
     clock_mhz: Annotated[float, number(0, 1000)] = 100.0
     columns: Annotated[int, integer(1, 64)]
     dot: Annotated[int, integer(1, 32)]
+    groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
     act_bits: Annotated[int, integer(2, 8)]
     acc_bits: Annotated[int, integer(8, 25)] = 24
     dataflow: Annotated[Literal["os"], choice("os", note="output stationary is the only dataflow")] = "os"
@@ -195,8 +199,17 @@ class Hardware(Model):
     buffers: Buffers
     memory: Memory
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_groups(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "columns" in data:
+            return {"groups": data["columns"]} | data
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> Hardware:
+        if self.groups < self.columns:
+            raise rejected(f"groups: {self.groups} given, must be at least columns, {self.columns}")
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -256,7 +269,7 @@ class Hardware(Model):
     @property
     def word_elements(self) -> int:
         """Channels in one word of activation memory."""
-        return self.columns * self.dot
+        return self.groups * self.dot
 
     @property
     def macs(self) -> int:

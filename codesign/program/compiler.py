@@ -138,7 +138,7 @@ class _Compiler:
             elif isinstance(layer, IntegerConv):
                 words, plan = passes[step.index]
                 taps = layer.weight.shape[2] * layer.weight.shape[3]
-                beats += len(plan) * (per_pass + words * taps * geometry.columns * len(geometry.row_groups))
+                beats += len(plan) * (per_pass + words * taps * geometry.groups * len(geometry.row_groups))
             elif layer.kind == "avg":
                 beats += per_pass
         burst = self.hw.memory.burst_beats
@@ -262,7 +262,7 @@ class _Compiler:
             masks.append(mask)
             spans.append((first, last))
         words = max(last - first + 1 for first, last in spans)
-        steps = words * conv.weight.shape[2] * conv.weight.shape[3] * geometry.columns
+        steps = words * conv.weight.shape[2] * conv.weight.shape[3] * geometry.groups
         if steps > geometry.weight_depth:
             raise UserError(
                 f"{conv.name}: a filter takes {steps} weight words of {geometry.dot}, a row's ring holds "
@@ -284,7 +284,7 @@ class _Compiler:
         output: IntegerTensor,
     ) -> dict[str, int]:
         """Descriptor fields of the window generator."""
-        columns = self.geometry.columns
+        groups = self.geometry.groups
         mask = (1 << 20) - 1
         per_pixel, width = source.words_per_pixel, source.tensor.width
         (kh, kw), (sy, sx), (top, _, left, _) = kernel, stride, padding
@@ -299,16 +299,16 @@ class _Compiler:
             "step_kx": per_pixel & mask,
             "step_ky": back_y * per_pixel & mask,
             "step_word": (1 + back_word * per_pixel) & mask,
-            "key_ky": back_y % columns,
-            "key_word": back_word % columns,
+            "key_ky": back_y % groups,
+            "key_word": back_word % groups,
             "start_addr": (source.base + start * per_pixel) & mask,
-            "start_key": start % columns,
+            "start_key": start % groups,
             "start_x": -left,
             "start_y": -top,
             "step_pixel": sx * per_pixel & mask,
             "step_row": back_row * per_pixel & mask,
-            "key_pixel": sx % columns,
-            "key_row": back_row % columns,
+            "key_pixel": sx % groups,
+            "key_row": back_row % groups,
             "stride_x": sx,
             "stride_y": sy,
             "in_w": width,
@@ -331,7 +331,7 @@ class _Compiler:
         kh, kw = conv.weight.shape[2], conv.weight.shape[3]
         pixels = output.height * output.width
         tiles = ceil(pixels / geometry.columns)
-        steps = words * kh * kw * geometry.columns
+        steps = words * kh * kw * geometry.groups
         gap = max(0, geometry.rows - steps)
         fields = self.walk(source, words, (kh, kw), conv.stride, conv.padding, output)
         fields |= {
@@ -408,7 +408,7 @@ class _Compiler:
             if f >= 0:
                 start = (f // per_group_out) * per_group_in - first_channel
                 window[row, start : start + per_group_in] = conv.weight[f]
-        ordered = window.reshape(geometry.rows, words, geometry.columns, geometry.dot, kh, kw)
+        ordered = window.reshape(geometry.rows, words, geometry.groups, geometry.dot, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
         beats = np.zeros((steps, len(geometry.row_groups), geometry.beat_bits), dtype=np.uint8)
@@ -434,7 +434,7 @@ class _Compiler:
         averaging = pool.kind == "avg"
         op = Op.AVG_POOL if averaging else Op.MAX_POOL
         steps = pool.kernel[0] * pool.kernel[1]
-        gap = max(0, (geometry.word_elements if averaging else geometry.columns) - steps)
+        gap = max(0, (geometry.word_elements if averaging else geometry.groups) - steps)
         pixels = pool.output.height * pool.output.width
         fields = self.walk(source, words, pool.kernel, pool.stride, pool.padding, pool.output)
         fields |= {

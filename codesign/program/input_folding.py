@@ -1,6 +1,6 @@
 """Folding the input: kernel taps of the first convolution become channels, in the host's layout of the image.
 
-A first layer has few channels, so an activation word of `columns` x `dot` codes would be almost empty and the array
+A first layer has few channels, so an activation word of `groups` x `dot` codes would be almost empty and the array
 would starve. The host, which writes the image anyway, gathers for every output column the `kernel_w` taps of
 `fold` input rows into one pixel: channels (dy, kx, c). The convolution becomes one with a kernel of
 ceil(kernel_h / fold) x 1, computing the same sums: a compile-time change of layout, no hardware.
@@ -80,7 +80,7 @@ def fold_input(network: IntegerNetwork, geometry: Geometry) -> tuple[IntegerNetw
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
-        return load + passes * ceil(out / geometry.columns) * max(words * kernel * geometry.columns, geometry.rows)
+        return load + passes * ceil(out / geometry.columns) * max(words * kernel * geometry.groups, geometry.rows)
 
     kernel_h, kernel_w = conv.weight.shape[2:]
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)

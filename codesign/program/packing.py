@@ -28,21 +28,21 @@ def record_bytes(word: int, beats: int, geometry: Geometry) -> NDArray[np.uint8]
 def pack_map(codes: NDArray[np.int64], geometry: Geometry) -> NDArray[np.uint8]:
     """A feature map (C, H, W) of codes as the beats of a LOAD: rotated groups, padded channels.
 
-    Pixel p of the raster stores logical group s of a word in physical group (s + p) mod columns.
+    Pixel p of the raster stores logical group s of a word in physical group (s + p) mod groups.
     """
     channels, height, width = codes.shape
-    columns, dot = geometry.columns, geometry.dot
+    count, dot = geometry.groups, geometry.dot
     words = -(-channels // geometry.word_elements)
     pixels = height * width
     padded = np.zeros((pixels, words * geometry.word_elements), dtype=np.int64)
     padded[:, :channels] = codes.reshape(channels, pixels).T
-    groups = padded.reshape(pixels, words, columns, dot)
-    source = (np.arange(columns)[None, :] - np.arange(pixels)[:, None]) % columns
+    groups = padded.reshape(pixels, words, count, dot)
+    source = (np.arange(count)[None, :] - np.arange(pixels)[:, None]) % count
     physical = np.take_along_axis(groups, source[:, None, :, None], axis=2)
 
     per_beat, load_beats = geometry.groups_per_beat, geometry.load_beats
     chunks = np.zeros((pixels, words, load_beats * per_beat, dot), dtype=np.int64)
-    chunks[:, :, :columns] = physical
+    chunks[:, :, :count] = physical
     bits = to_bits(chunks, geometry.act_bits).reshape(pixels * words * load_beats, per_beat * geometry.group_bits)
     beats = np.zeros((bits.shape[0], geometry.beat_bits), dtype=np.uint8)
     beats[:, : bits.shape[1]] = bits
@@ -52,18 +52,18 @@ def pack_map(codes: NDArray[np.int64], geometry: Geometry) -> NDArray[np.uint8]:
 def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
     """Codes (C, H, W) of a map from its stored groups.
 
-    `words` has shape (pixels * words_per_pixel, columns): the integer content of every physical group.
+    `words` has shape (pixels * words_per_pixel, groups): the integer content of every physical group.
     """
     channels, height, width = shape
-    columns, dot, act_bits = geometry.columns, geometry.dot, geometry.act_bits
+    count, dot, act_bits = geometry.groups, geometry.dot, geometry.act_bits
     pixels = height * width
     per_pixel = words.shape[0] // pixels
-    physical = words.reshape(pixels, per_pixel, columns)
-    source = (np.arange(columns)[None, :] + np.arange(pixels)[:, None]) % columns
+    physical = words.reshape(pixels, per_pixel, count)
+    source = (np.arange(count)[None, :] + np.arange(pixels)[:, None]) % count
     logical = np.take_along_axis(physical, np.broadcast_to(source[:, None, :], physical.shape), axis=2)
     shifts = np.arange(dot, dtype=np.int64) * act_bits
     codes = (logical[..., None] >> shifts) & ((1 << act_bits) - 1)
-    flat = codes.reshape(pixels, per_pixel * columns * dot)[:, :channels]
+    flat = codes.reshape(pixels, per_pixel * count * dot)[:, :channels]
     result: NDArray[np.int64] = flat.T.reshape(channels, height, width)
     return result
 

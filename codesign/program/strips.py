@@ -186,7 +186,7 @@ def _steps(network: IntegerNetwork, count: int, strips: int, geometry: Geometry)
         last = network.layers[count - 1].output
         target = StoredMap(last, (0, last.height))
         # a strip starts where the rotation of its pixels agrees with that of the whole map
-        unit = geometry.columns // gcd(geometry.columns, last.width)
+        unit = geometry.groups // gcd(geometry.groups, last.width)
         size = ceil(ceil(last.height / strips) / unit) * unit
         for start in range(0, last.height, size):
             yield from _strip(network, count, (start, min(start + size, last.height)), target, geometry)
@@ -232,7 +232,7 @@ def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, g
         # rows held above or below what this layer wants are skipped by a negative padding
         padding = (top - (wanted[0] - source.rows[0]), bottom, layer.padding[2], layer.padding[3])
         residual = stored[layer.residual] if isinstance(layer, IntegerConv) and layer.residual is not None else None
-        if residual is not None and (span[0] - residual.rows[0]) * layer.output.width % geometry.columns:
+        if residual is not None and (span[0] - residual.rows[0]) * layer.output.width % geometry.groups:
             raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
         part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)
         yield Step(index, part, span, source, stored[layer.output.name], residual)

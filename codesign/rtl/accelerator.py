@@ -150,7 +150,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             first_2.eq(window.first & ~executor.pooling),
             last_2.eq(window.last & ~executor.pooling),
         ]
-        for g in range(geometry.columns):
+        for g in range(geometry.groups):
             m.d.comb += [
                 memory_0.read_addr[g].eq(Mux(d.source, post.residual_addr[g], window.addr)),
                 memory_1.read_addr[g].eq(Mux(d.source, window.addr, post.residual_addr[g])),
@@ -204,7 +204,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 selected.eq(d.target == index),
                 loads.eq(loader.load_valid & (loader.load_target == index)),
             ]
-            for g in range(geometry.columns):
+            for g in range(geometry.groups):
                 start = (g % geometry.groups_per_beat) * geometry.group_bits
                 with m.If(loads):
                     m.d.comb += [

@@ -1,8 +1,8 @@
 """The activation memories and the path from a read address to an activation word.
 
 Storage. A feature map is stored pixel after pixel in raster order, every pixel as ceil(channels / word_elements)
-words. A word has `columns` groups of `dot` codes. Logical group s of a word of pixel p lies in physical group
-(s + p) mod columns: with this rotation the `columns` pixels of an output tile put one channel into `columns`
+words. A word has `groups` groups of `dot` codes. Logical group s of a word of pixel p lies in physical group
+(s + p) mod groups: with this rotation the `columns` pixels of an output tile put one channel into `columns`
 different groups, so a whole tile row is written (and a residual row read) in one cycle, while the window reader
 still gets all groups of one pixel in one cycle.
 """
@@ -52,25 +52,25 @@ class ActivationGroup(SharedModule):
 
 
 class ActivationMemory(SharedModule):
-    """One of the two activation memories: `columns` groups with an address each. Reads take one cycle."""
+    """One of the two activation memories: `groups` groups with an address each. Reads take one cycle."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.module_name = "activation_memory"
-        columns = geometry.columns
+        groups = geometry.groups
         super().__init__(
             {
-                "read_addr": In(geometry.act_addr_bits).array(columns),
-                "read_data": Out(geometry.group_bits).array(columns),
-                "write_en": In(geometry.dot).array(columns),
-                "write_addr": In(geometry.act_addr_bits).array(columns),
-                "write_data": In(geometry.group_bits).array(columns),
+                "read_addr": In(geometry.act_addr_bits).array(groups),
+                "read_data": Out(geometry.group_bits).array(groups),
+                "write_en": In(geometry.dot).array(groups),
+                "write_addr": In(geometry.act_addr_bits).array(groups),
+                "write_data": In(geometry.group_bits).array(groups),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for g in range(self._geometry.columns):
+        for g in range(self._geometry.groups):
             group = ActivationGroup(self._geometry)
             m.submodules[f"group_{g}"] = place(group)
             m.d.comb += [
@@ -95,8 +95,8 @@ class WordAligner(SharedModule):
         self.module_name = "word_aligner"
         super().__init__(
             {
-                "data_0": In(geometry.group_bits).array(geometry.columns),
-                "data_1": In(geometry.group_bits).array(geometry.columns),
+                "data_0": In(geometry.group_bits).array(geometry.groups),
+                "data_1": In(geometry.group_bits).array(geometry.groups),
                 "source": In(1),
                 "key": In(geometry.key_bits),
                 "pad": In(1),
@@ -108,7 +108,7 @@ class WordAligner(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.columns)]
+        selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.groups)]
         padding = self.pad_code.replicate(geometry.word_elements)
         word = Signal(geometry.word_bits, reset_less=True)
         m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key))))

@@ -15,9 +15,9 @@ from codesign.rtl.row import Row
 
 
 class ColumnFeeder(SharedModule):
-    """Turns one activation word into `columns` steps of `dot` codes.
+    """Turns one activation word into `groups` steps of `dot` codes.
 
-    `load` puts `word` into the shift register; in the following `columns` cycles `group` shows its groups, first
+    `load` puts `word` into the shift register; in the following `groups` cycles `group` shows its groups, first
     channel first.
     """
 
@@ -43,7 +43,7 @@ class SystolicArray(SharedModule):
                     `step_addr` is the weight ring address, `step_first`/`step_last` bound the tile
         word, load  the activation word and its column (one-hot) in cycle tau + READ_LATENCY
         results     the accumulators of one row for all columns, in cycle tau_last + Geometry.result_latency + row,
-                    where tau_last is the issue of the tile's last read
+                    where tau_last is the last cycle of the tile in the window generator
 
     A row's results pass the bus in one cycle and successive rows in successive cycles, so tiles may follow each
     other every max(steps, rows) cycles without any second accumulator.

@@ -19,7 +19,7 @@ a pass); `drain`: the layer's last results are on their way; `fetch`: no layer t
 
 def drain_cycles(geometry: Geometry) -> int:
     """What DRAIN counts down from after max pooling, whose end no counter reports: it lasts one cycle more."""
-    return MAX_WRITE_LATENCY + geometry.columns
+    return MAX_WRITE_LATENCY + geometry.groups
 
 
 class Executor(SharedModule):

@@ -78,6 +78,11 @@ class Geometry:
         return self.hw.dot
 
     @property
+    def groups(self) -> int:
+        """Groups of an activation word: the cycles for which a word feeds its column."""
+        return self.hw.groups
+
+    @property
     def rows(self) -> int:
         return self.hw.rows
 
@@ -96,8 +101,8 @@ class Geometry:
 
     @property
     def word_elements(self) -> int:
-        """Codes in one activation word: `columns` groups of `dot`."""
-        return self.columns * self.dot
+        """Codes in one activation word."""
+        return self.hw.word_elements
 
     @property
     def group_bits(self) -> int:
@@ -106,7 +111,7 @@ class Geometry:
 
     @property
     def word_bits(self) -> int:
-        return self.columns * self.group_bits
+        return self.groups * self.group_bits
 
     @property
     def act_depth(self) -> int:
@@ -126,8 +131,8 @@ class Geometry:
 
     @property
     def key_bits(self) -> int:
-        """Width of a rotation key: pixel index modulo `columns`."""
-        return bits_for(self.columns)
+        """Width of a rotation key: pixel index modulo `groups`."""
+        return bits_for(self.groups)
 
     # ---- memory stream -------------------------------------------------------------------------------------
     @property
@@ -155,12 +160,12 @@ class Geometry:
     @cached_property
     def groups_per_beat(self) -> int:
         """Activation groups carried by one beat of a LOAD (a group fits a beat)."""
-        return max(1, min(self.columns, self.beat_bits // self.group_bits))
+        return max(1, min(self.groups, self.beat_bits // self.group_bits))
 
     @cached_property
     def load_beats(self) -> int:
         """Beats of one activation word in a LOAD."""
-        return ceil(self.columns / self.groups_per_beat)
+        return ceil(self.groups / self.groups_per_beat)
 
     @cached_property
     def row_groups(self) -> tuple[RowGroup, ...]:
@@ -234,10 +239,10 @@ class Geometry:
 
     @cached_property
     def result_latency(self) -> int:
-        """Cycles from the issue of a tile's last read (last column) to row 0 entering post-processing.
+        """Cycles from the last cycle of a tile to row 0 entering post-processing.
 
-        The last read is that of column `columns-1`; column 0 issued its own `columns-1` cycles earlier and needs
-        `columns-1` more steps to consume its word, so both expressions below name the same cycle.
+        Column 0 read its last word `groups - 1` cycles before and enters the word's last group in the cycle that
+        follows the last one by FEED_LATENCY; the other columns are up to `columns - 1` cycles behind.
         """
         return FEED_LATENCY + self.columns - 1 + self.pe_latency + self.bus_latency
 

@@ -139,7 +139,7 @@ PARAM = Layout(
         Field("mult", 16),
         Field("shift", 6),
         Field("residual_mult", 24),
-        Field("word", 12),  # output channel = (word * columns + group) * dot + element
+        Field("word", 12),  # output channel = (word * groups + group) * dot + element
         Field("group", 6),
         Field("element", 5),
         Field("valid", 1),

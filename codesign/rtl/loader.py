@@ -57,7 +57,7 @@ class Loader(SharedModule):
                 "weight_write_data": Out(geometry.beat_bits),
                 "load_valid": Out(1),
                 "load_target": Out(1),
-                "load_groups": Out(geometry.columns),
+                "load_groups": Out(geometry.groups),
                 "load_addr": Out(geometry.act_addr_bits),
                 "load_data": Out(geometry.beat_bits),
                 "loading": Out(1),
@@ -91,7 +91,7 @@ class Loader(SharedModule):
         write_addr = Signal(geometry.weight_addr_bits)
         group = Signal(groups, init=1)
         load_addr = Signal(geometry.act_addr_bits)
-        load_groups = Signal(geometry.columns)
+        load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
         pass_started, pass_loaded = Signal(), Signal()
         room = Signal()

@@ -16,10 +16,10 @@ class PoolingUnit(SharedModule):
 
     Timing, with tau the issue of a window's last read (`word`, `first`, `last` arrive at tau + 3):
 
-        max       groups 0, 1, ... are written in cycles tau + MAX_WRITE_LATENCY, + 1, ...: `columns` cycles
+        max       groups 0, 1, ... are written in cycles tau + MAX_WRITE_LATENCY, + 1, ...: `groups` cycles
         average   channel sums appear on `pooled` from cycle tau + Geometry.result_latency, one per cycle
 
-    so windows may follow each other every `columns` (max) or `word_elements` (average) cycles.
+    so windows may follow each other every `groups` (max) or `word_elements` (average) cycles.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -34,7 +34,7 @@ class PoolingUnit(SharedModule):
                 "first": In(1),
                 "last": In(1),
                 "pooled": Out(geometry.act_bits + SUM_BITS),
-                "write_group": Out(geometry.columns),
+                "write_group": Out(geometry.groups),
                 "write_addr": Out(geometry.act_addr_bits),
                 "write_data": Out(geometry.group_bits),
             }
@@ -43,7 +43,7 @@ class PoolingUnit(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, d = self._geometry, self.descriptor
-        columns, ab = geometry.columns, geometry.act_bits
+        count, ab = geometry.groups, geometry.act_bits
         width = ab + SUM_BITS
 
         reduced: list[Signal] = []
@@ -67,13 +67,13 @@ class PoolingUnit(SharedModule):
 
         # max: groups leave one by one into their rotated place
         groups = Signal(geometry.word_bits, reset_less=True)
-        running = Signal(columns)
+        running = Signal(count)
         position, key = Signal(geometry.key_bits), Signal(geometry.key_bits)
         index, word = Signal(geometry.act_addr_bits), Signal(12)
         m.d.sync += [
             groups.eq(Mux(ready, Cat(*(register[:ab] for register in reduced)), groups >> geometry.group_bits)),
             running.eq(Mux(ready & ~self.averaging, 1, running << 1)),
-            position.eq(Mux(ready, key, add_modulo(position, Const(1 % columns, geometry.key_bits), columns))),
+            position.eq(Mux(ready, key, add_modulo(position, Const(1 % count, geometry.key_bits), count))),
             self.write_group.eq(Mux(running.any(), 1 << position, 0)),
             self.write_data.eq(groups[: geometry.group_bits]),
         ]
@@ -83,7 +83,7 @@ class PoolingUnit(SharedModule):
             with m.If(word == d.words - 1):
                 m.d.sync += [
                     word.eq(0),
-                    key.eq(add_modulo(key, Const(1 % columns, geometry.key_bits), columns)),
+                    key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count)),
                 ]
             with m.Else():
                 m.d.sync += word.eq(word + 1)

@@ -37,6 +37,8 @@ class Pipeline:
 class PostProcessor(SharedModule):
     """`columns` lanes, one output pixel each; every cycle all lanes handle the same filter.
 
+    Lane j of a tile that begins with pixel p reads and writes physical group (group + p + j) mod `groups`.
+
     Timing, with t the cycle of a row's parameter fetch (Geometry.param_latency after the issue of the tile's last
     read, plus the row):
 
@@ -47,7 +49,7 @@ class PostProcessor(SharedModule):
         t+11     clipped                   t+12 (WRITE_STAGE) write presented to the memory
 
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
-    compute it with the parameters of row 0, and only the lane whose group rotation fits the pixel writes.
+    compute it with the parameters of row 0, and lane 0 writes it.
 
     `tile_last`/`tile_final` are the window generator's registered flags. `pass_done` rises when the last write of a
     pass has been presented.
@@ -69,11 +71,11 @@ class PostProcessor(SharedModule):
                 "param_write_data": In(Shape.cast(PARAM_STRUCT).width),
                 "results": In(geometry.acc_bits).array(columns),
                 "pooled": In(geometry.act_bits + SUM_BITS),
-                "residual_addr": Out(geometry.act_addr_bits).array(columns),
-                "residual_data": In(geometry.group_bits).array(columns),
-                "write_en": Out(geometry.dot).array(columns),
-                "write_addr": Out(geometry.act_addr_bits).array(columns),
-                "write_data": Out(geometry.group_bits).array(columns),
+                "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
+                "residual_data": In(geometry.group_bits).array(geometry.groups),
+                "write_en": Out(geometry.dot).array(geometry.groups),
+                "write_addr": Out(geometry.act_addr_bits).array(geometry.groups),
+                "write_data": Out(geometry.group_bits).array(geometry.groups),
                 "wide_valid": Out(1),
                 "wide_channel": Out(16),
                 "wide_data": Out(32),
@@ -84,7 +86,8 @@ class PostProcessor(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, d = self._geometry, self.descriptor
-        columns, dot, ab, abits = geometry.columns, geometry.dot, geometry.act_bits, geometry.act_addr_bits
+        columns, groups = geometry.columns, geometry.groups
+        dot, ab, abits = geometry.dot, geometry.act_bits, geometry.act_addr_bits
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
 
@@ -97,8 +100,8 @@ class PostProcessor(SharedModule):
         ]
         active, final, slot = Signal(), Signal(), Signal()
         row = Signal(range(max(rows, geometry.word_elements)))
-        element, group = Signal(range(max(2, dot))), Signal(range(max(2, columns)))
-        tile_offset, pixel_key, word = Signal(abits), Signal(kbits), Signal(12)
+        element, group = Signal(range(max(2, dot))), Signal(range(max(2, groups)))
+        tile_offset, tile_key, word = Signal(abits), Signal(kbits), Signal(12)
         row_end = Signal()
         m.d.comb += row_end.eq(active & (row == Mux(self.averaging, geometry.word_elements - 1, rows - 1)))
         with m.If(active):
@@ -114,14 +117,17 @@ class PostProcessor(SharedModule):
                 with m.If(word == d.words - 1):
                     m.d.sync += [
                         word.eq(0),
-                        pixel_key.eq(add_modulo(pixel_key, Const(1 % columns, kbits), columns)),
+                        tile_key.eq(add_modulo(tile_key, Const(1 % groups, kbits), groups)),
                     ]
                 with m.Else():
                     m.d.sync += word.eq(word + 1)
             with m.Else():
-                m.d.sync += tile_offset.eq(tile_offset + d.tile_stride)
+                m.d.sync += [
+                    tile_offset.eq(tile_offset + d.tile_stride),
+                    tile_key.eq(add_modulo(tile_key, Const(columns % groups, kbits), groups)),
+                ]
             with m.If(final):
-                m.d.sync += [tile_offset.eq(0), word.eq(0), pixel_key.eq(0), slot.eq(~slot)]
+                m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0), slot.eq(~slot)]
         with m.If(last_line[-1]):
             m.d.sync += [active.eq(1), final.eq(final_line[-1]), row.eq(0), element.eq(0), group.eq(0)]
         m.d.comb += self.pass_done.eq(delay(row_end & final, WRITE_STAGE + 1))
@@ -137,22 +143,19 @@ class PostProcessor(SharedModule):
             read.en.eq(1),
         ]
         param = Signal(PARAM_STRUCT, reset_less=True)
-        m.d.sync += param.eq(read.data)
+        turned = Mux(self.averaging, delay(group, 1), read.data.group[:kbits])[:kbits]
+        m.d.sync += [param.eq(read.data), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):
-            m.d.sync += [
-                param.word.eq(0),
-                param.group.eq(delay(group, 1)),
-                param.element.eq(delay(element, 1)),
-            ]
+            m.d.sync += [param.word.eq(0), param.element.eq(delay(element, 1))]
         valid = Signal()
         m.d.comb += valid.eq(delay(active, 2) & param.valid)
         mask = Signal(columns)
         for j in range(columns):
-            lane_ok = Mux(self.averaging, pixel_key == j, ~final | (j < d.last_columns))
+            lane_ok = Mux(self.averaging, int(j == 0), ~final | (j < d.last_columns))
             m.d.comb += mask[j].eq(lane_ok)
         lane_mask = delay(mask, 2)
 
-        # ---- addresses: group g serves lane (g - group) mod columns ---------------------------------------------
+        # ---- addresses: physical group g serves lane (g - param.group) mod groups, if there is one ------
         strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]
         offsets: list[Value] = []
         for j in range(1, columns):
@@ -163,11 +166,12 @@ class PostProcessor(SharedModule):
             m.d.sync += [lane.eq(tile_offset + Mux(self.averaging, 0, strides[j])), lane_q.eq(lane)]
             offsets.append(lane_q)
         group_offsets: list[Value] = []
-        for g, value in enumerate(rotate_right(offsets, param.group[:kbits])):
+        idle: list[Value] = [Const(0, 1)] * (groups - columns)
+        for g, value in enumerate(rotate_right(offsets + idle, param.group[:kbits])):
             register = Signal(abits, name=f"group_offset_{g}", reset_less=True)
             m.d.sync += register.eq(value + param.word)
             group_offsets.append(register)  # t+3
-        for g in range(columns):
+        for g in range(groups):
             residual_addr = Signal(abits, name=f"residual_addr_q_{g}", reset_less=True)
             write_addr = Signal(abits, name=f"write_addr_q_{g}", reset_less=True)
             m.d.sync += [
@@ -182,7 +186,7 @@ class PostProcessor(SharedModule):
         # ---- residual operand (t+5 .. t+8) ----------------------------------------------------------------------
         element_5, group_6 = delay(param.element, 3), delay(param.group, 4)
         picked: list[Value] = []
-        for g in range(columns):
+        for g in range(groups):
             register = Signal(ab, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
             chosen: Value = codes[0]
@@ -192,7 +196,7 @@ class PostProcessor(SharedModule):
             picked.append(register)  # t+6
         residual_mult_7 = delay(param.residual_mult, 5)
         residual_products: list[Value] = []
-        for j, value in enumerate(rotate_left(picked, group_6[:kbits])):
+        for j, value in enumerate(rotate_left(picked, group_6[:kbits])[:columns]):
             lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
             product = Signal(signed(ab + 25), name=f"residual_product_{j}", reset_less=True)
             m.d.sync += [
@@ -243,7 +247,7 @@ class PostProcessor(SharedModule):
         # ---- write: lanes to groups (t+12) ------------------------------------------------------------------------
         group_11, element_11 = delay(param.group, 9), delay(param.element, 9)
         lanes: list[Value] = [Cat(results[j], mask_11[j] & valid_11 & ~d.wide) for j in range(columns)]
-        for g, lane in enumerate(rotate_right(lanes, group_11[:kbits])):
+        for g, lane in enumerate(rotate_right(lanes + idle, group_11[:kbits])):
             data_q = Signal(ab, name=f"write_code_{g}", reset_less=True)
             enable_q = Signal(dot, name=f"write_enable_{g}")
             m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_11, 0))]

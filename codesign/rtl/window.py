@@ -38,15 +38,16 @@ class WindowGenerator(SharedModule):
     """Walks the windows of a layer, one activation word per cycle.
 
     Convolution: for every tile of `columns` output pixels, for every word of the pixel, for ky, for kx, for every
-    column: the word at that offset of that column's pixel. The window origins of the tile's pixels are computed in
-    its first `columns` cycles, one pixel a cycle, and then circulate in a ring, so any stride, padding and map
-    width works without multipliers or bank conflicts, and a tile may span map rows.
+    column: the word at that offset of that column's pixel. A column consumes a word in `groups` cycles; with fewer
+    columns than groups the rest of these cycles reads nothing. The window origins of the tile's pixels are computed
+    when they are first needed, one pixel a cycle, and then circulate in a ring, so any stride, padding and map width
+    works without multipliers or bank conflicts, and a tile may span map rows.
 
     Pooling: for every output pixel, for every word: ky, kx.
 
     Timing: `start` loads the origin of the first pixel; every later cycle with `advance` issues one read.
-    `window_end` and `pass_end` are combinational and tell that this cycle's read is the last of a tile (pooling:
-    of a window) or of the pass. All other outputs are registered: they describe the read issued one cycle before.
+    `window_end` and `pass_end` are combinational and tell that this cycle is the last of a tile (pooling: of a
+    window) or of the pass. All other outputs are registered: they describe the read issued one cycle before.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -76,7 +77,8 @@ class WindowGenerator(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        columns, abits, kbits = geometry.columns, geometry.act_addr_bits, geometry.key_bits
+        columns, groups = geometry.columns, geometry.groups
+        abits, kbits = geometry.act_addr_bits, geometry.key_bits
         d = self.descriptor
 
         origin = data.StructLayout(
@@ -93,7 +95,8 @@ class WindowGenerator(SharedModule):
         entry = Signal(origin)
 
         fresh = Signal()  # the pixels of this tile are being visited for the first time
-        column = Signal(range(columns))
+        column = Signal(range(groups))  # from `columns` on no column is left
+        reading = Signal()
         kx, ky, word = Signal(8), Signal(8), Signal(12)
         offset, offset_key = Signal(abits), Signal(kbits)
         step = Signal(geometry.weight_addr_bits)
@@ -105,7 +108,8 @@ class WindowGenerator(SharedModule):
         last_kx, last_ky, last_word, last_tile = Signal(), Signal(), Signal(), Signal()
         pixels_end = Signal()
         m.d.comb += [
-            last_column.eq(self.pooling | (column == columns - 1)),
+            last_column.eq(self.pooling | (column == groups - 1)),
+            reading.eq(self.pooling | (column < columns)),
             last_kx.eq(kx == d.kernel_w - 1),
             last_ky.eq(ky == d.kernel_h - 1),
             last_word.eq(word == d.words - 1),
@@ -116,14 +120,16 @@ class WindowGenerator(SharedModule):
         ]
 
         with m.If(self.advance):
-            m.d.sync += [ring[0].eq(entry), step.eq(step + 1)]
-            m.d.sync += [ring[i].eq(ring[i - 1]) for i in range(1, columns)]
-            with m.If(fresh):
+            m.d.sync += step.eq(step + 1)
+            with m.If(reading):
+                m.d.sync += ring[0].eq(entry)
+                m.d.sync += [ring[i].eq(ring[i - 1]) for i in range(1, columns)]
+            with m.If(fresh & reading):
                 with m.If(walker_column == d.out_w - 1):
                     m.d.sync += [
                         walker_column.eq(0),
                         walker.addr.eq(walker.addr + d.step_row),
-                        walker.key.eq(add_modulo(walker.key, d.key_row[:kbits], columns)),
+                        walker.key.eq(add_modulo(walker.key, d.key_row[:kbits], groups)),
                         walker.x.eq(d.start_x),
                         walker.y.eq(walker.y + d.stride_y),
                     ]
@@ -131,7 +137,7 @@ class WindowGenerator(SharedModule):
                     m.d.sync += [
                         walker_column.eq(walker_column + 1),
                         walker.addr.eq(walker.addr + d.step_pixel),
-                        walker.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], columns)),
+                        walker.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], groups)),
                         walker.x.eq(walker.x + d.stride_x),
                     ]
             with m.If(last_column):
@@ -140,14 +146,14 @@ class WindowGenerator(SharedModule):
                     m.d.sync += [
                         kx.eq(kx + 1),
                         offset.eq(offset + d.step_kx),
-                        offset_key.eq(add_modulo(offset_key, Const(1 % columns, kbits), columns)),
+                        offset_key.eq(add_modulo(offset_key, Const(1 % groups, kbits), groups)),
                     ]
                 with m.Elif(~last_ky):
                     m.d.sync += [
                         kx.eq(0),
                         ky.eq(ky + 1),
                         offset.eq(offset + d.step_ky),
-                        offset_key.eq(add_modulo(offset_key, d.key_ky[:kbits], columns)),
+                        offset_key.eq(add_modulo(offset_key, d.key_ky[:kbits], groups)),
                     ]
                 with m.Elif(~last_word):
                     m.d.sync += [
@@ -155,7 +161,7 @@ class WindowGenerator(SharedModule):
                         ky.eq(0),
                         word.eq(word + 1),
                         offset.eq(offset + d.step_word),
-                        offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], columns)),
+                        offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], groups)),
                     ]
                 with m.Else():
                     m.d.sync += [
@@ -196,14 +202,14 @@ class WindowGenerator(SharedModule):
             window_begin.eq((kx == 0) & (ky == 0) & (self.pooling | ((column == 0) & (word == 0)))),
         ]
         m.d.sync += [
-            self.valid.eq(self.advance),
+            self.valid.eq(self.advance & reading),
             self.first.eq(self.advance & window_begin),
             self.last.eq(self.advance & self.window_end),
             self.final.eq(self.advance & self.pass_end),
             self.addr.eq(entry.addr + offset),
-            self.key.eq(add_modulo(entry.key, offset_key, columns)),
+            self.key.eq(add_modulo(entry.key, offset_key, groups)),
             self.pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
-            self.column.eq(Mux(self.advance & ~self.pooling, 1 << column, 0)),
+            self.column.eq(Mux(self.advance & ~self.pooling, 1 << column, 0)[:columns]),
             self.step.eq(step),
         ]
         return m

@@ -151,11 +151,13 @@ def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Ha
             )  # 4 shares two rows
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
-    words = max(16, 1 << (codes // (columns * dot) - 1).bit_length())
+    groups = columns if base.groups == base.columns else max(columns, base.groups)
+    words = max(16, 1 << (codes // (groups * dot) - 1).bit_length())
     name = variant_name(rows, columns, dot, ratio)
     values = base.model_dump(mode="json") | {
         "name": name,
         "columns": columns,
+        "groups": groups,
         "dot": dot,
         "bands": bands,
         "buffers": base.buffers.model_dump() | {"activation_words": words},

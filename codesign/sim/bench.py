@@ -36,7 +36,7 @@ def bench(hw: Hardware) -> str:
     geometry = Geometry(hw)
     counters = [*(f"counter_{name}" for name in COUNTERS), *(f"band_busy_{i}" for i in range(len(hw.bands)))]
     depth = MEMORY_BYTES // geometry.beat_bytes
-    groups = list(reversed(range(geometry.columns)))
+    groups = list(reversed(range(geometry.groups)))
 
     def row(memory: int) -> str:
         return "{" + ", ".join(f"dut.memory_{memory}.group_{g}.memory[a]" for g in groups) + "}"

@@ -225,12 +225,12 @@ def _compare(
 
 
 def _read_maps(path: Path, geometry: Geometry) -> NDArray[np.int64]:
-    """Stored groups, shape (words, columns): physical group g of every dumped word."""
+    """Stored groups, shape (words, groups): physical group g of every dumped word."""
     text = path.read_text().split()
-    width = geometry.columns * geometry.group_bits
+    width = geometry.groups * geometry.group_bits
     digits = -(-width // 4)
     packed = np.frombuffer(bytes.fromhex("".join(line.zfill(digits + digits % 2) for line in text)), dtype=np.uint8)
     bits = np.unpackbits(packed.reshape(len(text), -1)[:, ::-1], axis=1, bitorder="little")[:, :width]
     weights = 1 << np.arange(geometry.group_bits, dtype=np.int64)
-    groups: NDArray[np.int64] = bits.reshape(len(text), geometry.columns, geometry.group_bits) @ weights
+    groups: NDArray[np.int64] = bits.reshape(len(text), geometry.groups, geometry.group_bits) @ weights
     return groups

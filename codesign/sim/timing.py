@@ -218,7 +218,7 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
         spent["issue"] += plan.tiles * plan.steps
         spent["gap"] += plan.tiles * plan.gap
         drain_begin = position + plan.tiles * interval + 1
-        drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.columns
+        drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.groups
     else:
         drain_begin = position
         drain_end = max(drain_begin, state.done[-1] + 1)

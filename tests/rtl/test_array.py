@@ -31,10 +31,11 @@ SHAPES = {
     "two bus stages": geometry(rows(FIXED4, 5), rows(POT4, 8), columns=3, dot=3, memory=NARROW),
     # bands that report at different times, pairs of rows, a column left over, and not in the order of the rows
     "packed": geometry(POT4, PACKED8, PACKED5, rows(PACKED4, 4), columns=3, dot=4),
+    "more groups": geometry(rows(POT4, 3), FIXED8, columns=3, groups=8, dot=2, weight_words=32),
     "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
 }
-BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "tall": 3}
-LATENCY = {"one": 4, "tiny": 5, "two bus stages": 5, "packed": 9, "tall": 4}
+BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "more groups": 1, "tall": 3}
+LATENCY = {"one": 4, "tiny": 5, "two bus stages": 5, "packed": 9, "more groups": 5, "tall": 4}
 """Levels of a tree that merges six rows into one register, and cycles of the slowest processing element."""
 
 
@@ -71,12 +72,12 @@ def test_feeder_shows_the_groups_of_the_word_loaded(columns: int, dot: int) -> N
 def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
     """Every result in its cycle, and zero in all others."""
     shape = SHAPES[name]
-    columns, dot, tiles = shape.columns, shape.dot, 3
+    columns, groups, dot, tiles = shape.columns, shape.groups, shape.dot, 3
     rng = np.random.default_rng(positions)
-    steps = positions * columns
+    steps = positions * groups
     interval = max(steps, shape.rows)
     values, codes = random_weights(rng, shape, steps)
-    a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, columns, dot))  # ..., column, group, dot
+    a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, groups, dot))  # ..., column, group, dot
     writes = weight_beats(shape, codes)
     start = len(writes["write_addr"]) + 1
     latency = 4 + columns - 1 + LATENCY[name] + BUS_LATENCY[name]
@@ -89,10 +90,11 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
         begin = start + tile * interval  # issue of the tile's first read
         first[begin + 2] = last[begin + steps - 1 + 2] = 1
         for step in range(steps):
-            position, column = divmod(step, columns)
+            position, column = divmod(step, groups)
             addr[begin + step + 2] = (shape.weight_depth - 2 + step) % shape.weight_depth
-            word[begin + step + 3] = packed(a[tile, position, column], shape.act_bits)
-            load[begin + step + 3] = 1 << column
+            if column < columns:
+                word[begin + step + 3] = packed(a[tile, position, column], shape.act_bits)
+                load[begin + step + 3] = 1 << column
         # step = (position, group): what column c multiplies in it
         operands = a[tile].transpose(1, 0, 2, 3).reshape(columns, steps, dot)
         result = np.einsum("srd,csd->rc", values, operands)

@@ -14,6 +14,7 @@ SHAPES = [
     geometry(columns=1, dot=1, act_bits=8),
     geometry(columns=4, dot=2, act_bits=4),
     geometry(columns=3, dot=3, act_bits=5),
+    geometry(columns=2, groups=5, dot=2),
 ]
 WATCH = ["write_group", "write_addr", "write_data", "pooled"]
 
@@ -41,10 +42,10 @@ def windows_at(
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.columns}x{shape.dot}")
 def test_maxima_are_written_group_by_group(shape: Geometry, steps: int) -> None:
     rng = np.random.default_rng(steps)
-    columns, words, base = shape.columns, 2, 21
-    pixels = 2 * columns + 1
-    spacing = [max(steps, columns) + int(extra) for extra in rng.choice([0, 0, 1, 4], pixels * words)]
-    codes = rng.integers(0, 1 << shape.act_bits, (sum(spacing) + 12 + columns, shape.word_elements))
+    count, words, base = shape.groups, 2, 21
+    pixels = 2 * count + 1
+    spacing = [max(steps, count) + int(extra) for extra in rng.choice([0, 0, 1, 4], pixels * words)]
+    codes = rng.integers(0, 1 << shape.act_bits, (sum(spacing) + 12 + count, shape.word_elements))
     drive, last = windows_at(shape, steps, spacing, codes)
     descriptor = DESCRIPTOR.pack({"out_base": base, "words": words})
 
@@ -54,9 +55,9 @@ def test_maxima_are_written_group_by_group(shape: Geometry, steps: int) -> None:
     seen = play(PoolingUnit(shape), twice, WATCH, 2 * cycles)
     group, addr, data = (np.zeros(cycles, dtype=np.int64) for _ in range(3))
     for index, tau in enumerate(last):
-        largest = codes[tau + 3 - steps + 1 : tau + 4].max(axis=0).reshape(columns, shape.dot)
-        for s in range(columns):
-            group[tau + 6 + s] = 1 << (s + index // words) % columns
+        largest = codes[tau + 3 - steps + 1 : tau + 4].max(axis=0).reshape(count, shape.dot)
+        for s in range(count):
+            group[tau + 6 + s] = 1 << (s + index // words) % count
             addr[tau + 6 + s] = base + index
             data[tau + 6 + s] = packed(largest[s], shape.act_bits)
     assert np.array_equal(seen["write_group"], np.tile(group, 2))  # and nothing is written in other cycles

@@ -22,6 +22,8 @@ SHAPES = {
     "one": geometry(act_bits=8),
     "tiny": geometry(rows(FIXED4, 6), columns=4, dot=2, act_bits=4),
     "odd": geometry(rows(FIXED4, 7), columns=3, dot=3, act_bits=5),
+    "more groups": geometry(rows(FIXED4, 5), columns=3, groups=8, dot=2),
+    "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
 }
 Params = dict[str, int]
 
@@ -45,7 +47,7 @@ def random_param(rng: np.random.Generator, shape: Geometry, magnitude: int, out_
         "shift": shift,
         "residual_mult": min((1 << 24) - 1, int(2.0**shift * rng.uniform(0.1, 1))),
         "word": int(rng.integers(4)),
-        "group": int(rng.integers(shape.columns)),
+        "group": int(rng.integers(shape.groups)),
         "element": int(rng.integers(shape.dot)),
         "valid": int(rng.random() < 0.8),
         "channel": int(rng.integers(1 << 16)),
@@ -72,7 +74,7 @@ class Bench:
         self.drive = {name: [0] * self.cycles for name in names}
         # inputs that nothing says what they are change in every cycle
         self.drive["results"] = self.rng.integers(0, 1 << s.acc_bits, (self.cycles, s.columns))
-        self.drive["residual_data"] = self.rng.integers(0, 1 << s.group_bits, (self.cycles, s.columns))
+        self.drive["residual_data"] = self.rng.integers(0, 1 << s.group_bits, (self.cycles, s.groups))
         self.drive["pooled"] = self.rng.integers(0, 1 << s.act_bits + 10, self.cycles)
         self.drive["descriptor"] = [DESCRIPTOR.pack(self.descriptor)]
 
@@ -98,7 +100,7 @@ class Bench:
         fetch = self.announce(tau, final, s.rows)
         for t, param in enumerate(params, fetch):
             for j in range(d["last_columns"] if final else columns):
-                group = (param["group"] + j) % columns
+                group = (param["group"] + index * columns + j) % s.groups
                 offset = index * d["tile_stride"] + j * d["out_stride"] + param["word"]
                 acc = int(as_signed(self.drive["results"][t + 5, j], s.acc_bits))
                 codes = int(self.drive["residual_data"][t + 5, group])
@@ -117,7 +119,7 @@ class Bench:
         fetch = self.announce(tau, final, s.word_elements)
         for channel in range(s.word_elements):
             value = requantize(int(self.drive["pooled"][fetch + channel + 5]), param, 0, d)
-            group = (channel // s.dot + index // d["words"]) % s.columns
+            group = (channel // s.dot + index // d["words"]) % s.groups
             self.write[fetch + channel + 12, group] = (d["out_base"] + index, channel % s.dot, value)
 
     def check(self, averaging: bool) -> None:
@@ -125,7 +127,7 @@ class Bench:
         s = self.shape
         seen = play(PostProcessor(s), self.drive | {"averaging": [averaging]}, WATCH, self.cycles)
         code_mask = (1 << s.act_bits) - 1
-        enabled: IntArray = np.zeros((self.cycles, s.columns), dtype=np.int64)
+        enabled: IntArray = np.zeros((self.cycles, s.groups), dtype=np.int64)
         for (t, group), (addr, element, code) in self.write.items():
             enabled[t, group] = 1 << element
             data = int(seen["write_data"][t, group]) >> element * s.act_bits & code_mask
@@ -188,7 +190,7 @@ def average(shape: Geometry, seed: int) -> Bench:
     """Two layers of a few pixels, windows as close as they may come or with holes."""
     rng = np.random.default_rng(seed)
     top = (1 << shape.act_bits) - 1
-    words, pixels = 2, shape.columns + 2
+    words, pixels = 2, shape.groups + 2
     fields = {"low": 0, "high": top, "zero": 1, "out_base": 3, "words": words}
     bench = Bench(shape, fields, 120 + 2 * pixels * words * shape.word_elements, rng)
     tau = 2 * shape.rows + 4

@@ -17,12 +17,13 @@ from tests.sim.strategies import networks
 
 FAMILIES = {
     "tiny": load_hardware("tiny"),
-    # nothing is a power of two, the memory is narrow, near and slow
+    # nothing is a power of two, words have more groups than columns, the memory is narrow, near and slow
     "odd": Hardware(
         name="odd",
         device="xc7z020",
         columns=3,
         dot=3,
+        groups=5,
         act_bits=5,
         bands=(
             Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, multiplier="lut"),
