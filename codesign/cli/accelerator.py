@@ -14,17 +14,23 @@ if TYPE_CHECKING:
     from codesign.sim.timing import Timing
 
 HW = Annotated[str, typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.")]
-NETWORK = Annotated[str, typer.Argument(metavar="NETWORK", help="A zoo name, or a file that `quantize` wrote.")]
+NETWORK = Annotated[
+    str,
+    typer.Argument(metavar="NETWORK", help="A zoo name, a quantized file, .onnx or .tflite, a .csv topology."),
+]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 BITS = Annotated[str | None, typer.Option(metavar="W/A", help="Fixed-point weights of W bits, activations of A bits.")]
 RATIO = Annotated[str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")]
 ASSIGNMENT = Annotated[Path | None, typer.Option(metavar="FILE", help="The format of every row, as JSON.")]
+IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 SEED = Annotated[int, typer.Option(min=0, help="Seed of random weights and images.")]
 
 
 def simulate(
-    hw: HW,
-    network: NETWORK,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="HW NETWORK", help="The accelerator and the network; NETWORK alone with --ideal."),
+    ],
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
@@ -32,8 +38,47 @@ def simulate(
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
     seed: SEED = 0,
     json: JSON = None,
+    ideal: Annotated[
+        str | None, typer.Option(metavar="RxC", help="SCALE-Sim's systolic array of R x C instead.", **IDEAL)
+    ] = None,
+    dataflow: Annotated[str | None, typer.Option(help="Of the ideal array: os, ws or is.", **IDEAL)] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.cfg", help="The ideal array as a SCALE-Sim configuration.", **IDEAL)
+    ] = None,
+    clock: Annotated[float | None, typer.Option(metavar="MHZ", help="Clock of the ideal array; 100.", **IDEAL)] = None,
+    corrected: Annotated[bool, typer.Option("--corrected", help="Without SCALE-Sim's known faults.", **IDEAL)] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write SCALE-Sim's three reports.", **IDEAL)
+    ] = None,
 ) -> None:
-    """Cycles, stalls, utilisation and memory traffic of a network on an accelerator, exactly."""
+    """Cycles, stalls, utilisation and memory traffic of a network on an accelerator, exactly.
+
+    With --ideal or --config: on SCALE-Sim's ideal systolic array, as SCALE-Sim counts.
+    """
+    plain: dict[str, object] = {
+        "--bits": bits,
+        "--ratio": ratio,
+        "--assignment": assignment,
+        "--resources": resources,
+        "--batch": None if batch == 1 else batch,
+    }
+    ideals: dict[str, object] = {"--dataflow": dataflow, "--clock": clock, "--corrected": corrected, "--out": out}
+    is_ideal = ideal is not None or config is not None
+    hw, network = _arguments(inputs, is_ideal, plain if is_ideal else ideals)
+    if is_ideal:
+        from codesign.cli.ideal import simulate_ideal_array
+
+        simulate_ideal_array(
+            network,
+            ideal=ideal,
+            dataflow=dataflow,
+            config=config,
+            clock_mhz=clock,
+            corrected=corrected,
+            out=out,
+            json=json,
+        )
+        return
     from codesign.arch.load import load_hardware
     from codesign.cli.inputs import integer_network
     from codesign.cli.output import facts, percent, progress, save, shown
@@ -263,6 +308,24 @@ def print_resources(hw: Hardware, used: dict[str, Any]) -> None:
             for key, value in used.items()
         ],
     )
+
+
+def _arguments(inputs: list[str], ideal: bool, wrong: dict[str, object]) -> tuple[str, str]:
+    """HW (empty for an ideal array) and NETWORK; UserError when there are more or fewer, or `wrong` options."""
+    from codesign.errors import UserError
+
+    for name, value in wrong.items():
+        if value not in (None, False):
+            says = "says nothing to an ideal array: leave it out" if ideal else "needs --ideal or --config"
+            raise UserError(f"{name} given, but it {says}")
+    if ideal:
+        if len(inputs) != 1:
+            raise UserError(f"'{' '.join(inputs)}' given, must be NETWORK alone: an ideal array needs no HW")
+        return "", inputs[0]
+    if len(inputs) != 2:
+        problem = "Missing argument 'NETWORK'" if len(inputs) == 1 else f"'{' '.join(inputs)}' given"
+        raise UserError(f"{problem}: must be HW and NETWORK, or NETWORK with --ideal")
+    return inputs[0], inputs[1]
 
 
 def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:

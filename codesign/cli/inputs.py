@@ -1,4 +1,4 @@
-"""NETWORK on the command line: a name of the zoo, or a file that `codesign quantize` wrote."""
+"""NETWORK on the command line: a name of the zoo, or a file in any of the forms that are read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,46 @@ from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerNetwork, Scheme
 from codesign.quant.random_network import random_network
+from codesign.quant.shapes import integer_topology
 from codesign.quant.storage import load_network
 from codesign.search.space import band_ratio, zoo_network
 from codesign.workload import zoo
+from codesign.workload.network import Network
+from codesign.workload.topology import Topology, read_topology
+from codesign.workload.topology_network import network_of
+
+FORMS = "a file that `quantize` wrote, a .csv topology, an .onnx or .tflite model"
+
+
+def read_network(name: str) -> IntegerNetwork | Network | Topology:
+    """What NETWORK names: integers from a quantized file, else the layers of a zoo network, a float model, a topology.
+
+    Raises:
+        UserError: no such network, or the file cannot be read.
+    """
+    path = Path(name)
+    if not (path.is_file() or path.suffix or len(path.parts) > 1):
+        if name.partition(":")[0] not in zoo.names():
+            raise UserError(f"{name}: no such network, must be {FORMS}, or one of {', '.join(zoo.names())}")
+        return zoo_network(name)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return read_topology(path)
+    if suffix in (".onnx", ".tflite"):
+        from codesign.interchange.load import import_integer, is_float_onnx
+
+        if suffix == ".onnx" and is_float_onnx(path):
+            from codesign.interchange.onnx_float import import_float_onnx
+
+            return import_float_onnx(path)[0]
+        return import_integer(path)
+    return load_network(path)
+
+
+def read_topology_or_network(name: str) -> Topology | Network:
+    """NETWORK for simulators that know sizes only."""
+    found = read_network(name)
+    return integer_topology(found) if isinstance(found, IntegerNetwork) else found
 
 
 def integer_network(
@@ -27,8 +64,9 @@ def integer_network(
 ) -> IntegerNetwork:
     """The integers to run on `hw`.
 
-    A network of the zoo gets random weights in the row formats that `bits`, `ratio` or `assignment` says; by default
-    its rows are dealt in proportion to the rows of the hardware's bands. Cycles do not depend on weights.
+    A network without integer weights (of the zoo, a topology, a float model) gets random ones in the row formats that
+    `bits`, `ratio` or `assignment` says; by default its rows are dealt in proportion to the rows of the hardware's
+    bands. Cycles do not depend on weights.
 
     Raises:
         UserError: no such network or file, or more than one way of choosing formats.
@@ -36,16 +74,12 @@ def integer_network(
     chosen = [option for option, value in (("--bits", bits), ("--ratio", ratio), ("--assignment", assignment)) if value]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} given, must be at most one of them")
-    path = Path(name)
-    if path.is_file() or path.suffix or len(path.parts) > 1:
+    found = read_network(name)
+    if isinstance(found, IntegerNetwork):
         if chosen:
             raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
-        return load_network(path)
-    if name.partition(":")[0] not in zoo.names():
-        raise UserError(
-            f"{name}: no such network, must be a quantized network's file or one of {', '.join(zoo.names())}"
-        )
-    network = zoo_network(name)
+        return found
+    network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
         return random_network(network, _read_assignment(assignment), seed=seed)
     act_bits = hw.act_bits

@@ -35,3 +35,9 @@ def import_integer(path: str | Path, wide: bool = True) -> IntegerNetwork:
     if not graph.operators & QUANTIZERS:
         raise UserError(f"{path}: a float model; read it with import_float_onnx and quantize it here")
     return import_quantized_onnx(path, wide)
+
+
+def is_float_onnx(path: str | Path) -> bool:
+    """Whether an .onnx file holds a model that is not quantized; UserError when it cannot be read."""
+    graph = read_onnx(path)
+    return METADATA not in graph.metadata and not graph.operators & QUANTIZERS

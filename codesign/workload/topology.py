@@ -16,7 +16,7 @@ from pathlib import Path
 
 from codesign._files import write_text
 from codesign.errors import UserError
-from codesign.workload.layers import Conv
+from codesign.workload.layers import Conv, Pair
 from codesign.workload.network import Network
 
 CONV_HEADER = "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,"
@@ -112,6 +112,32 @@ def gemm_layer(name: str, m: int, n: int, k: int) -> TopologyLayer:
     return TopologyLayer(name, m, k, 1, k, 1, n)
 
 
+def conv_layer(
+    name: str, channels: int, filters: int, out: Pair, kernel: Pair, stride: Pair, groups: int = 1
+) -> TopologyLayer:
+    """A convolution with an output of size `out`; its input is what its windows reach, padding included.
+
+    Args:
+        name: of the layer.
+        channels, filters: of all groups.
+        out: height and width of the output.
+        kernel, stride: vertical and horizontal.
+        groups: of channels and filters.
+    """
+    return TopologyLayer(
+        name,
+        ifmap_h=(out[0] - 1) * stride[0] + kernel[0],
+        ifmap_w=(out[1] - 1) * stride[1] + kernel[1],
+        filter_h=kernel[0],
+        filter_w=kernel[1],
+        channels=channels // groups,
+        filters=filters // groups,
+        stride_h=stride[0],
+        stride_w=stride[1],
+        groups=groups,
+    )
+
+
 def topology_of(network: Network) -> Topology:
     """The convolutions and fully connected layers of a network, with padded input sizes.
 
@@ -122,20 +148,9 @@ def topology_of(network: Network) -> Topology:
     for layer in network.weighted:
         source = network.input_shape(layer)
         if isinstance(layer, Conv):
-            out_h, out_w = network.shapes[layer.name][1:]
+            filters, height, width = network.shapes[layer.name]
             layers.append(
-                TopologyLayer(
-                    layer.name,
-                    ifmap_h=(out_h - 1) * layer.stride[0] + layer.kernel[0],
-                    ifmap_w=(out_w - 1) * layer.stride[1] + layer.kernel[1],
-                    filter_h=layer.kernel[0],
-                    filter_w=layer.kernel[1],
-                    channels=source[0] // layer.groups,
-                    filters=layer.out_channels // layer.groups,
-                    stride_h=layer.stride[0],
-                    stride_w=layer.stride[1],
-                    groups=layer.groups,
-                )
+                conv_layer(layer.name, source[0], filters, (height, width), layer.kernel, layer.stride, layer.groups)
             )
         else:
             layers.append(TopologyLayer(layer.name, 1, 1, 1, 1, source[0], layer.out_features))

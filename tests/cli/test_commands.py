@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
-from codesign.cli import main
 from codesign.program import compile_network
 from codesign.quant.random_network import random_network
 from codesign.quant.storage import save_network
@@ -20,18 +19,6 @@ from codesign.sim.timing import estimate
 from codesign.workload import zoo
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main.run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, out, err
-
-    return command
 
 
 def answer(path: Path) -> dict[str, Any]:
