@@ -24,8 +24,11 @@ def load_hardware(path_or_name: str | Path) -> Hardware:
     return parse_hardware(read_text(path), shown_as=str(path_or_name), default_name=path.stem)
 
 
-def find_config(path_or_name: str | Path) -> Path:
-    """The file that `path_or_name` means; UserError with the known names if there is none."""
+def find_config(path_or_name: str | Path, below: str = "") -> Path:
+    """The file that `path_or_name` means, a name in hw_configs/ or its folder `below`.
+
+    UserError with the known names if there is none.
+    """
     given = Path(path_or_name)
     is_name = given.name == str(path_or_name) and given.suffix not in (".yaml", ".yml")
     if not is_name:
@@ -33,20 +36,20 @@ def find_config(path_or_name: str | Path) -> Path:
             raise UserError(f"{given}: {'is a folder' if given.is_dir() else 'no such file'}, must be a YAML file")
         return given
     for folder in CONFIG_FOLDERS:
-        if (candidate := folder / f"{given.name}.yaml").is_file():
+        if (candidate := folder / below / f"{given.name}.yaml").is_file():
             return candidate
     if given.is_file():
         return given
-    names = config_names()
+    names = config_names(below)
     raise UserError(
         f"{given}: no such configuration, must be a YAML file or one of {', '.join(names)}"
         f"{did_you_mean(given.name, names)}"
     )
 
 
-def config_names() -> list[str]:
-    """Names of the configurations in hw_configs/, sorted."""
-    return sorted({path.stem for folder in CONFIG_FOLDERS for path in folder.glob("*.yaml")})
+def config_names(below: str = "") -> list[str]:
+    """Names of the configurations in hw_configs/ or its folder `below`, sorted."""
+    return sorted({path.stem for folder in CONFIG_FOLDERS for path in (folder / below).glob("*.yaml")})
 
 
 def parse_hardware(text: str, shown_as: str, default_name: str) -> Hardware:

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, demo, doctor, model
+from codesign.cli import accelerator, amed, demo, doctor, model
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -34,6 +34,7 @@ app.command()(accelerator.synth)
 app.command()(model.quantize)
 app.command()(model.search)
 app.command()(model.report)
+app.add_typer(amed.app, name="amed")
 app.command()(doctor.doctor)
 app.command(hidden=True)(demo.demo)
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from codesign.arch.checks import integer, number, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.hardware import Band, Hardware
-from codesign.arch.load import CONFIG_FOLDERS, load_hardware
+from codesign.arch.load import find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.quant.assignment import parse_ratio, row_counts
@@ -116,10 +116,7 @@ def load_space(path_or_name: str | Path) -> Space:
     Raises:
         UserError: one line, if it cannot be used.
     """
-    path = Path(path_or_name)
-    for folder in CONFIG_FOLDERS:
-        if path.name == str(path_or_name) and (folder / "search" / f"{path}.yaml").is_file():
-            path = folder / "search" / f"{path}.yaml"
+    path = find_config(path_or_name, "search")
     space = parse(read_text(path), str(path), Space, {})
     if not space.ratios:
         raise UserError(f"{path}: ratios: [] given, must be at least one")

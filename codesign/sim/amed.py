@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from codesign.errors import UserError
+from codesign.sim.amed_accelerator import DEFAULT, AmedAccelerator, accelerator
 from codesign.sim.amed_networks import TABLE_BITS, PublishedNetwork, published_network
-from codesign.sim.ideal import REPLAY_LIMIT, IdealArray, IdealResult, Table, ideal_cycles, simulate_ideal
-from codesign.sim.ideal_cycles import Dataflow
-from codesign.sim.ideal_memory import Memories, ofmap_dram
+from codesign.sim.ideal import REPLAY_LIMIT, IdealResult, Table, ideal_cycles, simulate_ideal
+from codesign.sim.ideal_memory import ofmap_dram
 from codesign.sim.ideal_streams import Schedule
 
 PAPER_UNIT = 0.1
@@ -42,51 +42,6 @@ Allocation = int | Sequence[int] | Mapping[str, int]
 """Bits of every layer: one number for all, one for each layer in order, or by name."""
 
 _DATA = Path(__file__).parent / "data" / "amed"
-
-
-@dataclass(frozen=True)
-class AmedAccelerator:
-    """An accelerator of AMED's table 1.
-
-    Attributes:
-        array: rows, columns, dataflow, SRAMs.
-        clock_mhz: clock.
-        bandwidth_words: words a cycle between each SRAM and DRAM.
-        word_bits: of a memory word.
-        mac_bits: width of the multipliers; a multiplier does `mac_bits // b` products of b bits at once.
-    """
-
-    name: str
-    array: IdealArray
-    clock_mhz: float
-    bandwidth_words: int = 10
-    word_bits: int = 16
-    mac_bits: int = 8
-
-    def __str__(self) -> str:
-        kb = self.array.memories
-        return (
-            f"{self.name}: {self.array.rows}x{self.array.columns} {self.array.dataflow}, "
-            f"{kb.ifmap_kb} + {kb.filter_kb} + {kb.ofmap_kb} KB, {self.clock_mhz:g} MHz"
-        )
-
-
-ACCELERATORS: dict[str, AmedAccelerator] = {
-    item.name: item
-    for item in (
-        AmedAccelerator("scale_sim", IdealArray(32, 32, Dataflow.OS, Memories(64, 64, 64)), 200.0),
-        AmedAccelerator("scale_sim_low_memory", IdealArray(32, 32, Dataflow.OS, Memories(4, 4, 4)), 100.0),
-        AmedAccelerator("eyeriss_v1", IdealArray(12, 14, Dataflow.WS, Memories(108, 108, 108)), 200.0),
-    )
-}
-"""The accelerators of table 1."""
-
-
-def accelerator(name: str) -> AmedAccelerator:
-    """The accelerator called `name`; UserError with the known ones if there is none."""
-    if name not in ACCELERATORS:
-        raise UserError(f"AMED has no accelerator '{name}', must be one of {', '.join(ACCELERATORS)}")
-    return ACCELERATORS[name]
 
 
 def layer_bits(layers: Sequence[str], bits: Allocation, where: str) -> tuple[int, ...]:
@@ -207,5 +162,44 @@ def published_reports(
 
 def appendix_c() -> Table:
     """The table of the paper's appendix C: MobileNetV2 at 4 bits on the 32x32 output-stationary array, 53 rows."""
-    result = published_reports(published_network("mobilenetv2"), ACCELERATORS["scale_sim"], 4, replay_limit=0)
+    result = published_reports(published_network("mobilenetv2"), accelerator(DEFAULT), 4, replay_limit=0)
     return result.compute_report()
+
+
+@dataclass(frozen=True)
+class AppendixRow:
+    """A row of appendix C: total cycles, stall cycles and the three percentages, computed and as published."""
+
+    layer: str
+    computed: tuple[float, ...]
+    published: tuple[float, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether all five are the same in the ten digits that are published."""
+        pairs = zip(self.computed, self.published, strict=True)
+        return all(f"{ours:.10g}" == f"{theirs:.10g}" for ours, theirs in pairs)
+
+
+def compare_appendix_c() -> tuple[AppendixRow, ...]:
+    """Every row of appendix C beside what is computed here."""
+    with (_DATA / "appendix_c.csv").open(encoding="utf-8", newline="") as file:
+        published = list(csv.DictReader(file))
+    _, lines = appendix_c()
+    return tuple(
+        AppendixRow(
+            row["name"],
+            tuple(float(cell or 0) for cell in line[1:]),
+            tuple(float(row[key]) for key in _APPENDIX_COLUMNS),
+        )
+        for line, row in zip(lines, published, strict=True)
+    )
+
+
+_APPENDIX_COLUMNS = (
+    "amed_total_cycles",
+    "amed_stall",
+    "amed_overall_util_pct",
+    "amed_mapping_eff_pct",
+    "amed_compute_util_pct",
+)

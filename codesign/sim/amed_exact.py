@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codesign.sim.amed import Allocation, AmedAccelerator, layer_bits, published_table
-from codesign.sim.amed_networks import PUBLISHED_NETWORKS, published_form, published_network
+from codesign.sim.amed import Allocation, layer_bits, published_table
+from codesign.sim.amed_accelerator import AmedAccelerator
+from codesign.sim.amed_networks import published_of
 from codesign.sim.ideal_cycles import Dataflow, evaluate
 from codesign.sim.ideal_memory import windows
 from codesign.workload.layers import Conv
@@ -163,14 +164,11 @@ def exact_latency(network: Network, on: AmedAccelerator, bits: Allocation = 8) -
 def compare_modes(network: Network, on: AmedAccelerator, bits: Allocation = 8) -> ModeDifference:
     """The latency that AMED publishes for a network and the exact one, layer by layer.
 
-    A network that AMED has (`PUBLISHED_NETWORKS`) is taken from its description, any other is brought into its form.
+    See `published_of` for what AMED makes of a network.
     """
-    known = network.name in PUBLISHED_NETWORKS
-    table = published_table(published_network(network.name) if known else published_form(network), on)
+    table = published_table(published_of(network), on)
     exact = exact_latency(network, on, bits)
-    convolutions = {layer.name for layer in network.weighted if isinstance(layer, Conv)}
-    # AMED leaves out the last layer, and names and orders its layers as the network does
-    tabled = [x for x in exact.layers if x.name in convolutions] if known else list(exact.layers[:-1])
+    tabled = exact.layers[:-1]  # AMED orders its layers as the network does and leaves out the last one
     published = dict(zip((x.name for x in tabled), table.layer_ms([x.bits for x in tabled]), strict=True))
     scale = on.clock_mhz * 1e3
     return ModeDifference(

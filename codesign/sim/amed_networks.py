@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from codesign.errors import UserError
+from codesign.workload import zoo
 from codesign.workload.layers import Conv
 from codesign.workload.network import Network
 from codesign.workload.topology import Topology, TopologyLayer
@@ -63,6 +64,12 @@ def published_network(name: str) -> PublishedNetwork:
     if name not in PUBLISHED_NETWORKS:
         raise UserError(f"AMED has no network '{name}', must be one of {', '.join(PUBLISHED_NETWORKS)}")
     return PUBLISHED_NETWORKS[name]()
+
+
+def published_of(network: Network) -> PublishedNetwork:
+    """AMED's description of one of its networks (at its own size), any other network in the form of AMED's."""
+    known = network.name in PUBLISHED_NETWORKS and network == zoo.get(network.name)
+    return published_network(network.name) if known else published_form(network)
 
 
 def published_form(network: Network) -> PublishedNetwork:
