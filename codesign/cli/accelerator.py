@@ -96,7 +96,7 @@ def simulate(
 
         with progress() as report:
             answer["resources"] = synthesize_hardware(hardware, progress=report).total._asdict()
-    print_layers(hardware, net, timing)
+    print_layers(program, timing)
     facts(
         {
             "hardware": hardware,
@@ -228,6 +228,10 @@ def synth(
 
 def timing_answer(program: Program, timing: Timing, batch: int) -> dict[str, Any]:
     """The answer of `simulate` without resources; cycles and operations are those of the whole batch."""
+    from dataclasses import asdict
+
+    from codesign.program.traffic import traffic
+
     hw = program.hw
     cycles = batch * timing.total_cycles
     operations = 2 * batch * sum(layer.macs for layer in program.layers)
@@ -253,35 +257,32 @@ def timing_answer(program: Program, timing: Timing, batch: int) -> dict[str, Any
                 "utilization": layer.utilization,
                 "dram_read_bytes": layer.dram_read_bytes,
                 "dram_write_bytes": layer.dram_write_bytes,
+                "traffic": asdict(moved),
             }
-            for layer in timing.layers
+            for layer, moved in zip(timing.layers, traffic(program), strict=True)
         ],
         "resources": None,
         "energy_mj": None,
     }
 
 
-def print_layers(hw: Hardware, network: IntegerNetwork, timing: Timing) -> None:
-    """The table of a network's layers."""
+def print_layers(program: Program, timing: Timing) -> None:
+    """The table of a network's layers; the last columns are bytes over the memory bus, by kind."""
     from codesign.cli.output import percent, table
+    from codesign.program.traffic import Traffic, traffic
 
-    rows = timing.layers
+    rows, moved = timing.layers, traffic(program)
+    total = sum(moved, Traffic())
+    kinds = ["weights", "parameters", "inputs", "outputs", *(["spills"] if total.spills else [])]
     table(
-        f"{network.name} on {hw.name}",
-        ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", "bytes read"),
+        f"{program.network.name} on {program.hw.name}; weights and what follows: bytes of memory traffic",
+        ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", *kinds),
         [
             (
-                x.name,
-                x.m,
-                x.k,
-                x.n,
-                x.cycles,
-                x.compute_cycles,
-                x.stall_cycles,
-                percent(x.utilization),
-                x.dram_read_bytes,
+                *(x.name, x.m, x.k, x.n, x.cycles, x.compute_cycles, x.stall_cycles, percent(x.utilization)),
+                *(getattr(bytes_, kind) for kind in kinds),
             )
-            for x in rows
+            for x, bytes_ in zip(rows, moved, strict=True)
         ],
         (
             "all",
@@ -290,7 +291,7 @@ def print_layers(hw: Hardware, network: IntegerNetwork, timing: Timing) -> None:
             sum(x.compute_cycles for x in rows),
             timing.total_cycles - sum(x.compute_cycles for x in rows),
             percent(sum(x.utilization * x.cycles for x in rows) / timing.total_cycles),
-            sum(x.dram_read_bytes for x in rows),
+            *(getattr(total, kind) for kind in kinds),
         ),
     )
 

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, amed, demo, doctor, model
+from codesign.cli import accelerator, amed, demo, doctor, figures, model
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -31,6 +31,7 @@ app.command()(accelerator.simulate)
 app.command()(accelerator.cosim)
 app.command()(accelerator.generate)
 app.command()(accelerator.synth)
+app.command()(figures.roofline)
 app.command()(model.quantize)
 app.command()(model.search)
 app.command()(model.report)

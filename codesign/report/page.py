@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from codesign.provenance import provenance
+from codesign.report.roofline import roofline_figure
+from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, page, styled
 from codesign.search.pareto import front
 from codesign.search.run import SearchResult
 from codesign.search.space import describe_bands
 from codesign.sim.resources import Resources
 
-INK, GRID, ACCENT = "#1b2733", "#e3e8ee", "#d1495b"
-COMPUTE, STALL = "#2a7f9e", "#f2b134"
-BANDS = ("#2a7f9e", "#8cb369", "#d1495b", "#7768ae", "#f2b134")
 _COUNTERS = {
     "issue": "array is fed",
     "gap": "tile shorter than its drain",
@@ -40,22 +35,24 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
     chosen = result.chosen
     hw = chosen.hardware
     totals = hw.totals
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("codesign.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        title=title,
-        date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        plotly=get_plotlyjs(),
-        summary=summary,
-        charts=[
-            ("Latency against accuracy", pareto_note(result), _html(pareto_figure(result))),
+    return page(
+        "page.html.j2",
+        title,
+        summary,
+        [
+            ("Latency against accuracy", pareto_note(result), pareto_figure(result)),
             (
                 "Cycles of every layer",
                 f"{hw.name}: where the {chosen.cycles:,} cycles of one image go",
-                _html(layers_figure(result)),
+                layers_figure(result),
             ),
-            ("Utilisation of the bands", "share of all cycles in which a band computes", _html(bands_figure(result))),
-            ("What the cycles were spent on", "the accelerator's own counters", _html(counters_figure(result))),
+            ("Utilisation of the bands", "share of all cycles in which a band computes", bands_figure(result)),
+            ("What the cycles were spent on", "the accelerator's own counters", counters_figure(result)),
+            (
+                "Roofline",
+                f"what the memory and the array of {hw.name} allow, and what every layer reaches",
+                roofline_figure(hw, result.timing),
+            ),
         ],
         device=totals.name,
         resources=[
@@ -121,7 +118,7 @@ def pareto_figure(result: SearchResult) -> go.Figure:
     figure.data[-1].marker.update(symbol="star", size=22, line={"color": ACCENT, "width": 2}, **_scale(result))
     figure.update_xaxes(title="latency of one image, ms", rangemode="tozero")
     figure.update_yaxes(title="accuracy of the integers, %")
-    return _styled(figure, height=430)
+    return styled(figure, height=430)
 
 
 def layers_figure(result: SearchResult) -> go.Figure:
@@ -136,7 +133,7 @@ def layers_figure(result: SearchResult) -> go.Figure:
         figure.add_bar(x=names, y=values, name=label, marker_color=color, hovertemplate="%{x}: %{y:,} cycles")
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_yaxes(title="cycles")
-    return _styled(figure, height=380)
+    return styled(figure, height=380)
 
 
 def bands_figure(result: SearchResult) -> go.Figure:
@@ -145,20 +142,20 @@ def bands_figure(result: SearchResult) -> go.Figure:
     figure = go.Figure()
     shares = [100 * busy / result.timing.total_cycles for busy in result.timing.band_busy]
     labels = [f"{band.scheme}{band.weight_bits}, {band.rows} rows" for band in hw.bands]
-    colors = [BANDS[index % len(BANDS)] for index in range(len(labels))]
+    colors = [SERIES[index % len(SERIES)] for index in range(len(labels))]
     texts = [f"{share:.1f} %" for share in shares]
     figure.add_bar(x=shares, y=labels, orientation="h", marker_color=colors, text=texts, textposition="auto")
     figure.update_xaxes(title="% of all cycles", range=[0, 100])
     figure.update_yaxes(autorange="reversed", ticksuffix="  ")
     figure.update_layout(showlegend=False, bargap=0.4)
-    return _styled(figure, height=110 + 55 * len(labels))
+    return styled(figure, height=110 + 55 * len(labels))
 
 
 def counters_figure(result: SearchResult) -> go.Figure:
     """All cycles of one image by cause, in one bar."""
     total = result.timing.total_cycles
     figure = go.Figure()
-    for (name, label), color in zip(_COUNTERS.items(), (COMPUTE, *BANDS[1:], "#9aa5b1"), strict=False):
+    for (name, label), color in zip(_COUNTERS.items(), (COMPUTE, *SERIES[1:], "#9aa5b1"), strict=False):
         value = result.timing.counters[name]
         figure.add_bar(
             x=[100 * value / total],
@@ -171,9 +168,9 @@ def counters_figure(result: SearchResult) -> go.Figure:
     figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.9, "x": 0, "traceorder": "normal"})
     figure.update_xaxes(title="% of all cycles", range=[0, 100])
     figure.update_yaxes(showticklabels=False)
-    styled = _styled(figure, height=210)
-    styled.update_layout(legend={"orientation": "h", "yanchor": "top", "y": -0.75, "x": 0}, margin={"b": 95})
-    return styled
+    figure = styled(figure, height=210)
+    figure.update_layout(legend={"orientation": "h", "yanchor": "top", "y": -0.75, "x": 0}, margin={"b": 95})
+    return figure
 
 
 def _markers(points: list[Any]) -> dict[str, Any]:
@@ -192,24 +189,3 @@ def _markers(points: list[Any]) -> dict[str, Any]:
 
 def _scale(result: SearchResult) -> dict[str, Any]:
     return {"coloraxis": "coloraxis"} if result.points else {}
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 20, "t": 15, "b": 50},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
-        coloraxis={"colorscale": "Viridis", "colorbar": {"title": "LUT", "thickness": 14}},
-    )
-    figure.update_xaxes(gridcolor=GRID)
-    figure.update_yaxes(gridcolor=GRID)
-    return figure
-
-
-def _html(figure: go.Figure) -> str:
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True}
-    )
-    return text

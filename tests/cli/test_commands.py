@@ -29,7 +29,7 @@ def answer(path: Path) -> dict[str, Any]:
 
 LAYER_KEYS = {
     *("name", "m", "k", "n", "cycles", "compute_cycles", "stall_cycles", "utilization"),
-    *("dram_read_bytes", "dram_write_bytes"),
+    *("dram_read_bytes", "dram_write_bytes", "traffic"),
 }
 
 
@@ -45,6 +45,9 @@ def test_simulate_prints_and_writes_what_the_timing_model_says(run: Run, tmp_pat
     assert result["hardware_hash"] == hw.content_hash
     assert all(set(layer) == LAYER_KEYS for layer in result["layers"])
     assert all(x["cycles"] == x["compute_cycles"] + x["stall_cycles"] for x in result["layers"])
+    for x in result["layers"]:
+        assert set(x["traffic"]) == {"weights", "parameters", "inputs", "descriptors", "outputs", "spills"}
+        assert sum(x["traffic"].values()) == x["dram_read_bytes"] + x["dram_write_bytes"]
     assert f"{timing.total_cycles:,}" in out
     assert "conv1" in out
 

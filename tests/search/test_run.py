@@ -97,7 +97,7 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     own = page.replace(get_plotlyjs(), "")
     assert len(own) < len(page) / 2
     assert "http" not in own, "nothing is loaded from elsewhere"
-    assert own.count("Plotly.newPlot") == 4
+    assert own.count("Plotly.newPlot") == 5
     for name in ("conv1", "fc", "pot4"):
         assert name in page
 

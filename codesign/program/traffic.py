@@ -1,0 +1,83 @@
+"""What a program moves over the memory bus, by kind: bytes of every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from codesign.program.program import Program, StepPlan
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+
+RESULT_BYTES = 4
+"""Of one int32 result."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes by kind, padding to whole beats included.
+
+    Attributes:
+        weights: weight words of all passes.
+        parameters: biases, requantization factors and headers of the passes.
+        inputs: rows of the image.
+        descriptors: what tells the sequencer the layer's sizes.
+        outputs: results written to memory.
+        spills: feature maps written to memory and read back. No program does that: maps that do not fit on chip are
+            computed in strips.
+    """
+
+    weights: int = 0
+    parameters: int = 0
+    inputs: int = 0
+    descriptors: int = 0
+    outputs: int = 0
+    spills: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(Traffic)))
+
+    @property
+    def total(self) -> int:
+        """All bytes, read and written."""
+        return sum(getattr(self, item.name) for item in fields(Traffic))
+
+    @property
+    def read(self) -> int:
+        """Bytes read, were nothing spilled."""
+        return self.total - self.outputs - self.spills
+
+
+def traffic(program: Program) -> tuple[Traffic, ...]:
+    """Traffic of every layer of a program; loads of input rows count for the layer that they come before."""
+    geometry = program.geometry
+    found = [Traffic() for _ in program.layers]
+    waiting = Traffic()
+    for plan in program.steps:
+        waiting = waiting + _step(plan, program, geometry)
+        if plan.op != Op.LOAD:
+            found[plan.layer] += waiting
+            waiting = Traffic()
+    return tuple(found)
+
+
+def ending(program: Program) -> int:
+    """Bytes of the last descriptor, which ends the program, and of what fills its last burst."""
+    return int(program.stream.size) - sum(layer.read for layer in traffic(program))
+
+
+def _step(plan: StepPlan, program: Program, geometry: Geometry) -> Traffic:
+    beat = geometry.beat_bytes
+    descriptors = geometry.descriptor_beats * beat
+    if plan.op == Op.LOAD:
+        return Traffic(inputs=plan.load_words * geometry.load_beats * beat, descriptors=descriptors)
+    weights = plan.steps * len(geometry.row_groups) if plan.op == Op.CONV else 0
+    outputs = 0
+    if plan.wide:
+        work = program.layers[plan.layer]
+        outputs = RESULT_BYTES * work.m * work.n
+    return Traffic(
+        weights=len(plan.passes) * weights * beat,
+        parameters=len(plan.passes) * (1 + geometry.param_row_beats) * beat,
+        descriptors=descriptors,
+        outputs=outputs,
+    )

@@ -1,0 +1,68 @@
+"""How pages and figures look: colours, layout, and one file with everything in it."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from codesign.provenance import provenance
+
+INK, GRID, ACCENT = "#1b2733", "#e3e8ee", "#d1495b"
+COMPUTE, STALL = "#2a7f9e", "#f2b134"
+SERIES = ("#2a7f9e", "#8cb369", "#d1495b", "#7768ae", "#f2b134")
+
+Chart = tuple[str, str, go.Figure]
+"""Heading, a sentence, the figure."""
+
+
+def page(template: str, title: str, summary: dict[str, str], charts: list[Chart], **values: Any) -> str:
+    """A self-contained HTML page.
+
+    Args:
+        template: file beside this one; it extends `base.html.j2`.
+        title: heading of the page.
+        summary: names and values shown first; they are printed as they are.
+        charts: the figures, in order.
+        values: what else the template takes; `provenance` is that of this package unless it is among them.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(template).render(
+        title=title,
+        date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        plotly=get_plotlyjs(),
+        summary=summary,
+        charts=[(heading, note, _html(figure)) for heading, note, figure in charts],
+        **({"provenance": provenance()} | values),
+    )
+
+
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """The figure in the colours and margins of the page."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 15, "b": 50},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        legend={"orientation": "h", "y": 1.12, "x": 0},
+        coloraxis={"colorscale": "Viridis", "colorbar": {"title": "LUT", "thickness": 14}},
+    )
+    figure.update_xaxes(gridcolor=GRID)
+    figure.update_yaxes(gridcolor=GRID)
+    return figure
+
+
+def _html(figure: go.Figure) -> str:
+    text: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True}
+    )
+    return text

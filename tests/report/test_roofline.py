@@ -1,0 +1,79 @@
+"""Rooflines: nothing is above what the memory and the array allow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from codesign.arch.hardware import Hardware
+from codesign.arch.load import load_hardware
+from codesign.cli import main
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.quant.random_network import random_network
+from codesign.report.roofline import WHOLE, Roof, roofline, roofline_figure
+from codesign.search.space import band_ratio
+from codesign.sim.timing import Timing, estimate
+from codesign.workload import zoo
+from tests.sim.strategies import networks
+from tests.sim.test_random_networks import FAMILIES
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def timing_of(name: str, network: str) -> tuple[Hardware, Timing]:
+    hw = load_hardware(name)
+    integers = random_network(zoo.get(network), band_ratio(hw), hw.act_bits)
+    return hw, estimate(compile_network(integers, hw))
+
+
+def test_the_roof_by_hand() -> None:
+    hw = load_hardware("tiny")  # 6 rows x 4 columns x 2 products at 100 MHz, 8 bytes a cycle
+    roof = Roof.of(hw)
+    assert roof.peak_gops == pytest.approx(9.6)
+    assert roof.gbytes == pytest.approx(0.8)
+    assert roof.ridge == pytest.approx(12)
+    assert (roof.limit(6), roof.limit(12), roof.limit(24)) == pytest.approx((4.8, 9.6, 9.6))
+    slow = hw.model_copy(update={"memory": hw.memory.model_copy(update={"cycles_per_beat": 4})})
+    assert Roof.of(slow).gbytes == pytest.approx(0.2)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(sorted(FAMILIES)))
+def test_nothing_is_above_the_roof(data: st.DataObject, family: str) -> None:
+    """A layer may beat the memory's roof by what was fetched before it began; the whole network cannot."""
+    hw = FAMILIES[family]
+    try:
+        timing = estimate(compile_network(data.draw(networks(hw, max_channels=12, max_side=8)), hw))
+    except UserError:
+        assume(False)
+    points = roofline(hw, timing)
+    assert points[-1].name == WHOLE and points[-1].gops <= points[-1].limit * (1 + 1e-12)
+    roof = Roof.of(hw)
+    assert all(point.gops <= roof.peak_gops * (1 + 1e-12) for point in points)
+    assert [point.memory_bound for point in points] == [point.limit < roof.peak_gops for point in points]
+
+
+def test_the_figure_has_every_layer() -> None:
+    hw, timing = timing_of("xc7z020", "resnet8")
+    points = roofline(hw, timing)
+    assert [point.name for point in points] == [layer.name for layer in timing.layers if layer.k] + [WHOLE]
+    drawn = [x for trace in roofline_figure(hw, timing).data[1:] for x in trace.x]
+    assert sorted(drawn) == sorted(point.intensity for point in points)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.run(["roofline", "tiny", "smallcnn", "-o", str(tmp_path / "r.html"), "--json", str(tmp_path / "r.json")])
+    assert stopped.value.code == 0
+    hw, timing = timing_of("tiny", "smallcnn")
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(x["name"], x["gops"]) for x in found["points"]] == [(x.name, x.gops) for x in roofline(hw, timing)]
+    text = (tmp_path / "r.html").read_text()
+    assert "operations for each byte" in text and "https://cdn" not in text.partition("<script>")[0]
+    assert "whole network" in capsys.readouterr().out
