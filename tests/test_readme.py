@@ -31,7 +31,9 @@ def test_yaml_is_a_configuration() -> None:
 def test_commands_are_those_of_the_program() -> None:
     named = set(re.findall(r"^\| `codesign (\w+)", README.read_text(), re.MULTILINE))
     offered = {
-        command.callback.__name__ for command in app.registered_commands if command.callback and not command.hidden
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback and not command.hidden
     }
     groups = {group.name for group in app.registered_groups}
     assert named == offered | groups

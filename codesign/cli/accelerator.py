@@ -342,6 +342,9 @@ def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Pat
     from codesign.sim.functional import quantize_input
 
     dataset = load_dataset(data, data_dir)
+    if "mean" in network.provenance:
+        mean, std = (tuple(map(float, network.provenance[key])) for key in ("mean", "std"))  # type: ignore[call-overload]
+        dataset = dataset.normalized(mean, std)
     if dataset.shape != source.shape:
         shape = "x".join(map(str, dataset.shape))
         raise UserError(f"data set '{data}' has images of {shape}, {network.name} takes {source.shape}")

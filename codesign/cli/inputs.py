@@ -12,14 +12,13 @@ from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerNetwork, Scheme
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
-from codesign.quant.storage import load_network
 from codesign.search.space import band_ratio, zoo_network
 from codesign.workload import zoo
 from codesign.workload.network import Network
 from codesign.workload.topology import Topology, read_topology
 from codesign.workload.topology_network import network_of
 
-FORMS = "a file that `quantize` wrote, a .csv topology, an .onnx or .tflite model"
+FORMS = "a file that `quantize` wrote, a .csv topology, a .onnx, .tflite, .pt2 or .npz model"
 
 
 def read_network(name: str) -> IntegerNetwork | Network | Topology:
@@ -28,23 +27,31 @@ def read_network(name: str) -> IntegerNetwork | Network | Topology:
     Raises:
         UserError: no such network, or the file cannot be read.
     """
-    path = Path(name)
-    if not (path.is_file() or path.suffix or len(path.parts) > 1):
+    if not is_file(name):
         if name.partition(":")[0] not in zoo.names():
             raise UserError(f"{name}: no such network, must be {FORMS}, or one of {', '.join(zoo.names())}")
         return zoo_network(name)
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return read_topology(path)
-    if suffix in (".onnx", ".tflite"):
-        from codesign.interchange.load import import_integer, is_float_onnx
+    if Path(name).suffix.lower() == ".csv":
+        return read_topology(name)
+    from codesign.interchange.load import FLOAT_FILES, import_float, import_integer, is_float
 
-        if suffix == ".onnx" and is_float_onnx(path):
-            from codesign.interchange.onnx_float import import_float_onnx
+    if Path(name).suffix.lower() in FLOAT_FILES and is_float(name):
+        return import_float(name)[0]
+    return import_integer(name)
 
-            return import_float_onnx(path)[0]
-        return import_integer(path)
-    return load_network(path)
+
+def is_file(name: str) -> bool:
+    """Whether NETWORK means a file: there is one, or it has a suffix or a folder, as no name of the zoo has."""
+    path = Path(name)
+    return path.is_file() or bool(path.suffix) or len(path.parts) > 1
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, such as 0.5 or 0.485,0.456,0.406."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option}: '{text}' given, must be numbers with commas between them") from None
 
 
 def read_topology_or_network(name: str) -> Topology | Network:

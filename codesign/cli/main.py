@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, amed, demo, doctor, figures, model
+from codesign.cli import accelerator, amed, demo, doctor, figures, files, model
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -33,6 +33,8 @@ app.command()(accelerator.generate)
 app.command()(accelerator.synth)
 app.command()(figures.roofline)
 app.command()(model.quantize)
+app.command(name="import")(files.import_)
+app.command()(files.export)
 app.command()(model.search)
 app.command()(model.report)
 app.add_typer(amed.app, name="amed")

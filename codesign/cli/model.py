@@ -12,7 +12,9 @@ DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's 
 
 
 def quantize(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="A zoo name.")],
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A zoo name, or a float model: .onnx, .tflite, .pt2.")
+    ],
     data: Annotated[str, typer.Option(metavar="DATASET", help="Data set to train and test with.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
     method: Annotated[str, typer.Option(help="rmsmp, fixed or pot.")] = "rmsmp",
@@ -20,13 +22,18 @@ def quantize(
         str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")
     ] = None,
     act_bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of the activations.")] = 4,
-    float_epochs: Annotated[int, typer.Option(min=1, help="Epochs of training in float.")] = 20,
+    float_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of training in float; a model that brings its weights is not trained.")
+    ] = 20,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
+    mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
+    std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
     data_dir: DATA_DIR = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
     json: JSON = None,
 ) -> None:
     """Train a network, quantize it, lower it to integers and save them."""
+    from codesign.cli.inputs import is_file, numbers
     from codesign.cli.output import facts, percent, progress, save
     from codesign.errors import UserError
     from codesign.provenance import provenance
@@ -35,11 +42,18 @@ def quantize(
     from codesign.quant.storage import save_network
     from codesign.search.space import zoo_network
 
-    source = zoo_network(network)
+    if is_file(network):
+        from codesign.interchange.load import import_float
+
+        source, state = import_float(network)
+    else:
+        source, state = zoo_network(network), None
     formats = parse_ratio(ratio) if ratio is not None else None
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
     dataset = load_dataset(data, data_dir, seed)
+    if mean is not None or std is not None:
+        dataset = dataset.normalized(numbers("--mean", mean or "0"), numbers("--std", std or "1"))
     with progress() as report:
         from codesign.quant.recipes import DEFAULT_RATIOS
         from codesign.quant.recipes import quantize as run_recipe
@@ -54,6 +68,7 @@ def quantize(
             act_bits=act_bits,
             epochs=epochs,
             float_epochs=float_epochs,
+            float_state=state,
             seed=seed,
             progress=report,
         )

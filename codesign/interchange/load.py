@@ -1,43 +1,91 @@
-"""One door for every file that holds a quantized network."""
+"""One door for every file that holds a network."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codesign.errors import UserError
+from codesign.interchange.description import import_arrays
 from codesign.interchange.onnx_graph import read_onnx
 from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.tflite import import_tflite
+from codesign.interchange.tflite_reader import read_tflite
 from codesign.quant.integer_network import IntegerNetwork
+from codesign.quant.storage import load_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codesign.workload.network import Network
 
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
+QUANTIZED_FILES = (".codesign", ".onnx", ".tflite", ".npz")
+FLOAT_FILES = (".onnx", ".tflite", ".pt2")
+OTHER_FILES = (".h5", ".keras", ".pb", ".pt", ".pth", ".safetensors")
+"""What people try, and what is certainly not a file of `quantize`."""
 
 
-def import_integer(path: str | Path, wide: bool = True) -> IntegerNetwork:
-    """The integer network in a .tflite or .onnx file (QDQ, QONNX, or what `export_integer_onnx` wrote).
+def import_integer(path: str | Path, wide: bool = True, exact_bias: bool = False) -> IntegerNetwork:
+    """The integer network in a file.
 
     Args:
-        path: of the file.
+        path: a .onnx (QDQ, QONNX, or what `export_integer_onnx` wrote), a .tflite, the .npz of `export_arrays` with
+            its .json beside it, or with any other name what `quantize` wrote.
         wide: let the last layer write wide results (see `codesign.interchange.building.wide_result`).
+        exact_bias: as `import_quantized_onnx` takes it.
 
     Raises:
         UserError: another kind of file, a float model, or what the importers refuse.
     """
     suffix = Path(path).suffix.lower()
+    if suffix in FLOAT_FILES and is_float(path):
+        raise UserError(f"{path}: a float model; quantize it: codesign quantize {path} --data DATASET -o FILE")
     if suffix == ".tflite":
         return import_tflite(path, wide)
-    if suffix != ".onnx":
-        raise UserError(f"{path}: files that are read end in .onnx or .tflite")
-    graph = read_onnx(path)
-    if METADATA in graph.metadata:
-        return import_integer_onnx(path)
-    if not graph.operators & QUANTIZERS:
-        raise UserError(f"{path}: a float model; read it with import_float_onnx and quantize it here")
-    return import_quantized_onnx(path, wide)
+    if suffix == ".onnx":
+        if METADATA in read_onnx(path).metadata:
+            return import_integer_onnx(path)
+        return import_quantized_onnx(path, wide, exact_bias)
+    if suffix == ".npz":
+        return import_arrays(path)
+    if suffix in OTHER_FILES:
+        raise UserError(f"{path}: files that are read end in {', '.join(dict.fromkeys(QUANTIZED_FILES + FLOAT_FILES))}")
+    return load_network(path)
 
 
-def is_float_onnx(path: str | Path) -> bool:
-    """Whether an .onnx file holds a model that is not quantized; UserError when it cannot be read."""
-    graph = read_onnx(path)
-    return METADATA not in graph.metadata and not graph.operators & QUANTIZERS
+def import_float(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
+    """The network and the weights of a float model: .onnx, .tflite, or a .pt2 of `torch.export.save`.
+
+    Raises:
+        UserError: another kind of file, a quantized model, or what the importers refuse.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FLOAT_FILES:
+        raise UserError(f"{path}: float models that are read end in {', '.join(FLOAT_FILES)}")
+    if not is_float(path):
+        raise UserError(f"{path}: quantized already; codesign import {path} -o FILE gives its integers")
+    if suffix == ".onnx":
+        from codesign.interchange.onnx_float import import_float_onnx
+
+        return import_float_onnx(path)
+    if suffix == ".tflite":
+        from codesign.interchange.tflite_float import import_float_tflite
+
+        return import_float_tflite(path)
+    from codesign.workload.exported import load_exported
+
+    return load_exported(path)
+
+
+def is_float(path: str | Path) -> bool:
+    """Whether a file holds a model that nothing has quantized yet; UserError when it cannot be read."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        graph = read_onnx(path)
+        return METADATA not in graph.metadata and not graph.operators & QUANTIZERS
+    if suffix == ".tflite":
+        weights = {item.dtype for item in read_tflite(path).tensors if item.data is not None and item.data.ndim > 1}
+        return "INT8" not in weights
+    return suffix == ".pt2"

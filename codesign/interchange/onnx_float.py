@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+"""What some exporters write as the upper bound of a Clip that has none."""
 SUPPORTED = (
     "Conv",
     "Gemm",
     "MatMul",
     "BatchNormalization",
     "Relu",
+    "Clip",
     "Add",
     "MaxPool",
     "AveragePool",
@@ -90,6 +93,7 @@ class _Importer:
             "MatMul": self._matmul,
             "BatchNormalization": self._batchnorm,
             "Relu": lambda node: self._append(Relu(node.name, (self._source(node),)), node.outputs[0]),
+            "Clip": self._clip,
             "Add": self._sum,
             "MaxPool": self._pool,
             "AveragePool": self._pool,
@@ -205,6 +209,17 @@ class _Importer:
         epsilon = float(node.attributes.get("epsilon", 1e-5))
         self._append(BatchNorm(node.name, (self._source(node),), epsilon), node.outputs[0])
 
+    def _clip(self, node: Node) -> None:
+        limits = [float(node.attributes.get(key, default)) for key, default in (("min", -np.inf), ("max", np.inf))]
+        for position in (1, 2):
+            if len(node.inputs) > position and node.inputs[position]:
+                limits[position - 1] = float(self._constant(node, position).reshape(-1)[0])
+        low, high = limits
+        if low != 0 or not high > 0:
+            raise node.error(f"clips to [{low:g}, {high:g}]; only [0, a positive number], a bounded ReLU, is supported")
+        limit = None if high >= LARGEST_FLOAT32 else high
+        self._append(Relu(node.name, (self._source(node),), limit=limit), node.outputs[0])
+
     def _sum(self, node: Node) -> None:
         constant = [i for i in (0, 1) if node.inputs[i] in self.graph.constants]
         if not constant:
@@ -303,6 +318,11 @@ def export_float_onnx(network: Network, state: Mapping[str, Tensor], path: str |
         elif isinstance(layer, BatchNorm):
             inputs += [constant(f"{layer.name}.{key}") for key in ("weight", "bias", "running_mean", "running_var")]
             options = {"epsilon": layer.eps}
+        elif isinstance(layer, Relu) and layer.limit is not None:
+            for key, bound in (("min", 0.0), ("max", layer.limit)):
+                inputs.append(f"{layer.name}.{key}")
+                constants.append(numpy_helper.from_array(np.asarray(bound, dtype=np.float32), inputs[-1]))
+            kind = "Clip"
         operator = {"Linear": "Gemm", "BatchNorm": "BatchNormalization"}.get(kind, kind)
         if isinstance(layer, AvgPool):
             operator = "GlobalAveragePool" if layer.kernel is None else "AveragePool"

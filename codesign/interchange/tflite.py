@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from codesign.errors import UserError
 from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer, wide_result
 from codesign.interchange.onnx_graph import naming
-from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel, read_tflite
+from codesign.interchange.tflite_reader import (
+    Operator,
+    Tensor,
+    TfliteModel,
+    padding,
+    read_tflite,
+    rows_first,
+    unsupported,
+)
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
 from codesign.quant.integer_network import IntArray, IntegerLayer, IntegerNetwork, IntegerTensor
@@ -27,20 +35,6 @@ from codesign.workload.layers import Padding, Pair
 
 OFFSET = 128
 """From int8 to unsigned codes."""
-
-_REPLACEMENTS = {
-    "PAD": "the padding of the convolution after it",
-    "MUL": "a 1x1 depthwise convolution",
-    "SUB": "a sum with negated weights",
-    "LOGISTIC": "ReLU in the network, and the function on the host",
-    "TANH": "ReLU in the network, and the function on the host",
-    "HARD_SWISH": "ReLU6",
-    "LEAKY_RELU": "ReLU",
-    "PRELU": "ReLU",
-    "CONCATENATION": "a sum of convolutions",
-    "TRANSPOSE_CONV": "upsampling on the host",
-    "BATCH_MATMUL": "FULLY_CONNECTED with constant weights",
-}
 
 
 def import_tflite(path: str | Path, wide: bool = True) -> IntegerNetwork:
@@ -121,8 +115,7 @@ class _Importer:
             "MAX_POOL_2D": self._max,
         }
         if operator.kind not in builders:
-            instead = _REPLACEMENTS.get(operator.kind, f"one of {', '.join(builders)}, RESHAPE")
-            raise UserError(f"is not supported; what would replace it: {instead}")
+            raise unsupported(operator, builders)
         layer = builders[operator.kind](operator, output)
         self.layers.append(layer)
         self.maps[output.index] = layer.output
@@ -131,12 +124,8 @@ class _Importer:
         source = self._source(operator, 0)
         filters = self._constant(operator, 1)
         assert filters.data is not None
-        depthwise = operator.kind == "DEPTHWISE_CONV_2D"
-        # OHWI, and 1HWO of a depthwise one: its output channel c * multiplier + i reads input channel c.
-        weight = filters.data.transpose(3, 0, 1, 2) if depthwise else filters.data.transpose(0, 3, 1, 2)
-        groups = source.channels if depthwise else source.channels // weight.shape[1]
-        if operator.option("dilation_h", 1) != 1 or operator.option("dilation_w", 1) != 1:
-            raise UserError("dilation is not supported; what would replace it: a larger kernel with zeros")
+        weight = rows_first(operator, filters.data)
+        groups = source.channels // weight.shape[1]
         stride = (operator.option("stride_h", 1), operator.option("stride_w", 1))
         target = self._tensor(output)
         low, high = self._clip(operator, target)
@@ -148,7 +137,7 @@ class _Importer:
             self._row_scale(filters, len(weight)),
             self._bias(operator, len(weight)),
             stride=stride,
-            padding=self._padding(operator, source, target, (weight.shape[2], weight.shape[3]), stride),
+            padding=_padding(operator, source, target, (weight.shape[2], weight.shape[3]), stride),
             groups=groups,
             low=low,
             high=high,
@@ -218,16 +207,7 @@ class _Importer:
     def _window(self, operator: Operator, source: IntegerTensor, target: IntegerTensor) -> tuple[Pair, Pair, Padding]:
         kernel = (operator.option("filter_h", 1), operator.option("filter_w", 1))
         stride = (operator.option("stride_h", 1), operator.option("stride_w", 1))
-        return kernel, stride, self._padding(operator, source, target, kernel, stride)
-
-    def _padding(
-        self, operator: Operator, source: IntegerTensor, target: IntegerTensor, kernel: Pair, stride: Pair
-    ) -> Padding:
-        if operator.option("padding_same", 0) == 0:
-            return (0, 0, 0, 0)
-        rows = max((target.height - 1) * stride[0] + kernel[0] - source.height, 0)
-        columns = max((target.width - 1) * stride[1] + kernel[1] - source.width, 0)
-        return (rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
+        return kernel, stride, _padding(operator, source, target, kernel, stride)
 
     def _clip(self, operator: Operator, target: IntegerTensor) -> tuple[int, int]:
         activation = operator.activation
@@ -281,3 +261,7 @@ class _Importer:
 
     def _name(self, operator: Operator) -> str:
         return self.model.tensors[operator.outputs[0]].name
+
+
+def _padding(operator: Operator, source: IntegerTensor, target: IntegerTensor, kernel: Pair, stride: Pair) -> Padding:
+    return padding(operator, (source.height, source.width), (target.height, target.width), kernel, stride)

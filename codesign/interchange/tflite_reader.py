@@ -6,7 +6,7 @@ The schema is tensorflow/lite/schema/schema.fbs of TensorFlow; the `tflite` pack
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.workload.layers import Padding, Pair
 
 IDENTIFIER = b"TFL3"
 _DTYPES: dict[str, type[np.generic]] = {
@@ -157,3 +158,43 @@ def _operator(tflite: Any, model: Any, operator: Any, index: int) -> Operator:
         values["padding_same"] = int(options.Padding() == tflite.Padding.SAME)
     activation = _names(tflite.ActivationFunctionType).get(options.FusedActivationFunction(), "unknown")
     return Operator(index, kind, inputs, outputs, activation, values)
+
+
+_REPLACEMENTS = {
+    "PAD": "the padding of the convolution after it",
+    "MUL": "a 1x1 depthwise convolution",
+    "SUB": "a sum with negated weights",
+    "LOGISTIC": "ReLU in the network, and the function on the host",
+    "TANH": "ReLU in the network, and the function on the host",
+    "HARD_SWISH": "ReLU6",
+    "LEAKY_RELU": "ReLU",
+    "PRELU": "ReLU",
+    "CONCATENATION": "a sum of convolutions",
+    "TRANSPOSE_CONV": "upsampling on the host",
+    "BATCH_MATMUL": "FULLY_CONNECTED with constant weights",
+}
+
+
+def unsupported(operator: Operator, supported: Iterable[str]) -> UserError:
+    """The error for an operator that no accelerator here runs."""
+    instead = _REPLACEMENTS.get(operator.kind, f"one of {', '.join(supported)}, RESHAPE")
+    return UserError(f"is not supported; what would replace it: {instead}")
+
+
+def rows_first(operator: Operator, filters: NDArray[Any]) -> NDArray[Any]:
+    """The weights (M, C/groups, kh, kw) of a convolution.
+
+    The file has OHWI, and 1HWO of a depthwise one: its output channel c * multiplier + i reads input channel c.
+    """
+    if operator.option("dilation_h", 1) != 1 or operator.option("dilation_w", 1) != 1:
+        raise UserError("dilation is not supported; what would replace it: a larger kernel with zeros")
+    depthwise = operator.kind == "DEPTHWISE_CONV_2D"
+    return filters.transpose(3, 0, 1, 2) if depthwise else filters.transpose(0, 3, 1, 2)
+
+
+def padding(operator: Operator, size: Pair, result: Pair, kernel: Pair, stride: Pair) -> Padding:
+    """(top, bottom, left, right) of a window on a map of `size` that gives one of `result`."""
+    if operator.option("padding_same", 0) == 0:
+        return (0, 0, 0, 0)
+    rows, columns = (max((result[i] - 1) * stride[i] + kernel[i] - size[i], 0) for i in (0, 1))
+    return (rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)

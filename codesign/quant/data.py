@@ -12,8 +12,8 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Dataset:
 
     Attributes:
         note: what a reader of an accuracy on it must know; empty if nothing.
+        mean, std: of each channel, if the images are (pixel - mean) / std (see `normalized`); else empty.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Dataset:
     test_labels: Labels
     classes: int
     note: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,14 +67,35 @@ class Dataset:
 
     def part(self, train: int | None = None, test: int | None = None) -> Dataset:
         """The first images of each split (the splits are shuffled, so this is a fair sample)."""
-        return Dataset(
-            self.name,
-            self.train_images[:train],
-            self.train_labels[:train],
-            self.test_images[:test],
-            self.test_labels[:test],
-            self.classes,
-            self.note,
+        return replace(
+            self,
+            train_images=self.train_images[:train],
+            train_labels=self.train_labels[:train],
+            test_images=self.test_images[:test],
+            test_labels=self.test_labels[:test],
+        )
+
+    def normalized(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
+        """The images as (pixel - mean) / std, which is what a network that was trained so takes.
+
+        `mean` and `std` have one number for each channel, or one for all of them; pixels are in [0, 1].
+
+        Raises:
+            UserError: another count of numbers, or an std that is not positive.
+        """
+        channels = self.shape[0]
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, channels) or not np.isfinite(values).all():
+                raise UserError(f"{name}: {len(values)} numbers given, data set '{self.name}' has {channels} channels")
+        if min(std) <= 0:
+            raise UserError(f"std: {min(std):g} given, must be positive")
+        shift, scale = (np.asarray(values, dtype=np.float32).reshape(-1, 1, 1) for values in (mean, std))
+        return replace(
+            self,
+            train_images=(self.train_images - shift) / scale,
+            test_images=(self.test_images - shift) / scale,
+            mean=tuple(map(float, mean)),
+            std=tuple(map(float, std)),
         )
 
     def __str__(self) -> str:

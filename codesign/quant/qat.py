@@ -130,13 +130,20 @@ class QatNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: Network, state: Mapping[str, Tensor], assignment: Assignment, regime: Regime = DEFAULT
+        self,
+        network: Network,
+        state: Mapping[str, Tensor],
+        assignment: Assignment,
+        regime: Regime = DEFAULT,
+        *,
+        input_signed: bool = False,
     ) -> None:
         """Build from a network without batch norms and its weights (`fold_batchnorm` gives both).
 
         Args:
             network, state, assignment: what is quantized, and to which formats.
             regime: how it is trained.
+            input_signed: whether the image has negative values (pixels in [0, 1] have none).
 
         Raises:
             UserError: the network cannot be fused, the assignment is not one of it, or a weight is missing or NaN.
@@ -144,7 +151,7 @@ class QatNetwork(nn.Module):
         super().__init__()
         assignment.check(network)
         self.network = network
-        self.fused = fuse(network)
+        self.fused = fuse(network, input_signed)
         self.quantized = True
         self.act_bits = assignment.act_bits
         self.regime = regime

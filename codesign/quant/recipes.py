@@ -162,7 +162,8 @@ def quantize(
     # Any one format will do for the Hessian, which is the float network's.
     if "equalize" in post_training:
         state = equalize(folded, state)
-    model = QatNetwork(folded, state, Assignment.uniform(folded, next(iter(chosen)), act_bits), rules)
+    first = Assignment.uniform(folded, next(iter(chosen)), act_bits)
+    model = QatNetwork(folded, state, first, rules, input_signed=bool(dataset.train_images.min() < 0))
     model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
     calibrate(model, dataset.train_images, seed=seed, method=calibration)
     if "adaround" in post_training:
@@ -200,6 +201,7 @@ def quantize(
         "seed": seed,
         "dataset": dataset.name,
         "dataset_note": dataset.note,
+        **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
         "float_accuracy": float_accuracy,
         "quantized_accuracy": quantized_accuracy,
     }

@@ -59,7 +59,8 @@ class Reader(Protocol):
     def flatten(self, value: Value, base: str | None = None) -> Value: ...
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """(vertical, horizontal) of a size that torch takes as one number or two."""
     items = tuple(value) if isinstance(value, (tuple, list, torch.Size)) else (value,)
     if len(items) == 1:
         items *= 2
@@ -68,12 +69,14 @@ def _pair(value: Any) -> tuple[int, int]:
     return (items[0], items[1])
 
 
-def _symmetric(value: Any) -> Padding:
-    vertical, horizontal = _pair(value)
+def symmetric(value: Any) -> Padding:
+    """Padding of equal sides from torch's one or two numbers."""
+    vertical, horizontal = pair(value)
     return (vertical, vertical, horizontal, horizontal)
 
 
-def _plus(left: Padding, right: Padding | None) -> Padding:
+def plus(left: Padding, right: Padding | None) -> Padding:
+    """Two paddings around one map."""
     if right is None:
         return left
     return (left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3])
@@ -92,15 +95,15 @@ def _conv_module(reader: Reader, path: str, module: nn.Conv2d, x: Any) -> Value:
     x = _tensor(x)
     if module.padding_mode != "zeros":
         raise Unsupported(f"pads with '{module.padding_mode}'; only zeros are supported")
-    if _pair(module.dilation) != (1, 1):
+    if pair(module.dilation) != (1, 1):
         raise Unsupported(f"has dilation {module.dilation}; only 1 is supported")
-    kernel = _pair(module.kernel_size)
+    kernel = pair(module.kernel_size)
     padding = NO_PADDING
     if module.padding == "same":
         top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
         padding = (top, kernel[0] - 1 - top, left, kernel[1] - 1 - left)
     elif module.padding != "valid":
-        padding = _symmetric(module.padding)
+        padding = symmetric(module.padding)
     if x.padding is not None and x.fill != 0:
         raise Unsupported(f"reads a tensor padded with {x.fill}; only zeros are supported")
     layer = Conv(
@@ -108,8 +111,8 @@ def _conv_module(reader: Reader, path: str, module: nn.Conv2d, x: Any) -> Value:
         (x.layer,),
         out_channels=module.out_channels,
         kernel=kernel,
-        stride=_pair(module.stride),
-        padding=_plus(padding, x.padding),
+        stride=pair(module.stride),
+        padding=plus(padding, x.padding),
         groups=module.groups,
         bias=module.bias is not None,
     )
@@ -239,7 +242,7 @@ def _max_pool(
     base: str | None = None,
 ) -> Value:
     x = _tensor(input)
-    if _pair(dilation) != (1, 1) or return_indices:
+    if pair(dilation) != (1, 1) or return_indices:
         raise Unsupported("has a dilation or returns indices; neither is supported")
     never_wins = x.fill == -math.inf or (x.fill == 0 and reader.is_relu(x))
     if x.padding is not None and not never_wins:
@@ -247,9 +250,9 @@ def _max_pool(
     layer = MaxPool(
         "maxpool",
         (x.layer,),
-        kernel=_pair(kernel_size),
-        stride=_pair(stride if stride not in (None, []) else kernel_size),
-        padding=_plus(_symmetric(padding), x.padding),
+        kernel=pair(kernel_size),
+        stride=pair(stride if stride not in (None, []) else kernel_size),
+        padding=plus(symmetric(padding), x.padding),
     )
     _check_ceil(reader, layer, ceil_mode)
     return reader.emit(layer, base)
@@ -267,8 +270,8 @@ def _avg_pool(
     base: str | None = None,
 ) -> Value:
     x = _tensor(input)
-    kernel = _pair(kernel_size)
-    own = _symmetric(padding)
+    kernel = pair(kernel_size)
+    own = symmetric(padding)
     if divisor_override not in (None, kernel[0] * kernel[1]):
         raise Unsupported("overrides its divisor; not supported")
     if own != NO_PADDING and not count_include_pad:
@@ -279,8 +282,8 @@ def _avg_pool(
         "avgpool",
         (x.layer,),
         kernel=kernel,
-        stride=_pair(stride if stride not in (None, []) else kernel_size),
-        padding=_plus(own, x.padding),
+        stride=pair(stride if stride not in (None, []) else kernel_size),
+        padding=plus(own, x.padding),
     )
     _check_ceil(reader, layer, ceil_mode)
     return reader.emit(layer, base)
@@ -343,7 +346,7 @@ def _pad(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: fl
             f"pads by {tuple(pad)}; only up to four sizes of height and width, none negative, are supported"
         )
     left, right, top, bottom = sizes
-    return Value(x.layer, _plus((top, bottom, left, right), x.padding), fill)
+    return Value(x.layer, plus((top, bottom, left, right), x.padding), fill)
 
 
 def _size(reader: Reader, input: Any, dim: int | None = None) -> Any:
@@ -435,3 +438,30 @@ METHODS: dict[str, Handler] = {
     "size": _size,
     "contiguous": _nothing,
 }
+
+ATEN: dict[str, Handler] = {
+    "aten.relu.default": _relu,
+    "aten.relu6.default": _relu6,
+    "aten.hardtanh.default": _hardtanh,
+    "aten.clamp.default": _clamp,
+    "aten.clamp_min.default": _clamp,
+    "aten.clip.default": _clamp,
+    "aten.add.Tensor": _add,
+    "aten.max_pool2d.default": _max_pool,
+    "aten.max_pool2d_with_indices.default": lambda *args, **kwargs: (_max_pool(*args, **kwargs), None),
+    "aten.avg_pool2d.default": _avg_pool,
+    "aten.adaptive_avg_pool2d.default": _adaptive,
+    "aten._adaptive_avg_pool2d.default": _adaptive,
+    "aten.mean.dim": _mean,
+    "aten.flatten.using_ints": _flatten,
+    "aten.view.default": _view,
+    "aten.pad.default": _pad,
+    "aten.constant_pad_nd.default": lambda reader, x, pad, value=0.0: _pad(reader, x, pad, value=value),
+    "aten.sym_size.int": _size,
+    "aten.clone.default": _nothing,
+    "aten.alias.default": _nothing,
+    "aten.detach.default": _nothing,
+    "aten.contiguous.default": _nothing,
+    "getitem": _getitem,
+}
+"""By the name of an operator of an exported program; `codesign.workload.exported` adds those with weights."""

@@ -17,11 +17,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import fx, nn
 
 from codesign.errors import UserError
-from codesign.workload.layers import Flatten, Input, Layer, Relu, Shape
+from codesign.workload.collector import INPUT, Collector
+from codesign.workload.layers import Layer
 from codesign.workload.network import Network
 from codesign.workload.torch_ops import FUNCTIONS, METHODS, MODULES, SUPPORTED, Unsupported, Value
-
-INPUT = "input"
 
 
 @runtime_checkable
@@ -80,20 +79,14 @@ def _refuse_hidden_writes(name: str, graph: fx.Graph) -> None:
                 )
 
 
-class _Reader:
+class _Reader(Collector):
     """Walks the traced graph and collects layers."""
 
     def __init__(self, module: nn.Module, name: str, input_shape: tuple[int, int, int]) -> None:
+        super().__init__(name, input_shape)
         self.module = module
-        self.name = name
-        channels, height, width = input_shape
-        first = Input(INPUT, (), channels=channels, height=height, width=width)
-        self.layers: list[Layer] = [first]
-        self.shapes: dict[str, Shape] = {INPUT: first.output_shape(())}
-        self.taken = {INPUT}
         self.called: set[str] = set()
         self.values: dict[fx.Node, Any] = {}
-        self.scope = ""
 
     def read(self, graph: fx.Graph) -> Network:
         for node in graph.nodes:
@@ -103,7 +96,7 @@ class _Reader:
         result = self.values[node]
         if not isinstance(result, Value) or result.padding is not None:
             raise UserError(f"network '{self.name}': forward must return one tensor")
-        return Network(self.name, self._reachable(result.layer))
+        return Network(self.name, self.reachable(result.layer))
 
     def _value(self, node: fx.Node) -> Any:
         args = fx.map_arg(node.args, lambda item: self.values[item])
@@ -161,55 +154,3 @@ class _Reader:
             title = node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target)
             raise Unsupported(f"calls '{title}'; supported are {SUPPORTED}")
         return function(self, *args, **kwargs)
-
-    # What the handlers in torch_ops use.
-
-    def shape(self, value: Value) -> Shape:
-        """Shape of a tensor without the batch."""
-        return self.shapes[value.layer]
-
-    def is_relu(self, value: Value) -> bool:
-        """Whether the tensor is certainly not negative."""
-        return any(layer.name == value.layer and isinstance(layer, Relu) for layer in self.layers)
-
-    def source(self, value: Any) -> str:
-        """Name of the layer that a tensor operand comes from."""
-        if not isinstance(value, Value):
-            raise Unsupported(f"takes {value!r} where only a tensor computed from the image is supported")
-        if value.padding is not None:
-            raise Unsupported("reads a padded tensor; only convolution and pooling can")
-        return value.layer
-
-    def emit(self, layer: Layer, base: str | None = None) -> Value:
-        """Add a layer. Its final name is `base`, or its own within the current scope, plus _1, _2, ... if taken."""
-        wanted = base if base is not None else f"{self.scope}.{layer.name}" if self.scope else layer.name
-        name, count = wanted, 0
-        while name in self.taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self.taken.add(name)
-        named = type(layer)(**{**vars(layer), "name": name})
-        try:
-            self.shapes[name] = named.output_shape(tuple(self.shapes[source] for source in named.inputs))
-        except UserError as error:
-            raise UserError(f"network '{self.name}': layer '{name}': {error}") from None
-        self.layers.append(named)
-        return Value(name)
-
-    def flatten(self, value: Value, base: str | None = None) -> Value:
-        """Add a Flatten, unless the tensor is a vector already."""
-        if len(self.shape(value)) == 1:
-            return value
-        return self.emit(Flatten("flatten", (self.source(value),)), base)
-
-    def _reachable(self, last: str) -> tuple[Layer, ...]:
-        needed = {last, INPUT}
-        kept: list[Layer] = []
-        for layer in reversed(self.layers):
-            if layer.name in needed:
-                needed.update(layer.inputs)
-                kept.append(layer)
-        kept.reverse()
-        if kept[-1].name != last:
-            raise UserError(f"network '{self.name}': the result '{last}' is not computed last")
-        return tuple(kept)

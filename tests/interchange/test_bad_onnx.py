@@ -58,7 +58,7 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("a text, not a model")
     assert "not an ONNX model" in message(tmp_path / "text.onnx")
     (tmp_path / "model.h5").write_bytes(b"")
-    assert "files that are read end in .onnx or .tflite" in message(tmp_path / "model.h5", import_integer)
+    assert "files that are read end in .codesign, .onnx" in message(tmp_path / "model.h5", import_integer)
 
 
 @pytest.mark.parametrize("version", [3, 99])

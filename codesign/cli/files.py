@@ -1,0 +1,123 @@
+"""Commands about files of other tools: import and export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from codesign.quant.integer_network import IntegerNetwork
+
+JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
+
+
+class Form(StrEnum):
+    """What a network is exported as."""
+
+    QDQ = "qdq"
+    QONNX = "qonnx"
+    INTEGER = "integer"
+    INTEGER_QONNX = "integer-qonnx"
+    NPZ = "npz"
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A quantized model: .onnx (QDQ, QONNX), .tflite, .npz.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
+    exact_bias: Annotated[
+        bool, typer.Option("--exact-bias", help="Give rows with a float bias finer units, and 8-bit weights (QONNX).")
+    ] = False,
+    join_sums: Annotated[
+        bool, typer.Option("--join-sums", help="Do sums within convolutions: fewer passes, one rounding less.")
+    ] = False,
+    json: JSON = None,
+) -> None:
+    """Read a model that another tool quantized and save its integers."""
+    from codesign.cli.output import facts, save
+    from codesign.errors import UserError
+    from codesign.interchange import building
+    from codesign.interchange.load import import_integer
+    from codesign.provenance import provenance
+    from codesign.quant.storage import save_network
+
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: its folder does not exist")
+    network = import_integer(file, exact_bias=exact_bias)
+    if join_sums:
+        network = building.join_sums(network)
+    save_network(network, out)
+    described = description(network)
+    facts({"network": network.name, **{key.replace("_", " "): value for key, value in described.items()}, "file": out})
+    save(json, {"network": network.name, "imported_from": str(file), **described, "file": str(out)} | provenance())
+
+
+def export(
+    network: Annotated[str, typer.Argument(metavar="NET", help="A quantized network's file.")],
+    to: Annotated[
+        Form,
+        typer.Option(
+            help="qdq: for ONNX Runtime; qonnx: for Brevitas, FINN, qonnx; npz: arrays and a JSON that explains them; "
+            "integer, integer-qonnx: ONNX that computes the very same integers."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
+    json: JSON = None,
+) -> None:
+    """Write a quantized network for other tools."""
+    from codesign.cli.output import facts, save
+    from codesign.errors import UserError
+    from codesign.interchange.load import import_integer
+    from codesign.provenance import provenance
+
+    suffix = ".npz" if to is Form.NPZ else ".onnx"
+    if out.suffix != suffix:
+        raise UserError(f"--out: '{out}' given, must end in {suffix} for --to {to}")
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: its folder does not exist")
+    files = write(import_integer(network), to, out)
+    facts({"written": ", ".join(map(str, files)), "form": to})
+    save(json, {"network": network, "form": str(to), "files": [str(file) for file in files]} | provenance())
+
+
+def write(network: IntegerNetwork, to: Form, out: Path) -> tuple[Path, ...]:
+    """Write `network` as `to` says; the files."""
+    from codesign.interchange.description import export_arrays
+    from codesign.interchange.onnx_integer import export_integer_onnx
+    from codesign.interchange.onnx_qdq_export import export_quantized_onnx
+
+    if to is Form.NPZ:
+        return export_arrays(network, out)
+    if to is Form.QDQ or to is Form.QONNX:
+        export_quantized_onnx(network, out, "qdq" if to is Form.QDQ else "qonnx")
+    else:
+        export_integer_onnx(network, out, "onnx" if to is Form.INTEGER else "qonnx")
+    return (out,)
+
+
+def description(network: IntegerNetwork) -> dict[str, object]:
+    """What an imported network is, for people: its input, its passes, the formats of its rows, what the host does."""
+    from collections import Counter
+
+    from codesign.quant.formats import RowFormat
+    from codesign.quant.integer_network import IntegerConv
+
+    convs = [layer for layer in network.layers if isinstance(layer, IntegerConv)]
+    counts = Counter(
+        str(RowFormat(*form)) for layer in convs for form in zip(layer.scheme, layer.weight_bits, strict=True)
+    )
+    source, output = network.input, network.output
+    host = network.provenance.get("on_host") or []
+    assert isinstance(host, list)
+    return {
+        "input": f"{'x'.join(map(str, source.shape))}, {source.bits} bits, zero point {source.zero_point}",
+        "output": f"{'x'.join(map(str, output.shape))}, {output.bits} bits",
+        "passes": len(network.layers),
+        "macs": sum(
+            layer.weight[0].size * layer.output.channels * layer.output.height * layer.output.width for layer in convs
+        ),
+        "rows": ", ".join(f"{form} x {count:,}" for form, count in sorted(counts.items())),
+        "on_host": ", ".join(map(str, host)) or "nothing",
+    }
