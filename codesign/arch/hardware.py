@@ -170,18 +170,20 @@ class Memory(Model):
 
 
 class Hardware(Model):
-    """One accelerator: an output-stationary array of bands of rows, its memories, its device.
+    """One accelerator: an array of bands of rows, its memories, its device.
 
     Attributes:
         name: what results and generated files call it.
         device: key of `codesign.arch.devices.DEVICES`; upper case is accepted.
-        columns: output positions computed at a time.
+        columns: output positions computed at a time; weight stationary: output positions that leave at a time.
         dot: products of one processing element a cycle.
         groups: groups of `dot` channels in an activation word, at least `columns`, which is the default. A word is
             read every cycle and feeds a column for `groups` cycles, so fewer columns than groups leave the reads of
-            the others out.
+            the others out. Weight stationary: elements of a row, one for each group, whatever `columns` is.
         act_bits: width of an activation code.
         acc_bits: width of the accumulators.
+        dataflow: `os`, output stationary: sums stay in the elements, weights and codes move; `ws`, weight stationary:
+            weights stay while a block of pixels passes, and a row's sums are kept at its end.
         bands: their order is that of reports; the array puts the bands with the longest pipeline first.
         clock_mhz: clock that cycles are converted to time with, and that synthesis aims at.
     """
@@ -194,7 +196,7 @@ class Hardware(Model):
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
     act_bits: Annotated[int, integer(2, 8)]
     acc_bits: Annotated[int, integer(8, 25)] = 24
-    dataflow: Annotated[Literal["os"], choice("os", note="output stationary is the only dataflow")] = "os"
+    dataflow: Annotated[Literal["os", "ws"], choice("os", "ws")] = "os"
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory
@@ -236,6 +238,11 @@ class Hardware(Model):
                     f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and "
                     f"{self.act_bits}-bit activations do not fit one DSP, must be {'2 or 1' if band.pack == 4 else '1'}"
                 )
+            if band.pack > 1 and self.dataflow == "ws":
+                raise rejected(
+                    f"bands[{index}].pack: {band.pack} given, must be 1 with 'dataflow: ws': packed products share a "
+                    "weight between two pixels, and a weight-stationary element sees one at a time"
+                )
             if band.pack > 1 and DEVICES[self.device].family != "xc7":
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
@@ -248,7 +255,7 @@ class Hardware(Model):
         products = [self.band_products(index) if band.uses_dsp else 0 for index, band in enumerate(self.bands)]
         largest = max(range(len(products)), key=products.__getitem__)
         left = total - (self.dsp_estimate - products[largest])
-        rows = left // (self.columns * self.dot)
+        rows = left // (self.array_columns * self.dot)
         if products[largest] == 0:
             advice = "lower columns"
         elif rows >= 1:
@@ -274,7 +281,12 @@ class Hardware(Model):
     @property
     def macs(self) -> int:
         """Products of the whole array a cycle."""
-        return self.rows * self.columns * self.dot
+        return self.rows * self.array_columns * self.dot
+
+    @property
+    def array_columns(self) -> int:
+        """Processing elements of a row."""
+        return self.groups if self.dataflow == "ws" else self.columns
 
     @property
     def band_of_row(self) -> tuple[int, ...]:
@@ -296,7 +308,7 @@ class Hardware(Model):
         """Multipliers of one band: DSPs if it is built of them."""
         band = self.bands[index]
         if band.pack == 1:
-            return band.rows * self.columns * self.dot
+            return band.rows * self.array_columns * self.dot
         return band.rows // (band.pack // 2) * -(-self.columns // 2) * self.dot
 
     def milliseconds(self, cycles: int) -> float:
@@ -320,4 +332,4 @@ class Hardware(Model):
     def __str__(self) -> str:
         """One line for people."""
         bands = ", ".join(map(str, self.bands))
-        return f"{self.name}: {self.rows} rows ({bands}) x {self.columns} columns x {self.dot}, a{self.act_bits}"
+        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{self.act_bits}"

@@ -16,6 +16,7 @@ from codesign.program.input_folding import fold_input
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
 from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
 from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
+from codesign.program.tiling import Tiling, tile_pixels
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor
 from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, PASS_HEADER, STRIDE_BITS, Op
@@ -330,18 +331,16 @@ class _Compiler:
         source, output = self.placement(step.source, schedule), conv.output
         kh, kw = conv.weight.shape[2], conv.weight.shape[3]
         pixels = output.height * output.width
-        tiles = ceil(pixels / geometry.columns)
         steps = words * kh * kw * geometry.groups
-        gap = max(0, geometry.rows - steps)
+        tiling = tile_pixels(pixels, words * kh * kw, len(passes), geometry)
         fields = self.walk(source, words, (kh, kw), conv.stride, conv.padding, output)
         fields |= {
             "op": Op.CONV,
             "pad_code": source.tensor.zero_point,
-            "tiles": tiles,
-            "last_columns": pixels - (tiles - 1) * geometry.columns,
+            "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
             "steps": steps,
-            "gap": gap,
+            **tiling.fields(),
         }
         target = self.written(step, schedule)
         if target is None:
@@ -372,7 +371,7 @@ class _Compiler:
             for f in plan.filters:
                 self.emit(record_bytes(self.param(conv, f, bias), geometry.param_beats, geometry))
             self.emit(self.weights(conv, plan, words))
-        return StepPlan(step.index, Op.CONV, step.rows, target, tiles, steps, gap, passes)
+        return StepPlan(step.index, Op.CONV, step.rows, target, tiling, steps, passes)
 
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
@@ -433,8 +432,8 @@ class _Compiler:
         words = source.words_per_pixel
         averaging = pool.kind == "avg"
         op = Op.AVG_POOL if averaging else Op.MAX_POOL
-        steps = pool.kernel[0] * pool.kernel[1]
-        gap = max(0, (geometry.word_elements if averaging else geometry.groups) - steps)
+        reads = pool.kernel[0] * pool.kernel[1]
+        gap = max(0, (geometry.word_elements if averaging else geometry.groups) - reads)
         pixels = pool.output.height * pool.output.width
         fields = self.walk(source, words, pool.kernel, pool.stride, pool.padding, pool.output)
         fields |= {
@@ -454,11 +453,11 @@ class _Compiler:
         if averaging:
             passes = (PassPlan((), 0, 0),)
             self.emit(record_bytes(0, 1, geometry))
-            bias = -source.tensor.zero_point * steps
+            bias = -source.tensor.zero_point * reads
             record = PARAM.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(record_bytes(record, geometry.param_beats, geometry))
             self.emit(np.zeros((geometry.rows - 1) * geometry.param_beats * geometry.beat_bytes, dtype=np.uint8))
-        return StepPlan(step.index, op, step.rows, target, pixels * words, steps, gap, passes)
+        return StepPlan(step.index, op, step.rows, target, Tiling(pixels * words, reads, reads, gap), 0, passes)
 
 
 def _work(layer: IntegerConv | IntegerPool) -> LayerWork:

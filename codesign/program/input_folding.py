@@ -14,6 +14,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.program.tiling import tile_pixels
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 
@@ -80,7 +81,7 @@ def fold_input(network: IntegerNetwork, geometry: Geometry) -> tuple[IntegerNetw
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
-        return load + passes * ceil(out / geometry.columns) * max(words * kernel * geometry.groups, geometry.rows)
+        return load + passes * tile_pixels(out, words * kernel, passes, geometry).length
 
     kernel_h, kernel_w = conv.weight.shape[2:]
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)

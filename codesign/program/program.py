@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Hardware
 from codesign.program.input_folding import InputFolding
 from codesign.program.packing import pack_map
+from codesign.program.tiling import Tiling
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -76,9 +77,8 @@ class StepPlan:
         layer: number of the network layer, -1 for a load.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
-        tiles: tiles of a pass (pooling: windows).
-        steps: cycles of a tile (pooling: of a window).
-        gap: idle cycles after a tile.
+        tiling: the tiles of a pass (pooling: windows), None for a load.
+        steps: weight words of a row in a pass.
         beats: memory beats in the program stream, descriptor included.
         load_words: activation words of a load.
     """
@@ -87,9 +87,8 @@ class StepPlan:
     op: Op
     rows: tuple[int, int]
     written: Placement | None
-    tiles: int = 0
+    tiling: Tiling | None = None
     steps: int = 0
-    gap: int = 0
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0
     load_words: int = 0

@@ -16,6 +16,7 @@ from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
+from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from codesign.rtl.window import WindowGenerator
 
 
@@ -58,7 +59,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         m.submodules.memory_0 = place(memory_0 := ActivationMemory(geometry))
         m.submodules.memory_1 = place(memory_1 := ActivationMemory(geometry))
         m.submodules.aligner = place(aligner := WordAligner(geometry))
-        m.submodules.array = place(array := SystolicArray(geometry))
+        stationary = geometry.weight_stationary
+        array = WeightStationaryArray(geometry) if stationary else SystolicArray(geometry)
+        m.submodules.array = place(array)
         m.submodules.post = place(post := PostProcessor(geometry))
         m.submodules.pooling = place(pooling := PoolingUnit(geometry))
         m.submodules.writer = place(writer := ResultWriter(geometry))
@@ -135,20 +138,16 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             window.advance.eq(executor.advance),
         ]
         key_2, pad_2 = Signal(geometry.key_bits, reset_less=True), Signal(reset_less=True)
-        column_2, column_3 = Signal(geometry.columns), Signal(geometry.columns)
         pool_first, pool_last = Signal(2), Signal(2)
         step_2 = Signal(geometry.weight_addr_bits, reset_less=True)
-        first_2, last_2 = Signal(), Signal()
+        first_2 = Signal()
         m.d.sync += [
             key_2.eq(window.key),
             pad_2.eq(window.pad),
-            column_2.eq(window.column),
-            column_3.eq(column_2),
             pool_first.eq((pool_first << 1) | (window.first & executor.pooling)),
             pool_last.eq((pool_last << 1) | (window.last & executor.pooling)),
             step_2.eq(executor.weight_base + window.step),
             first_2.eq(window.first & ~executor.pooling),
-            last_2.eq(window.last & ~executor.pooling),
         ]
         for g in range(geometry.groups):
             m.d.comb += [
@@ -164,21 +163,50 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             aligner.pad.eq(pad_2),
             aligner.pad_code.eq(d.pad_code),
             array.word.eq(aligner.word),
-            array.load.eq(column_3),
             array.step_addr.eq(step_2),
-            array.step_first.eq(first_2),
-            array.step_last.eq(last_2),
             array.write_group.eq(loader.weight_write_group),
             array.write_addr.eq(loader.weight_write_addr),
             array.write_data.eq(loader.weight_write_data),
         ]
+        tile_last, tile_final = Signal(), Signal()
+        m.d.comb += [tile_last.eq(window.last & (d.op != Op.MAX_POOL)), tile_final.eq(window.final & tile_last)]
+        if stationary:
+            m.submodules.drain = place(drain := DrainSequencer(geometry))
+            valid_2, tap_2 = Signal(), Signal()
+            m.d.sync += [valid_2.eq(window.valid & ~executor.pooling), tap_2.eq(window.tap)]
+            whole = Mux(tile_final, d.last_block_tiles, d.block_tiles)
+            m.d.comb += [
+                drain.block.eq(tile_last),
+                drain.final.eq(tile_final),
+                drain.tiles.eq(Mux(executor.pooling, 1, whole)),
+                array.step_valid.eq(valid_2),
+                array.step_take.eq(tap_2),
+                array.step_open.eq(first_2),
+                array.drain.eq(drain.tile & ~executor.pooling),
+                array.drain_first.eq(drain.tile_first),
+                post.tile_last.eq(drain.tile),
+                post.tile_final.eq(drain.tile_final),
+            ]
+        else:
+            last_2 = Signal()
+            column_2, column_3 = Signal(geometry.columns), Signal(geometry.columns)
+            m.d.sync += [
+                last_2.eq(window.last & ~executor.pooling),
+                column_2.eq(window.column),
+                column_3.eq(column_2),
+            ]
+            m.d.comb += [
+                array.step_first.eq(first_2),
+                array.step_last.eq(last_2),
+                array.load.eq(column_3),
+                post.tile_last.eq(tile_last),
+                post.tile_final.eq(tile_final),
+            ]
 
         # ---- post-processing and pooling -----------------------------------------------------------------------
         m.d.comb += [
             post.descriptor.eq(d),
             post.averaging.eq(executor.averaging),
-            post.tile_last.eq(window.last & (d.op != Op.MAX_POOL)),
-            post.tile_final.eq(window.final & (d.op != Op.MAX_POOL)),
             post.param_write_en.eq(loader.param_write_en),
             post.param_write_addr.eq(loader.param_write_addr),
             post.param_write_data.eq(loader.param_write_data),

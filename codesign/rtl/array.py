@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
@@ -79,13 +80,7 @@ class SystolicArray(SharedModule):
             m.d.comb += [feeder.load.eq(self.load[column]), feeder.word.eq(self.word)]
             a_edge.append(feeder.group)
 
-        write_en: dict[int, Value] = {}
-        write_data: dict[int, Value] = {}
-        for index, group in enumerate(geometry.row_groups):
-            for i in range(group.rows):
-                write_en[group.first_row + i] = self.write_group[index]
-                write_data[group.first_row + i] = self.write_data[i * group.row_bits : (i + 1) * group.row_bits]
-
+        write_en, write_data = ring_writes(geometry, self.write_group, self.write_data)
         step_addr: Value = self.step_addr
         step_first: Value = self.step_first
         step_last: Value = self.step_last
@@ -119,21 +114,35 @@ class SystolicArray(SharedModule):
                 index += row.height
 
         for column in range(geometry.columns):
-            terms = per_column[column]
-            for stage in range(geometry.bus_latency):
-                merged: list[Value] = []
-                for start in range(0, len(terms), BUS_RADIX):
-                    register = Signal(geometry.acc_bits, name=f"bus_c{column}_s{stage}_{start}", reset_less=True)
-                    m.d.sync += register.eq(reduce(or_, terms[start : start + BUS_RADIX]))
-                    merged.append(register)
-                terms = merged
-            value = terms[0]
+            value = merge_rows(m, geometry, column, per_column[column])
             for step in range(geometry.columns - 1 - column):
                 register = Signal(geometry.acc_bits, name=f"deskew_c{column}_{step}", reset_less=True)
                 m.d.sync += register.eq(value)
                 value = register
             m.d.comb += self.results[column].eq(value)
         return m
+
+
+def ring_writes(geometry: Geometry, group: Value, data: Value) -> tuple[list[Value], list[Value]]:
+    """Write enable and data of every row's weight ring from those of the row groups that share a beat."""
+    enable: list[Value] = []
+    words: list[Value] = []
+    for index, rows in enumerate(geometry.row_groups):
+        enable += [group[index]] * rows.rows
+        words += [data[i * rows.row_bits : (i + 1) * rows.row_bits] for i in range(rows.rows)]
+    return enable, words
+
+
+def merge_rows(m: Module, geometry: Geometry, column: int, terms: Sequence[Value]) -> Value:
+    """The one result of a column's rows that is not zero, `Geometry.bus_latency` cycles later: a tree of ORs."""
+    for stage in range(geometry.bus_latency):
+        merged: list[Value] = []
+        for start in range(0, len(terms), BUS_RADIX):
+            register = Signal(geometry.acc_bits, name=f"bus_c{column}_s{stage}_{start}", reset_less=True)
+            m.d.sync += register.eq(reduce(or_, terms[start : start + BUS_RADIX]))
+            merged.append(register)
+        terms = merged
+    return terms[0]
 
 
 def rotate_left(groups: list[Value], amount: Value) -> list[Value]:

@@ -10,6 +10,8 @@ issues a read.
     + pe_latency             the result of that row and column, for the last step of a tile
     + bus_latency            the result is on the column's result bus
     + (columns - 1 - column) deskew: all columns of one row are presented together
+
+That is the output-stationary array; `codesign.rtl.weight_stationary_array` has the other one's.
 """
 
 from __future__ import annotations
@@ -43,6 +45,11 @@ MAX_WRITE_LATENCY = 6
 """Cycles from the issue of a max pooling window's last read to the write of its first group."""
 FIFO_LATENCY = 2
 """Cycles from a word entering a FIFO to its being offered at the output."""
+
+BLOCK_TILES = 16
+"""Tiles of a block, the pixels that pass one set of weights: two blocks fill a distributed RAM of 32 words."""
+ACCUMULATE_LATENCY = 3
+"""Cycles after which a weight-stationary accumulator may be added to again."""
 
 COORD_BITS = 12
 SUM_BITS = 10
@@ -241,12 +248,61 @@ class Geometry:
     def result_latency(self) -> int:
         """Cycles from the last cycle of a tile to row 0 entering post-processing.
 
-        Column 0 read its last word `groups - 1` cycles before and enters the word's last group in the cycle that
-        follows the last one by FEED_LATENCY; the other columns are up to `columns - 1` cycles behind.
+        Output stationary: column 0 read its last word `groups - 1` cycles before and enters the word's last group in
+        the cycle that follows the last one by FEED_LATENCY; the other columns are up to `columns - 1` cycles behind.
+        Weight stationary: from the read that starts a drain (`show_latency`); a register shows the accumulators.
         """
+        if self.weight_stationary:
+            return self.show_latency + 1 + self.bus_latency
         return FEED_LATENCY + self.columns - 1 + self.pe_latency + self.bus_latency
 
     @property
     def param_latency(self) -> int:
         """Cycles from the issue of a tile's last read to the parameter fetch of row 0."""
         return self.result_latency - PARAM_LEAD
+
+    # ---- weight stationary -----------------------------------------------------------------------------------
+    @property
+    def weight_stationary(self) -> bool:
+        """Whether weights stay in the elements and partial sums move; else sums stay and weights move."""
+        return self.hw.dataflow == "ws"
+
+    def partial_bits(self, band: Band) -> int:
+        """Width of the sum of a row's products for one pixel and tap."""
+        products = self.groups * self.dot * ((1 << self.act_bits) - 1)
+        return min(self.acc_bits, (products << band.product_magnitude_bits).bit_length() + 1)
+
+    @cached_property
+    def least_block(self) -> int:
+        """Fewest cycles of a tap: the weights of a row change one element a cycle, and sums take time to be stored."""
+        return max(self.groups, ACCUMULATE_LATENCY)
+
+    @cached_property
+    def block_tiles(self) -> int:
+        """Most tiles of `columns` pixels in a block."""
+        return max(BLOCK_TILES, ceil(self.least_block / self.columns))
+
+    @property
+    def block_pixels(self) -> int:
+        """Most pixels of a block."""
+        return self.block_tiles * self.columns
+
+    @cached_property
+    def place_bits(self) -> int:
+        """Width of a tile's number in the accumulators of two blocks."""
+        return bits_for(self.block_tiles) + 1
+
+    @cached_property
+    def drains_early(self) -> bool:
+        """Whether a block's first tile can leave before its last pixel is there: tiles leave slower than they come."""
+        return self.rows >= self.columns
+
+    @cached_property
+    def show_latency(self) -> int:
+        """Cycles from the read that starts a block's drain to row 0 showing its first tile.
+
+        The read is that of the first pixel in the last tap, if the drain may start so early: the rest of the tile
+        follows in `columns - 1` cycles. Otherwise it is that of the last pixel.
+        """
+        behind = self.columns - 1 if self.drains_early else 0
+        return behind + FEED_LATENCY + self.groups + self.pe_latency - 2 + ACCUMULATE_LATENCY - 1

@@ -106,10 +106,10 @@ DESCRIPTOR = Layout(
         Field("in_w", 12),
         Field("in_h", 12),
         Field("out_w", 12),
-        Field("tiles", 24),  # conv: tiles of `columns` pixels; pooling: pixels
+        Field("tiles", 24),  # conv: tiles of `columns` pixels (weight stationary: blocks); pooling: pixels
         Field("last_columns", 7),  # valid columns of the last tile
         Field("passes", 16),
-        Field("steps", 20),  # weight words of a pass = cycles of a tile
+        Field("steps", 20),  # weight words of a pass
         Field("gap", 16),  # idle cycles after a tile (pooling: after a window)
         Field("out_base", 20),
         Field("out_stride", 20),  # words of one output pixel
@@ -121,6 +121,11 @@ DESCRIPTOR = Layout(
         Field("zero", 8),
         Field("load_words", 24),
         Field("out_addr", 32),
+        # weight stationary: the walk over blocks of pixels
+        Field("block", 11),  # cycles of a tap: the pixels of a block
+        Field("last_block", 11),  # the same of the last block
+        Field("block_tiles", 7),  # tiles of `columns` pixels in a block
+        Field("last_block_tiles", 7),
     ),
 )
 

@@ -44,14 +44,17 @@ def header(hw: Hardware) -> str:
     bands = "\n".join(
         f"//   {band.scheme} weights of {band.weight_bits} bits, {band.rows} rows" for band in geometry.bands
     )
+    stationary, begin = "output", "last read of a tile"
+    if geometry.weight_stationary:
+        stationary, begin = "weight", "read that starts a drain"
     return f"""\
 // codesign {__version__} (Amaranth {amaranth_version}): accelerator '{hw.name}'
 //
-// {hw.rows} rows x {hw.columns} columns of processing elements, {hw.dot} products each per cycle,
-// {hw.act_bits}-bit activations, {hw.acc_bits}-bit accumulators, output stationary. Bands, first row first:
+// {hw.rows} rows x {hw.array_columns} columns of processing elements, {hw.dot} products each per cycle,
+// {hw.act_bits}-bit activations, {hw.acc_bits}-bit accumulators, {stationary} stationary. Bands, first row first:
 {bands}
 // Activation memories: 2 x {geometry.act_depth} words of {geometry.word_bits} bits.
 // Weight rings: {geometry.weight_depth} words a row. AXI4 data width: {geometry.beat_bits} bits.
-// From the last read of a tile to the write of its first row: {geometry.param_latency + WRITE_STAGE} cycles.
+// From the {begin} to the write of its first row: {geometry.param_latency + WRITE_STAGE} cycles.
 
 """

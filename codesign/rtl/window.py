@@ -37,22 +37,29 @@ def add_modulo(a: Value, b: Value, modulus: int) -> Value:
 class WindowGenerator(SharedModule):
     """Walks the windows of a layer, one activation word per cycle.
 
-    Convolution: for every tile of `columns` output pixels, for every word of the pixel, for ky, for kx, for every
-    column: the word at that offset of that column's pixel. A column consumes a word in `groups` cycles; with fewer
-    columns than groups the rest of these cycles reads nothing. The window origins of the tile's pixels are computed
-    when they are first needed, one pixel a cycle, and then circulate in a ring, so any stride, padding and map width
-    works without multipliers or bank conflicts, and a tile may span map rows.
+    Convolution: for every tile of output pixels, for every word of the pixel, for ky, for kx, for every pixel of the
+    tile: the word at that offset of that pixel's window. A walker goes from pixel to pixel and returns to the tile's
+    first one after every tap, so any stride, padding and map width works without multipliers or bank conflicts, and a
+    tile may span map rows.
+
+        output stationary   a tile has `columns` pixels, a tap takes `groups` cycles: a column consumes a word in
+                            that time. With fewer columns than groups the rest of these cycles reads nothing.
+        weight stationary   a tile has `block` pixels, the last one `last_block`, and a tap as many cycles; what lies
+                            behind the map's last pixel is read as well, and nobody looks at it
 
     Pooling: for every output pixel, for every word: ky, kx.
 
     Timing: `start` loads the origin of the first pixel; every later cycle with `advance` issues one read.
     `window_end` and `pass_end` are combinational and tell that this cycle is the last of a tile (pooling: of a
     window) or of the pass. All other outputs are registered: they describe the read issued one cycle before.
+    `last` is high with the last cycle of a tile or window, `final` if it is the pass's; weight stationary: with the
+    read that starts the tile's drain (Geometry.show_latency).
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.module_name = "window_generator"
+        stationary = geometry.weight_stationary
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR_STRUCT),
@@ -69,7 +76,8 @@ class WindowGenerator(SharedModule):
                 "addr": Out(geometry.act_addr_bits),
                 "key": Out(geometry.key_bits),
                 "pad": Out(1),
-                "column": Out(geometry.columns),
+                # the column a word is for, one-hot; weight stationary: the first pixel of a tap
+                **({"tap": Out(1)} if stationary else {"column": Out(geometry.columns)}),
                 "step": Out(geometry.weight_addr_bits),
             }
         )
@@ -77,7 +85,7 @@ class WindowGenerator(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        columns, groups = geometry.columns, geometry.groups
+        stationary, columns, groups = geometry.weight_stationary, geometry.columns, geometry.groups
         abits, kbits = geometry.act_addr_bits, geometry.key_bits
         d = self.descriptor
 
@@ -87,61 +95,59 @@ class WindowGenerator(SharedModule):
                 "key": unsigned(kbits),
                 "x": signed(COORD_BITS),
                 "y": signed(COORD_BITS),
+                "column": unsigned(12),  # output column
             }
         )
-        walker = Signal(origin)
-        walker_column = Signal(12)  # output column of the walker's pixel
-        ring = [Signal(origin, name=f"ring_{i}", reset_less=True) for i in range(columns)]
-        entry = Signal(origin)
+        walker, home = Signal(origin), Signal(origin, reset_less=True)  # this pixel, and the tile's first one
+        onward, after = Signal(origin), Signal(origin)
 
-        fresh = Signal()  # the pixels of this tile are being visited for the first time
-        column = Signal(range(groups))  # from `columns` on no column is left
+        pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
         reading = Signal()
         kx, ky, word = Signal(8), Signal(8), Signal(12)
         offset, offset_key = Signal(abits), Signal(kbits)
         step = Signal(geometry.weight_addr_bits)
         tile = Signal(24)
 
-        m.d.comb += entry.eq(Mux(fresh, walker, Mux(self.pooling, ring[0], ring[-1])))
-
-        last_column = Signal()
-        last_kx, last_ky, last_word, last_tile = Signal(), Signal(), Signal(), Signal()
-        pixels_end = Signal()
+        last_pixel, last_kx, last_ky, last_word, last_tile = Signal(), Signal(), Signal(), Signal(), Signal()
+        last_tap, tile_end = Signal(), Signal()
+        length = Mux(last_tile, d.last_block, d.block) if stationary else groups
         m.d.comb += [
-            last_column.eq(self.pooling | (column == groups - 1)),
-            reading.eq(self.pooling | (column < columns)),
+            last_pixel.eq(self.pooling | (pixel == length - 1)),
+            reading.eq(1 if stationary else self.pooling | (pixel < columns)),
             last_kx.eq(kx == d.kernel_w - 1),
             last_ky.eq(ky == d.kernel_h - 1),
             last_word.eq(word == d.words - 1),
             last_tile.eq(tile == d.tiles - 1),
-            pixels_end.eq(last_column & last_kx & last_ky & last_word),
-            self.window_end.eq(last_column & last_kx & last_ky & (last_word | self.pooling)),
-            self.pass_end.eq(pixels_end & last_tile),
+            last_tap.eq(last_kx & last_ky & last_word),
+            tile_end.eq(last_pixel & last_tap),
+            self.window_end.eq(last_pixel & last_kx & last_ky & (last_word | self.pooling)),
+            self.pass_end.eq(tile_end & last_tile),
         ]
 
+        m.d.comb += [
+            onward.column.eq(walker.column + 1),
+            onward.addr.eq(walker.addr + d.step_pixel),
+            onward.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], groups)),
+            onward.x.eq(walker.x + d.stride_x),
+            onward.y.eq(walker.y),
+        ]
+        with m.If(walker.column == d.out_w - 1):
+            m.d.comb += [
+                onward.column.eq(0),
+                onward.addr.eq(walker.addr + d.step_row),
+                onward.key.eq(add_modulo(walker.key, d.key_row[:kbits], groups)),
+                onward.x.eq(d.start_x),
+                onward.y.eq(walker.y + d.stride_y),
+            ]
+        m.d.comb += after.eq(Mux(Mux(self.pooling, tile_end, reading), onward, walker))
+
+        counted = self.pooling | (pixel < groups) if stationary else 1
         with m.If(self.advance):
-            m.d.sync += step.eq(step + 1)
-            with m.If(reading):
-                m.d.sync += ring[0].eq(entry)
-                m.d.sync += [ring[i].eq(ring[i - 1]) for i in range(1, columns)]
-            with m.If(fresh & reading):
-                with m.If(walker_column == d.out_w - 1):
-                    m.d.sync += [
-                        walker_column.eq(0),
-                        walker.addr.eq(walker.addr + d.step_row),
-                        walker.key.eq(add_modulo(walker.key, d.key_row[:kbits], groups)),
-                        walker.x.eq(d.start_x),
-                        walker.y.eq(walker.y + d.stride_y),
-                    ]
-                with m.Else():
-                    m.d.sync += [
-                        walker_column.eq(walker_column + 1),
-                        walker.addr.eq(walker.addr + d.step_pixel),
-                        walker.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], groups)),
-                        walker.x.eq(walker.x + d.stride_x),
-                    ]
-            with m.If(last_column):
-                m.d.sync += [column.eq(0), fresh.eq(0)]
+            m.d.sync += [walker.eq(after), pixel.eq(pixel + 1), step.eq(step + counted)]
+            with m.If(last_pixel):
+                m.d.sync += pixel.eq(0)
+                with m.If(~self.pooling & ~last_tap):
+                    m.d.sync += walker.eq(home)
                 with m.If(~last_kx):
                     m.d.sync += [
                         kx.eq(kx + 1),
@@ -165,26 +171,26 @@ class WindowGenerator(SharedModule):
                     ]
                 with m.Else():
                     m.d.sync += [
+                        home.eq(after),
                         kx.eq(0),
                         ky.eq(0),
                         word.eq(0),
                         offset.eq(self.word_offset),
                         offset_key.eq(0),
                         step.eq(0),
-                        fresh.eq(1),
                         tile.eq(tile + 1),
                     ]
-            with m.Else():
-                m.d.sync += column.eq(column + 1)
         with m.If(self.start):
+            for place in (walker, home):
+                m.d.sync += [
+                    place.addr.eq(d.start_addr),
+                    place.key.eq(d.start_key),
+                    place.x.eq(d.start_x),
+                    place.y.eq(d.start_y),
+                    place.column.eq(0),
+                ]
             m.d.sync += [
-                walker.addr.eq(d.start_addr),
-                walker.key.eq(d.start_key),
-                walker.x.eq(d.start_x),
-                walker.y.eq(d.start_y),
-                walker_column.eq(0),
-                fresh.eq(1),
-                column.eq(0),
+                pixel.eq(0),
                 kx.eq(0),
                 ky.eq(0),
                 word.eq(0),
@@ -195,21 +201,30 @@ class WindowGenerator(SharedModule):
             ]
 
         x, y = Signal(signed(COORD_BITS)), Signal(signed(COORD_BITS))
-        window_begin = Signal()
+        begin = Signal()
+        drained, ended = Signal(), Signal()
         m.d.comb += [
-            x.eq(entry.x + kx),
-            y.eq(entry.y + ky),
-            window_begin.eq((kx == 0) & (ky == 0) & (self.pooling | ((column == 0) & (word == 0)))),
+            x.eq(walker.x + kx),
+            y.eq(walker.y + ky),
+            begin.eq((kx == 0) & (ky == 0) & (self.pooling | ((pixel == 0) & (word == 0)))),
+            drained.eq(self.window_end),
+            ended.eq(self.pass_end),
         ]
+        if stationary and geometry.drains_early:
+            with m.If(~self.pooling):
+                m.d.comb += [drained.eq((pixel == 0) & last_tap), ended.eq((pixel == 0) & last_tap & last_tile)]
         m.d.sync += [
             self.valid.eq(self.advance & reading),
-            self.first.eq(self.advance & window_begin),
-            self.last.eq(self.advance & self.window_end),
-            self.final.eq(self.advance & self.pass_end),
-            self.addr.eq(entry.addr + offset),
-            self.key.eq(add_modulo(entry.key, offset_key, groups)),
+            self.first.eq(self.advance & begin),
+            self.last.eq(self.advance & drained),
+            self.final.eq(self.advance & ended),
+            self.addr.eq(walker.addr + offset),
+            self.key.eq(add_modulo(walker.key, offset_key, groups)),
             self.pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
-            self.column.eq(Mux(self.advance & ~self.pooling, 1 << column, 0)[:columns]),
             self.step.eq(step),
         ]
+        if stationary:
+            m.d.sync += self.tap.eq(self.advance & ~self.pooling & (pixel == 0))
+        else:
+            m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel, 0)[:columns])
         return m

@@ -146,7 +146,7 @@ def estimate(program: Program) -> Timing:
         numbers += [i - 1 for i in numbers if i and program.steps[i - 1].op == Op.LOAD]
         chosen = [program.steps[i] for i in numbers]
         cycles = sum(ends[i] - (ends[i - 1] if i else begun) for i in numbers)
-        compute = sum(max(1, len(plan.passes)) * plan.tiles * plan.steps for plan in chosen)
+        compute = sum(max(1, len(plan.passes)) * plan.tiling.issue for plan in chosen if plan.tiling is not None)
         layers.append(
             LayerTiming(
                 name=work.name,
@@ -190,7 +190,8 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
     ready = last + 2  # the loader's state after DISPATCH
     state.taken = max(state.fetch, offered)
     position = state.taken + 1  # the executor's PASS state
-    interval = plan.steps + plan.gap
+    tiling = plan.tiling
+    assert tiling is not None
     drain_rows = geometry.word_elements if plan.op == Op.AVG_POOL else geometry.rows
 
     for index, plan_pass in enumerate(plan.passes):
@@ -200,24 +201,24 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
         if plan.wide and index > 0:
             start = max(start, state.done[-1] + 1)
         spent["wait_pass"] += start - position + 1
-        spent["issue"] += plan.tiles * plan.steps
-        spent["gap"] += plan.tiles * plan.gap
+        spent["issue"] += tiling.issue
+        spent["gap"] += tiling.count * tiling.gap
         for band in range(len(band_busy)):
             if plan_pass.bands >> band & 1:
-                band_busy[band] += plan.tiles * plan.steps
-        final_read = start + plan.tiles * interval - plan.gap
-        last_row = final_read + geometry.param_latency + drain_rows - 1
+                band_busy[band] += tiling.issue
+        drained = start + tiling.length - tiling.gap - tiling.early  # the read that starts the last drain
+        last_row = drained + geometry.param_latency + tiling.drains * drain_rows - 1
         state.done.append(last_row + WRITE_STAGE + 1)
         if plan.wide:
             idle_rows = next(i for i, f in enumerate(reversed(plan_pass.filters)) if f >= 0)
             state.results_sent = last_row - idle_rows + WIDE_STAGE + FIFO_LATENCY
-        position = start + plan.tiles * interval + 1
+        position = start + tiling.length + 1
 
     if plan.op == Op.MAX_POOL:
         spent["wait_pass"] += 1
-        spent["issue"] += plan.tiles * plan.steps
-        spent["gap"] += plan.tiles * plan.gap
-        drain_begin = position + plan.tiles * interval + 1
+        spent["issue"] += tiling.issue
+        spent["gap"] += tiling.count * tiling.gap
+        drain_begin = position + tiling.length + 1
         drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.groups
     else:
         drain_begin = position
@@ -239,8 +240,8 @@ def _load_pass(plan: StepPlan, state: _State, geometry: Geometry, ready: int) ->
     last = stream.take(1 + geometry.param_row_beats, begin + 1)
     groups = len(geometry.row_groups)
     older = state.steps[index - 1] if index and state.done[index - 1] > begin else 0
-    free_steps = min(plan.steps if plan.op == Op.CONV else 0, geometry.weight_depth - older)
-    state.steps.append(plan.steps if plan.op == Op.CONV else 0)
+    free_steps = min(plan.steps, geometry.weight_depth - older)
+    state.steps.append(plan.steps)
     last = stream.take(free_steps * groups, last + 1)
     blocked = state.steps[index] - free_steps
     if blocked:

@@ -55,7 +55,7 @@ WRONG = {
         "xc7z02",
         "device: 'xc7z02' given, must be xc7z020, xc7z045, lfe5u-85f; did you mean 'xc7z020'",
     ),
-    "dataflow": ("dot: 2", "dot: 2\ndataflow: ws", r"dataflow: 'ws' given, must be os \(output stationary is the only"),
+    "dataflow": ("dot: 2", "dot: 2\ndataflow: is", r"dataflow: 'is' given, must be os or ws"),
     "scheme": ("scheme: pot", "scheme: pott", r"bands\[0\]\.scheme: 'pott' given, must be fixed or pot"),
     "pot weights too wide": ("weight_bits: 4", "weight_bits: 6", r"bands\[0\]: weight_bits 6 given, must be 3 to 5"),
     "scheme without cores": ("scheme: pot", "scheme: apot", r"bands\[0\]\.scheme: 'apot' given, must be fixed or pot"),
@@ -65,6 +65,11 @@ WRONG = {
     "packing": ("dsp}", "dsp, pack: 3}", r"bands\[2\]\.pack: 3 given, must be 1"),
     "packing in look-up tables": ("lut}", "lut, pack: 4}", r"pack 4 given, only a fixed band with 'multiplier: dsp'"),
     "packing of an odd row": ("dsp}", "dsp, pack: 4}", r"rows 1 given, must be even with pack 4"),
+    "packing where weights stay": (
+        "multiplier: dsp}",
+        "multiplier: dsp, pack: 2}\ndataflow: ws",
+        r"bands\[2\]\.pack: 2 given, must be 1 with 'dataflow: ws'",
+    ),
     "packing what does not fit": (
         "rows: 1, multiplier: dsp}",
         "rows: 2, multiplier: dsp, pack: 4}",

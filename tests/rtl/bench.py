@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
@@ -34,6 +34,7 @@ def geometry(
     activation_words: int = 64,
     weight_words: int = 16,
     memory: Memory | None = None,
+    dataflow: Literal["os", "ws"] = "os",
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
@@ -45,6 +46,7 @@ def geometry(
             groups=groups or columns,
             act_bits=act_bits,
             acc_bits=acc_bits,
+            dataflow=dataflow,
             bands=bands or (FIXED4,),
             buffers=Buffers(activation_words=activation_words, weight_words=weight_words),
             memory=memory or Memory(width_bits=64, latency=1),

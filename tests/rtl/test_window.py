@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +16,9 @@ from codesign.quant.integer_network import IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR
 from codesign.rtl.window import WindowGenerator
-from tests.rtl.bench import geometry, play
+from tests.rtl.bench import FIXED4, geometry, play, rows
 
-WATCH = ["window_end", "pass_end", "valid", "first", "last", "final", "addr", "key", "pad", "column", "step"]
+WATCH = ["window_end", "pass_end", "valid", "first", "last", "final", "addr", "key", "pad", "step"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Walk:
     padding: tuple[int, int, int, int]
     base: int = 0
     word_offset: int = 0
+    block: int = 0  # pixels of a block, 0 if output stationary
+    rows: int = 1
 
     @property
     def output(self) -> tuple[int, int]:
@@ -45,7 +47,12 @@ class Walk:
     @property
     def tiles(self) -> int:
         pixels = self.output[0] * self.output[1]
-        return pixels if self.pooling else -(-pixels // self.columns)
+        return pixels if self.pooling else -(-pixels // (self.block or self.columns))
+
+    @property
+    def last_block(self) -> int:
+        """Pixels of the last block, and what fills a tap that would be too short."""
+        return max(self.output[0] * self.output[1] - (self.tiles - 1) * self.block, self.groups, 3)
 
     def descriptor(self, shape: Geometry) -> int:
         """Packed, with the walk fields of the compiler."""
@@ -56,39 +63,56 @@ class Walk:
         compiler: Any = SimpleNamespace(geometry=shape)  # all of the compiler that the walk looks at
         place = Placement(source, (above, above + height), 0, self.base, self.per_pixel)
         fields = _Compiler.walk(compiler, place, self.words, self.kernel, self.stride, self.padding, output)
-        return DESCRIPTOR.pack(fields | {"tiles": self.tiles})
+        blocks = {"block": self.block, "last_block": self.last_block} if self.block else {}
+        return DESCRIPTOR.pack(fields | blocks | {"tiles": self.tiles})
 
 
 def expected_reads(walk: Walk, depth: int) -> list[dict[str, int]]:
     """Every read in order: im2col, one index after the other, and the cycles left out for want of columns."""
     reads: list[dict[str, int]] = []
     (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
-    lanes = 1 if walk.pooling else walk.columns
-    slots = 1 if walk.pooling else walk.groups
+    lanes, slots = (1, 1) if walk.pooling else (walk.columns, walk.groups)
     for tile in range(walk.tiles):
+        if walk.block and not walk.pooling:
+            lanes = walk.block
+            slots = walk.last_block if tile + 1 == walk.tiles else walk.block
         taps = list(np.ndindex(walk.words, kh, kw, slots))
         for step, (word, ky, kx, lane) in enumerate(taps):
             oy, ox = divmod(tile * lanes + lane, walk.output[1])
             y, x = oy * sy - top + ky, ox * sx - left + kx
             within = step % (kh * kw) if walk.pooling else step  # a pooling window ends with every word
             end = within + 1 == (kh * kw if walk.pooling else len(taps))
+            last, ending = end, tile + 1 == walk.tiles and (not walk.pooling or step + 1 == len(taps))
+            if walk.block and not walk.pooling:
+                step = step // slots * walk.groups + lane  # a weight word with each of a tap's first reads
+                last = end if walk.rows < walk.columns else within == len(taps) - slots
             reads.append({
                 "addr": (walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word) % depth,
                 "key": (y * w + x) % walk.groups,
                 "pad": int(not (0 <= y < h and 0 <= x < w)),
-                "valid": int(lane < lanes),
+                "valid": int(lane < lanes or walk.block > 0),
                 "column": 0 if walk.pooling or lane >= lanes else 1 << lane,
-                "step": step,
+                "tap": int(not walk.pooling and lane == 0),
+                "step": step if walk.pooling or lane < walk.groups else -1,
                 "first": int(within == 0),
-                "last": int(end),
-                "final": int(step + 1 == len(taps) and tile + 1 == walk.tiles),
+                "last": int(last),
+                "final": int(last and ending),
+                "window_end": int(end),
+                "pass_end": int(end and ending),
             })  # fmt: skip
     return reads
 
 
 def check(walk: Walk, seed: int) -> None:
     """Two passes with cycles left out at random: every read as in `expected_reads`."""
-    shape = geometry(columns=walk.columns, groups=walk.groups, activation_words=1024, weight_words=1024)
+    shape = geometry(
+        rows(FIXED4, walk.rows),
+        columns=walk.columns,
+        groups=walk.groups,
+        activation_words=1024,
+        weight_words=1024,
+        dataflow="ws" if walk.block else "os",
+    )
     expected = expected_reads(walk, shape.act_depth)
     rng = np.random.default_rng(seed)
     advance: list[int] = []
@@ -105,28 +129,32 @@ def check(walk: Walk, seed: int) -> None:
         "start": [*start, 0],
         "advance": [*advance, 0],
     }
-    seen = play(WindowGenerator(shape), drive, WATCH, len(advance) + 1)
+    which = "tap" if walk.block else "column"
+    seen = play(WindowGenerator(shape), drive, [*WATCH, which], len(advance) + 1)
 
     issue = np.flatnonzero(advance)
     assert len(issue) == 2 * len(expected)
-    for name in ("valid", "first", "last", "final", "column"):  # nothing is announced without a read
+    for name in ("valid", "first", "last", "final", which):  # nothing is announced without a read
         assert not seen[name][1:][np.array(advance) == 0].any(), name
     # combinational in the cycle of the read; registered outputs one cycle later
     want = {name: np.array([read[name] for read in expected] * 2) for name in expected[0]}
-    assert np.array_equal(seen["window_end"][issue], want["last"])
-    assert np.array_equal(seen["pass_end"][issue], want["final"])
-    for name, values in want.items():
-        got = seen[name][issue + 1]
+    for name in ("window_end", "pass_end"):
+        assert np.array_equal(seen[name][issue], want[name]), name
+    for name in {*WATCH, which} - {"window_end", "pass_end"}:
+        values, got = want[name], seen[name][issue + 1]
         matters: Any = slice(None)
+        if name == "step":
+            matters = values >= 0
         if name in ("addr", "key", "pad"):
             matters = (want["valid"] == 1) & ((want["pad"] == 0) | (name == "pad"))
         assert np.array_equal(got[matters], values[matters]), name
 
 
 @st.composite
-def walks(draw: st.DrawFn, pooling: bool) -> Walk:
+def walks(draw: st.DrawFn, pooling: bool, stationary: bool = False) -> Walk:
     """Layers of a few hundred reads."""
     columns = draw(st.sampled_from([1, 2, 3, 4, 5, 7, 8, 11]))
+    groups = columns + draw(st.sampled_from([0, 0, 1, 2, 5]))
     kernel = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
     top, bottom = draw(st.integers(0, kernel[0])), draw(st.integers(0, kernel[0]))
     left, right = draw(st.integers(0, kernel[1])), draw(st.integers(0, kernel[1]))
@@ -136,7 +164,7 @@ def walks(draw: st.DrawFn, pooling: bool) -> Walk:
     words = per_pixel if pooling else draw(st.integers(1, per_pixel))
     return Walk(
         columns=columns,
-        groups=columns + draw(st.sampled_from([0, 0, 1, 2, 5])),
+        groups=groups,
         pooling=pooling,
         size=size,
         per_pixel=per_pixel,
@@ -146,6 +174,8 @@ def walks(draw: st.DrawFn, pooling: bool) -> Walk:
         padding=(top, bottom, left, right),
         base=draw(st.integers(0, 1023)),
         word_offset=draw(st.integers(0, per_pixel - words)),
+        block=columns * draw(st.integers(-(-max(groups, 3) // columns), 16)) if stationary else 0,
+        rows=draw(st.sampled_from([1, columns])),
     )
 
 
@@ -164,6 +194,14 @@ def test_convolution_reads_what_im2col_reads(walk: Walk, seed: int) -> None:
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(walk=walks(pooling=True), seed=st.integers(0, 1 << 32))
+@example(walk=replace(PLAIN, block=8), seed=0)
+@example(walk=replace(ONE_PIXEL, block=14), seed=0)
+@given(walk=walks(pooling=False, stationary=True), seed=st.integers(0, 1 << 32))
+def test_weight_stationary_convolution_reads_block_after_block(walk: Walk, seed: int) -> None:
+    check(walk, seed)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(walk=walks(pooling=True) | walks(pooling=True, stationary=True), seed=st.integers(0, 1 << 32))
 def test_pooling_reads_window_after_window(walk: Walk, seed: int) -> None:
     check(walk, seed)

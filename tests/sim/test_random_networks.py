@@ -61,6 +61,43 @@ FAMILIES = {
         memory=Memory(width_bits=128, latency=57),
     ),
 }
+FAMILIES |= {
+    # weight stationary: more groups than columns, several blocks to a map; drains are often the bottleneck
+    "stationary": Hardware(
+        name="stationary",
+        device="xc7z020",
+        columns=2,
+        dot=2,
+        groups=4,
+        act_bits=4,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=4),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut"),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),
+        ),
+        buffers=Buffers(activation_words=4096, weight_words=512),
+        memory=Memory(width_bits=64, latency=20),
+    ),
+    # weight stationary: fewer rows than columns, so that a drain waits for a block's end; a slow memory
+    "stationary_flat": Hardware(
+        name="stationary_flat",
+        device="xc7z020",
+        columns=3,
+        dot=3,
+        groups=5,
+        act_bits=5,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=6, rows=1),
+            Band(scheme=Scheme.POT, weight_bits=3, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
+    ),
+    # weight stationary: one element
+    "stationary_single": FAMILIES["single"].model_copy(update={"name": "stationary_single", "dataflow": "ws"}),
+}
 LAYERS_OF = dict.fromkeys(FAMILIES, 0)
 
 
@@ -80,11 +117,27 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("family", "examples", "layers"),
-    [("tiny", 40, 100), ("odd", 20, 50), ("packed", 20, 50), ("single", 12, 30)],
+    [
+        ("tiny", 40, 100),
+        ("odd", 20, 50),
+        ("packed", 20, 50),
+        ("single", 12, 30),
+        ("stationary", 40, 100),
+        ("stationary_flat", 20, 50),
+        ("stationary_single", 12, 30),
+    ],
 )
 def test_random_networks_are_exact(family: str, examples: int, layers: int) -> None:
     hw = FAMILIES[family]
-    channels, side = {"tiny": (40, 11), "odd": (20, 9), "packed": (40, 9), "single": (6, 7)}[family]
+    channels, side = {
+        "tiny": (40, 11),
+        "odd": (20, 9),
+        "packed": (40, 9),
+        "single": (6, 7),
+        "stationary": (40, 11),
+        "stationary_flat": (20, 9),
+        "stationary_single": (6, 7),
+    }[family]
 
     @settings(
         max_examples=examples,

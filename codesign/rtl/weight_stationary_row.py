@@ -1,0 +1,197 @@
+"""A row of the weight-stationary array: its weight bank, a chain of elements, and the accumulators at its end."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from codesign.arch.hardware import Band
+from codesign.rtl.dot_product import add, dot_product
+from codesign.rtl.geometry import Geometry, bits_for
+from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.packed import Delay
+from codesign.rtl.processing_element import band_name
+from codesign.rtl.row import WeightBank
+
+
+class WeightStationaryElement(SharedModule):
+    """`dot` weights that stay, multiplied by the codes that pass; the sum joins the partial sum from the left.
+
+    Timing, with x the cycle in which `a` carries a pixel's codes:
+
+        x           a at the input; with `take` high the weights at `w` replace the held ones, for this pixel on
+        x + 1       a_out and take_out show what was at their inputs
+        x + S       the dot product is in registers; `partial` of the same pixel must be at the input
+        x + S + 1   partial_out = partial + dot product
+
+    with S = Geometry.sum_latency(band). Elements of a row are one cycle apart, for `a`, `take` and `partial` alike, so
+    one word a cycle on a row's common `w` gives every element its weights: no element needs a second set.
+    """
+
+    def __init__(self, geometry: Geometry, band: Band) -> None:
+        self._geometry = geometry
+        self._band = band
+        self.module_name = f"ws_pe_{band_name(band)}"
+        super().__init__(
+            {
+                "a": In(geometry.group_bits),
+                "a_out": Out(geometry.group_bits),
+                "w": In(geometry.dot * band.weight_bits),
+                "take": In(1),
+                "take_out": Out(1),
+                "partial": In(signed(geometry.partial_bits(band))),
+                "partial_out": Out(signed(geometry.partial_bits(band))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry, band = self._geometry, self._band
+        a = Signal(geometry.group_bits, reset_less=True)
+        w = Signal(geometry.dot * band.weight_bits, reset_less=True)
+        m.d.sync += [a.eq(self.a), self.take_out.eq(self.take)]
+        with m.If(self.take):
+            m.d.sync += w.eq(self.w)
+        m.d.comb += self.a_out.eq(a)
+        step = dot_product(m, geometry, band, a, w)
+        m.d.sync += self.partial_out.eq(add(self.partial, step.value, step.carry))
+        return m
+
+
+class RowAccumulators(SharedModule):
+    """One accumulator for every pixel of two blocks: one block is added to while the other one is shown.
+
+    A place is a tile (of `columns` pixels; the most significant bit is the block's bank) and a column. Every column
+    has a memory of its own, so that a tile is read at once.
+
+    Timing, with y the cycle in which `partial` carries a sum:
+
+        y - 1   add, tile, column: where the sum belongs; open: it is the first one there
+        y + 2   the memory holds the new value; the same place must not be added to again before y + 3
+        d       show, show_tile
+        d + 1   results: the tile's accumulators, zero in every other cycle, so that rows can be merged by OR
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "row_accumulators"
+        super().__init__(
+            {
+                "partial": In(signed(geometry.acc_bits)),
+                "add": In(1),
+                "open": In(1),
+                "tile": In(geometry.place_bits),
+                "column": In(bits_for(geometry.columns)),
+                "show": In(1),
+                "show_tile": In(geometry.place_bits),
+                "results": Out(geometry.acc_bits).array(geometry.columns),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry = self._geometry
+        delay = Delay(m)
+        before = Signal(signed(geometry.acc_bits), reset_less=True)
+        total = Signal(signed(geometry.acc_bits), reset_less=True)
+        add_2, tile_2 = delay(self.add, 2, "add"), delay(self.tile, 2, "tile")
+        column_2 = delay(self.column, 2, "column")
+        held: list[Value] = []
+        for j in range(geometry.columns):
+            memory = Memory(shape=unsigned(geometry.acc_bits), depth=1 << geometry.place_bits, init=[])
+            m.submodules[f"memory_{j}"] = memory
+            write = memory.write_port()
+            read, drain = memory.read_port(domain="comb"), memory.read_port(domain="comb")
+            m.d.comb += [
+                read.addr.eq(self.tile),
+                drain.addr.eq(self.show_tile),
+                write.en.eq(add_2 & (column_2 == j)),
+                write.addr.eq(tile_2),
+                write.data.eq(total),
+            ]
+            # a flip-flop with synchronous reset: showing zero costs no logic
+            m.d.sync += self.results[j].eq(Mux(self.show, drain.data, 0))
+            held.append(read.data)
+        chosen: Value = held[0]
+        for j in range(1, geometry.columns):
+            chosen = Mux(self.column == j, held[j], chosen)
+        m.d.sync += [before.eq(Mux(self.open, 0, chosen)), total.eq(before + self.partial)]
+        return m
+
+
+class WeightStationaryRow(SharedModule):
+    """One filter: elements for the groups of an activation word, and its accumulators.
+
+    Timing, with x the cycle in which `a[0]` carries the first group of a pixel (`a[g]` is g cycles later):
+
+        x - 2       step_addr: a word of the weight ring, for element g if the pixel is the g-th of its tap;
+                    take: the pixel is the first one of a tap
+        y - 1       add, open, tile, column of the pixel, with y = x + groups + Geometry.sum_latency(band)
+        d, d + 1    show and show_tile, and the results they ask for (`RowAccumulators`)
+
+    Everything named `*_out` shows its input one cycle later: it goes to the next row.
+    """
+
+    def __init__(self, geometry: Geometry, band: Band) -> None:
+        self._geometry = geometry
+        self._band = band
+        self.module_name = f"ws_row_{band_name(band)}"
+        self._control = {
+            "step_addr": geometry.weight_addr_bits,
+            "take": 1,
+            "add": 1,
+            "open": 1,
+            "tile": geometry.place_bits,
+            "column": bits_for(geometry.columns),
+            "show": 1,
+            "show_tile": geometry.place_bits,
+        }
+        super().__init__(
+            {
+                "a": In(geometry.group_bits).array(geometry.groups),
+                "a_out": Out(geometry.group_bits).array(geometry.groups),
+                **{name: In(width) for name, width in self._control.items()},
+                **{f"{name}_out": Out(width) for name, width in self._control.items()},
+                "write_en": In(1),
+                "write_addr": In(geometry.weight_addr_bits),
+                "write_data": In(geometry.dot * band.weight_bits),
+                "results": Out(geometry.acc_bits).array(geometry.columns),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry, band = self._geometry, self._band
+        delay = Delay(m)
+        for name in self._control:
+            m.d.comb += getattr(self, f"{name}_out").eq(delay(getattr(self, name), 1, f"{name}_down"))
+
+        bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
+        m.submodules.weight_bank = place(bank)
+        m.d.comb += [
+            bank.write_en.eq(self.write_en),
+            bank.write_addr.eq(self.write_addr),
+            bank.write_data.eq(self.write_data),
+            bank.read_addr.eq(self.step_addr),
+        ]
+        take: Value = delay(self.take, 2, "take")
+        partial: Value = Const(0, signed(geometry.partial_bits(band)))
+        for g in range(geometry.groups):
+            m.submodules[f"pe_{g}"] = place(pe := WeightStationaryElement(geometry, band))
+            m.d.comb += [
+                pe.a.eq(self.a[g]),
+                self.a_out[g].eq(pe.a_out),
+                pe.w.eq(bank.read_data),
+                pe.take.eq(take),
+                pe.partial.eq(partial),
+            ]
+            take, partial = pe.take_out, pe.partial_out
+
+        m.submodules.accumulators = place(accumulators := RowAccumulators(geometry))
+        m.d.comb += accumulators.partial.eq(partial)
+        for name in ("add", "open", "tile", "column", "show", "show_tile"):
+            m.d.comb += getattr(accumulators, name).eq(getattr(self, name))
+        for j in range(geometry.columns):
+            m.d.comb += self.results[j].eq(accumulators.results[j])
+        return m
