@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
     from codesign.program import Program
     from codesign.quant.integer_network import IntArray, IntegerNetwork
+    from codesign.sim.energy import UnitEnergies
     from codesign.sim.timing import Timing
 
 HW = Annotated[str, typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.")]
@@ -21,7 +22,11 @@ NETWORK = Annotated[
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 BITS = Annotated[str | None, typer.Option(metavar="W/A", help="Fixed-point weights of W bits, activations of A bits.")]
 RATIO = Annotated[str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")]
+ENERGY = Annotated[
+    str, typer.Option(metavar="FILE", help="Energies of single operations: YAML, or a name in hw_configs/energy/.")
+]
 ASSIGNMENT = Annotated[Path | None, typer.Option(metavar="FILE", help="The format of every row, as JSON.")]
+DEFAULT_ENERGY = "horowitz2014"
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 SEED = Annotated[int, typer.Option(min=0, help="Seed of random weights and images.")]
 
@@ -36,6 +41,7 @@ def simulate(
     assignment: ASSIGNMENT = None,
     batch: Annotated[int, typer.Option(min=1, help="Images, one after the other.")] = 1,
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
+    energy: ENERGY = DEFAULT_ENERGY,
     seed: SEED = 0,
     json: JSON = None,
     ideal: Annotated[
@@ -61,6 +67,7 @@ def simulate(
         "--assignment": assignment,
         "--resources": resources,
         "--batch": None if batch == 1 else batch,
+        "--energy": None if energy == DEFAULT_ENERGY else energy,
     }
     ideals: dict[str, object] = {"--dataflow": dataflow, "--clock": clock, "--corrected": corrected, "--out": out}
     is_ideal = ideal is not None or config is not None
@@ -84,13 +91,15 @@ def simulate(
     from codesign.cli.output import facts, percent, progress, save, shown
     from codesign.program import compile_network
     from codesign.provenance import provenance
+    from codesign.sim.energy import unit_energies
     from codesign.sim.timing import estimate
 
     hardware = load_hardware(hw)
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     program = compile_network(net, hardware)
     timing = estimate(program)
-    answer = timing_answer(program, timing, batch) | provenance(hardware, seed)
+    units = unit_energies(energy)
+    answer = timing_answer(program, timing, batch, units) | provenance(hardware, seed)
     if resources:
         from codesign.sim.resources import synthesize_hardware
 
@@ -107,6 +116,9 @@ def simulate(
                 f"{band} {percent(busy / timing.total_cycles)}"
                 for band, busy in zip(hardware.bands, timing.band_busy, strict=True)
             ),
+            "energy": f"{shown(answer['energy_mj'])} mJ, estimated from counts of operations"
+            + (f" for {batch} images" if batch > 1 else ""),
+            "unit energies": units.source,
         }
     )
     if resources:
@@ -136,6 +148,7 @@ def cosim(
     from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.sim.cosim import run_network
+    from codesign.sim.energy import unit_energies
 
     hardware = load_hardware(hw)
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
@@ -143,7 +156,7 @@ def cosim(
     program = compile_network(net, hardware)
     with progress() as report:
         result = run_network(hardware, net, codes, report)
-    answer = timing_answer(program, result.timing, 1) | provenance(hardware, seed)
+    answer = timing_answer(program, result.timing, 1, unit_energies()) | provenance(hardware, seed)
     answer |= {
         "images": result.images,
         "rtl_cycles": result.rtl_cycles,
@@ -226,13 +239,15 @@ def synth(
     save(json, answer)
 
 
-def timing_answer(program: Program, timing: Timing, batch: int) -> dict[str, Any]:
-    """The answer of `simulate` without resources; cycles and operations are those of the whole batch."""
+def timing_answer(program: Program, timing: Timing, batch: int, units: UnitEnergies) -> dict[str, Any]:
+    """The answer of `simulate` without resources; cycles, operations and energy are those of the whole batch."""
     from dataclasses import asdict
 
     from codesign.program.traffic import traffic
+    from codesign.sim.energy import estimate_energy
 
     hw = program.hw
+    energy = estimate_energy(program, units)
     cycles = batch * timing.total_cycles
     operations = 2 * batch * sum(layer.macs for layer in program.layers)
     return {
@@ -258,11 +273,15 @@ def timing_answer(program: Program, timing: Timing, batch: int) -> dict[str, Any
                 "dram_read_bytes": layer.dram_read_bytes,
                 "dram_write_bytes": layer.dram_write_bytes,
                 "traffic": asdict(moved),
+                "energy_mj": spent.total_mj,
+                "energy_pj": {key: value for key, value in asdict(spent).items() if key != "name"},
             }
-            for layer, moved in zip(timing.layers, traffic(program), strict=True)
+            for layer, moved, spent in zip(timing.layers, traffic(program), energy.layers, strict=True)
         ],
         "resources": None,
-        "energy_mj": None,
+        "energy_mj": batch * energy.total_mj,
+        "energy_is": "an estimate from counts of operations",
+        "energy_source": energy.source,
     }
 
 

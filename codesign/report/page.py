@@ -12,6 +12,7 @@ from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, page, sty
 from codesign.search.pareto import front
 from codesign.search.run import SearchResult
 from codesign.search.space import describe_bands
+from codesign.sim.energy import unit_energies
 from codesign.sim.resources import Resources
 
 _COUNTERS = {
@@ -74,6 +75,7 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
         rtl=result.rtl,
         configuration=hw.to_yaml(),
         space=result.space.model_dump(mode="json"),
+        energy_source=unit_energies().source,
         provenance=provenance(hw, result.space.seed),
     )
 

@@ -22,6 +22,7 @@ class Point:
         lut, ff, dsp, bram36: from synthesis.
         fits: whether the device has that much of everything.
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
+        energy_mj: of one image, estimated (`codesign.sim.energy`); None in runs of versions that did not.
     """
 
     hardware: Hardware
@@ -35,6 +36,7 @@ class Point:
     bram36: float
     fits: bool
     utilization: float
+    energy_mj: float | None = None
 
     @property
     def costs(self) -> Costs:

@@ -27,6 +27,7 @@ from codesign.quant.storage import load_network, save_network
 from codesign.search.point import Point, choose, pareto
 from codesign.search.space import Space, band_ratio, zoo_network
 from codesign.sim.cosim import CosimResult, run_network
+from codesign.sim.energy import estimate_energy, unit_energies
 from codesign.sim.functional import quantize_input
 from codesign.sim.resources import synthesize_hardware
 from codesign.sim.timing import Timing, estimate
@@ -187,6 +188,7 @@ class Search:
             **resources._asdict(),
             fits=resources.fits(hw.totals),
             utilization=macs / (timing.total_cycles * hw.macs),
+            energy_mj=estimate_energy(program, unit_energies()).total_mj,
         )
         write_json(path, {"point": found.to_json(), **provenance(hw, self.space.seed)})
         return found

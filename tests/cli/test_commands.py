@@ -29,7 +29,7 @@ def answer(path: Path) -> dict[str, Any]:
 
 LAYER_KEYS = {
     *("name", "m", "k", "n", "cycles", "compute_cycles", "stall_cycles", "utilization"),
-    *("dram_read_bytes", "dram_write_bytes", "traffic"),
+    *("dram_read_bytes", "dram_write_bytes", "traffic", "energy_mj", "energy_pj"),
 }
 
 
@@ -50,6 +50,21 @@ def test_simulate_prints_and_writes_what_the_timing_model_says(run: Run, tmp_pat
         assert sum(x["traffic"].values()) == x["dram_read_bytes"] + x["dram_write_bytes"]
     assert f"{timing.total_cycles:,}" in out
     assert "conv1" in out
+
+
+def test_simulate_estimates_energy_and_says_so(run: Run, tmp_path: Path) -> None:
+    status, out, _ = run("simulate", "tiny", "smallcnn", "--json", tmp_path / "a.json")
+    assert status == 0 and "ISSCC 2014" in out and "estimated" in out
+    first = answer(tmp_path / "a.json")
+    assert first["energy_mj"] >= sum(layer["energy_mj"] for layer in first["layers"]) > 0
+    assert "ISSCC 2014" in first["energy_source"] and "estimate" in first["energy_is"]
+    table = (Path(__file__).parents[2] / "hw_configs" / "energy" / "horowitz2014.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(table.replace("dram_pj_per_bit: 30", "dram_pj_per_bit: 60"))
+    run("simulate", "tiny", "smallcnn", "--energy", tmp_path / "mine.yaml", "--batch", 2, "--json", tmp_path / "b.json")
+    second = answer(tmp_path / "b.json")
+    dram = [[layer["energy_pj"]["dram_pj"] for layer in found["layers"]] for found in (first, second)]
+    assert dram[1] == pytest.approx([2 * pj for pj in dram[0]])
+    assert second["energy_mj"] > 3 * first["energy_mj"]  # two images, and memory is most of it
 
 
 def test_simulate_batch_multiplies_cycles_but_not_throughput(run: Run, tmp_path: Path) -> None:
@@ -126,6 +141,7 @@ WRONG = {
     "zoo option": (("simulate", "tiny", "smallcnn:size=x"), "'size=x' given, must be OPTION=NUMBER"),
     "data set": (("cosim", "tiny", "smallcnn", "--data", "nonsense"), "data set 'nonsense' is unknown"),
     "too many images": (("cosim", "tiny", "smallcnn", "--data", "digits", "--images", "999999"), "must be at most"),
+    "energy": (("simulate", "tiny", "smallcnn", "--energy", "joules"), "joules: no such configuration.*horowitz2014"),
     "flow": (("synth", "tiny", "--flow", "vivado"), "--flow: 'vivado' given, must be xilinx or ecp5"),
     "space": (("search", "none.yaml", "-o", "run"), "none.yaml: no such file, must be a YAML file"),
     "report": (("report", "nowhere"), "nowhere: holds no finished search"),

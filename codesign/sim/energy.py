@@ -1,0 +1,221 @@
+"""Energy of a program, estimated: operations counted from its schedule, times a table of energies of single operations.
+
+What is counted, for every layer:
+
+* products: rows that have a filter times columns times `dot` times cycles, by band; those of padded channels and of the
+  unused columns of a last tile are done, too, and count. Fixed products are multiplications, those of powers of two
+  shifts.
+* additions: one for each product, in the adder tree or the accumulator; requantization's multiplications.
+* registers: weight, code and accumulator of every processing element in every cycle in which its row computes.
+* buffers: reads and writes of activation memories and weight rings, each an SRAM of its own size.
+* memory traffic, as `codesign.program.traffic` counts it.
+
+What is not: leakage, clock tree, control, refresh, the host. It is an estimate that ranks designs by what they do, no
+measurement, and the default table is that of an ASIC process, not of an FPGA.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+from codesign.arch.checks import number
+from codesign.arch.documents import Model, parse, read_text
+from codesign.arch.hardware import Band
+from codesign.arch.load import find_config
+from codesign.arch.scheme import Scheme
+from codesign.program.program import Program, StepPlan
+from codesign.program.traffic import ending, traffic
+from codesign.quant.integer_network import MULT_BITS, RESIDUAL_MULT_BITS, IntegerConv
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+
+FOLDER = "energy"
+"""Where below hw_configs/ the tables lie."""
+
+DEFAULT = "horowitz2014"
+"""The table that is used unless another is given."""
+
+_PJ = number(-1e-12, 1e6)
+
+
+class UnitEnergies(Model):
+    """Energies of single operations in picojoules.
+
+    Attributes:
+        source: where the numbers are from; it is printed with every estimate.
+        multiply_pj_per_bit2: of a multiplication, times the product of both widths.
+        add_pj_per_bit: of an addition, times its width.
+        shift_pj_per_bit_stage: of a shift, times the width of its result and the stages of the shifter.
+        register_pj_per_bit: of a register bit that is written.
+        sram_8kib_pj_per_bit: of a bit read from or written to an SRAM of 8 KiB; grows with the square root of the size.
+        dram_pj_per_bit: of a bit read from or written to external memory.
+    """
+
+    source: str
+    multiply_pj_per_bit2: Annotated[float, _PJ]
+    add_pj_per_bit: Annotated[float, _PJ]
+    shift_pj_per_bit_stage: Annotated[float, _PJ]
+    register_pj_per_bit: Annotated[float, _PJ]
+    sram_8kib_pj_per_bit: Annotated[float, _PJ]
+    dram_pj_per_bit: Annotated[float, _PJ]
+
+    def sram_pj_per_bit(self, size_bytes: float) -> float:
+        """Of one bit of an SRAM of that size."""
+        return self.sram_8kib_pj_per_bit * math.sqrt(size_bytes / 8192)
+
+
+def unit_energies(path_or_name: str | Path = DEFAULT) -> UnitEnergies:
+    """The table of a YAML file, or of the one called `path_or_name` in hw_configs/energy/.
+
+    Raises:
+        UserError: it is missing, or is no such table.
+    """
+    return parse(read_text(find_config(path_or_name, FOLDER)), str(path_or_name), UnitEnergies, {})
+
+
+@dataclass(frozen=True)
+class LayerEnergy:
+    """Energy of one layer in picojoules by what takes it."""
+
+    name: str
+    products_pj: float = 0.0
+    additions_pj: float = 0.0
+    registers_pj: float = 0.0
+    buffers_pj: float = 0.0
+    dram_pj: float = 0.0
+
+    @property
+    def total_pj(self) -> float:
+        """All of it."""
+        return self.products_pj + self.additions_pj + self.registers_pj + self.buffers_pj + self.dram_pj
+
+    @property
+    def total_mj(self) -> float:
+        """All of it, in millijoules."""
+        return 1e-9 * self.total_pj
+
+
+@dataclass(frozen=True)
+class Energy:
+    """An estimate for one image.
+
+    Attributes:
+        layers: of the program, in order.
+        ending_pj: of what is read after the last layer.
+        source: of the unit energies.
+    """
+
+    layers: tuple[LayerEnergy, ...]
+    ending_pj: float
+    source: str
+
+    @property
+    def total_mj(self) -> float:
+        """Millijoules of one image."""
+        return 1e-9 * (self.ending_pj + sum(layer.total_pj for layer in self.layers))
+
+
+def estimate_energy(program: Program, units: UnitEnergies) -> Energy:
+    """Energy of one image by the module's counts; the cost is that of a walk over the passes."""
+    counter = _Counter(program, units)
+    pj = [dict.fromkeys((item.name for item in fields(LayerEnergy)[1:]), 0.0) for _ in program.layers]
+    waiting = 0.0
+    for plan in program.steps:
+        if plan.op == Op.LOAD:
+            waiting += counter.load(plan)
+            continue
+        of_layer = pj[plan.layer]
+        of_layer["buffers_pj"] += waiting
+        waiting = 0.0
+        for key, value in (counter.conv(plan) if plan.op == Op.CONV else counter.pool(plan)).items():
+            of_layer[key] += value
+    for of_layer, moved in zip(pj, traffic(program), strict=True):
+        of_layer["dram_pj"] = 8 * moved.total * units.dram_pj_per_bit
+    layers = tuple(LayerEnergy(work.name, **of_layer) for work, of_layer in zip(program.layers, pj, strict=True))
+    return Energy(layers, 8 * ending(program) * units.dram_pj_per_bit, units.source)
+
+
+class _Counter:
+    """Picojoules of single steps."""
+
+    def __init__(self, program: Program, units: UnitEnergies) -> None:
+        self.units = units
+        self.program = program
+        hw = program.hw
+        self.hw = hw
+        self.geometry = Geometry(hw)
+        self.activation_pj = units.sram_pj_per_bit(hw.buffers.activation_words * hw.dot * hw.act_bits / 8)
+
+    def load(self, plan: StepPlan) -> float:
+        return plan.load_words * self.geometry.word_bits * self.activation_pj
+
+    def conv(self, plan: StepPlan) -> dict[str, float]:
+        hw, units = self.hw, self.units
+        cycles = plan.tiles * plan.steps
+        products = additions = registers = buffers = 0.0
+        for rows in plan.passes:
+            bands = Counter(band for band, row in zip(self.geometry.row_bands, rows.filters, strict=True) if row >= 0)
+            for band, count in bands.items():
+                done = cycles * count * hw.columns
+                products += done * hw.dot * self.product(band)
+                additions += done * self.additions(band)
+                bits = hw.dot * (hw.act_bits + band.weight_bits) + hw.acc_bits
+                registers += done * bits * units.register_pj_per_bit
+                buffers += cycles * count * hw.dot * band.weight_bits * self.ring(band)
+            for band in self.geometry.row_bands:  # every row's ring is filled, those of idle rows with zeros
+                buffers += plan.steps * hw.dot * band.weight_bits * self.ring(band)
+            buffers += cycles * hw.columns * hw.dot * hw.act_bits * self.activation_pj
+        outputs, residual = self.outputs(plan)
+        products += outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
+        if residual:
+            products += outputs * hw.act_bits * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
+        moved = (0 if plan.wide else outputs) + (outputs if residual else 0)
+        buffers += moved * hw.act_bits * self.activation_pj
+        return {
+            "products_pj": products,
+            "additions_pj": additions,
+            "registers_pj": registers,
+            "buffers_pj": buffers,
+        }
+
+    def pool(self, plan: StepPlan) -> dict[str, float]:
+        """A word is read and compared or added up in every cycle."""
+        hw, units = self.hw, self.units
+        words = plan.tiles * plan.steps
+        width = hw.act_bits if plan.op == Op.MAX_POOL else hw.acc_bits
+        outputs, _ = self.outputs(plan)
+        found = {
+            "additions_pj": words * hw.word_elements * width * units.add_pj_per_bit,
+            "registers_pj": words * hw.word_elements * width * units.register_pj_per_bit,
+            "buffers_pj": (words * hw.word_elements + outputs) * hw.act_bits * self.activation_pj,
+        }
+        if plan.op == Op.AVG_POOL:
+            found["products_pj"] = outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
+        return found
+
+    def product(self, band: Band) -> float:
+        """Of one product."""
+        hw, units = self.hw, self.units
+        if band.scheme is Scheme.FIXED:
+            return hw.act_bits * band.weight_bits * units.multiply_pj_per_bit2
+        return (hw.act_bits + band.product_magnitude_bits) * (band.weight_bits - 1) * units.shift_pj_per_bit_stage
+
+    def additions(self, band: Band) -> float:
+        """Of the sums of `dot` products and of one accumulation."""
+        hw, units = self.hw, self.units
+        width = hw.act_bits + band.product_magnitude_bits + 1 + (hw.dot - 1).bit_length()
+        return ((hw.dot - 1) * width + hw.acc_bits) * units.add_pj_per_bit
+
+    def ring(self, band: Band) -> float:
+        """Of one bit of a weight ring."""
+        return self.units.sram_pj_per_bit(self.hw.buffers.weight_words * self.hw.dot * band.weight_bits / 8)
+
+    def outputs(self, plan: StepPlan) -> tuple[int, bool]:
+        """Outputs that a step makes, and whether a residual is added to them."""
+        layer = self.program.network.layers[plan.layer]
+        residual = isinstance(layer, IntegerConv) and layer.residual is not None
+        return layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0]), residual
