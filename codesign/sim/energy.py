@@ -2,11 +2,13 @@
 
 What is counted, for every layer:
 
-* products: rows that have a filter times columns times `dot` times cycles, by band; those of padded channels and of the
-  unused columns of a last tile are done, too, and count. Fixed products are multiplications, those of powers of two
-  shifts.
-* additions: one for each product, in the adder tree or the accumulator; requantization's multiplications.
-* registers: weight, code and accumulator of every processing element in every cycle in which its row computes.
+* products: rows that have a filter times elements of a row times `dot` times cycles, by band; those of padded channels
+  and of the unused columns of a last tile are done, too, and count. Fixed products are multiplications, those of powers
+  of two shifts. Requantization's multiplications are added.
+* additions: one for each product, in an adder tree, an accumulator or, weight stationary, along the row, whose end has
+  the accumulator.
+* registers: in every cycle in which a row computes, code and sum of each of its elements, and the weight where it moves
+  (output stationary); stationary weights are written once for every block and tap.
 * buffers: reads and writes of activation memories and weight rings, each an SRAM of its own size.
 * memory traffic, as `codesign.program.traffic` counts it.
 
@@ -154,21 +156,24 @@ class _Counter:
         return plan.load_words * self.geometry.word_bits * self.activation_pj
 
     def conv(self, plan: StepPlan) -> dict[str, float]:
-        hw, units = self.hw, self.units
-        cycles = plan.tiles * plan.steps
+        hw, units, tiling = self.hw, self.units, plan.tiling
+        assert tiling is not None
+        cycles, fetches = tiling.issue, tiling.count * plan.steps  # a row's weights are read once a tile or block
         products = additions = registers = buffers = 0.0
         for rows in plan.passes:
             bands = Counter(band for band, row in zip(self.geometry.row_bands, rows.filters, strict=True) if row >= 0)
             for band, count in bands.items():
-                done = cycles * count * hw.columns
-                products += done * hw.dot * self.product(band)
-                additions += done * self.additions(band)
-                bits = hw.dot * (hw.act_bits + band.weight_bits) + hw.acc_bits
-                registers += done * bits * units.register_pj_per_bit
-                buffers += cycles * count * hw.dot * band.weight_bits * self.ring(band)
+                word = hw.dot * band.weight_bits
+                products += cycles * count * hw.array_columns * hw.dot * self.product(band)
+                additions += cycles * count * self.row_additions(band) * units.add_pj_per_bit
+                moving = 0 if self.geometry.weight_stationary else cycles * hw.array_columns * word
+                held = fetches * word if self.geometry.weight_stationary else 0
+                written = cycles * self.row_registers(band) + moving + held
+                registers += count * written * units.register_pj_per_bit
+                buffers += fetches * count * word * self.ring(band)
             for band in self.geometry.row_bands:  # every row's ring is filled, those of idle rows with zeros
                 buffers += plan.steps * hw.dot * band.weight_bits * self.ring(band)
-            buffers += cycles * hw.columns * hw.dot * hw.act_bits * self.activation_pj
+            buffers += cycles * hw.array_columns * hw.dot * hw.act_bits * self.activation_pj
         outputs, residual = self.outputs(plan)
         products += outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
         if residual:
@@ -185,7 +190,8 @@ class _Counter:
     def pool(self, plan: StepPlan) -> dict[str, float]:
         """A word is read and compared or added up in every cycle."""
         hw, units = self.hw, self.units
-        words = plan.tiles * plan.steps
+        assert plan.tiling is not None
+        words = plan.tiling.issue
         width = hw.act_bits if plan.op == Op.MAX_POOL else hw.acc_bits
         outputs, _ = self.outputs(plan)
         found = {
@@ -204,11 +210,22 @@ class _Counter:
             return hw.act_bits * band.weight_bits * units.multiply_pj_per_bit2
         return (hw.act_bits + band.product_magnitude_bits) * (band.weight_bits - 1) * units.shift_pj_per_bit_stage
 
-    def additions(self, band: Band) -> float:
-        """Of the sums of `dot` products and of one accumulation."""
-        hw, units = self.hw, self.units
+    def row_additions(self, band: Band) -> int:
+        """Bits added in a row in a cycle: sums of `dot` products in every element, and what they are added to."""
+        hw = self.hw
         width = hw.act_bits + band.product_magnitude_bits + 1 + (hw.dot - 1).bit_length()
-        return ((hw.dot - 1) * width + hw.acc_bits) * units.add_pj_per_bit
+        trees = hw.array_columns * (hw.dot - 1) * width
+        if self.geometry.weight_stationary:
+            return trees + hw.array_columns * self.geometry.partial_bits(band) + hw.acc_bits
+        return trees + hw.array_columns * hw.acc_bits
+
+    def row_registers(self, band: Band) -> int:
+        """Bits that a row writes in a cycle, without those of weights."""
+        hw = self.hw
+        codes = hw.array_columns * hw.dot * hw.act_bits
+        if self.geometry.weight_stationary:
+            return codes + hw.array_columns * self.geometry.partial_bits(band) + hw.acc_bits
+        return codes + hw.array_columns * hw.acc_bits
 
     def ring(self, band: Band) -> float:
         """Of one bit of a weight ring."""

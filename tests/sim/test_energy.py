@@ -31,8 +31,8 @@ def only(**energies: float) -> UnitEnergies:
     return UnitEnergies.model_validate({"source": "test", **NOTHING, **energies})
 
 
-def one_layer(scheme: Scheme, bits: int) -> tuple[IntegerNetwork, Hardware]:
-    """A fully connected layer of 12 inputs and 5 outputs on 4 rows x 2 columns x 3 products: 2 passes of 4 cycles."""
+def one_layer(scheme: Scheme, bits: int, dataflow: str = "os") -> tuple[IntegerNetwork, Hardware]:
+    """A fully connected layer of 12 inputs and 5 outputs on 4 rows x 2 columns x 3 products: 2 passes of 4 words."""
     hw = Hardware(
         name="hand",
         device="xc7z020",
@@ -40,6 +40,7 @@ def one_layer(scheme: Scheme, bits: int) -> tuple[IntegerNetwork, Hardware]:
         dot=3,
         act_bits=4,
         acc_bits=20,
+        dataflow=dataflow,  # type: ignore[arg-type]  # checked there
         bands=(Band(scheme=scheme, weight_bits=bits, rows=4),),
         buffers=Buffers(activation_words=1024, weight_words=512),
         memory=Memory(width_bits=64, latency=5),
@@ -54,7 +55,8 @@ def test_counts_by_hand() -> None:
     network, hw = one_layer(Scheme.FIXED, 4)
     program = compile_network(network, hw)
     (plan,) = (plan for plan in program.steps if plan.passes)
-    assert (plan.tiles, plan.steps, len(plan.passes)) == (1, 4, 2)
+    assert plan.tiling is not None
+    assert (plan.tiling.count, plan.tiling.issue, plan.steps, len(plan.passes)) == (1, 4, 4, 2)
     rows_cycles = 4 * 5  # cycles of a pass, rows that have a filter in the first (4) and the second (1)
     found = estimate_energy(program, only(multiply_pj_per_bit2=1)).layers[0]
     assert found.products_pj == rows_cycles * 2 * 3 * (4 * 4) + 5 * 21 * 16  # products, requantization of 5 outputs
@@ -70,6 +72,27 @@ def test_counts_by_hand() -> None:
     weights = rows_cycles * 3 * 4 + 2 * 4 * 4 * 3 * 4  # read; written for all four rows in both passes
     codes = 2 * 4 * 2 * 3 * 4 + 2 * 6 * 4  # read for both columns; two words of six codes were loaded
     assert found.buffers_pj == pytest.approx(weights * ring + codes * activations)
+
+
+def test_weight_stationary_counts_by_hand() -> None:
+    """2 elements of 3 products in each of 4 rows; the block of a single pixel takes 3 cycles for each tap, the least."""
+    network, hw = one_layer(Scheme.FIXED, 4, "ws")
+    program = compile_network(network, hw)
+    (plan,) = (plan for plan in program.steps if plan.passes)
+    assert plan.tiling is not None
+    assert (plan.tiling.count, plan.tiling.issue, plan.steps, len(plan.passes)) == (1, 2 * 3, 4, 2)
+    rows_cycles = 6 * 5
+    found = estimate_energy(program, only(multiply_pj_per_bit2=1)).layers[0]
+    assert found.products_pj == rows_cycles * 2 * 3 * (4 * 4) + 5 * 21 * 16
+    partial = program.geometry.partial_bits(hw.bands[0])
+    found = estimate_energy(program, only(add_pj_per_bit=1)).layers[0]
+    assert found.additions_pj == rows_cycles * (2 * 2 * (4 + 3 + 1 + 2) + 2 * partial + 20)
+    found = estimate_energy(program, only(register_pj_per_bit=1)).layers[0]
+    assert found.registers_pj == rows_cycles * (2 * 3 * 4 + 2 * partial + 20) + 5 * 4 * 3 * 4  # weights once
+    os = estimate_energy(compile_network(*one_layer(Scheme.FIXED, 4)), only(sram_8kib_pj_per_bit=1)).layers[0]
+    ws = estimate_energy(program, only(sram_8kib_pj_per_bit=1)).layers[0]
+    activations = (1024 * 3 * 4 / 8 / 8192) ** 0.5
+    assert ws.buffers_pj - os.buffers_pj == pytest.approx(2 * (6 - 4) * 2 * 3 * 4 * activations)
 
 
 def test_shifts_are_counted_apart() -> None:
@@ -95,9 +118,14 @@ def test_parts_add_up_and_scale(data: st.DataObject, family: str) -> None:
     twice = estimate_energy(program, UnitEnergies(source="twice", **scaled))
     assert twice.total_mj == pytest.approx(2 * energy.total_mj)
     work = sum(layer.macs for layer in program.layers)
-    done = estimate_energy(program, only(register_pj_per_bit=1))
-    least = min(hw.dot * (hw.act_bits + band.weight_bits) + hw.acc_bits for band in hw.bands) / hw.dot
-    assert sum(layer.registers_pj for layer in done.layers) >= work * least  # no multiply-accumulate is forgotten
+    done = estimate_energy(program, only(multiply_pj_per_bit2=1, shift_pj_per_bit_stage=1))
+    least = min(  # of one product; no multiply-accumulate is forgotten
+        hw.act_bits * band.weight_bits
+        if band.scheme is Scheme.FIXED
+        else (hw.act_bits + band.product_magnitude_bits) * (band.weight_bits - 1)
+        for band in hw.bands
+    )
+    assert sum(layer.products_pj for layer in done.layers) >= work * least
 
 
 def test_the_default_table_is_horowitz_s() -> None:
