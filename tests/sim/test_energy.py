@@ -75,7 +75,7 @@ def test_counts_by_hand() -> None:
 
 
 def test_weight_stationary_counts_by_hand() -> None:
-    """2 elements of 3 products in each of 4 rows; the block of a single pixel takes 3 cycles for each tap, the least."""
+    """2 elements of 3 products in each of 4 rows; the block of one pixel takes 3 cycles for each tap, the least."""
     network, hw = one_layer(Scheme.FIXED, 4, "ws")
     program = compile_network(network, hw)
     (plan,) = (plan for plan in program.steps if plan.passes)
