@@ -87,13 +87,14 @@ def conv_layer(
     """
     rows = len(weight)
     formats = formats if formats is not None else (BYTE,) * rows
-    limit = np.asarray([form.largest for form in formats])
-    peak = np.abs(weight).reshape(rows, -1).max(axis=1)
-    if (peak > limit).any():
-        row = int(np.argmax(peak - limit))
+    reach = np.asarray([(form.lowest, form.largest) for form in formats])
+    flat = weight.reshape(rows, -1)
+    beyond = np.maximum(flat.max(axis=1) - reach[:, 1], reach[:, 0] - flat.min(axis=1))
+    if (beyond > 0).any():
+        row = int(np.argmax(beyond))
         raise UserError(
-            f"row {row} holds the weight {peak[row]} in magnitude; {formats[row]} reaches {limit[row]} "
-            "(quantize the weights symmetrically, with a narrow range)"
+            f"row {row} holds weights from {flat[row].min()} to {flat[row].max()}; {formats[row]} reaches from "
+            f"{reach[row, 0]} to {reach[row, 1]} (quantize the weights symmetrically, with a narrow range)"
         )
     unit = source.scale * row_scale
     if not (np.isfinite(unit).all() and (unit > 0).all()):

@@ -81,6 +81,12 @@ class _Importer:
         self.values[graph.input] = Pending(graph.input, "raw", (), graph.map_shape)
         self.input: IntegerTensor | None = None
         self.layers: list[IntegerLayer] = []
+        readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                readers.setdefault(name, []).append(node)
+        self.clip_of = {name: found[0] for name, found in readers.items() if [item.op for item in found] == ["Clip"]}
+        """The Clip that alone reads a tensor."""
 
     def network(self) -> IntegerNetwork:
         nodes = list(self.graph.nodes)
@@ -242,6 +248,11 @@ class _Importer:
         )
 
     def _clip(self, node: Node) -> Value:
+        value = self._value(node, 0)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
+            return np.clip(value, self._constant(node, 1), self._constant(node, 2))
+        if isinstance(value, Codes) and value.stored is not None:
+            return value
         low = self._optional(node, 1) if len(node.inputs) > 1 else np.asarray(node.attributes.get("min", -np.inf))
         high = self._optional(node, 2) if len(node.inputs) > 2 else np.asarray(node.attributes.get("max", np.inf))
         return self._clipped(node, -np.inf if low is None else float(low), np.inf if high is None else float(high))
@@ -337,7 +348,16 @@ class _Importer:
             return quantizers.quantize_linear(node, value, scale, zero)
         if zero is None and node.attributes.get("output_dtype", 0):
             raise node.error("needs its zero point as an input")
-        return self._stored(node, quantizers.linear_range(node, scale, zero))
+        codes = quantizers.linear_range(node, scale, zero)
+        clip = self.clip_of.get(node.outputs[0])
+        if clip is None:
+            return self._stored(node, codes)
+        # Codes of fewer bits than their type has, as Brevitas writes them (QCDQ).
+        offset = 0 if zero is None or zero.dtype.kind == "u" else 2 ** (codes.bits - 1)
+        low, high = (int(self._constant(clip, position).reshape(-1)[0]) + offset for position in (1, 2))
+        stored = self._stored(node, codes.narrowed(max(low, 0), min(high, 2**codes.bits - 1)))
+        assert isinstance(stored, Codes)
+        return replace(stored, stored=codes)
 
     def _dequantize_linear(self, node: Node) -> Value:
         value = self._value(node, 0)
@@ -345,10 +365,12 @@ class _Importer:
         if isinstance(value, np.ndarray):
             return quantizers.dequantized(node, value, scale, zero)
         tensor = self._codes(node)
+        assert isinstance(value, Codes)
+        written = value.stored or CodeRange(tensor.scale, tensor.zero_point, tensor.bits, 0, 0)
         codes = quantizers.linear_range(node, scale, zero)
-        if (codes.bits, codes.zero_point, codes.scale) != (tensor.bits, tensor.zero_point, tensor.scale):
+        if (codes.bits, codes.zero_point, codes.scale) != (written.bits, written.zero_point, written.scale):
             raise node.error(f"reads '{node.inputs[0]}' with another scale or zero point than it was quantized with")
-        return value
+        return Codes(tensor)
 
     def _quant(self, node: Node) -> Value:
         value = self._value(node, 0)

@@ -20,9 +20,13 @@ from codesign.workload.layers import Padding, Pair
 
 @dataclass(frozen=True)
 class Codes:
-    """A stored map: its real value is scale * (code - zero_point)."""
+    """A stored map: its real value is scale * (code - zero_point).
+
+    `stored` says which codes the file's own integers are, where a Clip makes them fewer than their type holds.
+    """
 
     tensor: IntegerTensor
+    stored: CodeRange | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,18 +96,22 @@ class Quantized:
 def row_formats(integers: IntArray, bits: int) -> tuple[RowFormat, ...]:
     """The format of each row of integers that were quantized to `bits` bits.
 
-    Fixed-m if the restricted range of m bits holds it. Rows that reach -2**(m-1) take one bit more; beyond 8 bits,
-    rows of nothing but powers of two are PoT rows.
+    Fixed-m if the restricted range of m bits holds it. Rows that reach -2**(m-1) take one bit more; at 8 bits they
+    are two's complement rows (Full-8, as PyTorch's quantizer writes), which no Fixed-8 band can hold. Beyond, rows of
+    nothing but powers of two are PoT rows.
 
     Raises:
         UserError: no format holds a row.
     """
     formats = []
-    for index, row in enumerate(np.abs(integers.reshape(len(integers), -1))):
+    for index, signed in enumerate(integers.reshape(len(integers), -1)):
+        row = np.abs(signed)
         peak = int(row.max(initial=0))
         needed = max(min(bits, 8), 2, peak.bit_length() + 1)
         if needed <= 8:
             formats.append(RowFormat(Scheme.FIXED, needed))
+        elif signed.min() == -128 and signed.max() <= 127:
+            formats.append(RowFormat(Scheme.FULL, 8))
         elif not (row & np.maximum(row - 1, 0)).any() and peak <= RowFormat(Scheme.POT, 6).largest:
             fits = (RowFormat(Scheme.POT, m) for m in range(3, 7))
             formats.append(next(form for form in fits if peak <= form.largest))
@@ -127,6 +135,22 @@ class CodeRange:
     bits: int
     low: int
     high: int
+
+    def narrowed(self, smallest: int, greatest: int) -> CodeRange:
+        """These codes behind a Clip to [smallest, greatest], counted from as few bits as hold them.
+
+        Raises:
+            UserError: the zero point lies outside, so that 0 would be no code.
+        """
+        if not self.low <= smallest <= self.zero_point <= greatest <= self.high:
+            raise UserError(f"clips codes to [{smallest}, {greatest}], without the zero point {self.zero_point}")
+        # Signed codes keep their zero in the middle, which a narrow range leaves one code short of.
+        centred = self.zero_point == 2 ** (self.bits - 1) and smallest < self.zero_point
+        for bits in range(1, self.bits + 1):
+            first = self.zero_point - 2 ** (bits - 1) if centred else smallest
+            if first <= smallest and greatest - first < 2**bits:
+                return CodeRange(self.scale, self.zero_point - first, bits, smallest - first, greatest - first)
+        return CodeRange(self.scale, self.zero_point, self.bits, smallest, greatest)
 
     def tensor(self, name: str, shape: tuple[int, int, int]) -> IntegerTensor:
         """A tensor of such codes."""

@@ -59,7 +59,7 @@ def test_switched_off_rows_become_plain_constants() -> None:
 def test_weights_beyond_their_format_are_named() -> None:
     source = tensor("a", 1, 0.1, 0)
     weight = np.array([[3], [-128]]).reshape(2, 1, 1, 1)
-    with pytest.raises(UserError, match="row 1 holds the weight 128"):
+    with pytest.raises(UserError, match="row 1 holds weights from -128 to -128; fixed8 reaches from -127"):
         conv_layer("conv", source, tensor("b", 2, 0.1, 0), weight, np.ones(2), np.zeros(2, dtype=np.int64))
 
 

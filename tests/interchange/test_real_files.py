@@ -1,0 +1,54 @@
+"""Files that Brevitas 0.13.4 and PyTorch 2.13 wrote (see data/make_files.py), against what those tools compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codesign.interchange.load import import_integer
+from codesign.quant.integer_network import IntegerConv, Scheme
+from tests.interchange.networks import as_codes, input_codes, run_integers, run_qonnx
+
+pytest.importorskip("onnx", reason="needs onnx")
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("bits", ["w4a4", "w2a6"])
+@pytest.mark.parametrize("form", ["qonnx", "qcdq"])
+def test_brevitas_computes_the_integers(form: str, bits: str) -> None:
+    path = DATA / f"brevitas_{form}_{bits}.onnx"
+    network = import_integer(path)
+    files = np.load(path.with_suffix(".npz"))
+    found = run_integers(network, input_codes(network, files["x"])) * network.output.scale
+    error = np.abs(found.reshape(files["y"].shape) - files["y"]).max(axis=1) / np.abs(files["y"]).max()
+    # A code next to a rounding boundary, where Brevitas rounds a float32, shows in one of the four images.
+    assert error.max() < 1e-2
+    assert (error < 1e-4).sum() >= 3
+    assert {layer.output.bits for layer in network.layers[:-1]} == {int(bits[-1])}
+    conv = network.layers[0]
+    assert isinstance(conv, IntegerConv)
+    assert np.abs(conv.weight).max() == 2 ** (int(bits[1]) - 1) - 1
+
+
+def test_qonnx_computes_the_integers_of_brevitas(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = DATA / "brevitas_qonnx_w4a4.onnx"
+    network = import_integer(path)
+    images = np.load(path.with_suffix(".npz"))["x"]
+    theirs = run_qonnx(path, images, monkeypatch)
+    ours = run_integers(network, input_codes(network, images)) * network.output.scale
+    assert np.abs(ours.reshape(theirs.shape) - theirs).max() < 1e-4 * np.abs(theirs).max()
+
+
+def test_pytorchs_fake_quantized_model_is_read_to_one_step() -> None:
+    path = DATA / "pytorch_qat.onnx"
+    network = import_integer(path)
+    files = np.load(path.with_suffix(".npz"))
+    steps = np.abs(
+        run_integers(network, input_codes(network, files["x"])).reshape(files["y"].shape)
+        - as_codes(network, files["y"])
+    )
+    assert steps.max() <= 1 and (steps == 0).mean() > 0.9
+    schemes = {scheme for layer in network.layers if isinstance(layer, IntegerConv) for scheme in layer.scheme}
+    assert schemes == {Scheme.FIXED, Scheme.FULL}, "PyTorch's weights reach -128"
