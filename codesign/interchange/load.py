@@ -86,6 +86,6 @@ def is_float(path: str | Path) -> bool:
         graph = read_onnx(path)
         return METADATA not in graph.metadata and not graph.operators & QUANTIZERS
     if suffix == ".tflite":
-        weights = {item.dtype for item in read_tflite(path).tensors if item.data is not None and item.data.ndim > 1}
-        return "INT8" not in weights
+        model = read_tflite(path)
+        return all(model.tensors[item.outputs[0]].dtype == "FLOAT32" for item in model.operators)
     return suffix == ".pt2"

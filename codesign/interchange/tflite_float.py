@@ -1,4 +1,4 @@
-"""Float TensorFlow Lite models to a `Network` and its weights."""
+"""Float TensorFlow Lite models, their weights float or int8, to a `Network` and its weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from codesign.errors import UserError
 from codesign.interchange.onnx_graph import naming
 from codesign.interchange.tflite_reader import (
     Operator,
+    Tensor,
     TfliteModel,
     padding,
     read_tflite,
@@ -23,13 +24,13 @@ from codesign.workload.layers import Add, AvgPool, Conv, Flatten, Input, Layer, 
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 CLIPS = {"RELU": None, "RELU6": 6.0}
 """Largest value of the activations that an accelerator fuses."""
 
 
-def import_float_tflite(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
+def import_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tensor]]:
     """The network of a float .tflite model and its state dict; a final SOFTMAX stays on the host.
 
     The network takes and gives maps of channels, height, width, where the file has them last.
@@ -111,11 +112,14 @@ class _Importer:
             present["bias"] = operator.inputs[2]
         for key, index in present.items():
             tensor = self.model.tensors[index]
-            if tensor.data is None or tensor.data.dtype != np.float32:
-                raise UserError(f"its {key} '{tensor.name}' is not constant float32; only float models are supported")
-            if not np.isfinite(tensor.data).all():
+            if tensor.data is None or tensor.data.dtype not in (np.float32, np.int8):
+                raise UserError(f"its {key} '{tensor.name}' is not constant float32 or int8")
+            value = change(tensor.data) if key == "weight" else tensor.data.reshape(-1)
+            if value.dtype == np.int8:
+                value = _dequantized(tensor, value)
+            if not np.isfinite(value).all():
                 raise UserError(f"its {key} '{tensor.name}' holds numbers that are NaN or infinite")
-            self.state[f"{name}.{key}"] = change(tensor.data) if key == "weight" else tensor.data.reshape(-1)
+            self.state[f"{name}.{key}"] = value
         return "bias" in present
 
     def _conv(self, operator: Operator, name: str) -> Layer:
@@ -175,3 +179,13 @@ class _Importer:
         _, height, width = self.shapes[source]
         result = self.model.tensors[operator.outputs[0]].shape
         return stride, padding(operator, (height, width), (result[1], result[2]), kernel, stride)
+
+
+def _dequantized(tensor: Tensor, rows: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Real weights of a model whose weights alone are quantized ("dynamic range"), rows first."""
+    if tensor.zero_points.any() or len(tensor.scales) not in (1, len(rows)):
+        raise UserError(
+            f"weights '{tensor.name}' have a zero point, or {len(tensor.scales)} scales for {len(rows)} rows"
+        )
+    scale = tensor.scales.reshape(-1, *[1] * (rows.ndim - 1))
+    return (rows * scale).astype(np.float32)

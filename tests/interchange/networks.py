@@ -11,12 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from codesign.interchange.building import result_codes
-from codesign.interchange.onnx_float import export_float_onnx
-from codesign.quant.arithmetic import execute
-from codesign.quant.integer_network import IntArray, IntegerNetwork
+from codesign.interchange.onnx_oracles import quantize_with_onnxruntime, run_with_onnxruntime, run_with_qonnx
 from codesign.workload import BatchNorm, Network
-from codesign.workload.fold import fold_batchnorm
 
 Array = NDArray[Any]
 
@@ -44,80 +40,20 @@ def images(network: Network, count: int) -> Array:
 
 
 def quantized_by_onnxruntime(network: Network, folder: Path, batch: Array, **options: Any) -> Path:
-    """A QDQ file of ONNX Runtime's quantizer."""
-    quantization = pytest.importorskip("onnxruntime.quantization", reason="needs onnxruntime")
-    folded, state = fold_batchnorm(network, random_state(network))
-    source, result = folder / f"{network.name}.onnx", folder / f"{network.name}_qdq.onnx"
-    export_float_onnx(folded, state, source)
-
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            self.rest = iter([{network.input.name: image[None]} for image in batch])
-
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self.rest, None)
-
-    quantization.quantize_static(
-        str(source), str(result), Reader(), quant_format=quantization.QuantFormat.QDQ,
-        weight_type=quantization.QuantType.QInt8, **options,
-    )  # fmt: skip
+    """A QDQ file of ONNX Runtime's quantizer, of random weights."""
+    pytest.importorskip("onnxruntime.quantization", reason="needs onnxruntime")
+    result = folder / f"{network.name}_qdq.onnx"
+    quantize_with_onnxruntime(network, random_state(network), batch, result, **options)
     return result
 
 
-def run_onnx(path: Path, batch: Array, optimized: bool = True, outputs: list[str] | None = None) -> list[Array]:
+def run_onnx(path: Path, batch: Array, optimized: bool = True) -> list[Array]:
     """Outputs of a file for each image, stacked."""
-    import onnx
-
-    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    model = onnx.load(str(path))
-    if outputs is not None:
-        del model.graph.output[:]
-        model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in outputs])
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    level = runtime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-    session = runtime.InferenceSession(model.SerializeToString(), options)
-    name = session.get_inputs()[0].name
-    results = [session.run(outputs, {name: image[None]}) for image in batch]
-    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    return run_with_onnxruntime(path, batch, optimized)
 
 
-def run_qonnx(path: Path, batch: Array, monkeypatch: pytest.MonkeyPatch) -> Array:
+def run_qonnx(path: Path, batch: Array) -> Array:
     """Output of a file by qonnx's executor for each image, stacked."""
-    import onnx
-
-    core = pytest.importorskip("qonnx.core.onnx_exec", reason="needs qonnx")
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.infer_shapes import InferShapes
-
-    # qonnx wraps each node in a model of onnx's newest IR version, which onnxruntime may not read yet.
-    monkeypatch.setattr(onnx, "IR_VERSION", 10)
-    model = ModelWrapper(str(path)).transform(InferShapes())
-    name = model.graph.input[0].name
-    results = [next(iter(core.execute_onnx(model, {name: image[None]}).values())) for image in batch]
-    return np.concatenate(results)
-
-
-def input_codes(network: IntegerNetwork, batch: Array) -> IntArray:
-    """Codes of real images, as a runtime's float32 quantizer makes them."""
-    source = network.input
-    codes = np.rint(batch / np.float32(source.scale)) + source.zero_point
-    result: IntArray = np.clip(codes, 0, 2**source.bits - 1).astype(np.int64)
-    return result
-
-
-def run_integers(network: IntegerNetwork, codes: IntArray) -> IntArray:
-    """Codes of the result, wide ones brought back to what the file quantized them to."""
-    *_, (_, results) = execute(network, codes)
-    return result_codes(network, results)
-
-
-def as_codes(network: IntegerNetwork, real: Array) -> IntArray:
-    """The codes that real results of the network's file stand for."""
-    scale, zero_point = network.output.scale, network.output.zero_point
-    result: Any = network.provenance.get("result")
-    if result is not None:
-        scale, zero_point = scale * 2 ** result["fraction"], result["zero_point"]
-    codes: IntArray = np.rint(real / scale).astype(np.int64) + zero_point
-    return codes
+    pytest.importorskip("qonnx", reason="needs qonnx")
+    return run_with_qonnx(path, batch)

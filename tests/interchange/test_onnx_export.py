@@ -13,6 +13,7 @@ from codesign.errors import UserError
 from codesign.interchange.description import export_arrays, import_arrays
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_integer import export_integer_onnx, import_integer_onnx
+from codesign.interchange.onnx_oracles import as_codes, run_integers
 from codesign.interchange.onnx_qdq_export import export_quantized_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.quant.arithmetic import execute
@@ -21,7 +22,7 @@ from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntArray, IntegerNetwork
 from codesign.quant.random_network import random_network
 from codesign.workload import zoo
-from tests.interchange.networks import as_codes, images, quantized_by_onnxruntime, run_integers, run_onnx, run_qonnx
+from tests.interchange.networks import images, quantized_by_onnxruntime, run_onnx, run_qonnx
 
 pytest.importorskip("onnx", reason="needs onnx")
 
@@ -60,12 +61,12 @@ def test_onnxruntime_computes_the_integers(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet8", "dscnn", "smallcnn", "autoencoder"])
-def test_qonnx_computes_the_integers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qonnx_computes_the_integers(name: str, tmp_path: Path) -> None:
     network = NETWORKS[name]()
     path = tmp_path / "model.onnx"
     export_integer_onnx(network, path, "qonnx")
     codes = codes_of(network, 1)
-    assert np.array_equal(run_qonnx(path, codes.astype(np.float32), monkeypatch), results(network, codes))
+    assert np.array_equal(run_qonnx(path, codes.astype(np.float32)), results(network, codes))
 
 
 @pytest.mark.parametrize("dialect", ["onnx", "qonnx"])

@@ -11,19 +11,17 @@ import pytest
 
 from codesign.interchange.building import is_sum
 from codesign.interchange.load import import_integer
+from codesign.interchange.onnx_oracles import (
+    as_codes,
+    compare_with_onnxruntime,
+    input_codes,
+    run_integers,
+    stored_tensors,
+)
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.arithmetic import run_layer
 from codesign.quant.integer_network import IntegerConv
 from codesign.workload import zoo
-from tests.interchange.networks import (
-    as_codes,
-    images,
-    input_codes,
-    quantized_by_onnxruntime,
-    run_integers,
-    run_onnx,
-    run_qonnx,
-)
+from tests.interchange.networks import images, quantized_by_onnxruntime, run_onnx, run_qonnx
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -55,49 +53,19 @@ def test_qdq_equals_onnxruntime(case: Case, tmp_path: Path) -> None:
     batch = images(network, 4)
     path = quantized_by_onnxruntime(network, tmp_path, batch, per_channel=case.per_channel)
     integers = import_quantized_onnx(path, wide=False)
-    tensors = stored_by(path)
-    names = [layer.output.name for layer in integers.layers if layer.output.name in tensors]
-    found = run_onnx(path, batch, optimized=False, outputs=[tensors[name] for name in names])
-    found = [value.astype(np.int64) + (128 if value.dtype == np.int8 else 0) for value in found]
-    values = dict(zip(names, found, strict=True))
-    values[integers.input.name] = input_codes(integers, batch)
-    differing = total = 0
-    sums = np.zeros(2)
-    for layer in integers.layers:
-        shape = (len(batch), *layer.output.shape)
-        result = run_layer(integers, layer, values)
-        expected = values.setdefault(layer.output.name, result).reshape(shape)
-        values[layer.output.name] = expected
-        steps = np.abs(result - expected)
-        assert steps.max() <= 1, layer.name
-        if is_sum(layer):
-            sums = sums + np.asarray([(steps > 0).sum(), steps.size])
-        differing, total = differing + int((steps > 0).sum()), total + steps.size
-    assert len(names) > 0.8 * len(integers.layers)
-    assert differing <= 1e-3 * total
-    assert sums[0] <= 1e-4 * sums[1]
-    steps = np.abs(run_integers(integers, values[integers.input.name]) - values[integers.output.name])
-    assert (steps <= 1).mean() >= case.end_within_one
+    found = compare_with_onnxruntime(path, batch)
+    layers = found.layers.values()
+    assert max(layer.largest for layer in layers) <= 1
+    sums = [found.layers[layer.name] for layer in integers.layers if is_sum(layer)]
+    assert sum(item.total - item.equal for item in sums) <= 1e-4 * sum(item.total for item in sums)
+    assert len(stored_tensors(path)) > 0.8 * len(integers.layers)
+    assert sum(item.total - item.equal for item in layers) <= 1e-3 * sum(item.total for item in layers)
+    assert found.result.within_one >= case.end_within_one * found.result.total
     if case.end_within_one == 1.0:
         wide = import_integer(path)
         (real,) = run_onnx(path, batch)
-        ours = run_integers(wide, values[integers.input.name]).reshape(len(batch), -1)
+        ours = run_integers(wide, input_codes(wide, batch)).reshape(len(batch), -1)
         assert np.abs(ours - as_codes(wide, real.reshape(len(batch), -1))).max() <= 1
-
-
-def stored_by(path: Path) -> dict[str, str]:
-    """Node name -> the tensor of codes that its result is quantized to."""
-    graph = onnx.load(str(path)).graph
-    by_output = {node.output[0]: node for node in graph.node}
-    result = {}
-    for node in graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] in by_output:
-            source = by_output[node.input[0]]
-            while source.op_type in ("Relu", "Clip", "Flatten", "Reshape") and source.input[0] in by_output:
-                source = by_output[source.input[0]]
-            if source.op_type not in ("DequantizeLinear", "Flatten", "Reshape"):
-                result[source.name] = node.output[0]
-    return result
 
 
 def brevitas_like(bits: int, activation_bits: int, float_bias: bool, seed: int = 0) -> Any:
@@ -162,14 +130,12 @@ def brevitas_like(bits: int, activation_bits: int, float_bias: bool, seed: int =
 
 @pytest.mark.parametrize("float_bias", [False, True])
 @pytest.mark.parametrize(("bits", "activation_bits"), [(2, 4), (3, 3), (4, 4), (8, 8)])
-def test_qonnx_equals_its_executor(
-    bits: int, activation_bits: int, float_bias: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_qonnx_equals_its_executor(bits: int, activation_bits: int, float_bias: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(brevitas_like(bits, activation_bits, float_bias), str(path))
     network = import_quantized_onnx(path, exact_bias=float_bias)
     batch = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
-    expected = run_qonnx(path, batch, monkeypatch)
+    expected = run_qonnx(path, batch)
     codes = np.clip(np.rint(batch * 64), -128, 127).astype(np.int64) + 128
     result = run_integers(network, codes).reshape(expected.shape) * network.output.scale
     assert network.output.wide and len(network.layers) == 7
@@ -184,7 +150,7 @@ def test_qonnx_equals_its_executor(
         assert steps.max() <= 1e-5
 
 
-def test_halves_are_all_that_qonnx_rounds_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halves_are_all_that_qonnx_rounds_otherwise(tmp_path: Path) -> None:
     """Scales in simple ratios make ties: half of them go to the even code there, all of them up here."""
     path = tmp_path / "model.onnx"
     model = brevitas_like(4, 4, False)
@@ -194,7 +160,7 @@ def test_halves_are_all_that_qonnx_rounds_otherwise(tmp_path: Path, monkeypatch:
     onnx.save(model, str(path))
     network = import_quantized_onnx(path)
     batch = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
-    expected = run_qonnx(path, batch, monkeypatch)
+    expected = run_qonnx(path, batch)
     codes = np.clip(np.rint(batch * 64), -128, 127).astype(np.int64) + 128
     result = run_integers(network, codes).reshape(expected.shape) * network.output.scale
     steps = np.abs(result - expected) / np.abs(expected).max()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from codesign.interchange.load import import_integer
+from codesign.interchange.onnx_oracles import as_codes, input_codes, run_integers
 from codesign.quant.integer_network import IntegerConv, Scheme
-from tests.interchange.networks import as_codes, input_codes, run_integers, run_qonnx
+from tests.interchange.networks import run_qonnx
 
 pytest.importorskip("onnx", reason="needs onnx")
 DATA = Path(__file__).parent / "data"
@@ -32,11 +33,11 @@ def test_brevitas_computes_the_integers(form: str, bits: str) -> None:
     assert np.abs(conv.weight).max() == 2 ** (int(bits[1]) - 1) - 1
 
 
-def test_qonnx_computes_the_integers_of_brevitas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qonnx_computes_the_integers_of_brevitas() -> None:
     path = DATA / "brevitas_qonnx_w4a4.onnx"
     network = import_integer(path)
     images = np.load(path.with_suffix(".npz"))["x"]
-    theirs = run_qonnx(path, images, monkeypatch)
+    theirs = run_qonnx(path, images)
     ours = run_integers(network, input_codes(network, images)) * network.output.scale
     assert np.abs(ours.reshape(theirs.shape) - theirs).max() < 1e-4 * np.abs(theirs).max()
 
