@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
 from codesign.rtl.array import SystolicArray
-from codesign.rtl.axi import ADDRESS_BITS, axi4_master
-from codesign.rtl.dma import INCR, ResultWriter, StreamReader
-from codesign.rtl.executor import COUNTERS, Executor
+from codesign.rtl.axi import (
+    ADDRESS_BITS,
+    CACHEABLE,
+    INCR,
+    axi4_lite_slave,
+    axi4_master,
+    bus,
+    pass_on,
+    prefixed,
+)
+from codesign.rtl.control import Control
+from codesign.rtl.dma import ResultWriter, StreamReader
+from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
@@ -21,75 +31,71 @@ from codesign.rtl.window import WindowGenerator
 
 
 class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
-    """Runs the program at `program_address` from one `start` pulse until `done`.
+    """Runs a program from memory, from one start until all its results are in memory again.
 
     Ports:
-        start             one cycle high while `done`: begin
-        program_address   byte address of the stream, a multiple of the burst size
-        program_bursts    length of the stream in bursts
-        done              high when nothing runs; all results are in memory
-        layer_done        one cycle high when a layer (not a LOAD) has written its last result
-        counter_*         cycles by cause (codesign.rtl.executor.COUNTERS) since the last start
-        band_busy_*       cycles in which a band computed for at least one filter
-        m_axi             AXI4 master
+        s_axi_ctrl_*  AXI4-Lite slave: the registers of codesign.rtl.registers, which start runs and tell how they ended
+        m_axi_*       AXI4 master: programs, images and results
+        interrupt     a run is over, or ended early, and the host wants to know
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        members: dict[str, In | Out] = {
-            "start": In(1),
-            "program_address": In(ADDRESS_BITS),
-            "program_bursts": In(24),
-            "done": Out(1),
-            "layer_done": Out(1),
-            "m_axi": Out(axi4_master(geometry.beat_bits)),
-        }
-        members |= {f"counter_{name}": Out(32) for name in COUNTERS}
-        members |= {f"band_busy_{i}": Out(32) for i in range(len(geometry.hw.bands))}
-        super().__init__(members)
+        super().__init__(
+            prefixed("s_axi_ctrl", axi4_lite_slave())
+            | prefixed("m_axi", axi4_master(geometry.beat_bits))
+            | {"interrupt": Out(1)}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self.geometry
-        axi = self.m_axi
-        m.submodules.reader = place(reader := StreamReader(geometry))
-        m.submodules.loader = place(loader := Loader(geometry))
-        m.submodules.executor = place(executor := Executor(geometry))
-        m.submodules.window = place(window := WindowGenerator(geometry))
+        axi = bus(self, "m_axi", axi4_master(geometry.beat_bits))
+        m.submodules.control = place(control := Control(geometry))
+        # what an aborted run leaves behind is wiped out while the memory ports come to rest, then they are
+        abort, clear = control.abort, control.clear
+        m.submodules.reader = place(reader := StreamReader(geometry), clear)
+        m.submodules.loader = place(loader := Loader(geometry), abort)
+        m.submodules.executor = place(executor := Executor(geometry), abort)
+        m.submodules.window = place(window := WindowGenerator(geometry), abort)
         m.submodules.memory_0 = place(memory_0 := ActivationMemory(geometry))
         m.submodules.memory_1 = place(memory_1 := ActivationMemory(geometry))
-        m.submodules.aligner = place(aligner := WordAligner(geometry))
+        m.submodules.aligner = place(aligner := WordAligner(geometry), abort)
         stationary = geometry.weight_stationary
         array = WeightStationaryArray(geometry) if stationary else SystolicArray(geometry)
-        m.submodules.array = place(array)
-        m.submodules.post = place(post := PostProcessor(geometry))
-        m.submodules.pooling = place(pooling := PoolingUnit(geometry))
-        m.submodules.writer = place(writer := ResultWriter(geometry))
+        m.submodules.array = place(array, abort)
+        m.submodules.post = place(post := PostProcessor(geometry), abort)
+        m.submodules.pooling = place(pooling := PoolingUnit(geometry), abort)
+        m.submodules.writer = place(writer := ResultWriter(geometry), clear)
         d = executor.current
-        go = Signal()
-        m.d.comb += [go.eq(self.start & executor.done), self.done.eq(executor.done)]
 
         # ---- memory port ---------------------------------------------------------------------------------------
         size = (geometry.beat_bytes - 1).bit_length()
         m.d.comb += [
-            reader.start.eq(go),
-            reader.address.eq(self.program_address),
-            reader.bursts.eq(self.program_bursts),
+            reader.start.eq(control.go),
+            reader.stop.eq(abort),
+            reader.address.eq(control.program_address),
+            reader.bursts.eq(control.program_bursts),
             axi.arvalid.eq(reader.arvalid),
             reader.arready.eq(axi.arready),
             axi.araddr.eq(reader.araddr),
             axi.arlen.eq(reader.arlen),
             axi.arsize.eq(size),
             axi.arburst.eq(INCR),
+            axi.arcache.eq(CACHEABLE),
             reader.rvalid.eq(axi.rvalid),
             axi.rready.eq(reader.rready),
             reader.rdata.eq(axi.rdata),
+            reader.rresp.eq(axi.rresp),
+            reader.rlast.eq(axi.rlast),
+            writer.stop.eq(abort),
             axi.awvalid.eq(writer.awvalid),
             writer.awready.eq(axi.awready),
             axi.awaddr.eq(writer.awaddr),
             axi.awlen.eq(0),
             axi.awsize.eq(size),
             axi.awburst.eq(INCR),
+            axi.awcache.eq(CACHEABLE),
             axi.wvalid.eq(writer.wvalid),
             writer.wready.eq(axi.wready),
             axi.wdata.eq(writer.wdata),
@@ -97,18 +103,19 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             axi.wlast.eq(1),
             writer.bvalid.eq(axi.bvalid),
             axi.bready.eq(writer.bready),
+            writer.bresp.eq(axi.bresp),
         ]
 
         # ---- control -------------------------------------------------------------------------------------------
         m.d.comb += [
-            loader.start.eq(go),
+            loader.start.eq(control.go),
             loader.beat.eq(reader.beat),
             loader.beat_valid.eq(reader.beat_valid),
             reader.beat_ready.eq(loader.beat_ready),
             loader.executor_idle.eq(executor.idle),
             loader.descriptor_taken.eq(executor.descriptor_taken),
             loader.pass_done.eq(post.pass_done),
-            executor.start.eq(go),
+            executor.start.eq(control.go),
             executor.descriptor.eq(loader.descriptor),
             executor.descriptor_valid.eq(loader.descriptor_valid),
             executor.pass_loaded.eq(loader.pass_loaded),
@@ -120,14 +127,28 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             executor.writer_idle.eq(writer.idle),
             executor.window_end.eq(window.window_end),
             executor.pass_end.eq(window.pass_end),
-            self.layer_done.eq(executor.layer_done),
         ]
         for source, target in zip(loader.headers, executor.headers, strict=True):
             m.d.comb += target.eq(source)
-        for name, counter in zip(COUNTERS, executor.counters, strict=True):
-            m.d.comb += getattr(self, f"counter_{name}").eq(counter)
-        for i, busy in enumerate(executor.band_busy):
-            m.d.comb += getattr(self, f"band_busy_{i}").eq(busy)
+        members = axi4_lite_slave()
+        pass_on(m, members, bus(self, "s_axi_ctrl", members), bus(control, "s_axi_ctrl", members))
+        requests = (axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
+        answers = axi.rvalid | axi.bvalid
+        m.d.comb += [
+            self.interrupt.eq(control.interrupt),
+            control.finished.eq(executor.done),
+            control.layer_done.eq(executor.layer_done),
+            control.progress.eq(requests | answers | executor.advance),
+            control.memory_active.eq(requests | answers),
+            control.drained.eq(reader.drained & writer.idle),
+            control.read_response.eq(reader.response_error),
+            control.read_length.eq(reader.length_error),
+            control.write_response.eq(writer.error),
+            control.descriptor.eq(loader.error),
+        ]
+        for ours, theirs in ((control.counters, executor.counters), (control.band_busy, executor.band_busy)):
+            for target, source in zip(ours, theirs, strict=True):
+                m.d.comb += target.eq(source)
 
         # ---- reading: window generator (tau + 1), memory (tau + 2), aligned word (tau + 3) ---------------------
         m.d.comb += [
@@ -171,7 +192,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         tile_last, tile_final = Signal(), Signal()
         m.d.comb += [tile_last.eq(window.last & (d.op != Op.MAX_POOL)), tile_final.eq(window.final & tile_last)]
         if stationary:
-            m.submodules.drain = place(drain := DrainSequencer(geometry))
+            m.submodules.drain = place(drain := DrainSequencer(geometry), abort)
             valid_2, tap_2 = Signal(), Signal()
             m.d.sync += [valid_2.eq(window.valid & ~executor.pooling), tap_2.eq(window.tap)]
             whole = Mux(tile_final, d.last_block_tiles, d.block_tiles)
@@ -204,6 +225,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             ]
 
         # ---- post-processing and pooling -----------------------------------------------------------------------
+        results = Signal(ADDRESS_BITS, reset_less=True)  # addresses in a program count from its beginning
+        m.d.sync += results.eq(control.program_address + d.out_addr)
         m.d.comb += [
             post.descriptor.eq(d),
             post.averaging.eq(executor.averaging),
@@ -218,7 +241,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pooling.first.eq(pool_first[-1]),
             pooling.last.eq(pool_last[-1]),
             writer.valid.eq(post.wide_valid),
-            writer.address.eq(d.out_addr + (post.wide_channel << 2)),
+            writer.address.eq(results + (post.wide_channel << 2)),
             writer.data.eq(post.wide_data),
         ]
         for j in range(geometry.columns):

@@ -6,11 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.axi import ADDRESS_BITS
+from codesign.rtl.axi import ADDRESS_BITS, OKAY
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
-
-INCR = 1
 
 
 class StreamReader(SharedModule):
@@ -22,6 +20,13 @@ class StreamReader(SharedModule):
     Timing: `start` in cycle t makes the first request in t + 1; a beat taken from the output in cycle t gives its
     room back in t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty FIFO). `idle` says that
     every beat requested has been taken.
+
+    `response_error` and `length_error` are high in the cycle of a beat with a response other than OKAY, or with RLAST
+    in the wrong place (or a beat that nobody asked for, which is dropped).
+
+    Stopping: while `stop` is high nothing new is requested, only a request that is being offered stays until it is
+    taken. `drained` says that the memory has answered everything: all beats have come and been taken, or all bursts
+    have ended, whichever a memory that miscounts reaches first. Then a reset makes the reader as new.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -31,6 +36,7 @@ class StreamReader(SharedModule):
         super().__init__(
             {
                 "start": In(1),
+                "stop": In(1),
                 "address": In(ADDRESS_BITS),
                 "bursts": In(24),
                 "arvalid": Out(1),
@@ -40,10 +46,15 @@ class StreamReader(SharedModule):
                 "rvalid": In(1),
                 "rready": Out(1),
                 "rdata": In(bits),
+                "rresp": In(2),
+                "rlast": In(1),
                 "beat": Out(bits),
                 "beat_valid": Out(1),
                 "beat_ready": In(1),
                 "idle": Out(1),
+                "drained": Out(1),
+                "response_error": Out(1),
+                "length_error": Out(1),
             }
         )
 
@@ -56,21 +67,38 @@ class StreamReader(SharedModule):
         remaining = Signal(24)
         room = Signal(range(depth + 1), init=depth)
         requested, taken = Signal(), Signal()
+        offering = Signal()  # a request was offered and not taken: it may not be withdrawn
+        open_bursts = Signal(range(depth // burst + 1))  # requested and not ended
+        position = Signal(range(max(2, burst)))  # of the next beat in its burst
+        received, last = Signal(), Signal()
         m.d.comb += [
-            self.arvalid.eq((remaining != 0) & (room >= burst)),
+            self.arvalid.eq((remaining != 0) & (room >= burst) & (~self.stop | offering)),
             self.araddr.eq(address),
             self.arlen.eq(burst - 1),
             requested.eq(self.arvalid & self.arready),
             self.rready.eq(1),
             self.idle.eq((remaining == 0) & (room == depth)),
             fifo.w_data.eq(self.rdata),
-            fifo.w_en.eq(self.rvalid),
+            fifo.w_en.eq(received),
             self.beat.eq(fifo.r_data),
             self.beat_valid.eq(fifo.r_rdy),
             fifo.r_en.eq(self.beat_ready),
             taken.eq(fifo.r_rdy & self.beat_ready),
+            received.eq(self.rvalid & (open_bursts != 0)),
+            last.eq(position == burst - 1),
+            self.response_error.eq(received & (self.rresp != OKAY)),
+            self.length_error.eq(self.rvalid & ((open_bursts == 0) | (self.rlast != last))),
+            self.drained.eq((remaining == 0) & ((room == depth) | (open_bursts == 0))),
         ]
-        m.d.sync += room.eq(room - Mux(requested, burst, 0) + taken)
+        m.d.sync += [
+            room.eq(room - Mux(requested, burst, 0) + taken),
+            offering.eq(self.arvalid & ~self.arready),
+            open_bursts.eq(open_bursts + requested - (received & self.rlast)),
+        ]
+        with m.If(received):
+            m.d.sync += position.eq(Mux(last, 0, position + 1))
+        with m.If(self.stop & ~self.arvalid):
+            m.d.sync += remaining.eq(0)
         with m.If(requested):
             m.d.sync += [address.eq(address + burst * geometry.beat_bytes), remaining.eq(remaining - 1)]
         with m.If(self.start):
@@ -82,7 +110,9 @@ class ResultWriter(SharedModule):
     """Writes 32-bit results, one single-beat burst each; `idle` when every write has been acknowledged.
 
     `empty` tells that nothing waits to be sent. The FIFO holds the results of one pass; the executor starts a pass
-    with wide results only when the writer is empty.
+    with wide results only when the writer is empty. `error` is high in the cycle of an answer other than OKAY.
+
+    Stopping: while `stop` is high results are dropped, except one that is being offered, which stays until it is taken.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -91,6 +121,7 @@ class ResultWriter(SharedModule):
         bits = geometry.beat_bits
         super().__init__(
             {
+                "stop": In(1),
                 "valid": In(1),
                 "address": In(ADDRESS_BITS),
                 "data": In(32),
@@ -105,6 +136,8 @@ class ResultWriter(SharedModule):
                 "wstrb": Out(bits // 8),
                 "bvalid": In(1),
                 "bready": Out(1),
+                "bresp": In(2),
+                "error": Out(1),
             }
         )
 
@@ -116,28 +149,32 @@ class ResultWriter(SharedModule):
         address = fifo.r_data[:ADDRESS_BITS]
         aw_sent, w_sent = Signal(), Signal()
         aw_now, w_now, sent = Signal(), Signal(), Signal()
-        outstanding = Signal(16)
+        offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
+        outstanding, answered = Signal(16), Signal()
         lane_bits = (geometry.beat_bytes - 1).bit_length()
         lane = address[2:lane_bits]
         m.d.comb += [
             fifo.w_data.eq(Cat(self.address, self.data)),
             fifo.w_en.eq(self.valid),
-            self.awvalid.eq(fifo.r_rdy & ~aw_sent),
+            offering.eq(fifo.r_rdy & (~self.stop | offered)),
+            self.awvalid.eq(offering & ~aw_sent),
             self.awaddr.eq(Cat(address[:lane_bits] & 0, address[lane_bits:])),
-            self.wvalid.eq(fifo.r_rdy & ~w_sent),
+            self.wvalid.eq(offering & ~w_sent),
             self.wdata.eq(fifo.r_data[ADDRESS_BITS:].replicate(lanes)),
             self.wstrb.eq((0xF << (lane << 2)) if lanes > 1 else 0xF),
             self.bready.eq(1),
             aw_now.eq(aw_sent | self.awready),
             w_now.eq(w_sent | self.wready),
-            sent.eq(fifo.r_rdy & aw_now & w_now),
-            fifo.r_en.eq(sent),
+            sent.eq(offering & aw_now & w_now),
+            fifo.r_en.eq(sent | (self.stop & ~offered)),
+            answered.eq(self.bvalid & (outstanding != 0)),
+            self.error.eq(answered & (self.bresp != OKAY)),
             self.empty.eq((fifo.level == 0) & ~self.valid),
             self.idle.eq(self.empty & (outstanding == 0)),
         ]
-        m.d.sync += outstanding.eq(outstanding + sent - self.bvalid)
+        m.d.sync += [outstanding.eq(outstanding + sent - answered), offered.eq(offering & ~sent)]
         with m.If(sent):
             m.d.sync += [aw_sent.eq(0), w_sent.eq(0)]
-        with m.Elif(fifo.r_rdy):
+        with m.Elif(offering):
             m.d.sync += [aw_sent.eq(aw_now), w_sent.eq(w_now)]
         return m

@@ -5,16 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from codesign.rtl.counters import COUNTERS
 from codesign.rtl.geometry import MAX_WRITE_LATENCY, Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
-
-COUNTERS = ("total", "issue", "gap", "wait_pass", "drain", "fetch", "load")
-"""Cycle counters: `total` is the sum of the others. `issue`: the window generator reads; `gap`: a tile is shorter
-than its drain; `wait_pass`: weights or parameters of the next pass are not there yet (and the one cycle that starts
-a pass); `drain`: the layer's last results are on their way; `fetch`: no layer to run; `load`: input being stored."""
 
 
 def drain_cycles(geometry: Geometry) -> int:
@@ -159,6 +155,11 @@ class Executor(SharedModule):
             self.running & self.idle & self.loader_finished & self.reader_idle & self.writer_idle & ~self.start
         )
         m.d.comb += self.done.eq(~self.running)
+        # without reset: how far an aborted run came can still be read
+        counters = [Signal(32, name=f"count_{name}", reset_less=True) for name in COUNTERS]
+        band_busy = [Signal(32, name=f"busy_{i}", reset_less=True) for i in range(len(self.band_busy))]
+        m.d.comb += [port.eq(counter) for port, counter in zip(self.counters, counters, strict=True)]
+        m.d.comb += [port.eq(busy) for port, busy in zip(self.band_busy, band_busy, strict=True)]
         spent = (
             self.running,
             self.advance,
@@ -170,14 +171,14 @@ class Executor(SharedModule):
         )
         assert len(spent) == len(COUNTERS)
         with m.If(self.running):
-            for counter, event in zip(self.counters, spent, strict=True):
+            for counter, event in zip(counters, spent, strict=True):
                 m.d.sync += counter.eq(counter + event)
-            for index, busy in enumerate(self.band_busy):
+            for index, busy in enumerate(band_busy):
                 m.d.sync += busy.eq(busy + (self.advance & ~self.pooling & bands_active[index]))
         with m.If(finished):
             m.d.sync += self.running.eq(0)
         with m.If(self.start):
             m.d.sync += self.running.eq(1)
-            m.d.sync += [counter.eq(0) for counter in self.counters]
-            m.d.sync += [busy.eq(0) for busy in self.band_busy]
+            m.d.sync += [counter.eq(0) for counter in counters]
+            m.d.sync += [busy.eq(0) for busy in band_busy]
         return m

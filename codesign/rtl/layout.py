@@ -28,6 +28,8 @@ class Field:
     name: str
     bits: int
     signed: bool = False
+    default: int = 0
+    """What `pack` writes where no value is given."""
 
     def check(self, value: int) -> int:
         """The unsigned bit pattern of `value`; ValueError when it does not fit."""
@@ -49,13 +51,13 @@ class Layout:
         return sum(field.bits for field in self.fields)
 
     def pack(self, values: Mapping[str, int]) -> int:
-        """The integer with every field in place; missing fields are 0, unknown names a KeyError."""
+        """The integer with every field in place; missing fields take their default, unknown names a KeyError."""
         unknown = set(values) - {field.name for field in self.fields}
         if unknown:
             raise KeyError(f"{self.name} has no field {sorted(unknown)}")
         word, offset = 0, 0
         for field in self.fields:
-            word |= field.check(values.get(field.name, 0)) << offset
+            word |= field.check(values.get(field.name, field.default)) << offset
             offset += field.bits
         return word
 
@@ -71,12 +73,15 @@ class Layout:
         return values
 
 
+DESCRIPTOR_MAGIC = 0xC0DE
+"""Tells a descriptor from whatever else lies in memory."""
 KERNEL_BITS = 8
 STRIDE_BITS = 6
 
 DESCRIPTOR = Layout(
     "descriptor",
     (
+        Field("magic", 16, default=DESCRIPTOR_MAGIC),
         Field("op", 4),
         Field("source", 1),  # activation memory the windows are read from
         Field("target", 1),  # activation memory the results are written to

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry, bits_for
-from codesign.rtl.layout import Op
+from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, PASS_HEADER_STRUCT
 
@@ -23,6 +23,8 @@ class Loader(SharedModule):
         CONV, AVG  `passes` times: a header beat, `rows` parameter records, steps x row groups weight beats
         MAX        nothing
         END        the stream ends
+
+    Anything else in a descriptor's place, told by `magic` and `op`, raises `error` for one cycle and ends the stream.
 
     It runs ahead of the executor: the next layer's descriptor and passes load while the current one computes, held
     back only when both pass slots are taken, when a weight ring is full, or when the previous descriptor has not
@@ -62,6 +64,7 @@ class Loader(SharedModule):
                 "load_data": Out(geometry.beat_bits),
                 "loading": Out(1),
                 "finished": Out(1),
+                "error": Out(1),
             }
         )
 
@@ -94,7 +97,7 @@ class Loader(SharedModule):
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
         pass_started, pass_loaded = Signal(), Signal()
-        room = Signal()
+        room, unknown = Signal(), Signal()
         m.d.comb += room.eq(step + older_steps < depth)
 
         with m.FSM(name="loader") as fsm:
@@ -125,8 +128,14 @@ class Loader(SharedModule):
                     with m.Case(Op.MAX_POOL):
                         m.d.sync += self.descriptor_valid.eq(1)
                         m.next = "TAKE"
-                    with m.Default():
+                    with m.Case(Op.END):
                         m.next = "STOP"
+                    with m.Default():
+                        m.d.comb += unknown.eq(1)
+                with m.If(unknown | (d.magic != DESCRIPTOR_MAGIC)):
+                    m.d.comb += self.error.eq(1)
+                    m.d.sync += self.descriptor_valid.eq(0)
+                    m.next = "STOP"
             with m.State("LOAD_WAIT"):
                 with m.If(self.executor_idle):
                     m.next = "LOAD"

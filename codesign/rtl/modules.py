@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal, Value
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetInserter, ResetSignal, Value
 from amaranth.lib.wiring import Component, In
 
 _ATTRIBUTE = re.compile(r"^\s*attribute \\(src|generator|top) .*\n", re.MULTILINE)
@@ -64,7 +64,7 @@ class ModuleLibrary:
         self._with_reset[name] = bool(re.search(r"input \d+ +\\rst$", _module_text(text, name), re.MULTILINE))
         self._texts[name] = text
 
-    def instance(self, component: SharedModule) -> Instance:
+    def instance(self, component: SharedModule, reset: Value | None) -> Instance:
         """An instance of the shared module, connected to the component's own port signals."""
         name = self._prefix + component.module_name
         if name not in self._texts:
@@ -76,7 +76,7 @@ class ModuleLibrary:
             ports[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(value)
         ports["i_clk"] = ClockSignal()
         if self._with_reset[name]:
-            ports["i_rst"] = ResetSignal()
+            ports["i_rst"] = ResetSignal() if reset is None else ResetSignal() | reset
         return Instance(name, **ports)
 
     def verilog(self) -> str:
@@ -96,10 +96,15 @@ class ModuleLibrary:
 _library: ContextVar[ModuleLibrary | None] = ContextVar("module library", default=None)
 
 
-def place(component: SharedModule) -> Elaboratable:
-    """The component as a submodule: shared when Verilog is being written, itself in Amaranth's own simulator."""
+def place(component: SharedModule, reset: Value | None = None) -> Elaboratable:
+    """The component as a submodule: shared when Verilog is being written, itself in Amaranth's own simulator.
+
+    `reset` resets it as the reset of the clock domain does.
+    """
     library = _library.get()
-    return component if library is None else library.instance(component)
+    if library is not None:
+        return library.instance(component, reset)
+    return component if reset is None else ResetInserter(reset)(component)
 
 
 def convert(component: Component, name: str, prefix: str = "") -> str:

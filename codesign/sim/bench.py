@@ -4,14 +4,16 @@ Python sleeps until an image is finished; it never sees a clock edge. The memory
 cycles after it was accepted, one beat every `interval` cycles, in order, and acknowledges a write after `latency`
 cycles: the model of `codesign.sim.timing`.
 
-At every `layer_done` the wrapper writes the layer's map, straight from the activation memories, and the counters.
+At every `layer_done` the wrapper writes the layer's map, straight from the activation memories, and the counters. The
+host's part, registers written and read, is played in the HDL too.
 """
 
 from __future__ import annotations
 
 from codesign.arch.hardware import Hardware
-from codesign.rtl.executor import COUNTERS
+from codesign.rtl.counters import COUNTERS
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.registers import register_map
 from codesign.rtl.verilog import TOP, generate
 
 BENCH = "codesign_bench"
@@ -34,15 +36,21 @@ def recorded(hw: Hardware) -> tuple[str, ...]:
 def bench(hw: Hardware) -> str:
     """SystemVerilog of the bench for `hw`."""
     geometry = Geometry(hw)
-    counters = [*(f"counter_{name}" for name in COUNTERS), *(f"band_busy_{i}" for i in range(len(hw.bands)))]
+    registers = register_map(geometry)
+    address = {register.name: f"12'h{register.address:03x}" for register in registers.registers}
+    counters = [*(f"dut.executor.counters__{i}" for i in range(len(COUNTERS)))]
+    counters += [f"dut.executor.band_busy__{i}" for i in range(len(hw.bands))]
+    read_counters = "\n".join(
+        f'      peek({address[name]}); $fwrite(counter_file, "%0d ", word);' for name in registers.counters
+    )
+    error = registers["STATUS"]["error"]
+    both = "32'd3"  # bits done and error of the interrupt registers
     depth = MEMORY_BYTES // geometry.beat_bytes
     groups = list(reversed(range(geometry.groups)))
 
     def row(memory: int) -> str:
         return "{" + ", ".join(f"dut.memory_{memory}.group_{g}.memory[a]" for g in groups) + "}"
 
-    wires = "\n".join(f"  wire [31:0] {name};" for name in counters)
-    ports = "\n".join(f"    .{name}({name})," for name in counters)
     line = ", ".join(counters)
     format_ = " ".join(["%0d"] * len(counters))
     shift = (geometry.beat_bytes - 1).bit_length()
@@ -52,11 +60,11 @@ module {BENCH};
   localparam BITS = {geometry.beat_bits}, DEPTH = {depth}, SHIFT = {shift};
   localparam LATENCY = {hw.memory.latency}, INTERVAL = {hw.memory.cycles_per_beat};
 
-  reg clk = 0, rst = 1, start = 0;
+  reg clk = 0, rst = 1;
   always #5 clk = ~clk;
 
   // ---- accelerator
-  wire done, layer_done;
+  wire interrupt;
   wire arvalid, rready, awvalid, wvalid, wlast, bready;
   wire [31:0] araddr, awaddr;
   wire [7:0] arlen, awlen;
@@ -66,21 +74,43 @@ module {BENCH};
   wire [BITS/8-1:0] wstrb;
   reg rvalid = 0, rlast = 0, bvalid = 0;
   reg [BITS-1:0] rdata = 0;
-  reg [31:0] program_address = 0;
-  reg [23:0] program_bursts = 0;
-{wires}
+  reg write_valid = 0, read_valid = 0;
+  reg [11:0] register_address = 0;
+  reg [31:0] register_data = 0;
+  wire written, read;
+  wire [31:0] read_data;
   {TOP} dut (
-    .clk(clk), .rst(rst), .start(start), .program_address(program_address), .program_bursts(program_bursts),
-    .done(done), .layer_done(layer_done),
-{ports}
-    .m_axi__arvalid(arvalid), .m_axi__arready(1'b1), .m_axi__araddr(araddr), .m_axi__arlen(arlen),
-    .m_axi__arsize(arsize), .m_axi__arburst(arburst), .m_axi__rvalid(rvalid), .m_axi__rready(rready),
-    .m_axi__rdata(rdata), .m_axi__rresp(2'b0), .m_axi__rlast(rlast),
-    .m_axi__awvalid(awvalid), .m_axi__awready(1'b1), .m_axi__awaddr(awaddr), .m_axi__awlen(awlen),
-    .m_axi__awsize(awsize), .m_axi__awburst(awburst), .m_axi__wvalid(wvalid), .m_axi__wready(1'b1),
-    .m_axi__wdata(wdata), .m_axi__wstrb(wstrb), .m_axi__wlast(wlast),
-    .m_axi__bvalid(bvalid), .m_axi__bready(bready), .m_axi__bresp(2'b0)
+    .clk(clk), .rst(rst), .interrupt(interrupt),
+    .s_axi_ctrl_awvalid(write_valid), .s_axi_ctrl_awready(), .s_axi_ctrl_awaddr(register_address),
+    .s_axi_ctrl_awprot(3'b0), .s_axi_ctrl_wvalid(write_valid), .s_axi_ctrl_wready(),
+    .s_axi_ctrl_wdata(register_data), .s_axi_ctrl_wstrb(4'b1111), .s_axi_ctrl_bvalid(written),
+    .s_axi_ctrl_bready(1'b1), .s_axi_ctrl_bresp(), .s_axi_ctrl_arvalid(read_valid), .s_axi_ctrl_arready(),
+    .s_axi_ctrl_araddr(register_address), .s_axi_ctrl_arprot(3'b0), .s_axi_ctrl_rvalid(read),
+    .s_axi_ctrl_rready(1'b1), .s_axi_ctrl_rdata(read_data), .s_axi_ctrl_rresp(),
+    .m_axi_arvalid(arvalid), .m_axi_arready(1'b1), .m_axi_araddr(araddr), .m_axi_arlen(arlen),
+    .m_axi_arsize(arsize), .m_axi_arburst(arburst), .m_axi_arcache(), .m_axi_arprot(),
+    .m_axi_rvalid(rvalid), .m_axi_rready(rready), .m_axi_rdata(rdata), .m_axi_rresp(2'b0), .m_axi_rlast(rlast),
+    .m_axi_awvalid(awvalid), .m_axi_awready(1'b1), .m_axi_awaddr(awaddr), .m_axi_awlen(awlen),
+    .m_axi_awsize(awsize), .m_axi_awburst(awburst), .m_axi_awcache(), .m_axi_awprot(),
+    .m_axi_wvalid(wvalid), .m_axi_wready(1'b1), .m_axi_wdata(wdata), .m_axi_wstrb(wstrb), .m_axi_wlast(wlast),
+    .m_axi_bvalid(bvalid), .m_axi_bready(bready), .m_axi_bresp(2'b0)
   );
+
+  // ---- registers: one transfer at a time, which the slave takes at once
+  reg [31:0] word = 0;
+  task poke(input [11:0] address, input [31:0] data);
+    register_address = address; register_data = data; write_valid = 1;
+    @(posedge clk) #1 write_valid = 0;
+    while (!written) @(posedge clk) #1;
+    @(posedge clk) #1;
+  endtask
+  task peek(input [11:0] address);
+    register_address = address; read_valid = 1;
+    @(posedge clk) #1 read_valid = 0;
+    while (!read) @(posedge clk) #1;
+    word = read_data;
+    @(posedge clk) #1;
+  endtask
 
   // ---- memory
   reg [BITS-1:0] mem [0:DEPTH-1];
@@ -135,12 +165,13 @@ module {BENCH};
   integer images, pieces, result_word, result_words, layers;
   longint limit;  // cycles that one image may take
   longint began;
+  reg [31:0] program_address, program_bursts;
   integer plan_memory [0:{_MAX_LAYERS - 1}], plan_base [0:{_MAX_LAYERS - 1}], plan_words [0:{_MAX_LAYERS - 1}];
   integer piece_beat [0:{_MAX_LAYERS - 1}], piece_beats [0:{_MAX_LAYERS - 1}];
   integer layer = 0;
   integer a;
 
-  always @(posedge clk) if (layer_done) begin
+  always @(posedge clk) if (dut.executor.layer_done) begin
     $fwrite(counter_file, "{format_}\\n", {line});
     for (integer i = 0; i < plan_words[layer]; i = i + 1) begin
       a = plan_base[layer] + i;
@@ -173,6 +204,9 @@ module {BENCH};
     result_file = $fopen({{folder, "/results.hex"}}, "w");
     repeat (4) @(posedge clk);
     #1 rst = 0;
+    poke({address["PROGRAM_ADDRESS"]}, program_address);
+    poke({address["PROGRAM_BURSTS"]}, program_bursts);
+    poke({address["INTERRUPT_ENABLE"]}, {both});
     for (integer image = 0; image < images; image = image + 1) begin
       for (integer piece = 0; piece < pieces; piece = piece + 1)
         for (integer i = 0; i < piece_beats[piece]; i = i + 1) begin
@@ -180,15 +214,22 @@ module {BENCH};
           mem[piece_beat[piece] + i] = value;
         end
       layer = 0;
-      @(posedge clk) #1 start = 1;
-      @(posedge clk) #1 start = 0;
+      poke({address["CONTROL"]}, 1);
       began = cycle;
-      while (!done && cycle - began < limit) @(posedge clk) #1;
-      if (!done) begin
+      while (!interrupt && cycle - began < limit) @(posedge clk) #1;
+      if (!interrupt) begin
         $fwrite(result_file, "stopped: image %0d not done after %0d cycles, layer %0d\\n", image, limit, layer);
         image = images;
       end
-      $fwrite(counter_file, "{format_}\\n", {line});
+      peek({address["STATUS"]});
+      if (word[{error.low} +: {error.bits}] != 0) begin
+        $fwrite(result_file, "stopped: image %0d, error %0d, layer %0d\\n", image,
+                word[{error.low} +: {error.bits}], layer);
+        image = images;
+      end
+      poke({address["INTERRUPT_STATUS"]}, {both});
+{read_counters}
+      $fwrite(counter_file, "\\n");
       for (integer i = 0; i < result_words; i = i + 1) begin
         value = mem[(result_word + i) / (BITS / 32)];
         $fwrite(result_file, "%h\\n", value[32 * ((result_word + i) % (BITS / 32)) +: 32]);

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR, PARAM, PASS_HEADER, Op
+from codesign.rtl.layout import DESCRIPTOR, DESCRIPTOR_MAGIC, PARAM, PASS_HEADER, Op
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Stream:
     def descriptor(self, op: Op, **values: int) -> int:
         """A descriptor whose other fields are random."""
         noise = DESCRIPTOR.unpack(self.random(DESCRIPTOR.bits))
-        word = DESCRIPTOR.pack(noise | {"op": op} | values)
+        word = DESCRIPTOR.pack(noise | {"magic": DESCRIPTOR_MAGIC, "op": op} | values)
         self.emit("d", word, self.shape.descriptor_beats)
         return word
 

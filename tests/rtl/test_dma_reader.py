@@ -63,7 +63,7 @@ async def read(
     """One program from `start` to `idle`, compared in every cycle."""
     memory, rng = stream.memory, np.random.default_rng(bursts)
     depth, burst, size = memory.read_fifo_beats, memory.burst_beats, memory.width_bits // 8
-    flight: list[tuple[int, int]] = []  # earliest cycle and address of beats under way
+    flight: list[tuple[int, int, bool]] = []  # earliest cycle and address of beats under way, last of a burst
     requested, cycle, begun = 0, 0, len(stream.taken)
     stream.received, stream.taken = [(came - 10**6, beat) for came, beat in stream.received], [-(10**6)] * begun
     while cycle < 3 or requested < bursts or stream.room < depth:
@@ -76,6 +76,7 @@ async def read(
             "arready": rng.random() < rates.request,
             "rvalid": data,
             "rdata": beat_at(flight[0][1]) if data else 0,
+            "rlast": data and flight[0][2],
             "beat_ready": rng.random() < rates.consume,
         }
         for name, value in drive.items():
@@ -85,6 +86,7 @@ async def read(
         offer = stream.offered(cycle)
         assert ctx.get(reader.arvalid) == wants
         assert ctx.get(reader.rready) == 1
+        assert not ctx.get(reader.response_error) and not ctx.get(reader.length_error)
         assert ctx.get(reader.idle) == (stream.remaining == 0 and stream.room == depth)
         assert ctx.get(reader.beat_valid) == (offer is not None)
         if offer is not None:
@@ -99,7 +101,7 @@ async def read(
             assert (ctx.get(reader.araddr), ctx.get(reader.arlen)) == (stream.address, burst - 1)
             assert stream.address // 4096 == (stream.address + burst * size - 1) // 4096
             if drive["arready"]:
-                flight += [(cycle + memory.latency, stream.address + i * size) for i in range(burst)]
+                flight += [(cycle + memory.latency, stream.address + i * size, i == burst - 1) for i in range(burst)]
                 stream.address += burst * size
                 stream.remaining -= 1
                 stream.room -= burst
@@ -149,6 +151,7 @@ def test_a_blocked_output_stops_the_requests_and_loses_nothing(memory: Memory) -
         ctx.set(reader.rvalid, 1)
         for value in range(fits):
             ctx.set(reader.rdata, value)
+            ctx.set(reader.rlast, value % burst == burst - 1)
             await ctx.tick()
         ctx.set(reader.rvalid, 0)
         await ctx.tick().repeat(2)

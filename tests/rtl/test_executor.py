@@ -9,7 +9,8 @@ import pytest
 from amaranth.hdl import Value
 from amaranth.sim import SimulatorContext
 
-from codesign.rtl.executor import COUNTERS, Executor
+from codesign.rtl.counters import COUNTERS
+from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER, Op
 from tests.rtl.bench import FIXED4, FIXED8, POT4, geometry, simulate

@@ -40,7 +40,9 @@ def test_values_that_do_not_fit_are_refused(layout: Layout) -> None:
                 layout.pack({field.name: value})
     with pytest.raises(KeyError, match="no field"):
         layout.pack({"nonsense": 1})
-    assert layout.pack({}) == 0
+    defaults = {field.name: field.default for field in layout.fields}
+    assert layout.unpack(layout.pack({})) == defaults
+    assert defaults == dict.fromkeys(defaults, 0) | ({"magic": 0xC0DE} if layout is DESCRIPTOR else {})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

@@ -1,0 +1,71 @@
+"""The AXI4-Lite slave: reads and writes of 32-bit registers, one at a time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import In, Out
+
+from codesign.rtl.axi import CONTROL_ADDRESS_BITS, OKAY, axi4_lite_slave
+from codesign.rtl.modules import SharedModule
+
+INDEX_BITS = CONTROL_ADDRESS_BITS - 2
+
+
+class LiteSlave(SharedModule):
+    """Turns bus transfers into accesses to registers.
+
+    Writes: address and data are taken in any order; in the cycle after both are there `write_en` is high for one
+    cycle, with the number of the register, the data and a mask with a bit for every bit that the strobes select. The
+    answer is offered in the cycle after.
+
+    Reads: `read_index` holds from the cycle after the address was taken; `read_data` must follow it one cycle later,
+    and the answer is offered in the cycle after that.
+
+    One read and one write may be under way; both are always answered with OKAY. No output depends on an input of the
+    same cycle.
+    """
+
+    def __init__(self) -> None:
+        self.module_name = "axi_lite_slave"
+        super().__init__(
+            axi4_lite_slave()
+            | {
+                "write_en": Out(1),
+                "write_index": Out(INDEX_BITS),
+                "write_data": Out(32),
+                "write_mask": Out(32),
+                "read_index": Out(INDEX_BITS),
+                "read_data": In(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        address_held, data_held = Signal(), Signal()
+        strobes = Signal(4, reset_less=True)
+        m.d.comb += [
+            self.awready.eq(~address_held),
+            self.wready.eq(~data_held),
+            self.write_en.eq(address_held & data_held & ~self.bvalid),
+            self.write_mask.eq(Cat(strobe.replicate(8) for strobe in strobes)),
+            self.bresp.eq(OKAY),
+        ]
+        with m.If(self.awvalid & self.awready):
+            m.d.sync += [address_held.eq(1), self.write_index.eq(self.awaddr[2:])]
+        with m.If(self.wvalid & self.wready):
+            m.d.sync += [data_held.eq(1), self.write_data.eq(self.wdata), strobes.eq(self.wstrb)]
+        with m.If(self.write_en):
+            m.d.sync += [address_held.eq(0), data_held.eq(0), self.bvalid.eq(1)]
+        with m.Elif(self.bready):
+            m.d.sync += self.bvalid.eq(0)
+
+        reading, looked_up = Signal(), Signal()
+        m.d.comb += [self.arready.eq(~reading & ~self.rvalid), self.rresp.eq(OKAY)]
+        m.d.sync += looked_up.eq(reading & ~looked_up)
+        with m.If(self.arvalid & self.arready):
+            m.d.sync += [reading.eq(1), self.read_index.eq(self.araddr[2:])]
+        with m.If(looked_up):
+            m.d.sync += [reading.eq(0), self.rvalid.eq(1), self.rdata.eq(self.read_data)]
+        with m.If(self.rvalid & self.rready):
+            m.d.sync += self.rvalid.eq(0)
+        return m
