@@ -30,6 +30,9 @@ MOST_BANDS = 8
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
 
+Dataflow = Literal["os", "ws"]
+"""Output stationary or weight stationary."""
+
 
 def _name(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value):
@@ -196,7 +199,7 @@ class Hardware(Model):
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
     act_bits: Annotated[int, integer(2, 8)]
     acc_bits: Annotated[int, integer(8, 25)] = 24
-    dataflow: Annotated[Literal["os", "ws"], choice("os", "ws")] = "os"
+    dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory

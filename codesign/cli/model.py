@@ -172,7 +172,7 @@ def print_points(result: Any) -> None:
         [
             (
                 describe_bands(point.hardware.bands),
-                point.hardware.columns,
+                f"{point.hardware.array_columns}{' ws' if point.hardware.dataflow == 'ws' else ''}",
                 point.hardware.dot,
                 percent(point.accuracy, 2),
                 point.cycles,

@@ -11,7 +11,7 @@ from codesign.report.roofline import roofline_figure
 from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, page, styled
 from codesign.search.pareto import front
 from codesign.search.run import SearchResult
-from codesign.search.space import describe_bands
+from codesign.search.space import describe_bands, describe_size
 from codesign.sim.energy import unit_energies
 from codesign.sim.resources import Resources
 
@@ -64,7 +64,7 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
         points=[
             {
                 "name": describe_bands(point.hardware.bands),
-                "size": f"{point.hardware.rows} x {point.hardware.columns} x {point.hardware.dot}",
+                "size": f"{point.hardware.rows} x {point.hardware.array_columns} x {point.hardware.dot}",
                 "point": point,
                 "front": point in result.front,
                 "chosen": point == chosen,
@@ -181,8 +181,7 @@ def _markers(points: list[Any]) -> dict[str, Any]:
         "y": [100 * point.accuracy for point in points],
         "marker": {"color": [point.lut for point in points]},
         "text": [
-            f"{describe_bands(p.hardware.bands)}<br>{p.hardware.columns} columns, dot {p.hardware.dot}"
-            f"<br>{p.lut:,} LUT, {p.dsp} DSP"
+            f"{describe_bands(p.hardware.bands)}<br>{describe_size(p.hardware)}<br>{p.lut:,} LUT, {p.dsp} DSP"
             for p in points
         ],
         "hovertemplate": "%{text}<br>%{x:.4f} ms, %{y:.2f} %<extra></extra>",

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from codesign.arch.checks import integer, number, rejected, shown
+from codesign.arch.checks import choice, integer, number, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
-from codesign.arch.hardware import Band, Hardware
+from codesign.arch.hardware import Band, Dataflow, Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
@@ -43,7 +43,7 @@ def _ratio(value: object) -> str:
 
 
 class Space(Model):
-    """A search: every combination of `ratios`, `rows`, `columns` and `dot` on a base configuration.
+    """A search: every combination of `ratios`, `rows`, `columns`, `dot` and `dataflows` on a base configuration.
 
     Attributes:
         network: name in the zoo, with options as `zoo_network` reads them.
@@ -51,6 +51,7 @@ class Space(Model):
         base: hardware the variants are made from; its bands say what products of fixed rows are built of.
         ratios: shares of row formats, each dealt to the rows of the array as its bands.
         rows, columns, dot: sizes to try; the base's own where none are given.
+        dataflows: `os`, `ws` or both; the base's own where none are given.
         float_epochs, epochs: training in float, done once, and with the quantizers, for each ratio (0 calibrates only).
         accuracy_loss: the chosen point is the fastest one whose accuracy is at most this much below the best.
         images: test images that verify the chosen point on RTL.
@@ -64,6 +65,7 @@ class Space(Model):
     rows: tuple[Annotated[int, integer(1, 1024)], ...] = ()
     columns: tuple[Annotated[int, integer(1, 64)], ...] = ()
     dot: tuple[Annotated[int, integer(1, 32)], ...] = ()
+    dataflows: tuple[Annotated[Dataflow, choice("os", "ws")], ...] = ()
     float_epochs: Annotated[int, integer(1, 10_000)] = 20
     epochs: Annotated[int, integer(0, 10_000)] = 3
     accuracy_loss: Annotated[float, number(-1e-9, 1)] = 0.01
@@ -79,11 +81,16 @@ class Space(Model):
         base = load_hardware(self.base)
         found: dict[str, Hardware] = {}
         refused: dict[str, str] = {}
-        sizes = itertools.product(self.rows or (base.rows,), self.columns or (base.columns,), self.dot or (base.dot,))
-        for (rows, columns, dot), ratio in itertools.product(list(sizes), self.ratios):
-            name = variant_name(rows, columns, dot, ratio)
+        sizes = itertools.product(
+            self.dataflows or (base.dataflow,),
+            self.rows or (base.rows,),
+            self.columns or (base.columns,),
+            self.dot or (base.dot,),
+        )
+        for (dataflow, rows, columns, dot), ratio in itertools.product(list(sizes), self.ratios):
+            name = variant_name(rows, columns, dot, ratio, dataflow)
             try:
-                found.setdefault(name, variant(base, rows, columns, dot, ratio))
+                found.setdefault(name, variant(base, rows, columns, dot, ratio, dataflow))
             except UserError as error:
                 refused[name] = str(error).removeprefix(f"{name}: ")
         if not found:
@@ -123,18 +130,23 @@ def load_space(path_or_name: str | Path) -> Space:
     return space
 
 
-def variant_name(rows: int, columns: int, dot: int, ratio: str) -> str:
-    """Such as `pot4x12_fixed4x7_fixed8x1_c4_d4`."""
+def variant_name(rows: int, columns: int, dot: int, ratio: str, dataflow: Dataflow = "os") -> str:
+    """Such as `pot4x12_fixed4x7_fixed8x1_c4_d4`; the weight-stationary one ends with `_ws`."""
     counts = row_counts(rows, parse_ratio(ratio))
-    return f"{'_'.join(f'{form}x{count}' for form, count in counts.items() if count)}_c{columns}_d{dot}"
+    bands = "_".join(f"{form}x{count}" for form, count in counts.items() if count)
+    return f"{bands}_c{columns}_d{dot}{'_ws' if dataflow == 'ws' else ''}"
 
 
-def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Hardware:
-    """`base` with another size, and one band for every format of `ratio` that gets a row.
+def variant(
+    base: Hardware, rows: int, columns: int, dot: int, ratio: str, dataflow: Dataflow | None = None
+) -> Hardware:
+    """`base` with another size, perhaps another dataflow, and one band for every format of `ratio` that gets a row.
 
-    Fixed bands are built as the base's of the same bits. The activation memories keep their capacity in codes.
+    Fixed bands are built as the base's of the same bits, but not packed where weights stay. The activation memories
+    keep their capacity in codes.
     UserError when the variant is no valid hardware.
     """
+    dataflow = dataflow or base.dataflow
     fixed = {band.weight_bits: band for band in base.bands if band.scheme is Scheme.FIXED}
     counts = {form: count for form, count in row_counts(rows, parse_ratio(ratio)).items() if count}
     bands: list[dict[str, Any]] = []
@@ -146,20 +158,29 @@ def variant(base: Hardware, rows: int, columns: int, dot: int, ratio: str) -> Ha
             band["pack"] = (
                 min(model.pack, 2) if model and count % 2 else model.pack if model else 1
             )  # 4 shares two rows
+            if dataflow == "ws":
+                band["pack"] = 1
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     groups = columns if base.groups == base.columns else max(columns, base.groups)
     words = max(16, 1 << (codes // (groups * dot) - 1).bit_length())
-    name = variant_name(rows, columns, dot, ratio)
+    name = variant_name(rows, columns, dot, ratio, dataflow)
     values = base.model_dump(mode="json") | {
         "name": name,
         "columns": columns,
         "groups": groups,
         "dot": dot,
+        "dataflow": dataflow,
         "bands": bands,
         "buffers": base.buffers.model_dump() | {"activation_words": words},
     }
     return parse(json.dumps(values), name, Hardware, {})
+
+
+def describe_size(hw: Hardware) -> str:
+    """Such as `4 columns, dot 4`."""
+    stay = ", weights stay" if hw.dataflow == "ws" else ""
+    return f"{hw.array_columns} columns, dot {hw.dot}{stay}"
 
 
 def describe_bands(bands: tuple[Band, ...]) -> str:

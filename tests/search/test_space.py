@@ -63,6 +63,21 @@ def test_variant_packs_as_the_base_does_but_an_odd_band_cannot_share_rows() -> N
         assert [(band.rows, band.pack, band.multiplier) for band in hw.bands] == [(rows, pack, "dsp")]
 
 
+def test_both_dataflows_of_every_size() -> None:
+    space = Space(network="smallcnn", data="digits", base="xc7z045", ratios=("fixed4:100",), rows=(8,), columns=(2, 4))
+    variants, refused = space.model_copy(update={"dataflows": ("os", "ws")}).hardware()
+    assert not refused
+    assert [(hw.name, hw.dataflow, hw.columns, hw.groups) for hw in variants] == [
+        ("fixed4x8_c2_d8", "os", 2, 2),
+        ("fixed4x8_c4_d8", "os", 4, 4),
+        ("fixed4x8_c2_d8_ws", "ws", 2, 2),
+        ("fixed4x8_c4_d8_ws", "ws", 4, 4),
+    ]
+    # packed products share a weight between two pixels: not where weights stay
+    assert [hw.bands[0].pack for hw in variants] == [4, 4, 1, 1]
+    assert {hw.name: hw.array_columns for hw in space.hardware()[0]} == {"fixed4x8_c2_d8": 2, "fixed4x8_c4_d8": 4}
+
+
 def test_variants_that_cannot_be_built_are_named_with_the_reason() -> None:
     space = Space(network="smallcnn", data="digits", base="tiny", ratios=("pot4:100", "fixed8:100"), rows=(6, 200))
     variants, refused = space.hardware()
@@ -80,6 +95,7 @@ def test_variants_that_cannot_be_built_are_named_with_the_reason() -> None:
         ('"pot4:100"', '"pot4"', r"ratios\[1\]: 'pot4' given, must be shares of row formats"),
         ('"pot4:100"', "3", r"ratios\[1\]: 3 given"),
         ("rows: [2, 4]", "rows: [0]", r"rows\[0\]: 0 given, must be an integer from 1"),
+        ("rows: [2, 4]", "dataflows: [is]", r"dataflows\[0\]: 'is' given, must be os or ws"),
         ("rows: [2, 4]", "rows: 4", "rows: 4 given, must be a list"),
         ('["pot4:50,fixed4:50", "pot4:100"]', "[]", r"ratios: \[\] given, must be at least one"),
         ("network: smallcnn", "", "network: missing"),

@@ -1,6 +1,7 @@
 """Whole published networks at their published size on the RTL: no value, no cycle and no counter differs.
 
-One image each on the Zynq-7045 configuration, weights at random in the ratio of its bands.
+One image each on the Zynq-7045 configuration, two also on a weight-stationary one, weights at random in the ratio of
+the bands.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from codesign.quant.random_network import random_network
 from codesign.sim.cosim import run_network
 from codesign.workload import zoo
 
-HARDWARE = load_hardware("xc7z045")
-RATIO = {RowFormat(band.scheme, band.weight_bits): float(band.rows) for band in HARDWARE.bands}
 
-
-def check(name: str, passes: int, codes: int) -> None:
+def check(name: str, passes: int, codes: int, hardware: str = "xc7z045") -> None:
     """Run one image; `passes` outputs of `codes` values together are compared (rows of strips that overlap, again)."""
-    network = random_network(zoo.get(name), RATIO, act_bits=HARDWARE.act_bits, seed=0)
+    hw = load_hardware(hardware)
+    ratio = {RowFormat(band.scheme, band.weight_bits): float(band.rows) for band in hw.bands}
+    network = random_network(zoo.get(name), ratio, act_bits=hw.act_bits, seed=0)
     image = np.random.default_rng(1).integers(0, 1 << network.input.bits, (1, *network.input.shape))
-    result = run_network(HARDWARE, network, image)
+    result = run_network(hw, network, image)
     assert len(result.layers) == passes
     assert result.compared_values >= codes
     assert result.mismatched_values == 0
@@ -51,3 +51,10 @@ def test_imagenet_networks(name: str, passes: int, codes: int) -> None:
 )
 def test_mlperf_tinys_networks(name: str, passes: int, codes: int) -> None:
     check(name, passes, codes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "passes", "codes"), [("resnet8", 11, 86_090), ("resnet18", 23, 2_685_928)])
+def test_networks_with_stationary_weights(name: str, passes: int, codes: int) -> None:
+    assert load_hardware("xc7z020_ws").dataflow == "ws"
+    check(name, passes, codes, "xc7z020_ws")

@@ -1,0 +1,84 @@
+"""How output pixels are cut: nothing is left out, drains never meet, and no other cut is faster."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from codesign.program.tiling import Tiling, tile_pixels
+from codesign.rtl.geometry import Geometry
+from tests.rtl.bench import FIXED4, geometry, rows
+
+
+def drains(tiling: Tiling, taps: int, passes: int, shape: Geometry) -> list[tuple[int, int]]:
+    """For every block: the cycle in which its drain starts, and the tiles that leave. A pass is started in a cycle."""
+    early = shape.rows >= shape.columns
+    events: list[tuple[int, int]] = []
+    clock = 0
+    for _ in range(passes):
+        clock += 1
+        for index in range(tiling.count):
+            last = index + 1 == tiling.count
+            length = tiling.last_block if last else tiling.block
+            assert (tiling.last_cycles if last else tiling.cycles) == taps * length
+            begin = (taps - 1) * length if early else taps * length - 1
+            events.append((clock + begin, tiling.drains if last else tiling.block_drains))
+            clock += taps * length + tiling.gap
+    assert clock == passes * (tiling.length + 1)
+    return events
+
+
+def collides(tiling: Tiling, taps: int, passes: int, shape: Geometry) -> bool:
+    """Whether a drain starts before the one ahead of it is over."""
+    events = drains(tiling, taps, passes, shape)
+    return any(later - start < tiles * shape.rows for (start, tiles), (later, _) in pairwise(events))
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Geometry:
+    """Arrays whose drains may be slower or faster than the pixels come."""
+    columns = draw(st.sampled_from([1, 2, 3, 4, 7, 8]))
+    groups = columns + draw(st.sampled_from([0, 0, 1, 5, 24]))
+    return geometry(rows(FIXED4, draw(st.integers(1, 40))), columns=columns, groups=groups, dataflow="ws")
+
+
+@given(shape=shapes(), pixels=st.integers(1, 3000), taps=st.integers(1, 40), passes=st.integers(1, 4))
+@example(shape=geometry(rows(FIXED4, 16), columns=4, groups=8, dataflow="ws"), pixels=49, taps=72, passes=32)
+def test_blocks_cover_the_map_and_their_drains_never_meet(shape: Geometry, pixels: int, taps: int, passes: int) -> None:
+    tiling = tile_pixels(pixels, taps, passes, shape)
+    columns = shape.columns
+    whole = (tiling.count - 1) * tiling.block
+    assert whole < pixels <= whole + tiling.drains * columns < pixels + columns
+    assert tiling.last_block == max(pixels - whole, shape.groups, 3)
+    assert tiling.count == 1 or tiling.block == tiling.block_drains * columns
+    for block in (tiling.block, tiling.last_block):
+        assert max(shape.groups, 3) <= block <= shape.block_tiles * columns
+    assert not collides(tiling, taps, passes, shape)
+    if tiling.gap and tiling.count * passes > 1:
+        shorter = {**vars(tiling), "gap": tiling.gap - 1}
+        # of a single block, the gap between passes is what counts
+        assert collides(Tiling(**shorter), taps, max(2, passes), shape)
+    fields = tiling.fields()
+    assert (fields["tiles"], fields["block"], fields["last_block"]) == (tiling.count, tiling.block, tiling.last_block)
+
+
+@given(shape=shapes(), pixels=st.integers(1, 3000), taps=st.integers(1, 40))
+def test_a_pass_takes_what_its_reads_or_its_drains_take(shape: Geometry, pixels: int, taps: int) -> None:
+    """And little more, which short last blocks are to blame for."""
+    tiling = tile_pixels(pixels, taps, 1, shape)
+    least = max(taps * pixels, -(-pixels // shape.columns) * shape.rows - shape.rows * shape.block_tiles)
+    assert tiling.length >= least
+    block = shape.block_tiles * shape.columns
+    bound = max(taps * pixels, -(-pixels // shape.columns) * shape.rows)
+    assert tiling.length <= bound + taps * max(shape.groups, 3) + shape.rows * shape.block_tiles + block
+
+
+@given(pixels=st.integers(1, 3000), taps=st.integers(1, 40), count=st.integers(1, 60))
+def test_output_stationary_tiles_are_as_wide_as_the_array(pixels: int, taps: int, count: int) -> None:
+    tiling = tile_pixels(pixels, taps, 1, geometry(rows(FIXED4, count), columns=3, groups=5))
+    assert tiling.count == -(-pixels // 3)
+    assert tiling.cycles == tiling.last_cycles == taps * 5
+    assert tiling.gap == max(0, count - taps * 5)
+    assert tiling.fields() == {"tiles": tiling.count, "gap": tiling.gap}
