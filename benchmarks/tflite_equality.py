@@ -1,6 +1,6 @@
 """MLPerf Tiny's int8 reference models, imported, beside LiteRT: the table of docs/reference/interchange.md.
 
-    python benchmarks/tflite_equality.py [--data-dir DIR] [--scale 1.0]
+    python benchmarks/tflite_equality.py [--data-dir DIR] [--scale 1.0] [--multiplier-bits 24]
 
 Anomaly detection reads random codes, visual wake words CIFAR images enlarged to 96x96: equality needs no labels.
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from codesign.interchange.litert import compare_with_litert
 from codesign.quant.data import data_folder
+from codesign.quant.integer_network import MULTIPLIERS
 
 MODELS = {"kws_ref_model": 200, "pretrainedResnet_quant": 50, "vww_96_int8": 30, "ad01_int8": 200}
 
@@ -25,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of images")
+    parser.add_argument("--multiplier-bits", type=int, choices=tuple(MULTIPLIERS), default=16)
     options = parser.parse_args()
+    multiplier = MULTIPLIERS[options.multiplier_bits]
     folder = data_folder(options.data_dir)
     pixels = np.load(folder / "cifar10_small.npz")["x_test"].astype(np.int64) - 128
     inputs = {
@@ -39,7 +42,7 @@ def main() -> None:
     )
     for model, count in MODELS.items():
         batch = inputs[model][: max(1, round(count * options.scale))]
-        found = compare_with_litert(folder / "mlperf_tiny_models" / f"{model}.tflite", batch)
+        found = compare_with_litert(folder / "mlperf_tiny_models" / f"{model}.tflite", batch, multiplier)
         layers = found.layers.values()
         total, result = sum(item.total for item in layers), found.result
         row = [len(batch), total, total - sum(item.equal for item in layers)]

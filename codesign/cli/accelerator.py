@@ -357,16 +357,11 @@ def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Pat
     source = network.input
     if data is None:
         return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
+    from codesign.cli.inputs import prepared
     from codesign.quant.data import load_dataset
     from codesign.sim.functional import quantize_input
 
-    dataset = load_dataset(data, data_dir)
-    if "mean" in network.provenance:
-        mean, std = (tuple(map(float, network.provenance[key])) for key in ("mean", "std"))  # type: ignore[call-overload]
-        dataset = dataset.normalized(mean, std)
-    if dataset.shape != source.shape:
-        shape = "x".join(map(str, dataset.shape))
-        raise UserError(f"data set '{data}' has images of {shape}, {network.name} takes {source.shape}")
+    dataset = prepared(network, load_dataset(data, data_dir))
     if count > len(dataset.test_images):
         raise UserError(
             f"--images: {count} given, must be at most {len(dataset.test_images)}, the test images of {data}"

@@ -33,6 +33,10 @@ def import_(
     join_sums: Annotated[
         bool, typer.Option("--join-sums", help="Do sums within convolutions: fewer passes, one rounding less.")
     ] = False,
+    multiplier_bits: Annotated[
+        int,
+        typer.Option(help="Of requantization: 16 for accelerators, 24 for other tools' exact results."),
+    ] = 16,
     json: JSON = None,
 ) -> None:
     """Read a model that another tool quantized and save its integers."""
@@ -41,11 +45,14 @@ def import_(
     from codesign.interchange import building
     from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
+    from codesign.quant.integer_network import MULTIPLIERS
     from codesign.quant.storage import save_network
 
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
-    network = import_integer(file, exact_bias=exact_bias)
+    if multiplier_bits not in MULTIPLIERS:
+        raise UserError(f"--multiplier-bits: {multiplier_bits} given, must be {' or '.join(map(str, MULTIPLIERS))}")
+    network = import_integer(file, exact_bias=exact_bias, multiplier=MULTIPLIERS[multiplier_bits])
     if join_sums:
         network = building.join_sums(network)
     save_network(network, out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
+from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerNetwork, Scheme
 from codesign.quant.random_network import random_network
@@ -44,6 +45,21 @@ def is_file(name: str) -> bool:
     """Whether NETWORK means a file: there is one, or it has a suffix or a folder, as no name of the zoo has."""
     path = Path(name)
     return path.is_file() or bool(path.suffix) or len(path.parts) > 1
+
+
+def prepared(network: IntegerNetwork, dataset: Dataset) -> Dataset:
+    """The data set as the network takes it: normalized if it was trained so.
+
+    Raises:
+        UserError: the images have another shape.
+    """
+    if "mean" in network.provenance:
+        mean, std = (tuple(map(float, network.provenance[key])) for key in ("mean", "std"))  # type: ignore[call-overload]
+        dataset = dataset.normalized(mean, std)
+    if dataset.shape != network.input.shape:
+        shape = "x".join(map(str, dataset.shape))
+        raise UserError(f"data set '{dataset.name}' has images of {shape}, {network.name} takes {network.input.shape}")
+    return dataset
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

@@ -101,6 +101,38 @@ def quantize(
     save(json, answer | provenance(seed=seed))
 
 
+def evaluate(
+    network: Annotated[str, typer.Argument(metavar="NET", help="A quantized network's file.")],
+    data: Annotated[str, typer.Option(metavar="DATASET", help="Data set whose test images are run.")],
+    images: Annotated[int | None, typer.Option(min=1, help="How many of them; all by default.")] = None,
+    data_dir: DATA_DIR = None,
+    json: JSON = None,
+) -> None:
+    """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
+    from codesign.cli.inputs import prepared
+    from codesign.cli.output import facts, percent, save
+    from codesign.interchange.load import import_integer
+    from codesign.provenance import provenance
+    from codesign.quant.data import load_dataset
+    from codesign.sim.functional import predict, quantize_input
+
+    found = import_integer(network)
+    dataset = prepared(found, load_dataset(data, data_dir)).part(test=images)
+    results = predict(found, quantize_input(found.input, dataset.test_images))
+    right = int((results.reshape(len(results), -1).argmax(axis=1) == dataset.test_labels).sum())
+    count = len(dataset.test_labels)
+    facts(
+        {
+            "network": found.name,
+            "data": dataset,
+            "right": f"{right:,} of {count:,}",
+            "accuracy": percent(right / count, 2),
+        }
+    )
+    answer = {"network": found.name, "data": dataset.name, "images": count, "right": right, "accuracy": right / count}
+    save(json, answer | provenance())
+
+
 def search(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/search/.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],

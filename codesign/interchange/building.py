@@ -17,8 +17,7 @@ from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
 from codesign.quant.dyadic import dyadic
 from codesign.quant.formats import FloatArray, RowFormat
 from codesign.quant.integer_network import (
-    MAX_SHIFT,
-    MULT_BITS,
+    NARROW,
     RESIDUAL_MULT_BITS,
     WIDE_BITS,
     IntArray,
@@ -27,12 +26,14 @@ from codesign.quant.integer_network import (
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
+    Multiplier,
     Scheme,
+    multiplier_of,
 )
 from codesign.workload.layers import Padding, Pair
 
 BYTE = RowFormat(Scheme.FIXED, 8)
-PLAIN_SHIFT = MULT_BITS - 1
+PLAIN_SHIFT = NARROW.bits - 1
 """Of a row whose requantization factor is 1."""
 RESULT_FRACTION = 16
 """Bits that a wide result of an imported network has behind the point of a code, at most."""
@@ -40,16 +41,19 @@ LARGEST_IDENTITY = BYTE.largest
 """Largest weight of the identity convolution that `sum_layer` makes."""
 
 
-def requantization(factors: FloatArray, largest: FloatArray) -> tuple[IntArray, IntArray]:
+def requantization(
+    factors: FloatArray, largest: FloatArray, multiplier: Multiplier = NARROW
+) -> tuple[IntArray, IntArray]:
     """(mult, shift) of each row.
 
     Args:
         factors: (rows,) real factors, accumulator units to output units.
         largest: (rows,) largest accumulator in magnitude. A row that can never reach half an output step (its
             weights are almost zero) needs no factor: it gets mult 0.
+        multiplier: bits of mult and the largest shift.
     """
     silent = factors * largest < 0.5
-    found = dyadic(np.where(silent, 1.0, factors))
+    found = dyadic(np.where(silent, 1.0, factors), multiplier=multiplier)
     return np.where(silent, 0, found.mult), np.where(silent, 1, found.shift)
 
 
@@ -68,6 +72,7 @@ def conv_layer(
     low: int | None = None,
     high: int | None = None,
     summed: bool = False,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerConv:
     """A convolution with the scales and zero points of its tensors.
 
@@ -81,6 +86,7 @@ def conv_layer(
         stride, padding, groups: of the convolution.
         low, high: clip range of the output codes; all of them by default.
         summed: a residual will be added, so that the accumulator alone does not decide the code.
+        multiplier: of the requantization.
 
     Raises:
         UserError: without the layer's name: a weight or a factor does not fit.
@@ -99,7 +105,7 @@ def conv_layer(
     unit = source.scale * row_scale
     if not (np.isfinite(unit).all() and (unit > 0).all()):
         raise UserError("a scale is not positive and finite")
-    mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias))
+    mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias), multiplier)
     smallest, greatest = code_range(output)
     layer = IntegerConv(
         name=name,
@@ -148,7 +154,13 @@ def _with_plain_constants(layer: IntegerConv, source: IntegerTensor) -> IntegerC
 
 
 def sum_layer(
-    name: str, left: IntegerTensor, right: IntegerTensor, output: IntegerTensor, low: int, high: int
+    name: str,
+    left: IntegerTensor,
+    right: IntegerTensor,
+    output: IntegerTensor,
+    low: int,
+    high: int,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerConv:
     """The sum of two stored tensors as a pass of its own: a 1x1 convolution per channel with `right` as residual.
 
@@ -156,16 +168,16 @@ def sum_layer(
     the w of 1..127 with the smallest error is taken.
     """
     left_factor, right_factor = left.scale / output.scale, right.scale / output.scale
-    shift = MAX_SHIFT
+    shift, largest = multiplier.max_shift, 2**multiplier.bits - 1
     while shift > 1 and not (
         round(right_factor * 2.0**shift) < 2**RESIDUAL_MULT_BITS
-        and left_factor * 2.0**shift / LARGEST_IDENTITY < 2**MULT_BITS - 1
+        and left_factor * 2.0**shift / LARGEST_IDENTITY < largest
     ):
         shift -= 1
     target = left_factor * 2.0**shift
     weights = np.arange(1, LARGEST_IDENTITY + 1)
     mults = np.rint(target / weights)
-    error = np.where(mults < 2**MULT_BITS, np.abs(mults * weights - target), np.inf)
+    error = np.where(mults <= largest, np.abs(mults * weights - target), np.inf)
     best = int(error.argmin())
     right_mult = round(right_factor * 2.0**shift)
     if not np.isfinite(error[best]) or right_mult >= 2**RESIDUAL_MULT_BITS or mults[best] < 1:
@@ -212,6 +224,7 @@ def average_pool(
     stride: Pair = (1, 1),
     low: int | None = None,
     high: int | None = None,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerPool:
     """Average pooling without padding.
 
@@ -220,10 +233,10 @@ def average_pool(
     last bit of mult, which moves no other mean over a window that `mult` can resolve.
     """
     factor = source.scale / (output.scale * kernel[0] * kernel[1])
-    found = dyadic([factor])
+    found = dyadic([factor], multiplier=multiplier)
     mult, shift = int(found.mult[0]), int(found.shift[0])
     if mult == factor * 2.0**shift:
-        if shift < MAX_SHIFT and 2 * mult - 1 < 2**MULT_BITS:
+        if shift < multiplier.max_shift and 2 * mult - 1 < 2**multiplier.bits:
             mult, shift = 2 * mult, shift + 1
         mult -= 1
     smallest, greatest = code_range(output)
@@ -326,7 +339,7 @@ def join_sums(network: IntegerNetwork) -> IntegerNetwork:
         _, conv, other = max(candidates, key=lambda item: item[0])
         residual = network.tensor(other)
         unit = network.tensor(conv.input).scale * conv.row_scale
-        factors = dyadic(unit / total.output.scale, residual.scale / total.output.scale)
+        factors = dyadic(unit / total.output.scale, residual.scale / total.output.scale, multiplier_of(network))
         joined = replace(
             conv,
             output=total.output,

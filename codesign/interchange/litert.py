@@ -12,7 +12,7 @@ from codesign.errors import UserError
 from codesign.interchange.tflite import import_tflite, input_codes
 from codesign.interchange.tflite_reader import read_tflite
 from codesign.quant.arithmetic import execute, run_layer
-from codesign.quant.integer_network import IntArray
+from codesign.quant.integer_network import NARROW, IntArray, Multiplier
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def litert_codes(path: str | Path, tensor: str, batch: NDArray[np.int8]) -> IntA
     return np.stack(outputs)
 
 
-def compare_with_litert(path: str | Path, batch: NDArray[np.int8]) -> Comparison:
+def compare_with_litert(path: str | Path, batch: NDArray[np.int8], multiplier: Multiplier = NARROW) -> Comparison:
     """Run `batch`, (N, H, W, C) or (N, features), through the imported network and through LiteRT."""
-    network = import_tflite(path, wide=False)
+    network = import_tflite(path, wide=False, multiplier=multiplier)
     values = {network.input.name: input_codes(batch)}
     for layer in network.layers:
         values[layer.output.name] = litert_codes(path, layer.output.name, batch)

@@ -12,7 +12,7 @@ from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_reader import read_tflite
-from codesign.quant.integer_network import IntegerNetwork
+from codesign.quant.integer_network import NARROW, IntegerNetwork, Multiplier
 from codesign.quant.storage import load_network
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ OTHER_FILES = (".h5", ".keras", ".pb", ".pt", ".pth", ".safetensors")
 """What people try, and what is certainly not a file of `quantize`."""
 
 
-def import_integer(path: str | Path, wide: bool = True, exact_bias: bool = False) -> IntegerNetwork:
+def import_integer(
+    path: str | Path, wide: bool = True, exact_bias: bool = False, multiplier: Multiplier = NARROW
+) -> IntegerNetwork:
     """The integer network in a file.
 
     Args:
@@ -35,6 +37,7 @@ def import_integer(path: str | Path, wide: bool = True, exact_bias: bool = False
             its .json beside it, or with any other name what `quantize` wrote.
         wide: let the last layer write wide results (see `codesign.interchange.building.wide_result`).
         exact_bias: as `import_quantized_onnx` takes it.
+        multiplier: of the requantization, for files that do not say it themselves.
 
     Raises:
         UserError: another kind of file, a float model, or what the importers refuse.
@@ -43,11 +46,11 @@ def import_integer(path: str | Path, wide: bool = True, exact_bias: bool = False
     if suffix in FLOAT_FILES and is_float(path):
         raise UserError(f"{path}: a float model; quantize it: codesign quantize {path} --data DATASET -o FILE")
     if suffix == ".tflite":
-        return import_tflite(path, wide)
+        return import_tflite(path, wide, multiplier)
     if suffix == ".onnx":
         if METADATA in read_onnx(path).metadata:
             return import_integer_onnx(path)
-        return import_quantized_onnx(path, wide, exact_bias)
+        return import_quantized_onnx(path, wide, exact_bias, multiplier)
     if suffix == ".npz":
         return import_arrays(path)
     if suffix in OTHER_FILES:

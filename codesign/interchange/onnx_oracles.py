@@ -16,7 +16,7 @@ from codesign.interchange.litert import Difference
 from codesign.interchange.onnx_float import export_float_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.quant.arithmetic import execute, run_layer
-from codesign.quant.integer_network import IntArray, IntegerNetwork
+from codesign.quant.integer_network import NARROW, IntArray, IntegerNetwork, Multiplier
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ class QdqComparison:
     result: Difference
 
 
-def compare_with_onnxruntime(path: Path, batch: Array) -> QdqComparison:
+def compare_with_onnxruntime(path: Path, batch: Array, multiplier: Multiplier = NARROW) -> QdqComparison:
     """Run `batch`, real images, through an imported QDQ model and through ONNX Runtime without its optimizer.
 
     (Its optimizer fuses nodes into integer kernels of their own, which round otherwise.)
     """
-    network = import_quantized_onnx(path, wide=False)
+    network = import_quantized_onnx(path, wide=False, multiplier=multiplier)
     tensors = stored_tensors(path)
     names = [layer.output.name for layer in network.layers if layer.output.name in tensors]
     found = run_with_onnxruntime(path, batch, optimized=False, outputs=[tensors[name] for name in names])

@@ -3,7 +3,7 @@
 The graph is read symbolically: see `codesign.interchange.onnx_values`. A convolution, sum or pooling becomes a pass
 where a quantizer follows; a sum whose operands are both quantized is a pass of its own, a sum with a convolution's
 unquantized result joins that convolution. Rounding: these formats round halves to even, an accelerator rounds them
-up, and its requantization factor has 16 bits; both show only next to a rounding boundary.
+up, and its requantization factor has 16 bits (or 24); both show only next to a rounding boundary.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantize
 from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
 from codesign.quant.checks import check_network, output_size
 from codesign.quant.formats import FloatArray
-from codesign.quant.integer_network import IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.quant.integer_network import NARROW, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
 
 Array = NDArray[Any]
 SUPPORTED = (
@@ -51,7 +51,9 @@ SUPPORTED = (
 )
 
 
-def import_quantized_onnx(path: str | Path, wide: bool = True, exact_bias: bool = False) -> IntegerNetwork:
+def import_quantized_onnx(
+    path: str | Path, wide: bool = True, exact_bias: bool = False, multiplier: Multiplier = NARROW
+) -> IntegerNetwork:
     """The integer network of a QDQ or QONNX model; a final Softmax stays on the host.
 
     Args:
@@ -61,20 +63,22 @@ def import_quantized_onnx(path: str | Path, wide: bool = True, exact_bias: bool 
         exact_bias: an accelerator adds biases as whole accumulator units. QDQ files and Brevitas's quantized biases
             hold such; a float bias, or a BatchNormalization, is rounded to them, which at few weight bits is
             coarse. True gives rows with such biases finer units, at the price of 8-bit weights.
+        multiplier: of the requantization.
 
     Raises:
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
     graph = read_onnx(path)
     with naming(path):
-        network = _Importer(graph, exact_bias).network()
+        network = _Importer(graph, exact_bias, multiplier).network()
         network = wide_result(network) if wide else network
         check_network(network)
     return network
 
 
 class _Importer:
-    def __init__(self, graph: OnnxGraph, exact_bias: bool) -> None:
+    def __init__(self, graph: OnnxGraph, exact_bias: bool, multiplier: Multiplier) -> None:
+        self.multiplier = multiplier
         self.graph = graph
         self.exact_bias = exact_bias
         self.values: dict[str, Value] = dict(graph.constants)
@@ -401,6 +405,6 @@ class _Importer:
                 raise node.error("quantizes the input a second time; only one quantizer may read it")
             self.input = tensor
             return Codes(tensor)
-        layer = quantized_pass(with_exact_bias(value) if self.exact_bias else value, codes)
+        layer = quantized_pass(with_exact_bias(value) if self.exact_bias else value, codes, self.multiplier)
         self.layers.append(layer)
         return Codes(layer.output)

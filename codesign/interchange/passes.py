@@ -13,25 +13,28 @@ from codesign.quant.checks import INT32_MAX
 from codesign.quant.dyadic import dyadic
 from codesign.quant.fusing import FusedConv, FusedTensor
 from codesign.quant.integer_layers import integer_conv
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerPool
+from codesign.quant.integer_network import NARROW, IntegerConv, IntegerLayer, IntegerPool, Multiplier
 
 BIAS_TOLERANCE = 2.0**-7
 """How far a bias may be from a whole number of accumulator units to be taken for one."""
 
 
-def quantized_pass(pending: Pending, codes: CodeRange) -> IntegerLayer:
+def quantized_pass(pending: Pending, codes: CodeRange, multiplier: Multiplier = NARROW) -> IntegerLayer:
     """The layer that computes `pending` and stores it as `codes`."""
     output = codes.tensor(pending.name, pending.shape)
     low, high = codes.clip(pending.low, pending.high)
     source = pending.sources[0]
     if pending.kind == "sum":
-        return sum_layer(pending.name, source, pending.sources[1], output, low, high)
+        return sum_layer(pending.name, source, pending.sources[1], output, low, high, multiplier)
     if pending.kind == "mean":
-        return average_pool(pending.name, source, output, pending.kernel, pending.stride, low, high)
+        return average_pool(pending.name, source, output, pending.kernel, pending.stride, low, high, multiplier)
     if pending.kind == "same":
         rows = source.channels
         identity, zeros = np.ones((rows, 1, 1, 1), dtype=np.int64), np.zeros(rows, dtype=np.int64)
-        return conv_layer(pending.name, source, output, identity, np.ones(rows), zeros, groups=rows, low=low, high=high)
+        return conv_layer(
+            pending.name, source, output, identity, np.ones(rows), zeros, groups=rows, low=low, high=high,
+            multiplier=multiplier,
+        )  # fmt: skip
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     layer = conv_layer(
         pending.name,
@@ -47,10 +50,12 @@ def quantized_pass(pending: Pending, codes: CodeRange) -> IntegerLayer:
         low=low,
         high=high,
         summed=pending.residual is not None,
+        multiplier=multiplier,
     )
     if pending.residual is None:
         return layer
-    factors = dyadic(source.scale * pending.row_scale / output.scale, pending.residual.scale / output.scale)
+    unit = source.scale * pending.row_scale
+    factors = dyadic(unit / output.scale, pending.residual.scale / output.scale, multiplier)
     return replace(
         layer,
         mult=factors.mult,

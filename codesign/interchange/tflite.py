@@ -4,8 +4,9 @@ The operators and their int8 arithmetic are those of TensorFlow Lite's 8-bit qua
 int8 with any zero point, weights int8 symmetric per channel or per tensor in [-127, 127], bias int32 in accumulator
 units. Codes here are unsigned: u = q + 128, and zero points likewise.
 
-What differs: TensorFlow Lite requantizes with a 31-bit multiplier, an accelerator here with 16 bits, so that a value
-next to a rounding boundary may come out one step apart. A sum is a pass of its own (see
+What differs: TensorFlow Lite requantizes with a 31-bit multiplier (LiteRT's default kernels with a float32), an
+accelerator here with 16 bits, so that a value next to a rounding boundary may come out one step apart; with 24 bits
+(`PRECISE`) next to none does. A sum is a pass of its own (see
 `codesign.interchange.building.sum_layer`) unless `join_sums` joins it to a convolution.
 """
 
@@ -30,14 +31,14 @@ from codesign.interchange.tflite_reader import (
 )
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
-from codesign.quant.integer_network import IntArray, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.quant.integer_network import NARROW, IntArray, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
 from codesign.workload.layers import Padding, Pair
 
 OFFSET = 128
 """From int8 to unsigned codes."""
 
 
-def import_tflite(path: str | Path, wide: bool = True) -> IntegerNetwork:
+def import_tflite(path: str | Path, wide: bool = True, multiplier: Multiplier = NARROW) -> IntegerNetwork:
     """The integer network of an int8 .tflite model.
 
     A final SOFTMAX or DEQUANTIZE stays on the host, as does a first QUANTIZE: the network starts and ends at codes.
@@ -46,13 +47,14 @@ def import_tflite(path: str | Path, wide: bool = True) -> IntegerNetwork:
         path: of the file.
         wide: let the last layer write wide results, which the accelerator needs; otherwise codes, as the file has
             them (see `codesign.interchange.building.result_codes`).
+        multiplier: of the requantization.
 
     Raises:
         UserError: the file is damaged, or an operator is not supported; the message names it.
     """
     model = read_tflite(path)
     with naming(path):
-        network = _Importer(model, Path(path).stem).network()
+        network = _Importer(model, Path(path).stem, multiplier).network()
         network = wide_result(network) if wide else network
         check_network(network)
     return network
@@ -71,7 +73,8 @@ def output_int8(codes: IntArray) -> NDArray[np.int8]:
 
 
 class _Importer:
-    def __init__(self, model: TfliteModel, name: str) -> None:
+    def __init__(self, model: TfliteModel, name: str, multiplier: Multiplier) -> None:
+        self.multiplier = multiplier
         self.model = model
         self.name = name
         self.layers: list[IntegerLayer] = []
@@ -141,6 +144,7 @@ class _Importer:
             groups=groups,
             low=low,
             high=high,
+            multiplier=self.multiplier,
         )
 
     def _fully_connected(self, operator: Operator, output: Tensor) -> IntegerLayer:
@@ -165,6 +169,7 @@ class _Importer:
             self._bias(operator, rows),
             low=low,
             high=high,
+            multiplier=self.multiplier,
         )
 
     def _sum(self, operator: Operator, output: Tensor) -> IntegerLayer:
@@ -173,7 +178,7 @@ class _Importer:
         if left.shape != target.shape or right.shape != target.shape:
             raise UserError("sums tensors of different shapes; only equal shapes are supported")
         low, high = self._clip(operator, target)
-        return sum_layer(self._name(operator), left, right, target, low, high)
+        return sum_layer(self._name(operator), left, right, target, low, high, self.multiplier)
 
     def _average(self, operator: Operator, output: Tensor) -> IntegerLayer:
         source, target = self._source(operator, 0), self._tensor(output)
@@ -181,14 +186,15 @@ class _Importer:
         if any(padding):
             raise UserError("averages a padded window; what would replace it: padding VALID")
         low, high = self._clip(operator, target)
-        return average_pool(self._name(operator), source, target, kernel, stride, low, high)
+        return average_pool(self._name(operator), source, target, kernel, stride, low, high, self.multiplier)
 
     def _mean(self, operator: Operator, output: Tensor) -> IntegerLayer:
         source, target = self._source(operator, 0), self._tensor(output)
         axes = self.model.tensors[operator.inputs[1]].data
         if axes is None or sorted(int(axis) for axis in axes.reshape(-1)) != [1, 2]:
             raise UserError("takes the mean over other axes than height and width, which is not supported")
-        return average_pool(self._name(operator), source, target, (source.height, source.width))
+        window = (source.height, source.width)
+        return average_pool(self._name(operator), source, target, window, multiplier=self.multiplier)
 
     def _max(self, operator: Operator, output: Tensor) -> IntegerLayer:
         source, target = self._source(operator, 0), self._tensor(output)
@@ -260,7 +266,10 @@ class _Importer:
         return IntegerTensor(tensor.name, channels, height, width, 8, zero_point, float(tensor.scales[0]))
 
     def _name(self, operator: Operator) -> str:
-        return self.model.tensors[operator.outputs[0]].name
+        # A converter names the result of fused operators with all of their names.
+        first, _, others = self.model.tensors[operator.outputs[0]].name.partition(";")
+        names = [self.model.tensors[item.outputs[0]].name.partition(";")[0] for item in self.model.operators]
+        return f"{first}#{operator.index}" if others and names.count(first) > 1 else first
 
 
 def _padding(operator: Operator, source: IntegerTensor, target: IntegerTensor, kernel: Pair, stride: Pair) -> Padding:

@@ -17,7 +17,14 @@ from codesign.program.packing import beats_to_bytes, packed_weights, record_byte
 from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
 from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
 from codesign.program.tiling import Tiling, tile_pixels
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor
+from codesign.quant.integer_network import (
+    NARROW,
+    IntegerConv,
+    IntegerNetwork,
+    IntegerPool,
+    IntegerTensor,
+    multiplier_of,
+)
 from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, PASS_HEADER, STRIDE_BITS, Op
 
@@ -30,6 +37,11 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
     Raises:
         UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
     """
+    if multiplier_of(network) != NARROW:
+        raise UserError(
+            f"network '{network.name}': requantizes with {multiplier_of(network).bits} bits, this hardware has "
+            f"{NARROW.bits}; import it with --multiplier-bits {NARROW.bits}"
+        )
     return _Compiler(network, hw).program()
 
 

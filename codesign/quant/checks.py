@@ -13,8 +13,7 @@ import numpy as np
 
 from codesign.errors import UserError
 from codesign.quant.integer_network import (
-    MAX_SHIFT,
-    MULT_BITS,
+    PRECISE,
     RESIDUAL_MULT_BITS,
     WIDE_BITS,
     IntArray,
@@ -149,8 +148,8 @@ def _check_conv(layer: IntegerConv, source: IntegerTensor, known: dict[str, Inte
     for name in ("scheme", "weight_bits"):
         if len(getattr(layer, name)) != rows:
             raise UserError(f"{name} has {len(getattr(layer, name))} entries; expected {rows}")
-    _check_field(layer.mult, "mult", 0, 2**MULT_BITS - 1)
-    _check_field(layer.shift, "shift", 1, MAX_SHIFT)
+    _check_field(layer.mult, "mult", 0, 2**PRECISE.bits - 1)
+    _check_field(layer.shift, "shift", 1, PRECISE.max_shift)
     _check_field(layer.residual_mult, "residual_mult", 0, 2**RESIDUAL_MULT_BITS - 1)
     _check_weights(layer)
     if layer.residual is None:
@@ -181,8 +180,8 @@ def _check_pool(layer: IntegerPool, source: IntegerTensor) -> None:
         raise UserError(f"output has {layer.output.channels} channels, its input {source.channels}")
     if layer.output.wide:
         raise UserError("pooling cannot write wide results")
-    _check_field(np.asarray([layer.mult]), "mult", 0, 2**MULT_BITS - 1)
-    _check_field(np.asarray([layer.shift]), "shift", 1, MAX_SHIFT)
+    _check_field(np.asarray([layer.mult]), "mult", 0, 2**PRECISE.bits - 1)
+    _check_field(np.asarray([layer.shift]), "shift", 1, PRECISE.max_shift)
     if layer.kind == "avg":
         return
     if layer.kind != "max":

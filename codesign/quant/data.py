@@ -12,17 +12,23 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import codesign
 from codesign.errors import UserError
+from codesign.quant.dataset import Dataset as Dataset
+from codesign.quant.dataset import Images as Images
+from codesign.quant.dataset import Labels as Labels
+from codesign.quant.user_data import load_user_data, split
 
 VARIABLE = "CODESIGN_DATA"
+FSDD_SCALE = np.float32(32)
+"""Features of FSDD are divided by it, which brings their deviation near 1."""
 CIFAR_CLASSES = (
     "airplane",
     "automobile",
@@ -36,73 +42,6 @@ CIFAR_CLASSES = (
     "truck",
 )
 
-Images = NDArray[np.float32]
-Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images (N, C, H, W), float32 in [0, 1], and their class numbers (N,).
-
-    Attributes:
-        note: what a reader of an accuracy on it must know; empty if nothing.
-        mean, std: of each channel, if the images are (pixel - mean) / std (see `normalized`); else empty.
-    """
-
-    name: str
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
-    classes: int
-    note: str = ""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
-        _, channels, height, width = self.train_images.shape
-        return (channels, height, width)
-
-    def part(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """The first images of each split (the splits are shuffled, so this is a fair sample)."""
-        return replace(
-            self,
-            train_images=self.train_images[:train],
-            train_labels=self.train_labels[:train],
-            test_images=self.test_images[:test],
-            test_labels=self.test_labels[:test],
-        )
-
-    def normalized(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
-        """The images as (pixel - mean) / std, which is what a network that was trained so takes.
-
-        `mean` and `std` have one number for each channel, or one for all of them; pixels are in [0, 1].
-
-        Raises:
-            UserError: another count of numbers, or an std that is not positive.
-        """
-        channels = self.shape[0]
-        for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, channels) or not np.isfinite(values).all():
-                raise UserError(f"{name}: {len(values)} numbers given, data set '{self.name}' has {channels} channels")
-        if min(std) <= 0:
-            raise UserError(f"std: {min(std):g} given, must be positive")
-        shift, scale = (np.asarray(values, dtype=np.float32).reshape(-1, 1, 1) for values in (mean, std))
-        return replace(
-            self,
-            train_images=(self.train_images - shift) / scale,
-            test_images=(self.test_images - shift) / scale,
-            mean=tuple(map(float, mean)),
-            std=tuple(map(float, std)),
-        )
-
-    def __str__(self) -> str:
-        size = "x".join(map(str, self.shape))
-        text = f"{self.name}: {len(self.train_labels)} training and {len(self.test_labels)} test images of {size}, "
-        return text + f"{self.classes} classes" + (f" ({self.note})" if self.note else "")
-
 
 def names() -> tuple[str, ...]:
     """Names of the data sets."""
@@ -113,7 +52,10 @@ def load_dataset(name: str, data_dir: str | Path | None = None, seed: int = 0) -
     """The data set called `name`.
 
     Args:
-        name: `digits` (1797 images of 1x8x8), `cifar10_small` (3000 of 3x32x32) or `cifar10` (60,000 of 3x32x32).
+        name: `digits` (1797 images of 1x8x8), `cifar10_small` (3000 of 3x32x32), `cifar10` (60,000 of 3x32x32),
+            `fsdd` (3000 spoken digits as 1x49x10 features), `kws01` (MLPerf Tiny's 1000 test samples of keywords as
+            1x49x10 features, none for training); or the path of a folder of images or an .npz file of one's own (see
+            `codesign.quant.user_data`).
         data_dir: folder with the files; see the module's text for the default.
         seed: decides the order of the images, and the split where the data has none of its own.
 
@@ -121,7 +63,9 @@ def load_dataset(name: str, data_dir: str | Path | None = None, seed: int = 0) -
         UserError: unknown name; a file is missing or damaged.
     """
     if name not in _LOADERS:
-        raise UserError(f"data set '{name}' is unknown; there are {', '.join(names())}")
+        if Path(name).exists() or Path(name).suffix or len(Path(name).parts) > 1:
+            return load_user_data(name, seed)
+        raise UserError(f"data set '{name}' is unknown; there are {', '.join(names())}, folders of images, .npz files")
     return _LOADERS[name](data_folder(data_dir), seed)
 
 
@@ -137,14 +81,7 @@ def _digits(_: Path, seed: int) -> Dataset:
     bunch = load_digits()
     images = (bunch.images.astype(np.float32) / 16)[:, None]
     labels = bunch.target.astype(np.int64)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    # A fifth of each class is for testing.
-    rank = np.empty(len(labels), dtype=np.int64)
-    for digit in range(10):
-        members = order[labels[order] == digit]
-        rank[members] = np.arange(len(members))
-    test = rank < np.bincount(labels)[labels] // 5
-    chosen, kept = order[test[order]], order[~test[order]]
+    kept, chosen = split(labels, seed)
     return Dataset("digits", images[kept], labels[kept], images[chosen], labels[chosen], 10)
 
 
@@ -163,19 +100,42 @@ def _cifar10(folder: Path, seed: int) -> Dataset:
     return _cifar(cache, "cifar10", seed)
 
 
+def _fsdd(folder: Path, seed: int) -> Dataset:
+    """Free Spoken Digit Dataset, its own split: recordings 0 to 4 of each speaker and digit are for testing."""
+    arrays = _read(_existing(folder / "fsdd_mfcc49x10.npz", "fsdd"), ("x", "y", "index"))
+    order = np.random.default_rng(seed).permutation(len(arrays["y"]))
+    images = arrays["x"][order, None].astype(np.float32) / FSDD_SCALE
+    labels, test = arrays["y"][order].astype(np.int64), arrays["index"][order] < 5
+    note = "features of Free Spoken Digit Dataset, CC BY-SA 4.0"
+    return Dataset("fsdd", images[~test], labels[~test], images[test], labels[test], 10, note)
+
+
+def _kws01(folder: Path, seed: int) -> Dataset:
+    """MLPerf Tiny's accuracy set of keyword spotting: real values of the reference model's int8 features."""
+    arrays = _read(_existing(folder / "mlperf_tiny_kws01.npz", "kws01"), ("x", "y", "in_scale", "in_zero"))
+    codes = arrays["x"].transpose(0, 3, 1, 2).astype(np.float64)
+    images = ((codes - float(arrays["in_zero"])) * float(arrays["in_scale"])).astype(np.float32)
+    labels = arrays["y"].astype(np.int64)
+    note = "1,000 test samples of MLPerf Tiny, from Speech Commands v2 (CC BY 4.0)"
+    return Dataset("kws01", images[:0], labels[:0], images, labels, 12, note)
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in keys}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged, or no data set with the arrays {', '.join(keys)} ({error})") from None
+
+
 def _existing(path: Path, name: str) -> Path:
     if not path.is_file():
-        raise UserError(f"{path}: data set '{name}' needs this file (choose its folder with --data or ${VARIABLE})")
+        raise UserError(f"{path}: data set '{name}' needs this file (choose its folder with --data-dir or ${VARIABLE})")
     return path
 
 
 def _cifar(path: Path, name: str, seed: int) -> Dataset:
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            x_train, y_train, x_test, y_test = (archive[key] for key in keys)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged, or no data set with the arrays {', '.join(keys)} ({error})") from None
+    x_train, y_train, x_test, y_test = _read(path, ("x_train", "y_train", "x_test", "y_test")).values()
     for images, labels in ((x_train, y_train), (x_test, y_test)):
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
             raise UserError(f"{path}: images must be (N, H, W, C) bytes with one label each")
@@ -239,4 +199,6 @@ _LOADERS: dict[str, Callable[[Path, int], Dataset]] = {
     "digits": _digits,
     "cifar10_small": _cifar10_small,
     "cifar10": _cifar10,
+    "fsdd": _fsdd,
+    "kws01": _kws01,
 }

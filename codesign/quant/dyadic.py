@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from codesign.errors import UserError
 from codesign.quant.formats import FloatArray
-from codesign.quant.integer_network import MAX_SHIFT, MULT_BITS, RESIDUAL_MULT_BITS, IntArray
+from codesign.quant.integer_network import NARROW, RESIDUAL_MULT_BITS, IntArray, Multiplier
 
 MIN_MULT = 16
 """A smaller mult would be off by more than 1/32: the factor is too small for the shifts there are."""
@@ -23,15 +23,16 @@ class Dyadic(NamedTuple):
     residual: IntArray
 
 
-def dyadic(factors: ArrayLike, residual_factor: float = 0.0) -> Dyadic:
+def dyadic(factors: ArrayLike, residual_factor: float = 0.0, multiplier: Multiplier = NARROW) -> Dyadic:
     """Nearest dyadic numbers of positive factors, with the largest mult that all fields allow.
 
-    The shift of a row is the largest with mult < 2**16, shift <= 40, and residual < 2**24. Where only the first
-    binds, mult >= 2**15 and the relative error is at most 2**-16.
+    The shift of a row is the largest with mult < 2**bits, shift <= max_shift, and residual < 2**24. Where only the
+    first binds, mult >= 2**(bits - 1) and the relative error is at most 2**-bits.
 
     Args:
         factors: (rows,) real factors, accumulator units to output units.
         residual_factor: residual units to output units; the same for all rows.
+        multiplier: bits of mult and the largest shift.
 
     Raises:
         UserError: a factor is too large for shift 1, or so small that mult would fall below 16.
@@ -39,7 +40,7 @@ def dyadic(factors: ArrayLike, residual_factor: float = 0.0) -> Dyadic:
     exact: FloatArray = np.asarray(factors, dtype=np.float64)
     if not (exact > 0).all() or not np.isfinite(exact).all() or residual_factor < 0:
         raise UserError("requantization factors must be positive and finite")
-    shift = np.minimum(_largest_shift(exact, MULT_BITS), MAX_SHIFT)
+    shift = np.minimum(_largest_shift(exact, multiplier.bits), multiplier.max_shift)
     if residual_factor > 0:
         shift = np.minimum(shift, _largest_shift(np.asarray([residual_factor]), RESIDUAL_MULT_BITS)[0])
     if shift.min() < 1:

@@ -37,12 +37,24 @@ from numpy.typing import NDArray
 from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
 
 WIDE_BITS = 32
-MULT_BITS = 16
-"""`mult` is an unsigned integer below 2**MULT_BITS."""
 RESIDUAL_MULT_BITS = 24
 """`residual_mult` is an unsigned integer below 2**RESIDUAL_MULT_BITS."""
-MAX_SHIFT = 40
-"""`shift` lies in [1, MAX_SHIFT]."""
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """What requantization multiplies with: `mult` is unsigned, below 2**bits; `shift` lies in [1, max_shift]."""
+
+    bits: int
+    max_shift: int
+
+
+NARROW = Multiplier(16, 40)
+"""One DSP slice a lane: the multiplier of every accelerator today."""
+PRECISE = Multiplier(24, 48)
+"""As fine as a float32's scale, which is what TensorFlow Lite and ONNX Runtime requantize with."""
+MULTIPLIERS = {item.bits: item for item in (NARROW, PRECISE)}
+MULT_BITS, MAX_SHIFT = NARROW.bits, NARROW.max_shift
 
 IntArray = NDArray[np.int64]
 
@@ -148,3 +160,13 @@ class IntegerNetwork:
     def output(self) -> IntegerTensor:
         """The result tensor."""
         return self.layers[-1].output
+
+
+def multiplier_of(network: IntegerNetwork) -> Multiplier:
+    """The smallest multiplier that holds every `mult` and `shift` of a network."""
+    for found in MULTIPLIERS.values():
+        mults = (int(np.max(layer.mult)) for layer in network.layers)
+        shifts = (int(np.max(layer.shift)) for layer in network.layers)
+        if max(mults) < 2**found.bits and max(shifts) <= found.max_shift:
+            return found
+    return PRECISE

@@ -239,6 +239,8 @@ def _ratio(method: str, ratio: Ratio | None) -> Ratio:
 
 
 def _check_fit(network: Network, dataset: Dataset) -> None:
+    if not len(dataset.train_labels):
+        raise UserError(f"data set '{dataset.name}' has no training images")
     expected = network.shapes[network.input.name]
     if dataset.shape != expected:
         raise UserError(

@@ -218,3 +218,30 @@ def test_an_unquantizable_file_leaves_the_old_result(run: Run, tmp_path: Path) -
     before = (tmp_path / "net").read_bytes()
     assert run("import", broken_onnx(tmp_path, "half"), "-o", tmp_path / "net")[0] == 2
     assert (tmp_path / "net").read_bytes() == before
+
+
+def test_keyword_spotting_is_evaluated_on_all_of_its_samples(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tflite", reason="needs tflite")
+    path = data_folder() / "mlperf_tiny_models" / "kws_ref_model.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path} is missing")
+    status, out, _ = run("evaluate", path, "--data", "kws01", "--json", tmp_path / "a.json")
+    assert status == 0 and "902 of 1,000" in out
+    assert json.loads((tmp_path / "a.json").read_text())["accuracy"] == 0.902
+    status, _, err = run("evaluate", path, "--data", "digits")
+    assert status == 2 and "data set 'digits' has images of 1x8x8, kws_ref_model takes (1, 49, 10)" in err
+    status, _, err = run("quantize", "dscnn", "--data", "kws01", "-o", tmp_path / "out")
+    assert status == 2 and "data set 'kws01' has no training images" in err
+
+
+@pytest.mark.slow
+def test_ten_samples_of_keyword_spotting_run_whole_on_the_rtl(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tflite", reason="needs tflite")
+    path = data_folder() / "mlperf_tiny_models" / "kws_ref_model.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path} is missing")
+    arguments = ("--data", "kws01", "--images", 10, "--json", tmp_path / "a.json")
+    assert run("cosim", "xc7z020_w8a8", path, *arguments)[0] == 0
+    answer = json.loads((tmp_path / "a.json").read_text())
+    assert answer["images"] == 10 and answer["mismatched_values"] == 0 and answer["compared_values"] == 720_760
+    assert answer["rtl_cycles"] == answer["model_cycles"] and answer["counter_differences"] == []

@@ -238,7 +238,7 @@ def test_quantize_and_dequantize_input() -> None:
     ("change", "message"),
     [
         ({"input": "nowhere"}, "reads tensor 'nowhere'"),
-        ({"mult": np.full(4, 2**16)}, r"mult spans \[65536, 65536\]"),
+        ({"mult": np.full(4, 2**24)}, r"mult spans \[16777216, 16777216\]"),
         ({"shift": np.zeros(4, dtype=np.int64)}, r"shift spans"),
         ({"weight": np.full((4, 3, 3, 3), 8)}, "row 0 holds a weight that fixed-4 cannot hold"),
         ({"scheme": (Scheme.FIXED, Scheme.FIXED, Scheme.POT, Scheme.POT)}, "cannot hold"),
