@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.arch.hardware import Band, Hardware
-from codesign.arch.scheme import Scheme
+from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program.input_folding import fold_input
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
+from codesign.program.passes import passes_of, row_sets
 from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
 from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
-from codesign.program.tiling import Tiling, tile_pixels
+from codesign.program.tiling import Tiling
 from codesign.quant.integer_network import (
     NARROW,
     IntegerConv,
@@ -26,7 +25,7 @@ from codesign.quant.integer_network import (
     multiplier_of,
 )
 from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
-from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, PASS_HEADER, STRIDE_BITS, Op
+from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, STRIDE_BITS, Op
 
 IntArray = NDArray[np.int64]
 
@@ -43,40 +42,6 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
             f"{NARROW.bits}; import it with --multiplier-bits {NARROW.bits}"
         )
     return _Compiler(network, hw).program()
-
-
-def deal_filters(conv: IntegerConv, bands: Sequence[Band]) -> list[list[int]]:
-    """Filters of each band: every filter goes to a band that can hold its weights, so that passes are few.
-
-    A PoT band holds PoT filters of at most its bits; a fixed band holds every filter whose integer weights lie in its
-    symmetric range. Filters with the fewest choices are dealt first, each to the band that then needs the fewest
-    passes, the narrowest one in doubt.
-    """
-    largest = np.abs(conv.weight).reshape(conv.weight.shape[0], -1).max(axis=1)
-
-    def holds(band: Band, scheme: Scheme, bits: int, magnitude: int) -> bool:
-        if band.scheme == scheme == Scheme.POT:
-            return bits <= band.weight_bits
-        return band.scheme == Scheme.FIXED and magnitude <= (1 << (band.weight_bits - 1)) - 1
-
-    choices: dict[tuple[int, ...], list[int]] = {}
-    for f, (scheme, bits) in enumerate(zip(conv.scheme, conv.weight_bits, strict=True)):
-        able = tuple(i for i, band in enumerate(bands) if holds(band, scheme, bits, int(largest[f])))
-        if not able:
-            offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
-            kind, width = (scheme, bits) if scheme is Scheme.POT else (Scheme.FIXED, int(largest[f]).bit_length() + 1)
-            raise UserError(
-                f"{conv.name}: filter {f} has {scheme}{bits} weights, the bands hold {offered}; add a band "
-                f"{{scheme: {kind}, weight_bits: {max(2, width)}, rows: 1}}"
-            )
-        choices.setdefault(able, []).append(f)
-
-    dealt: list[list[int]] = [[] for _ in bands]
-    for able, filters in sorted(choices.items(), key=lambda item: (len(item[0]), item[0])):
-        for f in filters:
-            best = min(able, key=lambda i: (ceil((len(dealt[i]) + 1) / bands[i].rows), bands[i].weight_bits, i))
-            dealt[best].append(f)
-    return [sorted(filters) for filters in dealt]
 
 
 class _Compiler:
@@ -103,21 +68,25 @@ class _Compiler:
         network, geometry = self.network, self.geometry
         self.check()
         schedule = build_schedule(network, geometry)
-        passes = {
-            index: self.plan_passes(layer)
+        sets = {
+            index: row_sets(layer, geometry)
             for index, layer in enumerate(network.layers)
             if isinstance(layer, IntegerConv)
         }
+        passes = [
+            passes_of(step.layer, sets[step.index], geometry) if isinstance(step.layer, IntegerConv) else ()
+            for step in schedule.steps
+        ]
         results = self.stream_bytes(schedule, passes)
         plans: list[StepPlan] = []
         pieces: list[InputPiece] = []
-        for step in schedule.steps:
+        for step, step_passes in zip(schedule.steps, passes, strict=True):
             start = self.beats
             if step.layer is None:
                 plan = self.load(step, schedule)
                 pieces.append(InputPiece(start + geometry.descriptor_beats, step.rows))
             elif isinstance(step.layer, IntegerConv):
-                plan = self.conv(step, step.layer, *passes[step.index], schedule, results)
+                plan = self.conv(step, step.layer, step_passes, schedule, results)
             else:
                 plan = self.pool(step, step.layer, schedule)
             plans.append(replace(plan, beats=self.beats - start))
@@ -138,20 +107,18 @@ class _Compiler:
             output_address=results,
         )
 
-    def stream_bytes(self, schedule: Schedule, passes: dict[int, tuple[int, tuple[PassPlan, ...]]]) -> int:
+    def stream_bytes(self, schedule: Schedule, passes: list[tuple[PassPlan, ...]]) -> int:
         """Length of the finished stream in bytes: the results lie behind it."""
         geometry = self.geometry
         beats = geometry.descriptor_beats
-        per_pass = 1 + geometry.param_row_beats
-        for step in schedule.steps:
+        per_pass = geometry.header_beats + geometry.param_row_beats
+        for step, step_passes in zip(schedule.steps, passes, strict=True):
             beats += geometry.descriptor_beats
             layer = step.layer
             if layer is None:
                 beats += self.placement(step.target, schedule).words * geometry.load_beats
             elif isinstance(layer, IntegerConv):
-                words, plan = passes[step.index]
-                taps = layer.weight.shape[2] * layer.weight.shape[3]
-                beats += len(plan) * (per_pass + words * taps * geometry.groups * len(geometry.row_groups))
+                beats += sum(per_pass + plan.steps * len(geometry.row_groups) for plan in step_passes)
             elif layer.kind == "avg":
                 beats += per_pass
         burst = self.hw.memory.burst_beats
@@ -248,49 +215,9 @@ class _Compiler:
         return ceil(tensor.channels / self.geometry.word_elements)
 
     # ---- convolution -----------------------------------------------------------------------------------------------
-    def plan_passes(self, conv: IntegerConv) -> tuple[int, tuple[PassPlan, ...]]:
-        """Words of the window loop and the filters of every pass."""
-        geometry, bands = self.geometry, self.geometry.bands
-        source = self.network.tensor(conv.input)
-        total_words = self.words_per_pixel(source)
-        filters = conv.weight.shape[0]
-        per_group_in, per_group_out = conv.weight.shape[1], filters // conv.groups
-        dealt = deal_filters(conv, bands)
-        count = max(ceil(len(of_band) / band.rows) for of_band, band in zip(dealt, bands, strict=True))
-
-        rows_of_pass: list[tuple[int, ...]] = []
-        masks: list[int] = []
-        spans: list[tuple[int, int]] = []
-        for p in range(count):
-            rows: list[int] = []
-            mask = 0
-            for index, (of_band, band) in enumerate(zip(dealt, bands, strict=True)):
-                chosen = of_band[p * band.rows : (p + 1) * band.rows]
-                mask |= bool(chosen) << geometry.band_order[index]
-                rows += [*chosen, *([-1] * (band.rows - len(chosen)))]
-            groups = [f // per_group_out for f in rows if f >= 0]
-            first = min(groups) * per_group_in // geometry.word_elements
-            last = ((max(groups) + 1) * per_group_in - 1) // geometry.word_elements
-            rows_of_pass.append(tuple(rows))
-            masks.append(mask)
-            spans.append((first, last))
-        words = max(last - first + 1 for first, last in spans)
-        steps = words * conv.weight.shape[2] * conv.weight.shape[3] * geometry.groups
-        if steps > geometry.weight_depth:
-            raise UserError(
-                f"{conv.name}: a filter takes {steps} weight words of {geometry.dot}, a row's ring holds "
-                f"{geometry.weight_depth}; set buffers.weight_words to {1 << (steps - 1).bit_length()}"
-            )
-        plan = tuple(
-            PassPlan(rows, mask, min(first, total_words - words))
-            for rows, mask, (first, _) in zip(rows_of_pass, masks, spans, strict=True)
-        )
-        return words, plan
-
     def walk(
         self,
         source: Placement,
-        words: int,
         kernel: tuple[int, int],
         stride: tuple[int, int],
         padding: tuple[int, int, int, int],
@@ -308,7 +235,6 @@ class _Compiler:
         return {
             "kernel_h": kh,
             "kernel_w": kw,
-            "words": words,
             "step_kx": per_pixel & mask,
             "step_ky": back_y * per_pixel & mask,
             "step_word": (1 + back_word * per_pixel) & mask,
@@ -334,7 +260,6 @@ class _Compiler:
         self,
         step: Step,
         conv: IntegerConv,
-        words: int,
         passes: tuple[PassPlan, ...],
         schedule: Schedule,
         results: int,
@@ -343,16 +268,13 @@ class _Compiler:
         source, output = self.placement(step.source, schedule), conv.output
         kh, kw = conv.weight.shape[2], conv.weight.shape[3]
         pixels = output.height * output.width
-        steps = words * kh * kw * geometry.groups
-        tiling = tile_pixels(pixels, words * kh * kw, len(passes), geometry)
-        fields = self.walk(source, words, (kh, kw), conv.stride, conv.padding, output)
+        fields = self.walk(source, (kh, kw), conv.stride, conv.padding, output)
         fields |= {
             "op": Op.CONV,
             "pad_code": source.tensor.zero_point,
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
-            "steps": steps,
-            **tiling.fields(),
+            **passes[0].tiling.fields(),
         }
         target = self.written(step, schedule)
         if target is None:
@@ -377,13 +299,16 @@ class _Compiler:
             }
         self.emit_descriptor(**fields)
         bias = self.hardware_bias(conv)
+        weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for plan in passes:
-            header = PASS_HEADER.pack({"word_offset": plan.word_offset, "bands": plan.bands})
-            self.emit(record_bytes(header, 1, geometry))
+            self.emit(record_bytes(plan.header(), geometry.header_beats, geometry))
             for f in plan.filters:
                 self.emit(record_bytes(self.param(conv, f, bias), geometry.param_beats, geometry))
-            self.emit(self.weights(conv, plan, words))
-        return StepPlan(step.index, Op.CONV, step.rows, target, tiling, steps, passes)
+            key = (plan.filters, plan.word_offset)
+            if key not in weights:
+                weights[key] = self.weights(conv, plan)
+            self.emit(weights[key])
+        return StepPlan(step.index, Op.CONV, step.rows, target, passes=passes)
 
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
@@ -406,19 +331,21 @@ class _Compiler:
             }
         )
 
-    def weights(self, conv: IntegerConv, plan: PassPlan, words: int) -> NDArray[np.uint8]:
+    def weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
         """Weight beats of a pass: for every step, one beat per row group."""
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
-        channels = words * geometry.word_elements
+        words, channels = plan.words, plan.words * geometry.word_elements
         first_channel = plan.word_offset * geometry.word_elements
         # (row, word, ky, kx, group, element) is the order of the steps
         window = np.zeros((geometry.rows, channels, kh, kw), dtype=np.int64)
         for row, f in enumerate(plan.filters):
             if f >= 0:
                 start = (f // per_group_out) * per_group_in - first_channel
-                window[row, start : start + per_group_in] = conv.weight[f]
+                begin, end = max(0, start), min(channels, start + per_group_in)
+                if begin < end:  # else none of the filter's channels is in this part
+                    window[row, begin:end] = conv.weight[f, begin - start : end - start]
         ordered = window.reshape(geometry.rows, words, geometry.groups, geometry.dot, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
@@ -447,7 +374,7 @@ class _Compiler:
         reads = pool.kernel[0] * pool.kernel[1]
         gap = max(0, (geometry.word_elements if averaging else geometry.groups) - reads)
         pixels = pool.output.height * pool.output.width
-        fields = self.walk(source, words, pool.kernel, pool.stride, pool.padding, pool.output)
+        fields = self.walk(source, pool.kernel, pool.stride, pool.padding, pool.output)
         fields |= {
             "op": op,
             "pad_code": source.tensor.zero_point if averaging else 0,
@@ -461,15 +388,16 @@ class _Compiler:
             "zero": pool.output.zero_point,
         }
         self.emit_descriptor(**fields)
-        passes: tuple[PassPlan, ...] = ()
+        windows = Tiling(pixels * words, reads, reads, gap)
         if averaging:
-            passes = (PassPlan((), 0, 0),)
-            self.emit(record_bytes(0, 1, geometry))
+            plan = PassPlan((), 0, 0, words, 0, windows)
+            self.emit(record_bytes(plan.header(), geometry.header_beats, geometry))
             bias = -source.tensor.zero_point * reads
             record = PARAM.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(record_bytes(record, geometry.param_beats, geometry))
             self.emit(np.zeros((geometry.rows - 1) * geometry.param_beats * geometry.beat_bytes, dtype=np.uint8))
-        return StepPlan(step.index, op, step.rows, target, Tiling(pixels * words, reads, reads, gap), 0, passes)
+            return StepPlan(step.index, op, step.rows, target, passes=(plan,))
+        return StepPlan(step.index, op, step.rows, target, windows)
 
 
 def _work(layer: IntegerConv | IntegerPool) -> LayerWork:

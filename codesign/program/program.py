@@ -13,7 +13,7 @@ from codesign.program.packing import pack_map
 from codesign.program.tiling import Tiling
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import Op
+from codesign.rtl.layout import PASS_HEADER, Op
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,42 @@ class PassPlan:
     """One pass over the output pixels with a set of filters, at most one per row.
 
     Attributes:
-        filters: output channel of every row, -1 for an idle row.
+        filters: output channel of every row, -1 for an idle row; none for average pooling.
         bands: bit i set when band i has a filter.
-        word_offset: first activation word of the channels that are read.
+        word_offset, words: activation words that are read of a pixel.
+        steps: weight words of a row.
+        tiling: the tiles it visits (average pooling: windows).
+        begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
     """
 
     filters: tuple[int, ...]
     bands: int
     word_offset: int
+    words: int
+    steps: int
+    tiling: Tiling
+    begin: bool = True
+    fresh: bool = True
+    drain: bool = True
+    single: bool = False
+    final: bool = True
+
+    def header(self) -> int:
+        """The packed header."""
+        return PASS_HEADER.pack(
+            {
+                "word_offset": self.word_offset,
+                "words": self.words,
+                "steps": self.steps,
+                "gap": self.tiling.gap,
+                "bands": self.bands,
+                "begin": self.begin,
+                "fresh": self.fresh,
+                "drain": self.drain,
+                "single": self.single,
+                "final": self.final,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -77,8 +105,7 @@ class StepPlan:
         layer: number of the network layer, -1 for a load.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
-        tiling: the tiles of a pass (pooling: windows), None for a load.
-        steps: weight words of a row in a pass.
+        windows: of max pooling, which has no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words: activation words of a load.
     """
@@ -87,11 +114,15 @@ class StepPlan:
     op: Op
     rows: tuple[int, int]
     written: Placement | None
-    tiling: Tiling | None = None
-    steps: int = 0
+    windows: Tiling | None = None
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0
     load_words: int = 0
+
+    @property
+    def tilings(self) -> tuple[Tiling, ...]:
+        """What is walked, pass after pass."""
+        return (self.windows,) if self.windows is not None else tuple(each.tiling for each in self.passes)
 
     @property
     def wide(self) -> bool:

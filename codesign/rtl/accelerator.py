@@ -154,7 +154,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         m.d.comb += [
             window.descriptor.eq(d),
             window.pooling.eq(executor.pooling),
-            window.word_offset.eq(executor.word_offset),
+            window.next_header.eq(executor.next_header),
+            window.header.eq(executor.header),
             window.start.eq(executor.pass_start),
             window.advance.eq(executor.advance),
         ]
@@ -206,7 +207,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 array.drain.eq(drain.tile & ~executor.pooling),
                 array.drain_first.eq(drain.tile_first),
                 post.tile_last.eq(drain.tile),
-                post.tile_final.eq(drain.tile_final),
+                post.pass_last.eq(drain.tile_final),
+                post.drain.eq(1),
+                post.final.eq(1),
             ]
         else:
             last_2 = Signal()
@@ -221,7 +224,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 array.step_last.eq(last_2),
                 array.load.eq(column_3),
                 post.tile_last.eq(tile_last),
-                post.tile_final.eq(tile_final),
+                post.pass_last.eq(tile_final),
+                post.drain.eq(executor.header.drain),
+                post.final.eq(executor.header.final),
             ]
 
         # ---- post-processing and pooling -----------------------------------------------------------------------

@@ -22,9 +22,12 @@ class Executor(SharedModule):
     """Layer sequencing.
 
     States and their cycles: FETCH until a descriptor is there (it is copied in the last of these cycles); PASS until
-    the pass is loaded, the last of which starts the window generator; RUN one cycle per read; GAP the descriptor's
-    `gap` cycles after every tile (pooling: window); DRAIN until the last write has been presented; END one cycle.
+    the pass is loaded, the last of which starts the window generator; RUN one cycle per read; GAP the header's `gap`
+    cycles after every tile (pooling: window); DRAIN until the last write has been presented; END one cycle.
     With wide results a pass starts only when the writer is empty and all earlier passes are done.
+
+    `next_header` belongs to the pass that `pass_start` starts, `header` to the one that runs: max pooling has none in
+    the stream and runs under one that is made up here.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -48,7 +51,8 @@ class Executor(SharedModule):
             "pooling": Out(1),
             "averaging": Out(1),
             "pass_start": Out(1),
-            "word_offset": Out(geometry.act_addr_bits),
+            "next_header": Out(PASS_HEADER_STRUCT),
+            "header": Out(PASS_HEADER_STRUCT),
             "weight_base": Out(geometry.weight_addr_bits),
             "advance": Out(1),
             "window_end": In(1),
@@ -74,15 +78,13 @@ class Executor(SharedModule):
         gap = Signal(16)
         at_pass_end = Signal()
         drain = Signal(16)
-        header = Signal(PASS_HEADER_STRUCT)
-        bands_active = Signal(8)
+        header, upcoming = self.header, self.next_header
         started, ready, last_pass = Signal(), Signal(), Signal()
-        offset = Signal(geometry.act_addr_bits)
 
         m.d.comb += [
             self.pooling.eq((d.op == Op.MAX_POOL) | (d.op == Op.AVG_POOL)),
             self.averaging.eq(d.op == Op.AVG_POOL),
-            header.eq(Mux(slot, self.headers[1], self.headers[0])),
+            upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
             last_pass.eq((d.op == Op.MAX_POOL) | (passes == 0)),
             ready.eq((d.op == Op.MAX_POOL) | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
         ]
@@ -96,24 +98,27 @@ class Executor(SharedModule):
             with m.State("PASS"):
                 with m.If(ready):
                     m.d.comb += self.pass_start.eq(1)
-                    m.d.sync += [passes.eq(passes - 1), bands_active.eq(header.bands)]
-                    m.d.sync += offset.eq(Mux(started, header.word_offset, 0))
-                    with m.If(d.op != Op.MAX_POOL):
+                    m.d.sync += [passes.eq(passes - 1), header.eq(upcoming)]
+                    with m.If(d.op == Op.MAX_POOL):
+                        m.d.comb += upcoming.eq(0)
+                        m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
+                        m.d.comb += [upcoming.begin.eq(1), upcoming.fresh.eq(1)]
+                    with m.Else():
                         m.d.comb += started.eq(1)
                         m.d.sync += [
                             slot.eq(~slot),
                             self.weight_base.eq(next_base),
-                            next_base.eq(next_base + d.steps),
+                            next_base.eq(next_base + upcoming.steps),
                         ]
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.advance.eq(1)
                 m.d.sync += [
-                    gap.eq(d.gap - 1),
+                    gap.eq(header.gap - 1),
                     at_pass_end.eq(self.pass_end),
                     drain.eq(drain_cycles(geometry)),
                 ]
-                with m.If(self.window_end & (d.gap != 0)):
+                with m.If(self.window_end & (header.gap != 0)):
                     m.next = "GAP"
                 with m.Elif(self.pass_end):
                     m.next = "PASS"
@@ -142,8 +147,6 @@ class Executor(SharedModule):
                 self.idle.eq(in_fetch & ~self.descriptor_valid),
             ]
 
-        # max pooling has no pass header and reads from the first word on
-        m.d.comb += self.word_offset.eq(Mux(started, header.word_offset, Mux(self.pass_start, 0, offset)))
         m.d.sync += [
             loaded.eq(loaded + self.pass_loaded - started),
             running_passes.eq(running_passes + started - self.pass_done),
@@ -174,7 +177,7 @@ class Executor(SharedModule):
             for counter, event in zip(counters, spent, strict=True):
                 m.d.sync += counter.eq(counter + event)
             for index, busy in enumerate(band_busy):
-                m.d.sync += busy.eq(busy + (self.advance & ~self.pooling & bands_active[index]))
+                m.d.sync += busy.eq(busy + (self.advance & ~self.pooling & header.bands[index]))
         with m.If(finished):
             m.d.sync += self.running.eq(0)
         with m.If(self.start):

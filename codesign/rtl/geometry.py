@@ -21,6 +21,7 @@ from functools import cached_property
 from math import ceil, log2
 
 from codesign.arch.hardware import Band, Hardware
+from codesign.rtl.layout import PASS_HEADER
 
 READ_LATENCY = 3
 FEED_LATENCY = 4
@@ -153,6 +154,10 @@ class Geometry:
     @property
     def descriptor_beats(self) -> int:
         return ceil(DESCRIPTOR_WORDS * 32 / self.beat_bits)
+
+    @property
+    def header_beats(self) -> int:
+        return ceil(PASS_HEADER.bits / self.beat_bits)
 
     @property
     def param_beats(self) -> int:

@@ -61,6 +61,10 @@ class Layout:
             offset += field.bits
         return word
 
+    def bits_of(self, name: str) -> int:
+        """Width of a field; KeyError if there is none of that name."""
+        return {field.name: field.bits for field in self.fields}[name]
+
     def unpack(self, word: int) -> dict[str, int]:
         """The inverse of `pack`."""
         values: dict[str, int] = {}
@@ -90,7 +94,7 @@ DESCRIPTOR = Layout(
         Field("pad_code", 8),
         Field("kernel_h", KERNEL_BITS),
         Field("kernel_w", KERNEL_BITS),
-        Field("words", 12),  # activation words of one pixel inside the window loop
+        Field("words", 12),  # pooling: activation words of one pixel
         # address and rotation-key increments of the window loop (kx innermost, then ky, then word)
         Field("step_kx", 20),
         Field("step_ky", 20),
@@ -114,8 +118,7 @@ DESCRIPTOR = Layout(
         Field("tiles", 24),  # conv: tiles of `columns` pixels (weight stationary: blocks); pooling: pixels
         Field("last_columns", 7),  # valid columns of the last tile
         Field("passes", 16),
-        Field("steps", 20),  # weight words of a pass
-        Field("gap", 16),  # idle cycles after a tile (pooling: after a window)
+        Field("gap", 16),  # max pooling: idle cycles after a window
         Field("out_base", 20),
         Field("out_stride", 20),  # words of one output pixel
         Field("tile_stride", 20),  # words of one output tile
@@ -137,8 +140,18 @@ DESCRIPTOR = Layout(
 PASS_HEADER = Layout(
     "pass_header",
     (
-        Field("word_offset", 20),  # first activation word of the channels this pass reads (grouped convolution)
+        Field("word_offset", 20),  # first activation word of the channels this pass reads
+        Field("words", 12),  # activation words it reads of one pixel
+        Field("steps", 20),  # its weight words (average pooling: none)
+        Field("gap", 16),  # idle cycles after a tile (average pooling: after a window)
         Field("bands", 8),  # which bands have a filter in this pass
+        # A pass normally visits all tiles, from the first to the last, and its results leave. Where the weights of a
+        # filter exceed the ring, a tile takes several passes, each with some of the words.
+        Field("begin", 1),  # the walk over output pixels begins anew
+        Field("fresh", 1),  # accumulation starts at zero
+        Field("drain", 1),  # the accumulators hold the results at the end of a tile; else the next pass stays there
+        Field("single", 1),  # the pass ends after one tile
+        Field("final", 1),  # its last tile is the last of the layer
     ),
 )
 

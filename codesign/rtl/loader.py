@@ -20,7 +20,7 @@ class Loader(SharedModule):
     The stream is a sequence of layers, each a descriptor followed by its payload:
 
         LOAD       load_words activation words, as stored (rotated)
-        CONV, AVG  `passes` times: a header beat, `rows` parameter records, steps x row groups weight beats
+        CONV, AVG  `passes` times: a header, `rows` parameter records, steps x row groups weight beats
         MAX        nothing
         END        the stream ends
 
@@ -83,8 +83,11 @@ class Loader(SharedModule):
         d = Signal(DESCRIPTOR_STRUCT)
         m.d.comb += [d.eq(raw[: Shape.cast(DESCRIPTOR_STRUCT).width]), self.descriptor.eq(d)]
 
+        view = Signal(PASS_HEADER_STRUCT)
         beats = Signal(24)  # beats of the current block still to come, minus one
         passes = Signal(16)
+        header = Signal(geometry.header_beats * bits)
+        steps = Signal(range(depth + 1))  # of the pass being loaded
         resident = Signal(range(SLOTS + 1))
         slot = Signal()
         older_steps = Signal(range(depth + 1))  # ring words of the other resident pass
@@ -96,6 +99,7 @@ class Loader(SharedModule):
         load_addr = Signal(geometry.act_addr_bits)
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
+        m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
         m.d.comb += room.eq(step + older_steps < depth)
@@ -154,23 +158,27 @@ class Loader(SharedModule):
             with m.State("PASS"):
                 with m.If(resident != SLOTS):
                     m.d.comb += pass_started.eq(1)
+                    m.d.sync += beats.eq(geometry.header_beats - 1)
                     m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += self.beat_ready.eq(1)
                 with m.If(taken):
-                    for i in range(SLOTS):
-                        with m.If(slot == i):
-                            m.d.sync += self.headers[i].eq(self.beat[: Shape.cast(PASS_HEADER_STRUCT).width])
-                    m.d.sync += [row.eq(0), part.eq(0)]
-                    m.next = "PARAMETERS"
+                    m.d.sync += [header.eq(Cat(header, self.beat)[bits:]), beats.eq(beats - 1)]
+                    with m.If(beats == 0):
+                        m.d.sync += [row.eq(0), part.eq(0)]
+                        m.next = "PARAMETERS"
             with m.State("PARAMETERS"):
                 m.d.comb += self.beat_ready.eq(1)
+                m.d.sync += steps.eq(view.steps)
+                for i in range(SLOTS):
+                    with m.If(slot == i):
+                        m.d.sync += self.headers[i].eq(view)
                 with m.If(taken):
                     with m.If(part == geometry.param_beats - 1):
                         m.d.sync += [part.eq(0), row.eq(row + 1)]
                         with m.If(row == rows - 1):
                             m.d.sync += [step.eq(0), group.eq(1)]
-                            with m.If(d.steps == 0):
+                            with m.If(view.steps == 0):
                                 m.next = "PASS_END"
                             with m.Else():
                                 m.next = "WEIGHTS"
@@ -182,7 +190,7 @@ class Loader(SharedModule):
                     m.d.sync += group.eq((group << 1) | group[-1] if groups > 1 else 1)
                     with m.If(group[-1]):
                         m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1)]
-                        with m.If(step == d.steps - 1):
+                        with m.If(step == steps - 1):
                             m.next = "PASS_END"
             with m.State("PASS_END"):
                 m.d.comb += pass_loaded.eq(1)
@@ -206,11 +214,9 @@ class Loader(SharedModule):
         m.d.sync += resident.eq(resident + pass_started - self.pass_done)
 
         # ring words held by the pass loaded before the current one, until it is done
-        current_steps = Signal(range(depth + 1))
         with m.If(pass_started):
             m.d.sync += [
-                older_steps.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), 0, current_steps)),
-                current_steps.eq(d.steps),
+                older_steps.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), 0, steps)),
             ]
         with m.Elif(self.pass_done):
             m.d.sync += older_steps.eq(0)

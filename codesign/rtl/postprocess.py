@@ -51,8 +51,9 @@ class PostProcessor(SharedModule):
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
 
-    `tile_last`/`tile_final` are the window generator's registered flags. `pass_done` rises when the last write of a
-    pass has been presented.
+    `tile_last` and `pass_last` are the window generator's registered flags; with `tile_last` come `drain`, the results
+    are complete and leave, and `final`, the tile is the last of the layer. `pass_done` rises when the last write of a
+    pass has been presented, or could have been.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -65,7 +66,9 @@ class PostProcessor(SharedModule):
                 "descriptor": In(DESCRIPTOR_STRUCT),
                 "averaging": In(1),
                 "tile_last": In(1),
-                "tile_final": In(1),
+                "pass_last": In(1),
+                "drain": In(1),
+                "final": In(1),
                 "param_write_en": In(1),
                 "param_write_addr": In(bits_for(self.param_slots)),
                 "param_write_data": In(Shape.cast(PARAM_STRUCT).width),
@@ -93,12 +96,11 @@ class PostProcessor(SharedModule):
 
         # ---- row sequencer ---------------------------------------------------------------------------------
         lead = geometry.param_latency - 2
-        last_line, final_line = Signal(lead), Signal(lead)
-        m.d.sync += [
-            last_line.eq((last_line << 1) | self.tile_last),
-            final_line.eq((final_line << 1) | self.tile_final),
-        ]
-        active, final, slot = Signal(), Signal(), Signal()
+        flags = (self.tile_last, self.pass_last, self.drain, self.final & self.pass_last)
+        lines = [Signal(lead, name=f"line_{i}") for i in range(len(flags))]
+        m.d.sync += [line.eq((line << 1) | flag) for line, flag in zip(lines, flags, strict=True)]
+        tile_comes, pass_comes, drain_comes, final_comes = (line[-1] for line in lines)
+        active, pass_last, drain, final, slot = Signal(), Signal(), Signal(), Signal(), Signal()
         row = Signal(range(max(rows, geometry.word_elements)))
         element, group = Signal(range(max(2, dot))), Signal(range(max(2, groups)))
         tile_offset, tile_key, word = Signal(abits), Signal(kbits), Signal(12)
@@ -121,16 +123,18 @@ class PostProcessor(SharedModule):
                     ]
                 with m.Else():
                     m.d.sync += word.eq(word + 1)
-            with m.Else():
+            with m.Elif(drain):
                 m.d.sync += [
                     tile_offset.eq(tile_offset + d.tile_stride),
                     tile_key.eq(add_modulo(tile_key, Const(columns % groups, kbits), groups)),
                 ]
             with m.If(final):
-                m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0), slot.eq(~slot)]
-        with m.If(last_line[-1]):
-            m.d.sync += [active.eq(1), final.eq(final_line[-1]), row.eq(0), element.eq(0), group.eq(0)]
-        m.d.comb += self.pass_done.eq(delay(row_end & final, WRITE_STAGE + 1))
+                m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0)]
+            m.d.sync += slot.eq(slot ^ pass_last)
+        with m.If(tile_comes):
+            m.d.sync += [active.eq(1), pass_last.eq(pass_comes), drain.eq(drain_comes), final.eq(final_comes)]
+            m.d.sync += [row.eq(0), element.eq(0), group.eq(0)]
+        m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
         m.submodules.params = params = Memory(shape=PARAM_STRUCT, depth=self.param_slots, init=[])
@@ -148,7 +152,7 @@ class PostProcessor(SharedModule):
         with m.If(self.averaging):
             m.d.sync += [param.word.eq(0), param.element.eq(delay(element, 1))]
         valid = Signal()
-        m.d.comb += valid.eq(delay(active, 2) & param.valid)
+        m.d.comb += valid.eq(delay(active & drain, 2) & param.valid)
         mask = Signal(columns)
         for j in range(columns):
             lane_ok = Mux(self.averaging, int(j == 0), ~final | (j < d.last_columns))

@@ -49,7 +49,11 @@ class WindowGenerator(SharedModule):
 
     Pooling: for every output pixel, for every word: ky, kx.
 
-    Timing: `start` loads the origin of the first pixel; every later cycle with `advance` issues one read.
+    A pass that does not `begin` goes on behind the tile that the one before it visited last; if that one did not
+    `drain`, it stays at its tile. A pass that is `single` ends after one tile.
+
+    Timing: in the cycle of `start`, `next_header` is the header of the pass, afterwards `header` is; every later
+    cycle with `advance` issues one read.
     `window_end` and `pass_end` are combinational and tell that this cycle is the last of a tile (pooling: of a
     window) or of the pass. All other outputs are registered: they describe the read issued one cycle before.
     `last` is high with the last cycle of a tile or window, `final` if it is the pass's; weight stationary: with the
@@ -64,7 +68,8 @@ class WindowGenerator(SharedModule):
             {
                 "descriptor": In(DESCRIPTOR_STRUCT),
                 "pooling": In(1),
-                "word_offset": In(geometry.act_addr_bits),
+                "next_header": In(PASS_HEADER_STRUCT),
+                "header": In(PASS_HEADER_STRUCT),
                 "start": In(1),
                 "advance": In(1),
                 "window_end": Out(1),
@@ -116,8 +121,8 @@ class WindowGenerator(SharedModule):
             reading.eq(1 if stationary else self.pooling | (pixel < columns)),
             last_kx.eq(kx == d.kernel_w - 1),
             last_ky.eq(ky == d.kernel_h - 1),
-            last_word.eq(word == d.words - 1),
-            last_tile.eq(tile == d.tiles - 1),
+            last_word.eq(word == self.header.words - 1),
+            last_tile.eq(self.header.single | (tile == d.tiles - 1)),
             last_tap.eq(last_kx & last_ky & last_word),
             tile_end.eq(last_pixel & last_tap),
             self.window_end.eq(last_pixel & last_kx & last_ky & (last_word | self.pooling)),
@@ -170,25 +175,29 @@ class WindowGenerator(SharedModule):
                         offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], groups)),
                     ]
                 with m.Else():
+                    with m.If(self.pooling | self.header.drain):
+                        m.d.sync += home.eq(after)
+                    with m.Else():
+                        m.d.sync += walker.eq(home)
                     m.d.sync += [
-                        home.eq(after),
                         kx.eq(0),
                         ky.eq(0),
                         word.eq(0),
-                        offset.eq(self.word_offset),
+                        offset.eq(self.header.word_offset),
                         offset_key.eq(0),
                         step.eq(0),
                         tile.eq(tile + 1),
                     ]
         with m.If(self.start):
-            for place in (walker, home):
-                m.d.sync += [
-                    place.addr.eq(d.start_addr),
-                    place.key.eq(d.start_key),
-                    place.x.eq(d.start_x),
-                    place.y.eq(d.start_y),
-                    place.column.eq(0),
-                ]
+            with m.If(self.next_header.begin):
+                for place in (walker, home):
+                    m.d.sync += [
+                        place.addr.eq(d.start_addr),
+                        place.key.eq(d.start_key),
+                        place.x.eq(d.start_x),
+                        place.y.eq(d.start_y),
+                        place.column.eq(0),
+                    ]
             m.d.sync += [
                 pixel.eq(0),
                 kx.eq(0),
@@ -196,7 +205,7 @@ class WindowGenerator(SharedModule):
                 word.eq(0),
                 step.eq(0),
                 tile.eq(0),
-                offset.eq(self.word_offset),
+                offset.eq(self.next_header.word_offset),
                 offset_key.eq(0),
             ]
 
@@ -215,7 +224,7 @@ class WindowGenerator(SharedModule):
                 m.d.comb += [drained.eq((pixel == 0) & last_tap), ended.eq((pixel == 0) & last_tap & last_tile)]
         m.d.sync += [
             self.valid.eq(self.advance & reading),
-            self.first.eq(self.advance & begin),
+            self.first.eq(self.advance & begin & (self.pooling | self.header.fresh)),
             self.last.eq(self.advance & drained),
             self.final.eq(self.advance & ended),
             self.addr.eq(walker.addr + offset),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Memory
-from codesign.program.program import Program, StepPlan
+from codesign.program.program import PassPlan, Program, StepPlan
 from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
 from codesign.rtl.layout import Op
 
@@ -146,7 +146,7 @@ def estimate(program: Program) -> Timing:
         numbers += [i - 1 for i in numbers if i and program.steps[i - 1].op == Op.LOAD]
         chosen = [program.steps[i] for i in numbers]
         cycles = sum(ends[i] - (ends[i - 1] if i else begun) for i in numbers)
-        compute = sum(max(1, len(plan.passes)) * plan.tiling.issue for plan in chosen if plan.tiling is not None)
+        compute = sum(tiling.issue for plan in chosen for tiling in plan.tilings)
         layers.append(
             LayerTiming(
                 name=work.name,
@@ -190,35 +190,32 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
     ready = last + 2  # the loader's state after DISPATCH
     state.taken = max(state.fetch, offered)
     position = state.taken + 1  # the executor's PASS state
-    tiling = plan.tiling
-    assert tiling is not None
     drain_rows = geometry.word_elements if plan.op == Op.AVG_POOL else geometry.rows
 
     for index, plan_pass in enumerate(plan.passes):
-        loaded = _load_pass(plan, state, geometry, ready)
+        loaded = _load_pass(plan_pass, state, geometry, ready)
         ready = loaded + 1
         start = max(position, loaded + 1)
         if plan.wide and index > 0:
             start = max(start, state.done[-1] + 1)
         spent["wait_pass"] += start - position + 1
-        spent["issue"] += tiling.issue
-        spent["gap"] += tiling.count * tiling.gap
+        tiling = plan_pass.tiling
         for band in range(len(band_busy)):
             if plan_pass.bands >> band & 1:
                 band_busy[band] += tiling.issue
         drained = start + tiling.length - tiling.gap - tiling.early  # the read that starts the last drain
         last_row = drained + geometry.param_latency + tiling.drains * drain_rows - 1
         state.done.append(last_row + WRITE_STAGE + 1)
-        if plan.wide:
+        if plan.wide and plan_pass.drain:
             idle_rows = next(i for i, f in enumerate(reversed(plan_pass.filters)) if f >= 0)
             state.results_sent = last_row - idle_rows + WIDE_STAGE + FIFO_LATENCY
         position = start + tiling.length + 1
 
-    if plan.op == Op.MAX_POOL:
+    spent["issue"] += sum(tiling.issue for tiling in plan.tilings)
+    spent["gap"] += sum(tiling.count * tiling.gap for tiling in plan.tilings)
+    if plan.windows is not None:
         spent["wait_pass"] += 1
-        spent["issue"] += tiling.issue
-        spent["gap"] += tiling.count * tiling.gap
-        drain_begin = position + tiling.length + 1
+        drain_begin = position + plan.windows.length + 1
         drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.groups
     else:
         drain_begin = position
@@ -230,14 +227,14 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
     return end
 
 
-def _load_pass(plan: StepPlan, state: _State, geometry: Geometry, ready: int) -> int:
+def _load_pass(plan: PassPlan, state: _State, geometry: Geometry, ready: int) -> int:
     """Load one pass from the loader's PASS state on; the cycle of the `pass_loaded` pulse."""
     stream = state.stream
     index = len(state.steps)
     begin = ready
     if index >= 2:
         begin = max(begin, state.done[index - 2] + 1)
-    last = stream.take(1 + geometry.param_row_beats, begin + 1)
+    last = stream.take(geometry.header_beats + geometry.param_row_beats, begin + 1)
     groups = len(geometry.row_groups)
     older = state.steps[index - 1] if index and state.done[index - 1] > begin else 0
     free_steps = min(plan.steps, geometry.weight_depth - older)

@@ -14,7 +14,7 @@ from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program import compile_network
-from codesign.program.compiler import deal_filters
+from codesign.program.passes import deal_filters
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.layout import DESCRIPTOR, Op
 from tests.sim.strategies import networks, random_conv, random_pool
@@ -31,6 +31,16 @@ def small_network(channels: int = 5, filters: int = 11, kernel: int = 3, bits: i
     pool = random_pool(rng, "pool", conv.output, "avg", (6, 6), (1, 1), (0, 0, 0, 0))
     fc = random_conv(rng, "fc", pool.output, 4, (1, 1), (1, 1), (0, 0, 0, 0), 1, FORMATS, 32)
     return IntegerNetwork("small", source, (conv, pool, fc))
+
+
+def two_convolutions() -> IntegerNetwork:
+    """The second one's taps cannot be folded into channels by the host."""
+    rng = np.random.default_rng(0)
+    small = small_network(kernel=1)
+    second = random_conv(rng, "second", conv_of(small).output, 3, (3, 3), (1, 1), (1, 1, 1, 1), 1, FORMATS, 4)
+    pool = random_pool(rng, "pool", second.output, "avg", (6, 6), (1, 1), (0, 0, 0, 0))
+    fc = random_conv(rng, "fc", pool.output, 4, (1, 1), (1, 1), (0, 0, 0, 0), 1, FORMATS, 32)
+    return IntegerNetwork("two", small.input, (small.layers[0], second, pool, fc))
 
 
 def conv_of(network: IntegerNetwork) -> IntegerConv:
@@ -88,7 +98,11 @@ def variant(**changes: object) -> Hardware:
 @pytest.mark.parametrize(
     ("network", "hw", "message"),
     [
-        (small_network(channels=200), TINY, r"^conv: a filter takes 900 weight words of 2, .*weight_words to 1024$"),
+        (
+            two_convolutions(),
+            variant(buffers={"activation_words": 4096, "weight_words": 16}),
+            r"^second: 8 channels of a filter take 36 weight words of 2, a row's ring holds 16; .* to 64$",
+        ),
         (small_network(bits=5), TINY, r"^input: 5-bit activations, 'tiny' has act_bits: 4$"),
         (
             small_network(),

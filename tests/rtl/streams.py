@@ -51,7 +51,7 @@ class Stream:
         """The input map: `words` activation words from `address` on, group after group."""
         shape = self.shape
         self.descriptor(Op.LOAD, load_words=words, target=memory, out_base=address)
-        every = (1 << shape.columns) - 1
+        every = (1 << shape.groups) - 1
         for word in range(words):
             for part in range(shape.load_beats):
                 beat = self.random(shape.beat_bits)
@@ -62,11 +62,12 @@ class Stream:
     def layer(self, op: Op, passes: int = 0, steps: int = 0) -> None:
         """A layer with its passes."""
         shape = self.shape
-        self.descriptors.append(self.descriptor(op, passes=passes, steps=steps))
+        self.descriptors.append(self.descriptor(op, passes=passes))
         for _ in range(passes):
-            index, header = len(self.passes), self.random(PASS_HEADER.bits)
+            index = len(self.passes)
+            header = PASS_HEADER.pack(PASS_HEADER.unpack(self.random(PASS_HEADER.bits)) | {"steps": steps})
             self.passes.append((header, len(self.descriptors) - 1, steps))
-            self.emit("h", header, 1)
+            self.emit("h", header, shape.header_beats)
             for row in range(shape.rows):
                 record = self.random(PARAM.bits)
                 self.params.append((index, row, record))

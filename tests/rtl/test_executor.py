@@ -31,9 +31,16 @@ class Layer:
 
     def descriptor(self, rng: np.random.Generator) -> int:
         noise = DESCRIPTOR.unpack(int.from_bytes(rng.bytes(63), "little"))
-        steps = self.steps if self.op == Op.CONV else 0
-        fields = {"op": self.op, "gap": self.gap, "passes": self.passes, "steps": steps, "wide": self.wide}
+        fields = {"op": self.op, "passes": self.passes, "wide": self.wide}
+        if self.op == Op.MAX_POOL:
+            fields |= {"gap": self.gap}
         return DESCRIPTOR.pack(noise | fields)
+
+    def headers(self, rng: np.random.Generator) -> list[int]:
+        """Pass headers: none for max pooling, no weights for the average."""
+        fields = {"gap": self.gap, "steps": self.steps if self.op == Op.CONV else 0}
+        noise = [PASS_HEADER.unpack(int.from_bytes(rng.bytes(8), "little")) for _ in range(self.passes)]
+        return [PASS_HEADER.pack(each | fields) for each in noise if self.op != Op.MAX_POOL]
 
 
 @dataclass
@@ -114,10 +121,10 @@ class Bench:
         e, shape = self.executor, self.shape
         expected = timeline(layers, world, shape.columns)
         descriptors = [layer.descriptor(self.rng) for layer in layers]
-        headers = [PASS_HEADER.unpack(int(self.rng.integers(1 << PASS_HEADER.bits))) for _ in world.loaded]
+        headers = [header for layer in layers for header in layer.headers(self.rng)]
         seen, counters = Trace(), [0] * len(COUNTERS)
         busy = [0] * len(shape.hw.bands)
-        layer, reads, offset, base, header = -1, 0, 0, 0, 0
+        layer, reads, base, header = -1, 0, 0, 0
         assert ctx.get(e.done)
         for cycle in range(len(expected.states)):
             ctx.set(e.start, cycle == 0)
@@ -126,7 +133,7 @@ class Bench:
             ctx.set(Value.cast(e.descriptor), descriptors[layer + 1] if offered else int(self.rng.integers(1 << 62)))
             for k, at in enumerate(world.loaded):
                 if at == cycle:
-                    ctx.set(Value.cast(e.headers[(self.passes + k) % 2]), PASS_HEADER.pack(headers[k]))
+                    ctx.set(Value.cast(e.headers[(self.passes + k) % 2]), headers[k])
             ctx.set(e.pass_loaded, cycle in world.loaded)
             ctx.set(e.pass_done, cycle in seen.done)
             ctx.set(e.loading, cycle in world.loading)
@@ -144,11 +151,20 @@ class Bench:
             if ctx.get(e.pass_start):
                 seen.starts.append(cycle)
                 weights = now.op != Op.MAX_POOL
-                offset = headers[header]["word_offset"] % shape.act_depth if weights else 0
+                if weights:
+                    assert ctx.get(Value.cast(e.next_header)) == headers[header]
+                else:
+                    words, gap = DESCRIPTOR.unpack(descriptors[layer])["words"], now.gap
+                    made_up = {"words": words, "gap": gap, "begin": 1, "fresh": 1}
+                    assert (
+                        PASS_HEADER.unpack(ctx.get(Value.cast(e.next_header)))
+                        == dict.fromkeys((each.name for each in PASS_HEADER.fields), 0) | made_up
+                    )
+                running = ctx.get(Value.cast(e.next_header))
                 base = self.ring % shape.weight_depth
                 self.ring += now.steps if now.op == Op.CONV else 0
             if ctx.get(e.pass_start) or ctx.get(e.advance):
-                assert ctx.get(e.word_offset) == offset
+                assert not ctx.get(e.advance) or ctx.get(Value.cast(e.header)) == running
                 assert ctx.get(Value.cast(e.current)) == descriptors[layer]
                 assert (ctx.get(e.pooling), ctx.get(e.averaging)) == (now.op != Op.CONV, now.op == Op.AVG_POOL)
             if ctx.get(e.advance):
@@ -157,7 +173,10 @@ class Bench:
                 if reads == now.tiles * now.steps and now.op != Op.MAX_POOL:
                     seen.done.append(cycle + world.drain)
                 if now.op == Op.CONV:
-                    busy = [count + (headers[header]["bands"] >> band & 1) for band, count in enumerate(busy)]
+                    busy = [
+                        count + (PASS_HEADER.unpack(headers[header])["bands"] >> band & 1)
+                        for band, count in enumerate(busy)
+                    ]
             if ctx.get(e.layer_done):
                 seen.ends.append(cycle)
             if reads == now.tiles * now.steps:

@@ -58,7 +58,6 @@ def test_the_rtl_sees_every_field_where_it_is_packed(layout: Layout) -> None:
 
 def test_records_fit_their_beats() -> None:
     assert PARAM.bits <= PARAM_BITS
-    assert PASS_HEADER.bits <= 32  # one beat, however narrow
 
 
 def test_descriptor_fits_its_words() -> None:

@@ -29,7 +29,9 @@ def prompt(layers: list[tuple[Op, int, int]], shape: Geometry) -> str:
         if op is Op.LOAD:
             text += "." + "l" * steps * shape.load_beats
         elif op is not Op.END:
-            one_pass = ".h" + "p" * shape.param_row_beats + "w" * steps * len(shape.row_groups) + "."
+            one_pass = (
+                "." + "h" * shape.header_beats + "p" * shape.param_row_beats + "w" * steps * len(shape.row_groups) + "."
+            )
             text += one_pass * passes + (".." if op is Op.MAX_POOL else ".")
     return text
 

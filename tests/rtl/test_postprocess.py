@@ -70,9 +70,10 @@ class Bench:
     done: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        s, names = self.shape, ("tile_last", "tile_final", "param_write_en", "param_write_addr", "param_write_data")
+        s, names = self.shape, ("tile_last", "pass_last", "param_write_en", "param_write_addr", "param_write_data")
         self.drive = {name: [0] * self.cycles for name in names}
         # inputs that nothing says what they are change in every cycle
+        self.drive |= {name: self.rng.integers(0, 2, self.cycles) for name in ("drain", "final")}
         self.drive["results"] = self.rng.integers(0, 1 << s.acc_bits, (self.cycles, s.columns))
         self.drive["residual_data"] = self.rng.integers(0, 1 << s.group_bits, (self.cycles, s.groups))
         self.drive["pooled"] = self.rng.integers(0, 1 << s.act_bits + 10, self.cycles)
@@ -85,19 +86,22 @@ class Bench:
             self.drive["param_write_addr"][cycle + row] = slot * self.shape.rows + row
             self.drive["param_write_data"][cycle + row] = PARAM.pack(param)
 
-    def announce(self, tau: int, final: bool, drain: int) -> int:
+    def announce(self, tau: int, ends: bool, final: bool, rows: int, drain: bool = True) -> int:
         """A tile whose last read is issued in cycle tau; the cycle of its first parameter fetch."""
         self.drive["tile_last"][tau + 1] = 1
-        self.drive["tile_final"][tau + 1] = int(final)
+        self.drive["pass_last"][tau + 1] = int(ends)
+        self.drive["drain"][tau + 1] = int(drain)
+        if ends:  # else the header's flag is there, too, but means nothing yet
+            self.drive["final"][tau + 1] = int(final)
         fetch = tau + self.shape.param_latency
-        if final:
-            self.done.append(fetch + drain - 1 + 13)
+        if ends:
+            self.done.append(fetch + rows - 1 + 13)
         return fetch
 
-    def tile(self, tau: int, index: int, final: bool, params: list[Params]) -> None:
+    def tile(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
         """What a tile of a convolution must give."""
         s, d, columns = self.shape, self.descriptor, self.shape.columns
-        fetch = self.announce(tau, final, s.rows)
+        fetch = self.announce(tau, ends, final, s.rows)
         for t, param in enumerate(params, fetch):
             for j in range(d["last_columns"] if final else columns):
                 group = (param["group"] + index * columns + j) % s.groups
@@ -116,7 +120,7 @@ class Bench:
     def window(self, tau: int, index: int, final: bool, param: Params) -> None:
         """What a window of an average must give: one channel a cycle, into the group of its pixel."""
         s, d = self.shape, self.descriptor
-        fetch = self.announce(tau, final, s.word_elements)
+        fetch = self.announce(tau, final, final, s.word_elements)
         for channel in range(s.word_elements):
             value = requantize(int(self.drive["pooled"][fetch + channel + 5]), param, 0, d)
             group = (channel // s.dot + index // d["words"]) % s.groups
@@ -157,7 +161,7 @@ def convolution(shape: Geometry, out_bits: int, seed: int, **descriptor: int) ->
             bench.load(bench.done[0], 0, params[2])
             tau = max(tau, bench.done[0] + shape.rows)
         for index in range(tiles):
-            bench.tile(tau, index, index == tiles - 1, params[p])
+            bench.tile(tau, index, index == tiles - 1, index == tiles - 1, params[p])
             tau += shape.rows + int(rng.choice([0, 0, 5]))
     return bench
 
@@ -176,6 +180,34 @@ def test_convolution_writes_codes(name: str, residual: int) -> None:
         bench.check(averaging=False)
         codes |= {code for _, _, code in bench.write.values()}
     assert len(codes) > 6 and {1, top - 1} <= codes
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_tiles_of_several_passes_leave_with_the_last(name: str) -> None:
+    """Every tile has passes of its own; all but the last keep their results, and nothing is written then."""
+    shape = SHAPES[name]
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        columns, tiles = shape.columns, 4
+        last = int(rng.integers(1, columns + 1))
+        fields = {"last_columns": last, "out_stride": 3, "tile_stride": 3 * columns, "high": 15, "out_base": 9}
+        fields |= {"low": 0, "zero": 2}
+        bench = Bench(shape, fields, 1000, rng)
+        tau = 4 * shape.rows + columns
+        passes = 0
+        for index in range(tiles):
+            for part in range(3):
+                params = [random_param(rng, shape, 1 << shape.acc_bits - 1, 4) for _ in range(shape.rows)]
+                tau = max(tau, bench.done[-2] + shape.rows) if passes >= 2 else tau
+                bench.load(bench.done[-2] if passes >= 2 else passes * shape.rows, passes % 2, params)
+                if part == 2:
+                    bench.tile(tau, index, True, index == tiles - 1, params)
+                else:
+                    bench.announce(tau, True, False, shape.rows, drain=False)
+                tau += shape.rows + int(rng.choice([0, 5]))
+                passes += 1
+        bench.check(averaging=False)
+        assert bench.write
 
 
 @pytest.mark.parametrize("name", SHAPES)

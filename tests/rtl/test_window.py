@@ -14,7 +14,7 @@ from codesign.program.compiler import _Compiler
 from codesign.program.program import Placement
 from codesign.quant.integer_network import IntegerTensor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR
+from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER
 from codesign.rtl.window import WindowGenerator
 from tests.rtl.bench import FIXED4, geometry, play, rows
 
@@ -62,9 +62,14 @@ class Walk:
         output = IntegerTensor("output", 1, *self.output, 4, 0, 1.0)
         compiler: Any = SimpleNamespace(geometry=shape)  # all of the compiler that the walk looks at
         place = Placement(source, (above, above + height), 0, self.base, self.per_pixel)
-        fields = _Compiler.walk(compiler, place, self.words, self.kernel, self.stride, self.padding, output)
+        fields = _Compiler.walk(compiler, place, self.kernel, self.stride, self.padding, output)
         blocks = {"block": self.block, "last_block": self.last_block} if self.block else {}
         return DESCRIPTOR.pack(fields | blocks | {"tiles": self.tiles})
+
+    def header(self, **fields: int) -> dict[str, int]:
+        """A pass over all words and tiles, but for `fields`."""
+        plain = {"word_offset": self.word_offset, "words": self.words, "begin": 1, "fresh": 1, "drain": 1}
+        return plain | fields
 
 
 def expected_reads(walk: Walk, depth: int) -> list[dict[str, int]]:
@@ -125,7 +130,8 @@ def check(walk: Walk, seed: int) -> None:
     drive = {
         "descriptor": [walk.descriptor(shape)],
         "pooling": [walk.pooling],
-        "word_offset": [walk.word_offset],
+        "next_header": [PASS_HEADER.pack(walk.header())],
+        "header": [PASS_HEADER.pack(walk.header())],
         "start": [*start, 0],
         "advance": [*advance, 0],
     }
@@ -205,3 +211,49 @@ def test_weight_stationary_convolution_reads_block_after_block(walk: Walk, seed:
 @given(walk=walks(pooling=True) | walks(pooling=True, stationary=True), seed=st.integers(0, 1 << 32))
 def test_pooling_reads_window_after_window(walk: Walk, seed: int) -> None:
     check(walk, seed)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@example(walk=replace(PLAIN, words=2, word_offset=0), seed=0)
+@given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
+def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:
+    """Tile by tile and word by word, each in a pass of its own: the reads of a pass over everything."""
+    shape = geometry(columns=walk.columns, groups=walk.groups, activation_words=1024, weight_words=1024)
+    expected = expected_reads(walk, shape.act_depth)
+    per_pass = walk.kernel[0] * walk.kernel[1] * walk.groups
+    rng = np.random.default_rng(seed)
+    start: list[int] = []
+    headers: list[int] = []
+    for tile in range(walk.tiles):
+        for word in range(walk.words):
+            begin, fresh, drain = int(word == 0 and tile == 0), int(word == 0), int(word == walk.words - 1)
+            fields = {"word_offset": walk.word_offset + word, "words": 1, "begin": begin, "fresh": fresh, "single": 1}
+            fields["drain"] = drain
+            start += [1, *[0] * per_pass, *[0] * int(rng.integers(3))]
+            headers += [PASS_HEADER.pack(walk.header(**fields))] * (len(start) - len(headers))
+    issue = np.array([cycle for cycle in range(len(start)) if any(start[max(0, cycle - per_pass) : cycle])])
+    advance = np.zeros(len(start), dtype=np.int64)
+    advance[issue] = 1
+    # the header of a pass that runs; the next one is known in the cycle of the start alone
+    noise = [int.from_bytes(rng.bytes(PASS_HEADER.bits // 8), "little") for _ in start]
+    drive = {
+        "descriptor": [walk.descriptor(shape)],
+        "pooling": [0],
+        "next_header": [header if begin else other for header, begin, other in zip(headers, start, noise, strict=True)],
+        "header": [other if begin else header for header, begin, other in zip(headers, start, noise, strict=True)],
+        "start": [*start, 0],
+        "advance": [*advance.tolist(), 0],
+    }
+    seen = play(WindowGenerator(shape), drive, [*WATCH, "column"], len(start) + 2)
+    assert len(issue) == len(expected)
+    for name in ("addr", "key", "pad", "column", "valid", "first"):
+        want = np.array([read[name] for read in expected])
+        matters: Any = slice(None)
+        if name in ("addr", "key", "pad"):
+            valid, pad = (np.array([read[other] for read in expected]) for other in ("valid", "pad"))
+            matters = (valid == 1) & ((pad == 0) | (name == "pad"))
+        assert np.array_equal(seen[name][issue + 1][matters], want[matters]), name
+    step = np.arange(len(expected)) % per_pass
+    assert np.array_equal(seen["step"][issue + 1], step)
+    assert np.array_equal(seen["pass_end"][issue], step == per_pass - 1)
+    assert np.array_equal(seen["last"][issue + 1], step == per_pass - 1)

@@ -17,7 +17,8 @@ from tests.sim.strategies import networks
 
 FAMILIES = {
     "tiny": load_hardware("tiny"),
-    # nothing is a power of two, words have more groups than columns, the memory is narrow, near and slow
+    # nothing is a power of two, words have more groups than columns, a filter may exceed its ring, the memory is
+    # narrow, near and slow
     "odd": Hardware(
         name="odd",
         device="xc7z020",
@@ -30,7 +31,7 @@ FAMILIES = {
             Band(scheme=Scheme.POT, weight_bits=3, rows=1),
             Band(scheme=Scheme.FIXED, weight_bits=6, rows=4),
         ),
-        buffers=Buffers(activation_words=1024, weight_words=1024),
+        buffers=Buffers(activation_words=1024, weight_words=128),
         memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
     ),
     # packed products in pairs of rows and columns, one column left over, bands that report at different times
