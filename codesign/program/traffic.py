@@ -70,14 +70,14 @@ def _step(plan: StepPlan, program: Program, geometry: Geometry) -> Traffic:
     descriptors = geometry.descriptor_beats * beat
     if plan.op == Op.LOAD:
         return Traffic(inputs=plan.load_words * geometry.load_beats * beat, descriptors=descriptors)
-    weights = plan.steps * len(geometry.row_groups) if plan.op == Op.CONV else 0
+    weights = sum(each.weight_steps for each in plan.passes) * len(geometry.row_groups)
     outputs = 0
     if plan.wide:
         work = program.layers[plan.layer]
         outputs = RESULT_BYTES * work.m * work.n
     return Traffic(
-        weights=len(plan.passes) * weights * beat,
-        parameters=len(plan.passes) * (1 + geometry.param_row_beats) * beat,
+        weights=weights * beat,
+        parameters=len(plan.passes) * (geometry.header_beats + geometry.param_row_beats) * beat,
         descriptors=descriptors,
         outputs=outputs,
     )
