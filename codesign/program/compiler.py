@@ -379,6 +379,7 @@ class _Compiler:
             "op": op,
             "pad_code": source.tensor.zero_point if averaging else 0,
             "tiles": pixels,
+            "words": words,
             "gap": gap,
             "target": target.memory,
             "out_base": target.base,

@@ -70,7 +70,7 @@ def _step(plan: StepPlan, program: Program, geometry: Geometry) -> Traffic:
     descriptors = geometry.descriptor_beats * beat
     if plan.op == Op.LOAD:
         return Traffic(inputs=plan.load_words * geometry.load_beats * beat, descriptors=descriptors)
-    weights = sum(each.weight_steps for each in plan.passes) * len(geometry.row_groups)
+    weights = sum(each.steps for each in plan.passes) * len(geometry.row_groups)
     outputs = 0
     if plan.wide:
         work = program.layers[plan.layer]
