@@ -156,11 +156,11 @@ class _Counter:
         return plan.load_words * self.geometry.word_bits * self.activation_pj
 
     def conv(self, plan: StepPlan) -> dict[str, float]:
-        hw, units, tiling = self.hw, self.units, plan.tiling
-        assert tiling is not None
-        cycles, fetches = tiling.issue, tiling.count * plan.steps  # a row's weights are read once a tile or block
+        hw, units = self.hw, self.units
         products = additions = registers = buffers = 0.0
         for rows in plan.passes:
+            # a row's weights are read once a tile or block
+            cycles, fetches = rows.tiling.issue, rows.tiling.count * rows.steps
             bands = Counter(band for band, row in zip(self.geometry.row_bands, rows.filters, strict=True) if row >= 0)
             for band, count in bands.items():
                 word = hw.dot * band.weight_bits
@@ -172,7 +172,7 @@ class _Counter:
                 registers += count * written * units.register_pj_per_bit
                 buffers += fetches * count * word * self.ring(band)
             for band in self.geometry.row_bands:  # every row's ring is filled, those of idle rows with zeros
-                buffers += plan.steps * hw.dot * band.weight_bits * self.ring(band)
+                buffers += rows.steps * hw.dot * band.weight_bits * self.ring(band)
             buffers += cycles * hw.array_columns * hw.dot * hw.act_bits * self.activation_pj
         outputs, residual = self.outputs(plan)
         products += outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
@@ -190,8 +190,7 @@ class _Counter:
     def pool(self, plan: StepPlan) -> dict[str, float]:
         """A word is read and compared or added up in every cycle."""
         hw, units = self.hw, self.units
-        assert plan.tiling is not None
-        words = plan.tiling.issue
+        words = sum(tiling.issue for tiling in plan.tilings)
         width = hw.act_bits if plan.op == Op.MAX_POOL else hw.acc_bits
         outputs, _ = self.outputs(plan)
         found = {

@@ -55,8 +55,8 @@ def test_counts_by_hand() -> None:
     network, hw = one_layer(Scheme.FIXED, 4)
     program = compile_network(network, hw)
     (plan,) = (plan for plan in program.steps if plan.passes)
-    assert plan.tiling is not None
-    assert (plan.tiling.count, plan.tiling.issue, plan.steps, len(plan.passes)) == (1, 4, 4, 2)
+    tiling, steps = plan.passes[0].tiling, plan.passes[0].steps
+    assert (tiling.count, tiling.issue, steps, len(plan.passes)) == (1, 4, 4, 2)
     rows_cycles = 4 * 5  # cycles of a pass, rows that have a filter in the first (4) and the second (1)
     found = estimate_energy(program, only(multiply_pj_per_bit2=1)).layers[0]
     assert found.products_pj == rows_cycles * 2 * 3 * (4 * 4) + 5 * 21 * 16  # products, requantization of 5 outputs
@@ -79,8 +79,8 @@ def test_weight_stationary_counts_by_hand() -> None:
     network, hw = one_layer(Scheme.FIXED, 4, "ws")
     program = compile_network(network, hw)
     (plan,) = (plan for plan in program.steps if plan.passes)
-    assert plan.tiling is not None
-    assert (plan.tiling.count, plan.tiling.issue, plan.steps, len(plan.passes)) == (1, 2 * 3, 4, 2)
+    tiling, steps = plan.passes[0].tiling, plan.passes[0].steps
+    assert (tiling.count, tiling.issue, steps, len(plan.passes)) == (1, 2 * 3, 4, 2)
     rows_cycles = 6 * 5
     found = estimate_energy(program, only(multiply_pj_per_bit2=1)).layers[0]
     assert found.products_pj == rows_cycles * 2 * 3 * (4 * 4) + 5 * 21 * 16
