@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, amed, demo, doctor, figures, files, model
+from codesign.cli import accelerator, amed, demo, doctor, figures, files, model, sweep
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -37,6 +37,7 @@ app.command()(model.evaluate)
 app.command(name="import")(files.import_)
 app.command()(files.export)
 app.command()(model.search)
+app.command()(sweep.sweep)
 app.command()(model.report)
 app.add_typer(amed.app, name="amed")
 app.command()(doctor.doctor)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from codesign._files import atomic_write, content_hash, read_json, write_json, write_text
+from codesign._files import atomic_write, content_hash, read_json, write_json
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
@@ -24,10 +24,12 @@ from codesign.provenance import provenance
 from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.quant.storage import load_network, save_network
+from codesign.search.cost import measure
+from codesign.search.folder import claim
 from codesign.search.point import Point, choose, pareto
 from codesign.search.space import Space, band_ratio, zoo_network
 from codesign.sim.cosim import CosimResult, run_network
-from codesign.sim.energy import estimate_energy, unit_energies
+from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
 from codesign.sim.resources import synthesize_hardware
 from codesign.sim.timing import Timing, estimate
@@ -149,15 +151,8 @@ class Search:
         return self._dataset
 
     def _claim(self) -> None:
-        path = self.folder / "space.yaml"
         text = yaml.safe_dump(self.space.model_dump(mode="json"), sort_keys=False)
-        if path.is_file():
-            if path.read_text() != text:
-                raise UserError(f"{self.folder}: holds another search, must be a new folder or one of the same space")
-            return
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise UserError(f"{self.folder}: holds other files, must be a new folder or one of the same space")
-        write_text(path, text)
+        claim(self.folder, "space.yaml", text, "search")
 
     def _point(self, hw: Hardware) -> Point | str:
         """The evaluated point, or why the network cannot run on `hw`."""
@@ -173,23 +168,12 @@ class Search:
             found = str(error)
             write_json(path, {"rejected": found})
             return found
-        timing = estimate(program)
         resources = synthesize_hardware(hw, progress=self._report).total
         accuracy, images = network.provenance["integer_accuracy"], network.provenance["integer_images"]
         assert isinstance(accuracy, float)
         assert isinstance(images, int)
-        macs = sum(layer.macs for layer in program.layers)
-        found = Point(
-            hardware=hw,
-            accuracy=accuracy,
-            images=images,
-            cycles=timing.total_cycles,
-            latency_ms=hw.milliseconds(timing.total_cycles),
-            **resources._asdict(),
-            fits=resources.fits(hw.totals),
-            utilization=macs / (timing.total_cycles * hw.macs),
-            energy_mj=estimate_energy(program, unit_energies()).total_mj,
-        )
+        cost = measure(program, resources, unit_energies())
+        found = Point(hardware=hw, accuracy=accuracy, images=images, **asdict(cost))
         write_json(path, {"point": found.to_json(), **provenance(hw, self.space.seed)})
         return found
 

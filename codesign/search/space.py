@@ -31,6 +31,15 @@ def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
     return ratio
 
 
+def base_ratio(hw: Hardware) -> str:
+    """`band_ratio` as text, such as `pot4:12,fixed4:8`: the rows of each format."""
+    counts: dict[str, int] = {}
+    for band in hw.bands:
+        form = str(RowFormat(band.scheme, band.weight_bits))
+        counts[form] = counts.get(form, 0) + band.rows
+    return ",".join(f"{form}:{count}" for form, count in counts.items())
+
+
 def _ratio(value: object) -> str:
     try:
         parse_ratio(value if isinstance(value, str) else "")

@@ -43,6 +43,7 @@ def wait_for(phase: str, process: subprocess.Popen[str]) -> str:
         ("build", ["cosim", "tiny", "smallcnn", "--json", "out.json"]),
         ("float", ["quantize", "smallcnn", "--data", "digits", "--float-epochs", "5000", "-o", "out.codesign"]),
         ("float", ["search", "digits", "-o", "run"]),
+        ("variants", ["sweep", "small", "resnet8", "-o", "run", "--jobs", "2", "--json", "out.json"]),
     ],
 )
 def test_interrupt(phase: str, arguments: list[str], tmp_path: Path) -> None:

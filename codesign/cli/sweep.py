@@ -1,0 +1,94 @@
+"""`codesign sweep`: every hardware of a space with some networks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from codesign.cli.accelerator import DEFAULT_ENERGY, ENERGY, JSON
+
+if TYPE_CHECKING:
+    from codesign.search.sweep import SweepResult
+
+
+def sweep(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/sweep/.")],
+    networks: Annotated[list[str], typer.Argument(metavar="NETWORK...", help="As for `simulate`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by default one for each processor.")] = None,
+    energy: ENERGY = DEFAULT_ENERGY,
+    table: Annotated[
+        Literal["csv", "parquet"] | None, typer.Option(help="Format of the table; Parquet if pyarrow is installed.")
+    ] = None,
+    json: JSON = None,
+) -> None:
+    """Latency, LUTs, DSPs and energy of every hardware of a space, with some networks.
+
+    Ctrl-C and start again to continue.
+    """
+    from codesign._files import write_text
+    from codesign.cli.inputs import integer_network, read_network
+    from codesign.cli.output import facts, progress, save
+    from codesign.report.sweep import render_sweep
+    from codesign.search.sweep import Sweep
+    from codesign.search.sweep_space import load_sweep_space
+    from codesign.sim.energy import unit_energies
+
+    loaded = load_sweep_space(space)
+    for network in networks:
+        read_network(network)  # what cannot be read is said before anything runs
+    with progress() as report:
+        result = Sweep(
+            loaded,
+            tuple(dict.fromkeys(networks)),
+            out,
+            partial(integer_network, seed=loaded.seed),
+            unit_energies(energy),
+            energy_option="" if energy == DEFAULT_ENERGY else f"--energy {energy}",
+            jobs=jobs,
+            report=report,
+        ).run(table)
+    page = out / "report.html"
+    write_text(page, render_sweep(result, f"{Path(space).stem}: {', '.join(networks)}"))
+    print_sweep(result)
+    facts({"points": result.table, "plot": page})
+    save(json, result.to_json() | {"report": str(page)})
+
+
+def print_sweep(result: SweepResult) -> None:
+    """The front of every network, how each of its points is made again, and what is not among the points."""
+    from codesign.cli.output import console, facts, percent, shown, table
+
+    for network in dict.fromkeys(point.network for point in result.points):
+        points = [point for point in result.points if point.network == network]
+        front = [point for point in result.front if point.network == network]
+        table(
+            f"{network}: {len(front)} of {len(points)} points are on the front of latency, LUTs, DSPs, energy",
+            ("", *result.space.vary, "cycles", "ms", "LUT", "DSP", "mJ", "used"),
+            [
+                (
+                    index,
+                    *(str(value) for value in point.choice.values()),
+                    *(point.cost.cycles, point.cost.latency_ms, point.cost.lut, point.cost.dsp, point.cost.energy_mj),
+                    percent(point.cost.utilization),
+                )
+                for index, point in enumerate(front, start=1)
+            ],
+        )
+        for index, point in enumerate(front, start=1):
+            console.print(f"{index}  {point.command}", highlight=False, markup=False, soft_wrap=True)
+        console.print()
+    left_out = {
+        "excluded by conditions": result.excluded,
+        "cannot be built": len(result.refused),
+        "cannot run": len(result.rejected),
+    }
+    reasons = {**result.refused, **result.rejected}
+    facts(
+        {name: shown(count) for name, count in left_out.items() if count}
+        | ({"first reason": ": ".join(next(iter(reasons.items())))} if reasons else {})
+        | {"mJ": f"an estimate from counts of operations; {result.energy_source}"}
+    )

@@ -1,0 +1,344 @@
+"""Sweeps: every hardware of a space with some networks, in parallel processes, kept in a folder that can be continued.
+
+The folder holds `sweep.yaml` (what was asked for), `hardware/NAME.yaml` of every variant that was evaluated, one JSON
+file of costs for each of them and, at the end, `result.json` and a table. A point is made again by its `command`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import io
+import multiprocessing
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.provenance import provenance
+from codesign.quant.integer_network import IntegerNetwork
+from codesign.search.cost import Cost, measure, with_resources
+from codesign.search.folder import claim
+from codesign.search.pareto import front
+from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
+from codesign.sim.energy import UnitEnergies
+from codesign.sim.resources import Resources, synthesize_hardware
+
+RESULT = "result.json"
+FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
+"""What the front of a network weighs against each other; less is better."""
+
+Report = Callable[..., None]
+Networks = Callable[[str, Hardware], IntegerNetwork]
+"""Gives the network of a name on the command line, quantized for a hardware; it must be picklable."""
+Evaluated = dict[str, dict[str, Any]]
+"""By network: the fields of a `Cost`, or why it cannot run as `rejected`."""
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """A network on a variant.
+
+    Attributes:
+        name: of the variant.
+        network: as it was given.
+        choice: values of the varied keys.
+        cost: what it costs.
+        command: prints the same numbers again.
+    """
+
+    name: str
+    network: str
+    choice: Mapping[str, Value]
+    cost: Cost
+    command: str
+
+    @property
+    def axes(self) -> tuple[float, ...]:
+        """The costs of `FRONT_AXES` that are known."""
+        values = (getattr(self.cost, axis) for axis in FRONT_AXES)
+        return tuple(float(value) for value in values if value is not None)
+
+    def row(self, on_front: bool) -> dict[str, Any]:
+        """A flat row for a table."""
+        return {
+            "network": self.network,
+            "hardware": self.name,
+            **self.choice,
+            **asdict(self.cost),
+            "front": on_front,
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep.
+
+    Attributes:
+        points: those that satisfy every condition, in the order of the networks and of the space.
+        front: those that no other point of the same network beats in latency, LUTs, DSPs and energy.
+        refused: variants that cannot be built; `rejected`: networks that cannot run on a variant, `name: network`.
+        excluded: how many points or variants conditions exclude.
+        table: the file of all points.
+        energy_source: of the unit energies.
+    """
+
+    space: SweepSpace
+    points: tuple[SweepPoint, ...]
+    front: tuple[SweepPoint, ...]
+    refused: Mapping[str, str]
+    rejected: Mapping[str, str]
+    excluded: int
+    table: Path
+    energy_source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The machine-readable answer."""
+        return {
+            "space": self.space.model_dump(mode="json"),
+            "points": [point.row(point in self.front) for point in self.points],
+            "refused": dict(self.refused),
+            "rejected": dict(self.rejected),
+            "excluded": self.excluded,
+            "table": str(self.table),
+            "energy_is": "an estimate from counts of operations",
+            "energy_source": self.energy_source,
+            **provenance(seed=self.space.seed),
+        }
+
+
+class Sweep:
+    """One sweep in one folder."""
+
+    def __init__(
+        self,
+        space: SweepSpace,
+        networks: tuple[str, ...],
+        folder: Path,
+        load: Networks,
+        units: UnitEnergies,
+        *,
+        energy_option: str = "",
+        jobs: int | None = None,
+        report: Report | None = None,
+    ) -> None:
+        """Begin in a new folder or continue in one that holds the same sweep.
+
+        Args:
+            space: the hardware.
+            networks: names as on the command line.
+            folder: the run folder.
+            load: gives their integers.
+            units: energies of single operations.
+            energy_option: what a command needs to use the same ones, such as `--energy FILE`.
+            jobs: processes; as many as there are processors if nothing is said.
+            report: is told the progress.
+
+        Raises:
+            UserError: the folder holds something else, or the space has no variant.
+        """
+        self.space, self.networks, self.folder = space, networks, folder
+        self._load, self._units, self._energy_option = load, units, energy_option
+        self._jobs = jobs or os.cpu_count() or 1
+        self._report: Report = report or (lambda *_: None)
+        self.variants: Variants = space.variants()
+        asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
+        claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
+
+    def run(self, table_format: str | None = None) -> SweepResult:
+        """Evaluate what is not evaluated yet, and write the table and `result.json`.
+
+        Args:
+            table_format: `csv` or `parquet`; Parquet if pyarrow is installed, unless it is said.
+
+        Raises:
+            UserError: no network runs on any variant, or no point satisfies the conditions.
+            RuntimeError: a tool failed.
+        """
+        costs = self._costs()
+        points: list[SweepPoint] = []
+        rejected: dict[str, str] = {}
+        satisfied = {item.text: 0 for item in self.variants.conditions}
+        evaluated = 0
+        resources: dict[str, Resources] = {}
+        wanted = [hw for hw in self.variants.hardware if self._may_satisfy(hw, costs[hw.name])]
+        if self.space.resources:
+            for index, hw in enumerate(wanted):
+                self._report("synthesis of variants", index, len(wanted))
+                resources[hw.name] = self._resources(hw)
+            self._report("synthesis of variants", len(wanted), len(wanted))
+        for network in self.networks:
+            for hw in self.variants.hardware:
+                found = costs[hw.name][network]
+                if "rejected" in found:
+                    rejected[f"{hw.name}: {network}"] = found["rejected"]
+                    continue
+                evaluated += 1
+                cost = Cost(**found)
+                if hw.name in resources:
+                    cost = with_resources(cost, hw, resources[hw.name])
+                values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
+                held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
+                for item, holds in zip(self.variants.conditions, held, strict=True):
+                    satisfied[item.text] += holds
+                if all(held):
+                    points.append(SweepPoint(hw.name, network, self._choice(hw), cost, self._command(hw, network)))
+        if not evaluated:
+            where, why = next(iter(rejected.items()))
+            raise UserError(f"no variant can run any of the networks; {where}: {why}")
+        if not points:
+            counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
+            raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
+        on_front = tuple(point for network in self.networks for point in _front(points, network))
+        table = self._write_table([point.row(point in on_front) for point in points], table_format)
+        result = SweepResult(
+            self.space,
+            tuple(points),
+            on_front,
+            self.variants.refused,
+            rejected,
+            self.variants.excluded + evaluated - len(points),
+            table,
+            self._units.source,
+        )
+        write_json(self.folder / RESULT, result.to_json())
+        return result
+
+    def _costs(self) -> dict[str, Evaluated]:
+        """Costs of every variant without resources, from the folder or evaluated in parallel."""
+        found: dict[str, Evaluated] = {}
+        missing: list[Hardware] = []
+        for hw in self.variants.hardware:
+            path = self._path("points", hw)
+            if path.is_file():
+                found[hw.name] = read_json(path)
+            else:
+                missing.append(hw)
+        total = len(self.variants.hardware)
+        self._report("variants", len(found), total)
+        with contextlib.closing(self._evaluate(missing)) as evaluated:  # an exception ends the processes at once
+            for hw, costs in evaluated:
+                write_text(self.folder / "hardware" / f"{hw.name}.yaml", hw.to_yaml())
+                write_json(self._path("points", hw), costs)
+                found[hw.name] = costs
+                self._report("variants", len(found), total)
+        return found
+
+    def _evaluate(self, hardware: list[Hardware]) -> Generator[tuple[Hardware, Evaluated]]:
+        if self._jobs == 1 or len(hardware) < 2:
+            for hw in hardware:
+                yield hw, _evaluate(hw, self.networks, self._load, self._units)
+            return
+        context = multiprocessing.get_context("spawn")
+        workers = min(self._jobs, len(hardware))
+        executor = ProcessPoolExecutor(workers, mp_context=context)
+        try:
+            with _interrupts_ignored():  # the processes begin here, and inherit it
+                jobs: dict[Future[Evaluated], Hardware] = {
+                    executor.submit(_evaluate, hw, self.networks, self._load, self._units): hw for hw in hardware
+                }
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        except BrokenProcessPool:
+            raise RuntimeError("a process of the sweep was ended from outside (out of memory?); start again") from None
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+    def _may_satisfy(self, hw: Hardware, costs: Evaluated) -> bool:
+        """Whether some network runs and breaks no condition that needs no synthesis."""
+        known = known_values(hw)
+        for found in costs.values():
+            if "rejected" in found:
+                continue
+            values = known | {key: value for key, value in found.items() if key not in AFTER_SYNTHESIS}
+            if all(item.holds(values) for item in self.variants.conditions if item.names <= set(values)):
+                return True
+        return False
+
+    def _resources(self, hw: Hardware) -> Resources:
+        path = self._path("resources", hw)
+        if path.is_file():
+            return Resources(**read_json(path))
+        found = synthesize_hardware(hw, progress=self._report).total
+        write_json(path, found._asdict())
+        return found
+
+    def _path(self, kind: str, hw: Hardware) -> Path:
+        return self.folder / kind / f"{hw.content_hash}.json"
+
+    def _choice(self, hw: Hardware) -> Mapping[str, Value]:
+        return self.variants.choices[hw.name]
+
+    def _command(self, hw: Hardware, network: str) -> str:
+        parts = ["codesign", "simulate", str(self.folder / "hardware" / f"{hw.name}.yaml"), network]
+        parts += ["--seed", str(self.space.seed), *(["--resources"] if self.space.resources else [])]
+        return shlex.join(parts + shlex.split(self._energy_option))
+
+    def _write_table(self, rows: list[dict[str, Any]], table_format: str | None) -> Path:
+        if table_format == "parquet" or (table_format is None and importlib.util.find_spec("pyarrow")):
+            return _write_parquet(rows, self.folder / "points.parquet")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.folder / "points.csv", text.getvalue())
+        return self.folder / "points.csv"
+
+
+def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:
+    """The front of a network, fastest first."""
+    mine = [point for point in points if point.network == network]
+    return sorted((mine[index] for index in front([point.axes for point in mine])), key=lambda point: point.axes)
+
+
+def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Networks, units: UnitEnergies) -> Evaluated:
+    """Costs of every network on one variant."""
+    found: Evaluated = {}
+    for name in networks:
+        try:
+            found[name] = asdict(measure(compile_network(load(name, hw), hw), None, units))
+        except UserError as error:
+            found[name] = {"rejected": str(error)}
+    return found
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; only the first one answers it, and ends the others."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise UserError("writing Parquet needs the package pyarrow: pip install pyarrow, or choose csv") from None
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+    return path
