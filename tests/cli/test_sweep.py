@@ -17,6 +17,7 @@ from codesign.search import sweep as search_sweep
 from codesign.search.pareto import dominates
 from codesign.search.sweep import FRONT_AXES
 from codesign.search.sweep_space import load_sweep_space, variant_title
+from codesign.workload.topology import CONV_HEADER
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -43,19 +44,20 @@ def space(tmp_path: Path) -> Path:
 
 
 def test_every_combination_is_what_simulate_says(run: Run, space: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+    out, chain = tmp_path / "run", tmp_path / "chain.csv"
+    chain.write_text(f"{CONV_HEADER}\na, 9, 9, 3, 3, 2, 5, 2,\nfc, 1, 1, 1, 1, 80, 4, 1,\n")
     options = ("-o", out, "--jobs", 2, "--table", "csv", "--json", tmp_path / "a.json")
-    status, text, err = run("sweep", space, "smallcnn", "autoencoder", *options)
+    status, text, err = run("sweep", space, "smallcnn", chain, *options)
     assert status == 0, err
     points = answer(tmp_path / "a.json")["points"]
     assert len(points) == 2 * 2 * 2 * 2 * 2
-    assert [point["network"] for point in points] == ["smallcnn"] * 16 + ["autoencoder"] * 16
+    assert [point["network"] for point in points] == ["smallcnn"] * 16 + [str(chain)] * 16
     rows = list(csv.DictReader((out / "points.csv").open()))
     assert [int(row["cycles"]) for row in rows] == [point["cycles"] for point in points]
     assert {(row["columns"], row["dot"], row["memory.latency"], row["bands[1].rows"]) for row in rows} == {
         (c, d, latency, r) for c in "24" for d in "24" for latency in ("5", "90") for r in "13"
     }
-    for network in ("smallcnn", "autoencoder"):
+    for network in ("smallcnn", str(chain)):
         mine = [point for point in points if point["network"] == network]
         costs = [tuple(float(p[axis]) for axis in FRONT_AXES if p[axis] is not None) for p in mine]
         for cost, point in zip(costs, mine, strict=True):
@@ -186,12 +188,13 @@ def test_a_bad_space_is_one_line(wrong: str, run: Run, tmp_path: Path, monkeypat
 def test_other_bad_input(run: Run, space: Path, tmp_path: Path) -> None:
     status, _, err = run("sweep", space, "smalcnn", "-o", tmp_path / "r")
     assert status == 2 and "smalcnn: no such network" in err and not (tmp_path / "r").exists()
-    status, _, err = run("sweep", space, "mobilenetv2", "-o", tmp_path / "r", "--jobs", 1)
-    assert status == 2 and "no variant can run any of the networks; columns2_dot2" in err
+    (tmp_path / "map.csv").write_text(f"{CONV_HEADER}\na, 8, 8, 3, 3, 2, 4, 1,\n")
+    status, _, err = run("sweep", space, tmp_path / "map.csv", "-o", tmp_path / "r", "--jobs", 1)
+    assert status == 2 and "no variant can run any of the networks; columns2_dot2" in err and "the last layer" in err
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
     status, _, err = run("sweep", space, "smallcnn", "-o", tmp_path / "other")
     assert status == 2 and "other: holds other files" in err
     assert run("sweep", space, "smallcnn", "-o", tmp_path / "a", "--jobs", 1)[0] == 0
-    status, _, err = run("sweep", space, "autoencoder", "-o", tmp_path / "a", "--jobs", 1)
+    status, _, err = run("sweep", space, "resnet8", "-o", tmp_path / "a", "--jobs", 1)
     assert status == 2 and "holds another sweep" in err
