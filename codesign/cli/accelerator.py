@@ -194,7 +194,7 @@ def generate(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
     json: JSON = None,
 ) -> None:
-    """Write an accelerator's Verilog, constraints and manifest."""
+    """Write an accelerator's Verilog, constraints, driver, register map and manifest."""
     from codesign.arch.load import load_hardware
     from codesign.cli.output import save, table
     from codesign.rtl.export import export

@@ -16,13 +16,15 @@ from codesign.errors import UserError
 from codesign.provenance import provenance
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.host_files import FILES as HOST_FILES
+from codesign.rtl.host_files import host_files
 from codesign.rtl.verilog import TOP, generate, lint_waivers
 
 MANIFEST = "manifest.json"
 
 
 def export(hw: Hardware, folder: Path) -> dict[str, Any]:
-    """Write Verilog, lint waivers, clock constraints, the configuration and a manifest to `folder`.
+    """Write Verilog, lint waivers, clock constraints, what a host needs, the configuration and a manifest to `folder`.
 
     The folder appears whole or not at all; an earlier export in its place is replaced.
 
@@ -38,6 +40,7 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
         f"{TOP}.v": (generate(hw), "Verilog of all modules"),
         f"{TOP}.vlt": (lint_waivers(), "waivers for verilator --lint-only -Wall, with reasons"),
         constraints: (text, what),
+        **{name: (text, HOST_FILES[name]) for name, text in host_files(hw).items()},
         "hardware.yaml": (hw.to_yaml(), "the configuration it was generated from"),
     }
     manifest: dict[str, Any] = {

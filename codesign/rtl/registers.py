@@ -46,15 +46,14 @@ class Error(IntEnum):
 
 ERROR_TEXT = {
     Error.NONE: "no error",
-    Error.READ_RESPONSE: "the memory answered a read with an error: the program does not lie in readable memory",
-    Error.READ_LENGTH: "the memory ended a burst at the wrong beat",
-    Error.WRITE_RESPONSE: "the memory answered a write with an error: the results do not lie in writable memory",
-    Error.DESCRIPTOR: "a record of the program is no descriptor: it was compiled for other hardware, overwritten, or "
-    "its address is wrong",
-    Error.TIMEOUT: "nothing moved for the cycles that TIMEOUT allows: the memory does not answer, or the program is "
-    "shorter than PROGRAM_BURSTS says",
+    Error.READ_RESPONSE: "the memory answered a read with an error; is there memory where the program should be?",
+    Error.READ_LENGTH: "the memory ended a burst of data at the wrong beat",
+    Error.WRITE_RESPONSE: "the memory answered a write with an error; may the results be written behind the program?",
+    Error.DESCRIPTOR: "the program is damaged, or for other hardware, or does not lie at PROGRAM_ADDRESS",
+    Error.TIMEOUT: "nothing moved for TIMEOUT cycles; the memory is silent, or PROGRAM_BURSTS too small",
     Error.STOPPED: "the host stopped the run",
 }
+"""What each of them means, for people."""
 
 
 @dataclass(frozen=True)

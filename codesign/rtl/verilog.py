@@ -11,6 +11,7 @@ from codesign.arch.hardware import Hardware
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import WRITE_STAGE, Geometry
 from codesign.rtl.modules import convert
+from codesign.rtl.registers import register_map
 
 TOP = "codesign_top"
 
@@ -48,6 +49,7 @@ def header(hw: Hardware) -> str:
     stationary, begin = "output", "last read of a tile"
     if geometry.weight_stationary:
         stationary, begin = "weight", "read that starts a drain"
+    registers = "\n".join(f"//   0x{r.address:03x} {r.name:16} {r.what}" for r in register_map(geometry).registers)
     return f"""\
 // codesign {__version__} (Amaranth {amaranth_version}): accelerator '{hw.name}'
 //
@@ -57,5 +59,8 @@ def header(hw: Hardware) -> str:
 // Activation memories: 2 x {geometry.act_depth} words of {geometry.word_bits} bits.
 // Weight rings: {geometry.weight_depth} words a row. AXI4 data width: {geometry.beat_bits} bits.
 // From the {begin} to the write of its first row: {geometry.param_latency + WRITE_STAGE} cycles.
+//
+// Registers behind s_axi_ctrl, by byte offset:
+{registers}
 
 """

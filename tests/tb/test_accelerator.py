@@ -1,0 +1,87 @@
+"""The accelerator's Verilog between cocotbext-axi's models, in Verilator, and what its buses must never do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codesign.arch.hardware import Hardware
+from codesign.program import compile_network
+from codesign.rtl.host_files import host_files
+from codesign.rtl.verilog import TOP, generate
+from codesign.sim import functional, verilator
+from tb.case import Case, Image
+from tests.rtl.test_accelerator import SMALL, small_network
+
+ROOT = Path(__file__).parents[2]
+TOP_FILE = ROOT / "tb" / "axi_harness.sv"
+STORING = "$dff,$dffe,$sdff,$sdffe,$sdffce,$adff,$adffe,$aldff,$mem_v2,$memrd_v2,$memwr_v2"
+"""Yosys's cells behind which a signal belongs to a later cycle."""
+
+
+def signals() -> tuple[str, ...]:
+    """Names of the harness's signals, as its declarations have them."""
+    text = TOP_FILE.read_text()
+    return ("clk", "rst", "interrupt", *sorted(set(re.findall(r"\b(?:s_axi_ctrl|m_axi)_\w+", text))))
+
+
+def case(hw: Hardware) -> Case:
+    """A small network with every kind of layer, and three images."""
+    network = small_network(3)
+    program = compile_network(network, hw)
+    rng = np.random.default_rng(5)
+    images = []
+    for _ in range(3):
+        image = rng.integers(0, 16, network.input.shape)
+        beat = program.geometry.beat_bytes
+        pieces = zip(program.pieces, program.encode_input(image), strict=True)
+        results = functional.run(network, image)["fc"].reshape(-1).tolist()
+        images.append(Image({piece.beat * beat: data.tobytes() for piece, data in pieces}, results))
+    offset = program.output_address - program.address
+    return Case(program.stream.tobytes(), offset, images, host_files(hw)["driver.py"])
+
+
+def simulate(verilog: str, hw: Hardware, work: Path) -> None:
+    folder = verilator.build({f"{TOP}.v": verilog, "axi_harness.sv": TOP_FILE.read_text()}, "axi_harness", signals())
+    case(hw).save(work)
+    verilator.run(folder, "axi_harness", "tb.accelerator", work)
+
+
+def test_the_driver_runs_it_through_other_peoples_buses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results, errors, silence, back-pressure: see tb/accelerator.py."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    simulate(generate(SMALL.hw), SMALL.hw, tmp_path)
+
+
+def paths(verilog: str, work: Path) -> str:
+    """Outputs of the top module that an input of a bus reaches within a cycle; empty if there are none."""
+    (work / "top.v").write_text(verilog)
+    script = f"""
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for command in ("read_verilog top.v", "hierarchy -top {TOP}", "proc", "flatten", "opt_clean", "memory -nomap",
+                "select -set asked i:* i:clk %d i:rst %d", "select -set reached @asked %coe*:-{STORING}",
+                "select -write found.txt @reached o:* %i"):
+    libyosys.run_pass(command, design)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=work, check=True, capture_output=True)
+    return (work / "found.txt").read_text()
+
+
+def test_no_output_follows_an_input_of_the_same_cycle(tmp_path: Path) -> None:
+    """So no valid waits for a ready, no ready for a valid (A3.3), and the buses close timing by themselves."""
+    verilog = generate(SMALL.hw)
+    assert paths(verilog, tmp_path) == ""
+    # and such a path is found: a request that is offered only while it is taken
+    assert verilog.count(".awvalid(m_axi_awvalid)") == 1
+    bad = verilog.replace(".awvalid(m_axi_awvalid)", ".awvalid(offered)").replace(
+        "  output m_axi_awvalid;",
+        "  output m_axi_awvalid;\n  wire offered;\n  assign m_axi_awvalid = offered & m_axi_awready;",
+    )
+    assert "m_axi_awvalid" in paths(bad, tmp_path)
