@@ -2,6 +2,13 @@
 
     python benchmarks/formats_table.py [--data digits] [--network smallcnn] [--seeds 3] [--float-epochs 20]
         [--epochs 8] [--post-training bias] [--train-images N] [--test-images N]
+        [--device cuda] [--folder DIR] [--lines NAME ...]
+
+With --folder every epoch and every accuracy is kept, and the same command continues from there. The table that compares
+with RMSMP's table 1 takes a GPU:
+
+    python benchmarks/formats_table.py --data cifar10 --network resnet8 --float-epochs 100 --epochs 40 --seeds 3
+        --device cuda --folder results/cifar10
 
 Accuracies are those of the integer networks, which is what the accelerator computes.
 """
@@ -13,9 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-from codesign.quant.comparison import as_text, compare
+from codesign.quant.comparison import TABLE, as_text, compare
 from codesign.quant.data import Dataset, load_dataset
-from codesign.workload import zoo
+from codesign.search.space import zoo_network
 
 
 def main() -> None:
@@ -30,6 +37,9 @@ def main() -> None:
     parser.add_argument("--post-training", nargs="*", choices=("equalize", "adaround", "bias"), default=["bias"])
     parser.add_argument("--train-images", type=int, default=None)
     parser.add_argument("--test-images", type=int, default=None)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--lines", nargs="*", choices=[entry.name for entry in TABLE], default=None)
     arguments = parser.parse_args()
     start = time.perf_counter()
 
@@ -41,8 +51,11 @@ def main() -> None:
         sys.stderr.write(f"{time.perf_counter() - start:6.0f} s  {line}\n")
 
     table = compare(
-        zoo.get(arguments.network),
+        zoo_network(arguments.network),
         load,
+        entries=[entry for entry in TABLE if arguments.lines is None or entry.name in arguments.lines],
+        device=arguments.device,
+        folder=arguments.folder,
         seeds=range(arguments.seeds),
         float_epochs=arguments.float_epochs,
         epochs=arguments.epochs,

@@ -28,6 +28,10 @@ def quantize(
     epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
     mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
+    device: Annotated[str, typer.Option(help="Of torch, where training computes, such as cuda.")] = "cpu",
+    checkpoints: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep every epoch here; the same command continues from it.")
+    ] = None,
     data_dir: DATA_DIR = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
     json: JSON = None,
@@ -71,6 +75,8 @@ def quantize(
             float_state=state,
             seed=seed,
             progress=report,
+            device=device,
+            checkpoints=checkpoints,
         )
     save_network(result.integer_network, out)
     shares = {str(form): share for form, share in result.assignment.shares().items()}

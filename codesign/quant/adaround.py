@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codesign.quant.data import Images
+from codesign.quant.placing import chosen as drawn
+from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork, QuantConv
 from codesign.quant.training import threads
 from codesign.quant.weight_rules import rule_operands
@@ -51,7 +53,7 @@ def adaround(
         By layer, the mean squared error of its output before and after.
     """
     generator = np.random.default_rng(seed)
-    sample = torch.from_numpy(images[generator.permutation(len(images))[:count]])
+    sample = placed(images[generator.permutation(len(images))[:count]])
     errors = {}
     with threads(1):
         targets = _observed(model, sample, quantized=False)
@@ -93,7 +95,7 @@ def _round(
 
     optimizer = torch.optim.Adam([choice], rate)
     for step in range(steps):
-        chosen = torch.from_numpy(generator.integers(0, len(source), batch))
+        chosen = drawn(generator, len(source), batch)
         h = (torch.sigmoid(choice) * (high - low) + low).clamp(0, 1)
         loss = output_error(lower + h * (upper - lower), chosen).sum(1).mean()
         done = (step / steps - WARM_UP) / (1 - WARM_UP)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from codesign._files import read_json, write_json
+from codesign.errors import UserError
 from codesign.quant.assignment import Ratio, parse_ratio
 from codesign.quant.data import Dataset
 from codesign.quant.module import build_module
+from codesign.quant.placing import on
 from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, quantize
 from codesign.quant.training import train
 from codesign.workload.network import Network
+
+RESULTS = "accuracies.json"
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ def compare(
     epochs: int = 8,
     post_training: Sequence[PostTraining] = ("bias",),
     report: Callable[[str], None] | None = None,
+    device: str = "cpu",
+    folder: Path | None = None,
 ) -> list[Accuracies]:
     """Accuracies of the integer networks; the first line is the float network's (under both headings).
 
@@ -78,21 +87,86 @@ def compare(
         float_epochs, epochs: of training without and with quantizers.
         post_training: done in the runs without training.
         report: called with a line of text after every run.
+        device: of torch, where training computes.
+        folder: keeps every accuracy, and the state of training after every epoch; the same call continues from it.
+
+    Raises:
+        UserError: the folder is of a comparison with other settings.
     """
+    settings = {
+        "network": network.to_json(),
+        "float_epochs": float_epochs,
+        "epochs": epochs,
+        "post_training": list(post_training),
+    }
+    results = _Results(folder, settings)
     table = [Accuracies("float"), *(Accuracies(entry.name) for entry in entries)]
     for seed in seeds:
-        dataset = load(seed)
-        state = _float_state(network, dataset, float_epochs, seed)
+        if not all(results.done(seed, entry) for entry in entries):
+            _run_seed(network, load(seed), entries, seed, float_epochs, epochs, post_training, report, device, results)
         for entry, line in zip(entries, table[1:], strict=True):
-            calibrated, float_accuracy = _accuracy(network, dataset, entry, state, 0, seed, post_training)
-            trained, _ = _accuracy(network, dataset, entry, state, epochs, seed, ())
+            calibrated, trained, float_accuracy = results.found[results.key(seed, entry)]
             line.calibrated.append(calibrated)
             line.trained.append(trained)
-            if report is not None:
-                report(f"seed {seed}: {entry.name}: {calibrated:.2%} calibrated, {trained:.2%} trained")
         table[0].calibrated.append(float_accuracy)
         table[0].trained.append(float_accuracy)
     return table
+
+
+class _Results:
+    """(calibrated, trained, float) accuracies by seed and line, in a file if there is a folder."""
+
+    def __init__(self, folder: Path | None, settings: Mapping[str, object]) -> None:
+        self.folder = folder
+        self.settings = dict(settings)
+        self.found: dict[str, list[float]] = {}
+        if folder is not None and (folder / RESULTS).is_file():
+            data = read_json(folder / RESULTS)
+            if data.get("settings") != self.settings:
+                raise UserError(f"{folder / RESULTS}: is of a comparison with other settings; choose another folder")
+            self.found = data["accuracies"]
+
+    @staticmethod
+    def key(seed: int, entry: Entry) -> str:
+        return f"{seed}: {entry.name}"
+
+    def done(self, seed: int, entry: Entry) -> bool:
+        return self.key(seed, entry) in self.found
+
+    def keep(self, seed: int, entry: Entry, accuracies: list[float]) -> None:
+        self.found[self.key(seed, entry)] = accuracies
+        if self.folder is not None:
+            write_json(self.folder / RESULTS, {"settings": self.settings, "accuracies": self.found})
+
+    def training(self, *names: object) -> Path | None:
+        return None if self.folder is None else self.folder.joinpath(*map(str, names))
+
+
+def _run_seed(
+    network: Network,
+    dataset: Dataset,
+    entries: Sequence[Entry],
+    seed: int,
+    float_epochs: int,
+    epochs: int,
+    post_training: Sequence[PostTraining],
+    report: Callable[[str], None] | None,
+    device: str,
+    results: _Results,
+) -> None:
+    with on(device):
+        state = _float_state(network, dataset, float_epochs, seed, results.training(f"float{seed}.safetensors"))
+    for index, entry in enumerate(entries):
+        if results.done(seed, entry):
+            continue
+        calibrated, float_accuracy = _accuracy(network, dataset, entry, state, 0, seed, post_training, device, None)
+        folder = results.training(f"seed{seed}", index)
+        trained, _ = _accuracy(network, dataset, entry, state, epochs, seed, (), device, folder)
+        results.keep(seed, entry, [calibrated, trained, float_accuracy])
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if report is not None:
+            report(f"seed {seed}: {entry.name}: {calibrated:.2%} calibrated, {trained:.2%} trained")
 
 
 def as_text(table: Sequence[Accuracies]) -> str:
@@ -113,7 +187,9 @@ def _spread(values: Sequence[float]) -> str:
     return f"{percent.mean():.2f} ± {percent.std(ddof=1) if len(percent) > 1 else 0.0:.2f}"
 
 
-def _float_state(network: Network, dataset: Dataset, epochs: int, seed: int) -> dict[str, Tensor]:
+def _float_state(
+    network: Network, dataset: Dataset, epochs: int, seed: int, checkpoint: Path | None
+) -> dict[str, Tensor]:
     module = build_module(network, seed)
     train(
         module,
@@ -123,8 +199,10 @@ def _float_state(network: Network, dataset: Dataset, epochs: int, seed: int) -> 
         learning_rate=5e-3,
         augment=min(dataset.shape[1:]) >= SMALLEST_AUGMENTED,
         seed=seed,
+        phase="float",
+        checkpoint=checkpoint,
     )
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def _accuracy(
@@ -135,6 +213,8 @@ def _accuracy(
     epochs: int,
     seed: int,
     post_training: Sequence[PostTraining],
+    device: str,
+    checkpoints: Path | None,
 ) -> tuple[float, float]:
     result = quantize(
         network,
@@ -147,5 +227,7 @@ def _accuracy(
         seed=seed,
         regime=entry.regime,
         post_training=post_training,
+        device=device,
+        checkpoints=checkpoints,
     )
     return result.integer_accuracy, result.float_accuracy

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codesign.quant.data import Images
+from codesign.quant.placing import generator as make_generator
+from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork, QuantConv
 from codesign.quant.training import threads
 
@@ -46,9 +48,9 @@ def filter_eigenvalues(
         seed: draws images, start vectors and classes.
     """
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    generator = torch.Generator().manual_seed(seed)
+    generator = make_generator(seed)
     with threads(1):
-        layers = _linearize(model, torch.from_numpy(images[chosen]), generator)
+        layers = _linearize(model, placed(images[chosen]), generator)
         return {name: _largest(layer, iterations, generator) for name, layer in layers.items()}
 
 
@@ -105,14 +107,15 @@ def _directions(probability: Tensor, generator: torch.Generator) -> Tensor:
         unit = torch.eye(classes)[:, None, :].expand(classes, images, classes)
         weighted: Tensor = (unit - probability) * probability.T[:, :, None].sqrt()
         return weighted
-    drawn = torch.multinomial(probability, DRAWN_CLASSES, replacement=True, generator=generator).T
+    drawn = torch.multinomial(probability.cpu(), DRAWN_CLASSES, replacement=True, generator=generator).T
+    drawn = drawn.to(probability.device)
     directions: Tensor = functional.one_hot(drawn, classes) - probability
     return directions / math.sqrt(DRAWN_CLASSES)
 
 
 def _largest(layer: _Layer, iterations: int, generator: torch.Generator) -> Tensor:
     shape = (len(layer.conv.weight), layer.conv.weight[0].numel())
-    vectors = _unit(torch.randn(shape, generator=generator))
+    vectors = _unit(torch.randn(shape, generator=generator, device="cpu").to(layer.source.device))
     for _ in range(iterations):
         vectors = _unit(layer.product(vectors))
     return torch.einsum("fk,fk->f", vectors, layer.product(vectors))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from codesign.errors import UserError
 from codesign.quant.data import Images
 from codesign.quant.module import NetworkModule
+from codesign.quant.placing import array, generator, uniform
 from codesign.quant.training import threads
 
 
@@ -42,7 +43,7 @@ def distilled_images(
     was = module.training
     module.eval()
     shape = module.network.shapes[module.network.input.name]
-    pixels = torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)).requires_grad_(True)
+    pixels = uniform((count, *shape), generator(seed)).requires_grad_(True)
     optimizer = torch.optim.Adam([pixels], rate)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=25, min_lr=rate / 1000)
     losses = []
@@ -62,7 +63,7 @@ def distilled_images(
         module.train(was)
         for hook in hooks:
             hook.remove()
-    return np.asarray(pixels.detach().numpy(), dtype=np.float32), losses
+    return np.asarray(array(pixels), dtype=np.float32), losses
 
 
 def _distance(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:

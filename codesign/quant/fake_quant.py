@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from codesign.quant.calibration import Calibration, ClipRange, Method
 from codesign.quant.formats import ODD, RowFormat, quantize
 from codesign.quant.integer_network import Scheme
+from codesign.quant.placing import array, placed, uniform
 from codesign.quant.rules import DEFAULT, ActivationRule
 
 SAMPLES = 1 << 16
@@ -54,7 +55,7 @@ class RowTable:
     def random(self, steps: Tensor, generator: torch.Generator) -> Tensor:
         """One of the two levels around each weight, drawn so that the mean is the weight; the last level outside."""
         lower, upper = self.around(steps)
-        drawn = torch.rand(steps.shape, generator=generator, dtype=steps.dtype)
+        drawn = uniform(steps.shape, generator, steps.dtype)
         return torch.where(drawn * (upper - lower) < steps - lower, upper, lower)
 
     def around(self, steps: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +63,7 @@ class RowTable:
         lower, upper = torch.empty_like(steps), torch.empty_like(steps)
         for form in dict.fromkeys(self.formats):
             rows = torch.tensor([row for row, other in enumerate(self.formats) if other == form])
-            levels = torch.from_numpy(form.levels()).to(steps.dtype)
+            levels = placed(form.levels()).to(steps.dtype)
             values = steps.index_select(0, rows).contiguous()
             place = torch.bucketize(values, levels, right=True).clamp_(1, len(levels) - 1)
             lower.index_copy_(0, rows, levels[place - 1])
@@ -86,7 +87,7 @@ class _Uniform(_Kind):
         super().__init__(formats)
         self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
         self.odd = torch.tensor([[float(form.scheme in ODD)] for form in formats])
-        self.any_odd = bool(self.odd.any())
+        self.any_odd = any(form.scheme in ODD for form in formats)
 
     def nearest(self, steps: Tensor) -> Tensor:
         if self.any_odd:
@@ -113,14 +114,14 @@ class _Apot(_Kind):
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         super().__init__(formats)
         tables: list[Tensor] = []
-        self.offset = torch.zeros(len(formats), 1, dtype=torch.int32)
+        offset = np.zeros((len(formats), 1), dtype=np.int32)
         for form in dict.fromkeys(formats):
             rows = [row for row, other in enumerate(formats) if other == form]
-            self.offset[rows] = sum(len(table) for table in tables)
+            offset[rows] = sum(len(table) for table in tables)
             # Middles between levels are whole or half numbers: the level changes only where the half steps do.
-            halves = torch.arange(2 * form.largest + 1) / 2
-            tables.append(torch.from_numpy(quantize(halves[None].numpy(), [1.0], [form])[0]))
-        self.table = torch.cat(tables).float()
+            halves = np.arange(2 * form.largest + 1)[None] / 2
+            tables.append(placed(quantize(halves, [1.0], [form])[0]))
+        self.offset, self.table = placed(offset), torch.cat(tables).float()
 
     def nearest(self, steps: Tensor) -> Tensor:
         magnitude = steps.abs()
@@ -292,7 +293,7 @@ class ActivationQuantizer(nn.Module):
             self.log_scale.fill_(0.0)
             return
         if self.offset is not None:
-            parts = np.array_split(values.double().numpy(), BATCHES)
+            parts = np.array_split(array(values.double()), BATCHES)
             chosen: Method = "minmax" if method in ("max", "mse") else method  # type: ignore[assignment]
             span = Calibration(chosen).range_of(parts, self.bits, signed=True, symmetric=False)
             scale, zero_point = span.affine(self.bits)
@@ -300,7 +301,7 @@ class ActivationQuantizer(nn.Module):
             self.offset.fill_(-zero_point)
             return
         if method not in ("max", "mse"):
-            parts = np.array_split(values.double().numpy(), BATCHES)
+            parts = np.array_split(array(values.double()), BATCHES)
             span = Calibration(method).range_of(parts, self.bits, signed=self.signed)  # type: ignore[arg-type]
             self.clip(span)
             return

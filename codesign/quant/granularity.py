@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from codesign.errors import UserError
 from codesign.quant.formats import COARSE_STEPS, FINE_STEPS, SEARCH_RANGE, FloatArray, RowFormat, squared_error
+from codesign.quant.placing import array, placed
 from codesign.quant.qat import QatNetwork
 
 Granularity = Literal["network", "layer", "group", "row"]
@@ -71,10 +72,10 @@ def share_scales(model: QatNetwork, granularity: Granularity, size: int = 4) -> 
     if size < 1:
         raise UserError(f"granularity: groups of {size} rows; at least 1 is needed")
     convs = [model.conv(item.name) for item in model.fused.convs]
-    weights = [conv.weight.detach().flatten(1).double().numpy() for conv in convs]
+    weights = [array(conv.weight.flatten(1).double()) for conv in convs]
     whole = shared_alphas(weights, [conv.formats for conv in convs]) if granularity == "network" else 0.0
     for conv, values in zip(convs, weights, strict=True):
         rows = {"network": 0, "layer": len(values), "group": size, "row": 1}[granularity]
         alphas = np.full(len(values), whole) if rows == 0 else group_alphas(values, conv.formats, rows)
         with torch.no_grad():
-            conv.log_alpha.copy_(torch.from_numpy(alphas).log())
+            conv.log_alpha.copy_(placed(alphas).log())

@@ -17,6 +17,7 @@ from codesign.quant.formats import FloatArray
 from codesign.quant.fusing import FusedConv, FusedPool
 from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
+from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 
 FLOAT_ERROR = 2.0**-24
@@ -50,11 +51,11 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
             layer = integer_pool(item, source=tensors[item.input], scale=scale, bits=bits, zero_point=zero_point)
         else:
             module = model.conv(item.name)
-            row_scale = module.row_scale.double().numpy()
-            bias_units = module.bias_integers(model.quantizer(item.input).scale_tensor).numpy()
+            row_scale = array(module.row_scale.double())
+            bias_units = array(module.bias_integers(model.quantizer(item.input).scale_tensor))
             layer = integer_conv(
                 item,
-                weight=module.integers().numpy(),
+                weight=array(module.integers()),
                 formats=module.formats,
                 row_scale=row_scale,
                 bias=bias_units * row_scale * tensors[item.input].scale,

@@ -100,8 +100,10 @@ class NetworkModule(nn.Module):
 
 def build_module(network: Network, seed: int | None = None) -> NetworkModule:
     """A module with freshly initialised weights (He et al. 2015, for ReLU); `seed` makes them reproducible."""
-    module = NetworkModule(network)
-    generator = torch.Generator()
+    # Made on the CPU: the same seed gives the same weights on every device.
+    with torch.device("cpu"):
+        module = NetworkModule(network)
+    generator = torch.Generator(device="cpu")
     if seed is None:
         generator.seed()
     else:
@@ -111,7 +113,7 @@ def build_module(network: Network, seed: int | None = None) -> NetworkModule:
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-    return module
+    return module.to(torch.get_default_device())
 
 
 def _torch_order(padding: Padding) -> tuple[int, int, int, int]:

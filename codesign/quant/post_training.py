@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codesign.errors import UserError
 from codesign.quant.data import Images
+from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import threads
 from codesign.workload.layers import AvgPool, Conv, Flatten, Layer, Linear, MaxPool, Relu
@@ -104,7 +105,7 @@ def correct_bias(model: QatNetwork, images: Images, count: int = 256) -> None:
         model: calibrated; its biases change.
         images: of which the first `count` are used.
     """
-    batch = torch.from_numpy(images[:count])
+    batch = placed(images[:count])
     with threads(1), torch.no_grad():
         expected = _channel_means(model, batch, quantized=False)
         for item in model.fused.convs:

@@ -20,6 +20,7 @@ from codesign.quant.calibration import ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.formats import RowFormat
 from codesign.quant.fusing import FusedConv, FusedPool, fuse
+from codesign.quant.placing import generator, uniform
 from codesign.quant.rules import DEFAULT, Regime, WeightRule
 from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.workload.network import Network
@@ -39,7 +40,7 @@ class QuantConv(nn.Module):
     ) -> None:
         super().__init__()
         self.rule = rule
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = generator(seed)
         self.item = item
         self.weight = nn.Parameter(weight.reshape(item.weight_shape).clone())
         self.bias = nn.Parameter(bias.clone())
@@ -105,7 +106,7 @@ class QuantConv(nn.Module):
         if gain is not None:
             result = result * gain
         if rule.share < 1 and self.training:
-            chosen = torch.rand(weight.shape, generator=self.generator) < rule.share
+            chosen = uniform(weight.shape, self.generator) < rule.share
             result = torch.where(chosen, result, weight)
         return result
 
@@ -163,8 +164,9 @@ class QatNetwork(nn.Module):
             if isinstance(item, FusedConv):
                 if f"{item.name}.weight" not in state:
                     raise UserError(f"network '{network.name}': the weights have no entry '{item.name}.weight'")
-                weight = state[f"{item.name}.weight"].detach().float()
-                bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float()
+                place = torch.get_default_device()
+                weight = state[f"{item.name}.weight"].detach().float().to(place)
+                bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float().to(place)
                 if not (weight.isfinite().all() and bias.isfinite().all()):
                     raise UserError(f"network '{network.name}': layer '{item.name}' has weights that are not finite")
                 self.convs.append(QuantConv(item, weight, bias, assignment[item.name], regime.weights, len(self.convs)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from codesign.quant.formats import APOT4, BINARY, FIXED4, POT4, TERNARY, RowForm
 from codesign.quant.integer_network import IntArray, IntegerNetwork, Scheme
 from codesign.quant.lower import lower
 from codesign.quant.module import build_module
+from codesign.quant.placing import array, on
 from codesign.quant.post_training import correct_bias, equalize
 from codesign.quant.qat import QatNetwork
 from codesign.quant.rules import regime as named_regime
@@ -103,6 +105,8 @@ def quantize(
     calibration: str = "mse",
     post_training: Collection[PostTraining] = (),
     distillation: float = 0.0,
+    device: str = "cpu",
+    checkpoints: Path | None = None,
 ) -> QuantizeResult:
     """Train in float, fold batch norms, assign formats, train with quantizers, lower to integers, measure.
 
@@ -126,103 +130,109 @@ def quantize(
         calibration: of the activations; `mse`, `max`, or another of `codesign.quant.calibration`.
         post_training: what is done to the calibrated weights before training with quantizers, if any follows.
         distillation: share of the float network's results in the loss; 0 learns from the labels alone.
+        device: of torch, where training computes ("cuda"); random numbers are the CPU's on every device.
+        checkpoints: folder that keeps the state of training after every epoch; the same call continues from it to
+            the same integers.
 
     Raises:
         UserError: network and data do not fit, an unknown method or an unfit ratio, training diverged, or the
             network cannot be fused or lowered; the message says where.
     """
-    chosen = _ratio(method, ratio)
-    rules = named_regime(regime)
-    unknown = set(post_training) - set(get_args(PostTraining))
-    if unknown:
-        raise UserError(
-            f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
+    with on(device):
+        chosen = _ratio(method, ratio)
+        rules = named_regime(regime)
+        unknown = set(post_training) - set(get_args(PostTraining))
+        if unknown:
+            raise UserError(
+                f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
+            )
+        _check_fit(network, dataset)
+        history: dict[str, list[dict[str, float]]] = {}
+        augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
+        module = build_module(network, seed)
+        if float_state is None:
+            history["float"] = train(
+                module,
+                dataset.train_images,
+                dataset.train_labels,
+                epochs=float_epochs,
+                learning_rate=float_learning_rate,
+                augment=augment,
+                seed=seed,
+                progress=progress,
+                phase="float",
+                num_threads=num_threads,
+                checkpoint=checkpoints / "float.safetensors" if checkpoints is not None else None,
+            )
+        else:
+            _load(module, network, float_state)
+        float_accuracy = accuracy(module, dataset.test_images, dataset.test_labels, num_threads=num_threads)
+        folded, state = fold_batchnorm(network, module.state_dict())
+        # Any one format will do for the Hessian, which is the float network's.
+        if "equalize" in post_training:
+            state = equalize(folded, state)
+        first = Assignment.uniform(folded, next(iter(chosen)), act_bits)
+        model = QatNetwork(folded, state, first, rules, input_signed=bool(dataset.train_images.min() < 0))
+        model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
+        calibrate(model, dataset.train_images, seed=seed, method=calibration)
+        if "adaround" in post_training:
+            adaround(model, dataset.train_images, seed=seed)
+        if "bias" in post_training:
+            correct_bias(model, dataset.train_images)
+        if epochs > 0:
+            refresher = rmsmp.refresher(model, dataset.train_images, chosen, every=refresh, seed=seed)
+            history["qat"] = train(
+                model,
+                dataset.train_images,
+                dataset.train_labels,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                augment=augment,
+                seed=seed + 1,
+                before_epoch=refresher if method == "rmsmp" else None,
+                progress=progress,
+                phase="qat",
+                num_threads=num_threads,
+                distillation=Distillation(module, share=distillation) if distillation > 0 else None,
+                checkpoint=checkpoints / "quantized.safetensors" if checkpoints is not None else None,
+            )
+        quantized_accuracy = accuracy(model, dataset.test_images, dataset.test_labels, num_threads=num_threads)
+        assignment = model.assignment
+        settings: dict[str, object] = {
+            "method": method,
+            "ratio": {str(form): share for form, share in chosen.items()},
+            "shares": {str(form): share for form, share in assignment.shares().items()},
+            "act_bits": act_bits,
+            "epochs": epochs,
+            "regime": regime,
+            "calibration": calibration,
+            "post_training": list(post_training),
+            "distillation": distillation,
+            "seed": seed,
+            "dataset": dataset.name,
+            "dataset_note": dataset.note,
+            **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
+            "float_accuracy": float_accuracy,
+            "quantized_accuracy": quantized_accuracy,
+        }
+        integer = lower(model, provenance=settings)
+        images = dataset.test_images[:integer_images]
+        predicted = _integer_classes(integer, images)
+        modelled = array(results(model, images, num_threads=num_threads).argmax(1))
+        integer_accuracy = float(np.mean(predicted == dataset.test_labels[:integer_images]))
+        integer.provenance["integer_accuracy"] = integer_accuracy
+        integer.provenance["integer_images"] = len(images)
+        return QuantizeResult(
+            integer_network=integer,
+            assignment=assignment,
+            float_accuracy=float_accuracy,
+            quantized_accuracy=quantized_accuracy,
+            integer_accuracy=integer_accuracy,
+            integer_images=len(images),
+            agreement=float(np.mean(predicted == modelled)),
+            float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
+            history=history,
         )
-    _check_fit(network, dataset)
-    history: dict[str, list[dict[str, float]]] = {}
-    augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
-    module = build_module(network, seed)
-    if float_state is None:
-        history["float"] = train(
-            module,
-            dataset.train_images,
-            dataset.train_labels,
-            epochs=float_epochs,
-            learning_rate=float_learning_rate,
-            augment=augment,
-            seed=seed,
-            progress=progress,
-            phase="float",
-            num_threads=num_threads,
-        )
-    else:
-        _load(module, network, float_state)
-    float_accuracy = accuracy(module, dataset.test_images, dataset.test_labels, num_threads=num_threads)
-    folded, state = fold_batchnorm(network, module.state_dict())
-    # Any one format will do for the Hessian, which is the float network's.
-    if "equalize" in post_training:
-        state = equalize(folded, state)
-    first = Assignment.uniform(folded, next(iter(chosen)), act_bits)
-    model = QatNetwork(folded, state, first, rules, input_signed=bool(dataset.train_images.min() < 0))
-    model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
-    calibrate(model, dataset.train_images, seed=seed, method=calibration)
-    if "adaround" in post_training:
-        adaround(model, dataset.train_images, seed=seed)
-    if "bias" in post_training:
-        correct_bias(model, dataset.train_images)
-    if epochs > 0:
-        refresher = rmsmp.refresher(model, dataset.train_images, chosen, every=refresh, seed=seed)
-        history["qat"] = train(
-            model,
-            dataset.train_images,
-            dataset.train_labels,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            augment=augment,
-            seed=seed + 1,
-            before_epoch=refresher if method == "rmsmp" else None,
-            progress=progress,
-            phase="qat",
-            num_threads=num_threads,
-            distillation=Distillation(module, share=distillation) if distillation > 0 else None,
-        )
-    quantized_accuracy = accuracy(model, dataset.test_images, dataset.test_labels, num_threads=num_threads)
-    assignment = model.assignment
-    settings: dict[str, object] = {
-        "method": method,
-        "ratio": {str(form): share for form, share in chosen.items()},
-        "shares": {str(form): share for form, share in assignment.shares().items()},
-        "act_bits": act_bits,
-        "epochs": epochs,
-        "regime": regime,
-        "calibration": calibration,
-        "post_training": list(post_training),
-        "distillation": distillation,
-        "seed": seed,
-        "dataset": dataset.name,
-        "dataset_note": dataset.note,
-        **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
-        "float_accuracy": float_accuracy,
-        "quantized_accuracy": quantized_accuracy,
-    }
-    integer = lower(model, provenance=settings)
-    images = dataset.test_images[:integer_images]
-    predicted = _integer_classes(integer, images)
-    modelled = results(model, images, num_threads=num_threads).argmax(1).numpy()
-    integer_accuracy = float(np.mean(predicted == dataset.test_labels[:integer_images]))
-    integer.provenance["integer_accuracy"] = integer_accuracy
-    integer.provenance["integer_images"] = len(images)
-    return QuantizeResult(
-        integer_network=integer,
-        assignment=assignment,
-        float_accuracy=float_accuracy,
-        quantized_accuracy=quantized_accuracy,
-        integer_accuracy=integer_accuracy,
-        integer_images=len(images),
-        agreement=float(np.mean(predicted == modelled)),
-        float_state={name: value.detach().clone() for name, value in module.state_dict().items()},
-        history=history,
-    )
 
 
 def _ratio(method: str, ratio: Ratio | None) -> Ratio:

@@ -23,6 +23,7 @@ from codesign.quant.assignment import Assignment, Ratio, basic_formats, precise_
 from codesign.quant.curvature import filter_eigenvalues
 from codesign.quant.data import Images
 from codesign.quant.formats import FIXED4, FIXED8, POT4, FloatArray, RowFormat
+from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 
 PAPER_RATIO: dict[RowFormat, float] = {POT4: 65.0, FIXED4: 30.0, FIXED8: 5.0}
@@ -68,8 +69,8 @@ def assign(
     layers = []
     for item in model.fused.convs:
         weight = model.conv(item.name).weight.detach().flatten(1)
-        variances = weight.var(1, unbiased=False).double().numpy()
-        largest = eigenvalues[item.name].double().numpy() if eigenvalues else np.zeros(len(weight))
+        variances = array(weight.var(1, unbiased=False).double())
+        largest = array(eigenvalues[item.name].double()) if eigenvalues else np.zeros(len(weight))
         layers.append((item.name, assign_rows(largest, variances, ratio)))
     return Assignment(tuple(layers), model.act_bits)
 

@@ -1,6 +1,6 @@
 """Small, deterministic training loops: float networks and quantized ones.
 
-A loop changes only the module it is given and writes no file, so an interrupt leaves nothing half-written. It runs
+A loop changes only the module it is given, and the one file that it is told to continue from. It runs
 on one thread by default: on networks this small more threads cost more than they bring, and on a shared machine
 several times so.
 """
@@ -10,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codesign._files import content_hash
 from codesign.errors import UserError
+from codesign.quant.checkpoint import Run
 from codesign.quant.data import Images, Labels
 from codesign.quant.distill import Distillation
+from codesign.quant.placing import chosen, placed
 from codesign.quant.qat import QatNetwork
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -54,6 +58,7 @@ def train(
     phase: str = "train",
     num_threads: int | None = 1,
     distillation: Distillation | None = None,
+    checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train in place by AdamW on the cross entropy, with a linear warm-up and a cosine decay of the rate.
 
@@ -68,28 +73,38 @@ def train(
         phase: the name `progress` gets.
         num_threads: torch's threads during training.
         distillation: adds a teacher to the loss.
+        checkpoint: a file that keeps the state after every epoch; if it is there, training continues from it, to the
+            result that it would have had without the interruption. Of a finished run nothing is left to do.
 
     Returns:
         The metrics of every epoch.
 
     Raises:
-        UserError: the loss became infinite or NaN.
+        UserError: the loss became infinite or NaN, or the checkpoint is of another run.
     """
     generator = np.random.default_rng(seed)
-    inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
+    inputs, targets = placed(images), placed(labels)
     batches = -(-len(targets) // batch)
     optimizer = torch.optim.AdamW(_groups(module, learning_rate, scale_rate, weight_decay))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(epochs * batches))
-    history: list[dict[str, float]] = []
+    settings = {
+        "phase": phase, "epochs": epochs, "learning_rate": learning_rate, "batch": batch, "weight_decay": weight_decay,
+        "augment": augment, "seed": seed, "scale_rate": scale_rate, "images": list(images.shape),
+        "distillation": None if distillation is None else [distillation.temperature, distillation.share],
+        "data": content_hash(images.tobytes(), labels.tobytes()) if checkpoint is not None else "",
+    }  # fmt: skip
+    run = Run(module, optimizer, schedule, generator, settings)
+    history = run.restore(checkpoint) if checkpoint is not None else []
     with threads(num_threads):
-        for epoch in range(epochs):
+        for epoch in range(len(history), epochs):
             if before_epoch is not None:
                 before_epoch(epoch)
             module.train()
             total, right = 0.0, 0
             order = generator.permutation(len(targets))
-            for chosen in np.array_split(order, batches):
-                x, y = inputs[chosen], targets[chosen]
+            for part in np.array_split(order, batches):
+                picked = placed(part)
+                x, y = inputs[picked], targets[picked]
                 if augment:
                     x = _augmented(x, generator)
                 scores = module(x)
@@ -102,7 +117,7 @@ def train(
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.dim() > 1], 5.0)
                 optimizer.step()
                 schedule.step()
-                total += float(loss.detach()) * len(chosen)
+                total += float(loss.detach()) * len(part)
                 right += int((scores.argmax(1) == y).sum())
             metrics = {"loss": total / len(targets), "accuracy": right / len(targets)}
             if not math.isfinite(metrics["loss"]):
@@ -110,6 +125,8 @@ def train(
                     f"{phase}: the loss is {metrics['loss']} after epoch {epoch + 1}; lower the learning rate"
                 )
             history.append(metrics)
+            if checkpoint is not None:
+                run.save(checkpoint, history)
             if progress is not None:
                 progress(phase, epoch + 1, epochs, metrics)
         module.eval()
@@ -121,7 +138,9 @@ def results(module: nn.Module, images: Images, batch: int = 256, num_threads: in
     """(N, classes) results of the module in evaluation mode."""
     module.eval()
     with threads(num_threads):
-        return torch.cat([module(part) for part in torch.split(torch.from_numpy(images), batch)])
+        return torch.cat(
+            [module(part.to(torch.get_default_device())).cpu() for part in torch.split(torch.from_numpy(images), batch)]
+        )
 
 
 def accuracy(module: nn.Module, images: Images, labels: Labels, num_threads: int | None = 1) -> float:
@@ -144,7 +163,7 @@ def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0
         raise UserError(f"calibration images: {what}; activation ranges cannot be found from them")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     with threads(1):
-        model.calibrate(torch.from_numpy(images[chosen]), method)
+        model.calibrate(placed(images[chosen]), method)
 
 
 def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:
@@ -182,11 +201,11 @@ def _warm_cosine(steps: int) -> Callable[[int], float]:
 def _augmented(x: Tensor, generator: np.random.Generator) -> Tensor:
     """Every image mirrored or not, and moved by its own whole pixels; zeros come in at the border."""
     count, _, height, width = x.shape
-    mirrored = torch.from_numpy(generator.random(count) < 0.5)[:, None, None, None]
+    mirrored = placed(generator.random(count) < 0.5)[:, None, None, None]
     x = torch.where(mirrored, x.flip(3), x)
     reach = max(1, min(height, width) // 8)
     padded = F.pad(x, (reach, reach, reach, reach))
-    rows = torch.from_numpy(generator.integers(0, 2 * reach + 1, count))[:, None] + torch.arange(height)
-    columns = torch.from_numpy(generator.integers(0, 2 * reach + 1, count))[:, None] + torch.arange(width)
+    rows = chosen(generator, 2 * reach + 1, count)[:, None] + torch.arange(height)
+    columns = chosen(generator, 2 * reach + 1, count)[:, None] + torch.arange(width)
     image = torch.arange(count)[:, None, None]
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

@@ -10,6 +10,7 @@ from torch import Tensor
 from codesign.quant.fake_quant import RowTable
 from codesign.quant.formats import TWN_THRESHOLD, RowFormat, fit_scale
 from codesign.quant.integer_network import Scheme
+from codesign.quant.placing import array, placed
 from codesign.quant.rules import WeightRule
 
 TINY = 1e-12
@@ -64,7 +65,7 @@ def _magnitude(weight: Tensor, log_alpha: Tensor, table: RowTable) -> tuple[Tens
 def initial_alpha(weight: Tensor, formats: Sequence[RowFormat], rule: WeightRule) -> Tensor:
     """(rows,) largest levels to start from, of (rows, k) weights; a row of zeros gets that of least squared error."""
     largest = torch.tensor([float(form.largest) for form in formats])
-    fitted = torch.from_numpy(fit_scale(weight.double().numpy(), formats)).float() * largest
+    fitted = placed(fit_scale(array(weight.double()), formats)).float() * largest
     if rule.initial == "mse":
         return fitted
     mean, deviation = weight.mean(1), weight.std(1, unbiased=False)

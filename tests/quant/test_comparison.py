@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,6 +34,33 @@ def test_table_of_one_seed() -> None:
     assert len(by_name["Binary-A4 (XNOR)"].trained) == 1
     assert len(lines) == 2
     assert "Fixed-W8A8" in as_text(table)
+
+
+def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> None:
+    chosen = [entry for entry in TABLE if entry.name in ("PoT-W4A4", "Fixed-W8A8", "RMSMP 65:30:5")]
+
+    def table(folder: Path | None, report: Callable[[str], None] | None = None, epochs: int = 2) -> list[Accuracies]:
+        return compare(
+            zoo.smallcnn(width=6), small, entries=chosen, seeds=[0, 1], float_epochs=2, epochs=epochs,
+            folder=folder, report=report,
+        )  # fmt: skip
+
+    done: list[str] = []
+
+    def stop(line: str) -> None:
+        done.append(line)
+        if len(done) in (1, 4):
+            raise KeyboardInterrupt
+
+    expected = table(None)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            table(tmp_path, stop)
+    assert table(tmp_path, done.append) == expected
+    assert len(done) == len(set(done)) == 6  # nothing is computed twice
+    assert table(tmp_path, done.append) == expected and len(done) == 6
+    with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
+        table(tmp_path, epochs=3)
 
 
 def test_text_of_a_table() -> None:

@@ -1,0 +1,148 @@
+"""The state of a training run in one file that executes nothing when it is loaded: safetensors, with JSON inside.
+
+Training that is interrupted continues from its last whole epoch to the same result: weights, optimizer, rates, the
+assignment of formats and every source of random numbers are in the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from codesign._files import atomic_write
+from codesign.errors import UserError
+from codesign.quant.assignment import Assignment
+from codesign.quant.qat import QatNetwork, QuantConv
+
+FORMAT = "codesign training"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that can be saved and continued.
+
+    Attributes:
+        module, optimizer, schedule, generator: what training changes; `generator` orders and augments the images.
+        settings: what must be equal in the run that continues.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: np.random.Generator
+    settings: Mapping[str, Any]
+
+    def save(self, path: Path, history: list[dict[str, float]]) -> None:
+        """Write the state after as many epochs as `history` has; whole or not at all."""
+        tensors = {f"module/{key}": value for key, value in self.module.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        for name, source in _generators(self.module).items():
+            tensors[f"generator/{name}"] = source.get_state()
+        schedule = {key: value for key, value in self.schedule.state_dict().items() if key != "lr_lambdas"}
+        facts = {
+            "format": FORMAT,
+            "version": VERSION,
+            "settings": dict(self.settings),
+            "history": history,
+            "schedule": schedule,
+            "generator": self.generator.bit_generator.state,
+            "assignment": self.module.assignment.to_json() if isinstance(self.module, QatNetwork) else None,
+        }
+        data = save_tensors({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, _plain(facts))
+        with atomic_write(path) as file:
+            file.write(data)
+
+    def restore(self, path: Path) -> list[dict[str, float]]:
+        """Continue from the file, if there is one: the metrics of the epochs that are done.
+
+        Raises:
+            UserError: the file is damaged, or of a run with other settings; the message names the first of them.
+        """
+        if not path.is_file():
+            return []
+        facts, tensors = _read(path)
+        for key, value in json.loads(json.dumps(dict(self.settings))).items():
+            if facts["settings"].get(key) != value:
+                raise UserError(
+                    f"{path}: is of a run with {key} {facts['settings'].get(key)}, this one has {value}; "
+                    "remove it or choose another folder"
+                )
+        try:
+            if isinstance(self.module, QatNetwork):
+                self.module.assignment = Assignment.from_json(facts["assignment"])
+            self.module.load_state_dict(_under("module", tensors))
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under("optimizer", tensors).items():
+                index, _, name = key.partition("/")
+                states.setdefault(int(index), {})[name] = value
+            whole = self.optimizer.state_dict()
+            self.optimizer.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+            for name, source in _generators(self.module).items():
+                source.set_state(tensors[f"generator/{name}"])
+            self.schedule.load_state_dict(facts["schedule"] | {"lr_lambdas": [None] * len(whole["param_groups"])})
+            for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+                group["lr"] = rate
+            self.generator.bit_generator.state = facts["generator"]
+            return [{str(key): float(value) for key, value in epoch.items()} for epoch in facts["history"]]
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            first = " ".join(str(error).split())[:200]
+            raise UserError(f"{path}: does not fit this network ({first})") from None
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights alone."""
+    with atomic_write(path) as file:
+        file.write(save_tensors({key: value.detach().cpu().contiguous() for key, value in state.items()}))
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Weights that `save_state`, or any other tool, wrote as safetensors; UserError with one line if it cannot be."""
+    return _load(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    text, tensors = _load(path)
+    try:
+        facts: dict[str, Any] = json.loads(text["codesign"])
+        if facts["format"] != FORMAT or facts["version"] != VERSION:
+            raise UserError(f"{path}: not a training run that this codesign reads")
+    except (LookupError, ValueError, TypeError):
+        raise UserError(f"{path}: not a training run that codesign wrote") from None
+    return facts, tensors
+
+
+def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        data = path.read_bytes()
+        tensors = load_tensors(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: damaged or cut short, or no safetensors ({error})") from None
+    return metadata, tensors
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {"codesign": json.dumps(facts)}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
+
+
+def _generators(module: nn.Module) -> dict[str, torch.Generator]:
+    return {name: part.generator for name, part in module.named_modules() if isinstance(part, QuantConv)}
