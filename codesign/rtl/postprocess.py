@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.array import rotate_left, rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry, bits_for
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.multiply import product_terms
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, add_modulo
 
 NEAR = 10
@@ -209,15 +210,13 @@ class PostProcessor(SharedModule):
             m.d.sync += register.eq(chosen)
             picked.append(register)  # t+7
         residual_mult_8 = at(param.residual_mult, 8)
-        residual_products: list[Value] = []
+        family = geometry.hw.totals.family
+        residual_products: list[list[Value]] = []
         for j, value in enumerate(rotate_left(picked, group_7[:kbits])[:columns]):
             lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
-            product = Signal(signed(ab + 25), name=f"residual_product_{j}", reset_less=True)
-            m.d.sync += [
-                lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0)),
-                product.eq(lane_code * residual_mult_8),
-            ]
-            residual_products.append(product)  # t+9
+            m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0))
+            terms = product_terms(m, family, lane_code, residual_mult_8, f"residual_product_{j}")  # t+9
+            residual_products.append(terms)
 
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
@@ -231,7 +230,6 @@ class PostProcessor(SharedModule):
         results: list[Value] = []
         for j in range(columns):
             summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
-            product_0 = Signal(signed(total_bits - 1), name=f"product_{j}", reset_less=True)
             product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
             total = Signal(signed(total_bits), name=f"total_{j}", reset_less=True)
             shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
@@ -243,9 +241,8 @@ class PostProcessor(SharedModule):
             far = shifted[NEAR - 1 : -1]
             m.d.sync += [
                 summed.eq(operand + bias_6[:biased_bits].as_signed()),  # t+7
-                product_0.eq(summed * mult_7),
-                product_1.eq(product_0),
-                total.eq(product_1 + residual_products[j] + rounding),  # t+10
+                product_1.eq(sum(product_terms(m, family, summed, mult_7, f"product_{j}"))),  # t+8, t+9
+                total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
                 shifted.eq(total >> shift_10),
                 near.eq(shifted[:NEAR].as_signed() + d.zero),  # t+12
                 below.eq(shifted[-1] & ~far.all()),

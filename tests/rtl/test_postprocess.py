@@ -23,6 +23,8 @@ SHAPES = {
     "tiny": geometry(rows(FIXED4, 6), columns=4, dot=2, act_bits=4),
     "odd": geometry(rows(FIXED4, 7), columns=3, dot=3, act_bits=5),
     "more groups": geometry(rows(FIXED4, 5), columns=3, groups=8, dot=2),
+    "narrow multipliers": geometry(rows(FIXED4, 3), columns=2, dot=2, device="lfe5u-85f"),
+    "one narrow product": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=4, acc_bits=12, device="lfe5u-85f"),
     "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
 }
 Params = dict[str, int]
