@@ -222,8 +222,7 @@ def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:
     expected = expected_reads(walk, shape.act_depth)
     per_pass = walk.kernel[0] * walk.kernel[1] * walk.groups
     rng = np.random.default_rng(seed)
-    start: list[int] = []
-    headers: list[int] = []
+    start, headers = [0], [0]  # the descriptor is there a cycle before the start
     for tile in range(walk.tiles):
         for word in range(walk.words):
             begin, fresh, drain = int(word == 0 and tile == 0), int(word == 0), int(word == walk.words - 1)
@@ -252,7 +251,8 @@ def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:
         if name in ("addr", "key", "pad"):
             valid, pad = (np.array([read[other] for read in expected]) for other in ("valid", "pad"))
             matters = (valid == 1) & ((pad == 0) | (name == "pad"))
-        assert np.array_equal(seen[name][issue + 1][matters], want[matters]), name
+        late = 2 if name in ("key", "pad") else 1
+        assert np.array_equal(seen[name][issue + late][matters], want[matters]), name
     step = np.arange(len(expected)) % per_pass
     assert np.array_equal(seen["step"][issue + 1], step)
     assert np.array_equal(seen["pass_end"][issue], step == per_pass - 1)
