@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "rtl": {"errors", "_files", "provenance", "arch"},
     "program": {"errors", "_files", "arch", "workload", "quant", "rtl"},
     "sim": {"errors", "_files", "arch", "workload", "quant", "rtl", "program"},
+    "verify": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
     "search": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
     "report": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim", "search"},
 }

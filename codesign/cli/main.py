@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, amed, demo, doctor, figures, files, model, sweep
+from codesign.cli import accelerator, amed, demo, doctor, figures, files, model, sweep, verify
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -39,6 +39,7 @@ app.command()(files.export)
 app.command()(model.search)
 app.command()(sweep.sweep)
 app.command()(model.report)
+app.command()(verify.verify)
 app.add_typer(amed.app, name="amed")
 app.command()(doctor.doctor)
 app.command(hidden=True)(demo.demo)

@@ -1,0 +1,243 @@
+"""Campaigns: many random (hardware, network) pairs on the RTL, compared in every value, cycle and counter.
+
+Builds take longest, so several networks run on each hardware. What was done lies in a folder, one JSON file for each
+hardware, and an interrupted campaign continues. A failure is made smaller and kept as files for `codesign cosim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.provenance import provenance
+from codesign.quant.storage import save_network
+from codesign.sim.cosim import CosimResult, run_network
+from codesign.verify.hardware import random_hardware
+from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
+from codesign.verify.shrink import Case, shrink
+
+Progress = Callable[[str, int, int], None]
+
+IMAGE_SEED = 0
+"""Of the image, as `codesign cosim --seed` draws it."""
+
+_DRAWS = 50
+"""Networks that are drawn for one that fits."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One network on one hardware.
+
+    Attributes:
+        network: in words.
+        layers: how many.
+        rtl_cycles, model_cycles, compared_values, mismatched_values: as in `CosimResult`; 0 cycles where the simulation
+            did not end.
+        differences: counters that differ, or why the simulation did not end.
+    """
+
+    network: str
+    layers: int
+    rtl_cycles: int
+    model_cycles: int
+    compared_values: int
+    mismatched_values: int
+    differences: tuple[str, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs."""
+        return not self.mismatched_values and self.rtl_cycles == self.model_cycles and not self.differences
+
+
+@dataclass(frozen=True)
+class HardwareResult:
+    """All networks of one hardware; `failures` are the folders of those that differ."""
+
+    number: int
+    hardware: str
+    pairs: tuple[PairResult, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def exact(self) -> int:
+        """Pairs in which nothing differs."""
+        return sum(pair.exact for pair in self.pairs)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a campaign does.
+
+    Attributes:
+        runs: pairs.
+        per_hardware: networks on each hardware.
+        seed: of everything.
+        dataflow: of the hardware, any if None.
+        shrink_builds: hardware that may be built to make a failure smaller.
+    """
+
+    runs: int
+    per_hardware: int = 10
+    seed: int = 0
+    dataflow: str | None = None
+    shrink_builds: int = 8
+
+    @property
+    def hardware(self) -> int:
+        """How many hardware are built."""
+        return -(-self.runs // self.per_hardware)
+
+
+def run_campaign(plan: Plan, folder: Path, progress: Progress | None = None) -> list[HardwareResult]:
+    """Run what is not done yet; results of every hardware in order.
+
+    Raises:
+        UserError: the folder holds another campaign, or a tool is missing.
+    """
+    report = progress or (lambda phase, done, total: None)
+    _claim(plan, folder)
+    results = []
+    for number in range(plan.hardware):
+        count = min(plan.per_hardware, plan.runs - number * plan.per_hardware)
+        report("pairs", number * plan.per_hardware, plan.runs)
+        path = folder / "done" / f"{number:05}.json"
+        if path.is_file() and (stored := _stored(path, count)) is not None:
+            results.append(stored)
+            continue
+        result = _run_hardware(plan, number, count, folder, report)
+        write_json(path, asdict(result))
+        results.append(result)
+    report("pairs", plan.runs, plan.runs)
+    return results
+
+
+def draw_case(plan: Plan, number: int, index: int) -> Case:
+    """Network `index` on hardware `number` of a campaign: a network that compiles, as a recipe."""
+    hw = draw_hardware(plan, number)
+    rng = np.random.default_rng([plan.seed, number, index + 1])
+    for _ in range(_DRAWS):
+        recipe = draw_recipe(RandomChoices(rng), hw, max_channels=24, max_side=9)
+        try:
+            compile_network(recipe.build(), hw)
+        except UserError:
+            continue
+        return Case(hw, recipe)
+    raise UserError(f"{hw.name}: none of {_DRAWS} drawn networks fits: {hw}")
+
+
+def draw_hardware(plan: Plan, number: int) -> Hardware:
+    """Hardware `number` of a campaign."""
+    rng = np.random.default_rng([plan.seed, number, 0])
+    return random_hardware(rng, f"random_{plan.seed}_{number}", plan.dataflow)
+
+
+def check(case: Case) -> PairResult:
+    """Run a case on the RTL.
+
+    Raises:
+        UserError: the network does not fit the hardware, or a tool is missing.
+    """
+    network = case.recipe.build()
+    text = str(case.recipe)
+    try:
+        result: CosimResult = run_network(case.hardware, network, image_of(case.recipe))
+    except RuntimeError as error:
+        return PairResult(text, len(network.layers), 0, 0, 0, 0, (str(error),))
+    differences = tuple(
+        f"{name}: {rtl} in RTL, {model} in the model" for name, rtl, model in result.counter_differences
+    )
+    return PairResult(
+        text,
+        len(network.layers),
+        result.rtl_cycles,
+        result.model_cycles,
+        result.compared_values,
+        result.mismatched_values,
+        differences,
+    )
+
+
+def image_of(recipe: Recipe) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The image (1, C, H, W) that `codesign cosim` draws with the seed `IMAGE_SEED`."""
+    return np.random.default_rng(IMAGE_SEED).integers(0, 2**recipe.bits, (1, *recipe.shape))
+
+
+def _run_hardware(plan: Plan, number: int, count: int, folder: Path, report: Progress) -> HardwareResult:
+    pairs: list[PairResult] = []
+    failures: list[str] = []
+    hw = draw_hardware(plan, number)
+    for index in range(count):
+        case = draw_case(plan, number, index)
+        pair = check(case)
+        pairs.append(pair)
+        report("pairs", number * plan.per_hardware + index + 1, plan.runs)
+        if not pair.exact and not failures:  # one of each hardware is enough to begin with
+            target = folder / "failures" / f"{number:05}_{index:02}"
+            report("making a failure smaller", 0, 1)
+            keep_failure(shrink(case, _fails, plan.shrink_builds), target, case, pair)
+            report("making a failure smaller", 1, 1)
+            failures.append(str(target))
+    text = f"{hw.dataflow}: {str(hw).partition(': ')[2]}"
+    return HardwareResult(number, text, tuple(pairs), tuple(failures))
+
+
+def _fails(case: Case) -> bool:
+    try:
+        return not check(case).exact
+    except UserError:
+        return False
+
+
+def keep_failure(case: Case, folder: Path, original: Case, pair: PairResult) -> None:
+    """Write a failing case: hardware as YAML, network as NPZ arrays with their description, recipes, how to run it."""
+    network = case.recipe.build()
+    write_text(folder / "hardware.yaml", case.hardware.to_yaml())
+    save_network(network, folder / "network.codesign")
+    with atomic_write(folder / "image.npy") as file:
+        np.save(file, image_of(case.recipe))
+    what = {
+        "command": f"codesign cosim {folder / 'hardware.yaml'} {folder / 'network.codesign'} --seed {IMAGE_SEED}",
+        "smallest": {"network": str(case.recipe), "recipe": case.recipe.to_json(), "result": asdict(check(case))},
+        "first": {
+            "hardware": original.hardware.model_dump(mode="json"),
+            "recipe": original.recipe.to_json(),
+            "result": asdict(pair),
+        },
+        **provenance(case.hardware),
+    }
+    write_json(folder / "failure.json", what)
+
+
+def _claim(plan: Plan, folder: Path) -> None:
+    """A folder holds one campaign; one with more pairs continues it."""
+    path = folder / "campaign.yaml"
+    asked = {key: value for key, value in asdict(plan).items() if key != "runs"}
+    if path.is_file():
+        if yaml.safe_load(path.read_text(encoding="utf-8")) != asked:
+            raise UserError(
+                f"{folder}: holds another campaign, must be a new folder or one of the same seed and options"
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds other files, must be a new folder or one of the same campaign")
+    write_text(path, yaml.safe_dump(asked, sort_keys=False))
+
+
+def _stored(path: Path, count: int) -> HardwareResult | None:
+    """The result of a hardware that is done with so many networks."""
+    data = read_json(path)
+    pairs = tuple(PairResult(**pair | {"differences": tuple(pair["differences"])}) for pair in data["pairs"])
+    if len(pairs) != count:
+        return None
+    return HardwareResult(data["number"], data["hardware"], pairs, tuple(data["failures"]))

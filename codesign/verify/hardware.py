@@ -1,0 +1,66 @@
+"""Random hardware, small enough to be built in seconds: every kind of band, both dataflows, slow and odd memories."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from codesign.arch.documents import parse
+from codesign.arch.hardware import WEIGHT_BITS, Hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.verify.recipe import Choices, RandomChoices
+
+DATAFLOWS = ("os", "ws")
+_ATTEMPTS = 10_000
+
+
+def random_hardware(rng: np.random.Generator, name: str, dataflow: str | None = None) -> Hardware:
+    """Hardware that the generator accepts, of a dataflow if one is asked for; the same generator gives the same one."""
+    choices = RandomChoices(rng)
+    for _ in range(_ATTEMPTS):
+        try:
+            return parse(json.dumps(_draw(choices, dataflow) | {"name": name}), name, Hardware, {})
+        except UserError:
+            continue  # such as a band that does not fit the memory's width
+    raise AssertionError(f"none of {_ATTEMPTS} drawn descriptions is a hardware")
+
+
+def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
+    columns = choices.integer(1, 6)
+    return {
+        "device": "xc7z045",
+        "columns": columns,
+        "dot": choices.integer(1, 6),
+        "groups": columns + choices.pick((0, 0, 1, 2)),
+        "act_bits": choices.integer(2, 8),
+        "acc_bits": choices.integer(22, 25),
+        "dataflow": dataflow or choices.pick(DATAFLOWS),
+        "bands": [_band(choices) for _ in range(choices.integer(1, 3))],
+        "buffers": {
+            "activation_words": 1 << choices.integer(8, 12),
+            "weight_words": 1 << choices.integer(6, 10),
+        },
+        "memory": {
+            "width_bits": choices.pick((32, 64, 128, 256)),
+            "latency": choices.pick((1, 2, 5, 13, 33, 80)),
+            "cycles_per_beat": choices.pick((1, 1, 2, 3)),
+            "burst_beats": 1 << choices.integer(0, 5),
+        },
+    }
+
+
+def _band(choices: Choices) -> dict[str, Any]:
+    scheme = choices.pick(list(WEIGHT_BITS))
+    band: dict[str, Any] = {
+        "scheme": str(scheme),
+        "weight_bits": choices.integer(*WEIGHT_BITS[scheme]),
+        "rows": choices.integer(1, 5),
+    }
+    if scheme is Scheme.FIXED:
+        band["multiplier"] = choices.pick(("dsp", "lut"))
+        if band["multiplier"] == "dsp":
+            band["pack"] = choices.pick((1, 1, 2, 4))
+    return band

@@ -1,0 +1,168 @@
+"""Small networks as recipes: what a random network is made from, small enough to be read, changed and made smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from codesign.arch.hardware import Hardware
+from codesign.arch.scheme import Scheme
+from codesign.quant.integer_network import WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.verify.layers import Padding, Pair, random_conv, random_pool, weight_formats
+
+Format = tuple[Scheme, int]
+T = TypeVar("T")
+
+
+class Choices(Protocol):
+    """Where choices come from: a generator of random numbers, or a property-based test."""
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number of [low, high]."""
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of `options`."""
+
+
+class RandomChoices:
+    """Choices of a numpy generator."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self._rng.integers(low, high + 1))
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[self.integer(0, len(options) - 1)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A layer of a recipe.
+
+    Attributes:
+        kind: a convolution, a convolution whose output is added to that of two more behind it, or pooling.
+        filters: of a convolution, a multiple of `groups`.
+        kernel, stride, padding: padding grows at the far sides where the window would not fit.
+        groups: of a convolution, if they divide its channels, else 1.
+        bits: of the output codes of a convolution.
+    """
+
+    kind: Literal["conv", "residual", "max", "avg"]
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    filters: int = 1
+    groups: int = 1
+    bits: int = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Input, blocks and a classifier; weights and requantization come from `seed`.
+
+    Attributes:
+        shape: channels, height, width of the input; `bits` of its codes.
+        classes: results.
+        formats: of which every filter takes one.
+        seed: of everything that the recipe does not say.
+    """
+
+    shape: tuple[int, int, int]
+    bits: int
+    blocks: tuple[Block, ...]
+    classes: int
+    formats: tuple[Format, ...]
+    seed: int
+
+    def build(self) -> IntegerNetwork:
+        """The network."""
+        rng = np.random.default_rng(self.seed)
+        formats = list(self.formats)
+        first = source = IntegerTensor("input", *self.shape, self.bits, 0, 1.0)
+        layers: list[IntegerLayer] = []
+        for index, block in enumerate(self.blocks):
+            padding = _fitting(source, block)
+            if block.kind in ("max", "avg"):
+                layer: IntegerLayer = random_pool(
+                    rng, f"pool{index}", source, block.kind, block.kernel, block.stride, padding
+                )
+                layers.append(layer)
+                source = layer.output
+                continue
+            groups = block.groups if source.channels % block.groups == 0 else 1
+            filters = -(-block.filters // groups) * groups
+            shape = (filters, block.kernel, block.stride, padding, groups, formats, block.bits)
+            layer = random_conv(rng, f"conv{index}", source, *shape)
+            layers.append(layer)
+            if block.kind == "residual":
+                same = ((3, 3), (1, 1), (1, 1, 1, 1), 1, formats, block.bits)
+                middle = random_conv(rng, f"mid{index}", layer.output, filters, *same)
+                one = ((1, 1), (1, 1), (0, 0, 0, 0), 1, formats, block.bits)
+                last = random_conv(rng, f"res{index}", middle.output, filters, *one, residual=layer.output.name)
+                layers += [middle, last]
+                layer = last
+            source = layer.output
+        window = (source.height, source.width)
+        rest = (window, (1, 1), (0, 0, 0, 0), 1, formats, WIDE_BITS)
+        layers.append(random_conv(rng, "fc", source, self.classes, *rest))
+        return IntegerNetwork("random", first, tuple(layers))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self) | {"formats": [[str(scheme), bits] for scheme, bits in self.formats]}
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        return f"{shape} a{self.bits}, {', '.join(map(_text, self.blocks)) or 'no block'}, fc {self.classes}"
+
+
+def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side: int = 11) -> Recipe:
+    """One to three convolutions (perhaps with a residual), perhaps pooling behind each, and a classifier."""
+    every = weight_formats(hw)
+    chosen = [item for item in every if choices.integer(0, 1)] or [choices.pick(every)]
+    blocks: list[Block] = []
+    shape = (choices.integer(1, max_channels), choices.integer(1, max_side), choices.integer(1, max_side))
+    channels = shape[0]
+    bits = choices.integer(2, hw.act_bits)
+
+    def window(largest: int) -> tuple[Pair, Pair, Padding]:
+        kernel = (choices.integer(1, largest), choices.integer(1, largest))
+        stride = (choices.integer(1, 2), choices.integer(1, 2))
+        pads = [choices.integer(0, size - 1) for size in (kernel[0], kernel[0], kernel[1], kernel[1])]
+        return kernel, stride, (pads[0], pads[1], pads[2], pads[3])
+
+    for _ in range(choices.integer(1, 3)):
+        groups = 1
+        if choices.integer(0, 1):
+            groups = choices.pick([g for g in range(1, channels + 1) if channels % g == 0])
+        filters = groups * choices.integer(1, max(1, max_channels // groups))
+        kind: Literal["conv", "residual"] = choices.pick(("conv", "residual"))
+        blocks.append(Block(kind, *window(5), filters, groups, choices.integer(2, hw.act_bits)))
+        channels = filters
+        if choices.integer(0, 1):
+            pool: Literal["max", "avg"] = choices.pick(("max", "avg"))
+            blocks.append(Block(pool, *window(3)))
+    return Recipe(shape, bits, tuple(blocks), choices.integer(1, 12), tuple(chosen), choices.integer(0, 2**32 - 1))
+
+
+def _fitting(source: IntegerTensor, block: Block) -> Padding:
+    """A window larger than the padded map is made to fit by padding at the far sides."""
+    top, bottom, left, right = block.padding
+    high = block.kernel[0] - source.height - top - bottom
+    wide = block.kernel[1] - source.width - left - right
+    return (top, bottom + max(0, high), left, right + max(0, wide))
+
+
+def _text(block: Block) -> str:
+    text = f"{block.kind} {block.kernel[0]}x{block.kernel[1]}/{block.stride[0]},{block.stride[1]}"
+    text += f" p{','.join(map(str, block.padding))}" if any(block.padding) else ""
+    if block.kind in ("max", "avg"):
+        return text
+    return (
+        text + f" -> {block.filters}" + (f" in {block.groups} groups" if block.groups > 1 else "") + f" a{block.bits}"
+    )
