@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
@@ -32,6 +32,7 @@ def test_what_conditions_say(text: str, holds: bool) -> None:
     assert Condition.parse(text, NAMES).holds(VALUES) is holds
 
 
+@settings(deadline=None)
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from(["+", "-", "*"]))
 def test_arithmetic_is_python_s(a: int, b: int, c: int, op: str) -> None:
     text = f"(rows {op} columns) * dot > {a}"

@@ -67,6 +67,7 @@ def test_every_step_is_smaller_and_a_network(seed: int) -> None:
         check_network(smaller.build())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_smaller_hardware_is_another(seed: int) -> None:
     hw = random_hardware(np.random.default_rng(seed), "some")

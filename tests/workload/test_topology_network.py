@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
@@ -46,6 +46,7 @@ def chains(draw: st.DrawFn) -> Network:
     return Network("chain", tuple(layers))
 
 
+@settings(deadline=None)
 @given(chains())
 def test_a_chain_comes_back_with_its_sizes(network: Network) -> None:
     topology = topology_of(network)
