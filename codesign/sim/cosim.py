@@ -227,6 +227,8 @@ def _compare(
 def _read_maps(path: Path, geometry: Geometry) -> NDArray[np.int64]:
     """Stored groups, shape (words, groups): physical group g of every dumped word."""
     text = path.read_text().split()
+    if not text:  # a network of one layer stores no map
+        return np.zeros((0, geometry.groups), dtype=np.int64)
     width = geometry.groups * geometry.group_bits
     digits = -(-width // 4)
     packed = np.frombuffer(bytes.fromhex("".join(line.zfill(digits + digits % 2) for line in text)), dtype=np.uint8)

@@ -27,7 +27,19 @@ def network_of(topology: Topology, shown_as: str | None = None) -> Network:
         UserError: a layer does not read what the layer before it gives, or two layers have one name.
     """
     shown_as = shown_as or topology.name
-    products = all(_is_product(layer) for layer in topology.layers)
+    if all(_is_product(layer) for layer in topology.layers):
+        try:
+            return _chain(topology, shown_as, products=True)
+        except UserError as error:
+            try:
+                return _chain(topology, shown_as, products=False)  # convolutions of one channel look the same
+            except UserError:
+                raise error from None
+    return _chain(topology, shown_as, products=False)
+
+
+def _chain(topology: Topology, shown_as: str, products: bool) -> Network:
+    """The layers one after the other, read as matrix products or as convolutions."""
     first = topology.layers[0]
     channels = first.k if products else first.channels * first.groups
     size = (first.m, 1) if products else (first.ifmap_h, first.ifmap_w)

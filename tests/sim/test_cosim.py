@@ -37,6 +37,12 @@ def test_resnet8_runs_whole_on_the_rtl() -> None:
     assert result.exact
 
 
+def test_a_single_layer_stores_no_map_and_is_exact() -> None:
+    network = Network("one", (Input("input", (), 12, 1, 1), Flatten("flat", ("input",)), Linear("fc", ("flat",), 7)))
+    result = cosim.run_network(TINY, random_network(network, RMSMP, act_bits=4), np.full((2, 12, 1, 1), 5))
+    assert result.exact and result.compared_values == 14
+
+
 def test_every_image_of_a_batch_is_exact_and_takes_the_same_time() -> None:
     network = random_network(zoo.get("smallcnn"), RMSMP, act_bits=4, seed=3)
     result = cosim.run_network(TINY, network, images(network, 5))
