@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from codesign.quant.integer_network import IntArray, IntegerNetwork
     from codesign.sim.energy import UnitEnergies
     from codesign.sim.timing import Timing
+    from codesign.workload.encoder import Encoder
 
 HW = Annotated[str, typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.")]
 NETWORK = Annotated[
@@ -87,7 +88,7 @@ def simulate(
         )
         return
     from codesign.arch.load import load_hardware
-    from codesign.cli.inputs import integer_network
+    from codesign.cli.inputs import encoder, integer_network
     from codesign.cli.output import facts, percent, progress, save, shown
     from codesign.program import compile_network
     from codesign.provenance import provenance
@@ -95,6 +96,11 @@ def simulate(
     from codesign.sim.timing import estimate
 
     hardware = load_hardware(hw)
+    if (found := encoder(network)) is not None:
+        _simulate_encoder(
+            hardware, found, bits, ratio, {"--assignment": assignment, "--resources": resources}, batch, seed, json
+        )
+        return
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     program = compile_network(net, hardware)
     timing = estimate(program)
@@ -124,6 +130,28 @@ def simulate(
     if resources:
         print_resources(hardware, answer["resources"])
     save(json, answer)
+
+
+def _simulate_encoder(
+    hw: Hardware,
+    found: Encoder,
+    bits: str | None,
+    ratio: str | None,
+    others: dict[str, object],
+    batch: int,
+    seed: int,
+    json: Path | None,
+) -> None:
+    from codesign.cli.encoder import simulate_encoder
+    from codesign.cli.inputs import row_ratio
+    from codesign.errors import UserError
+
+    given = [option for option, value in others.items() if value]
+    formats, act_bits = row_ratio(hw, bits, ratio)
+    if given or act_bits != hw.act_bits:
+        option = given[0] if given else "--bits with other activations than the hardware's"
+        raise UserError(f"{option}: not for {found.name}, whose products are timed one by one")
+    simulate_encoder(hw, found, formats, batch, seed, json)
 
 
 def cosim(

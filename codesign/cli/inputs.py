@@ -13,8 +13,9 @@ from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerNetwork, Scheme
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
-from codesign.search.space import band_ratio, zoo_network
+from codesign.search.space import band_ratio, zoo_network, zoo_options
 from codesign.workload import zoo
+from codesign.workload.encoder import ENCODERS, Encoder
 from codesign.workload.network import Network
 from codesign.workload.topology import Topology, read_topology
 from codesign.workload.topology_network import network_of
@@ -29,8 +30,11 @@ def read_network(name: str) -> IntegerNetwork | Network | Topology:
         UserError: no such network, or the file cannot be read.
     """
     if not is_file(name):
+        if (found := encoder(name)) is not None:
+            return found.topology()
         if name.partition(":")[0] not in zoo.names():
-            raise UserError(f"{name}: no such network, must be {FORMS}, or one of {', '.join(zoo.names())}")
+            known = ", ".join((*zoo.names(), *ENCODERS))
+            raise UserError(f"{name}: no such network, must be {FORMS}, or one of {known}")
         return zoo_network(name)
     if Path(name).suffix.lower() == ".csv":
         return read_topology(name)
@@ -70,6 +74,25 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         raise UserError(f"{option}: '{text}' given, must be numbers with commas between them") from None
 
 
+def encoder(name: str) -> Encoder | None:
+    """The encoder that NETWORK names, such as bert_base or bert_base:sequence=64; None if it names something else."""
+    base = name.partition(":")[0]
+    if base not in ENCODERS:
+        return None
+    options = zoo_options(name)
+    if not options.keys() <= {"sequence"}:
+        raise UserError(f"network '{base}' takes the option sequence, not {', '.join(sorted(options))}")
+    return ENCODERS[base](**options)
+
+
+def row_ratio(hw: Hardware, bits: str | None, ratio: str | None) -> tuple[Ratio, int]:
+    """(shares of row formats, activation bits) that the options say; by default those of the hardware's bands."""
+    if bits is not None:
+        weight_bits, act_bits = _parse_bits(bits)
+        return {RowFormat(Scheme.FIXED, weight_bits): 1.0}, act_bits
+    return (parse_ratio(ratio) if ratio is not None else band_ratio(hw)), hw.act_bits
+
+
 def read_topology_or_network(name: str) -> Topology | Network:
     """NETWORK for simulators that know sizes only."""
     found = read_network(name)
@@ -97,6 +120,10 @@ def integer_network(
     chosen = [option for option, value in (("--bits", bits), ("--ratio", ratio), ("--assignment", assignment)) if value]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} given, must be at most one of them")
+    if encoder(name) is not None:
+        raise UserError(
+            f"{name}: is no single program, since its host computes between the products; only for simulate"
+        )
     found = read_network(name)
     if isinstance(found, IntegerNetwork):
         if chosen:
@@ -105,13 +132,7 @@ def integer_network(
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
         return random_network(network, _read_assignment(assignment), seed=seed)
-    act_bits = hw.act_bits
-    formats: Ratio = band_ratio(hw)
-    if ratio is not None:
-        formats = parse_ratio(ratio)
-    if bits is not None:
-        weight_bits, act_bits = _parse_bits(bits)
-        formats = {RowFormat(Scheme.FIXED, weight_bits): 1.0}
+    formats, act_bits = row_ratio(hw, bits, ratio)
     return random_network(network, formats, act_bits, seed)
 
 

@@ -90,9 +90,7 @@ class Loader(SharedModule):
         steps = Signal(range(depth + 1))  # of the pass being loaded
         resident = Signal(range(SLOTS + 1))
         slot = Signal()
-        free = Signal(range(depth + 1), init=depth)  # ring words that the other resident pass leaves
-        last_step = Signal(len(view.steps), reset_less=True)
-        m.d.sync += last_step.eq(view.steps - 1)
+        older_steps = Signal(range(depth + 1))  # ring words of the other resident pass
         row = Signal(range(rows + 1))
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
@@ -104,7 +102,7 @@ class Loader(SharedModule):
         m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
-        m.d.comb += room.eq(step != free)
+        m.d.comb += room.eq(step + older_steps < depth)
 
         with m.FSM(name="loader") as fsm:
             with m.State("STOP"):
@@ -192,7 +190,7 @@ class Loader(SharedModule):
                     m.d.sync += group.eq((group << 1) | group[-1] if groups > 1 else 1)
                     with m.If(group[-1]):
                         m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1)]
-                        with m.If(step == last_step):
+                        with m.If(step == steps - 1):
                             m.next = "PASS_END"
             with m.State("PASS_END"):
                 m.d.comb += pass_loaded.eq(1)
@@ -218,10 +216,10 @@ class Loader(SharedModule):
         # ring words held by the pass loaded before the current one, until it is done
         with m.If(pass_started):
             m.d.sync += [
-                free.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), depth, depth - steps)),
+                older_steps.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), 0, steps)),
             ]
         with m.Elif(self.pass_done):
-            m.d.sync += free.eq(depth)
+            m.d.sync += older_steps.eq(0)
 
         # ---- registered write ports ----------------------------------------------------------------------------
         record = Signal(max(1, geometry.param_beats - 1) * bits)

@@ -116,14 +116,19 @@ class Space(Model):
 
 def zoo_network(text: str) -> Network:
     """The network of the zoo called `text`; options follow a colon, as in `smallcnn:size=32,channels=3`."""
-    name, _, rest = text.partition(":")
+    return zoo.get(text.partition(":")[0], **zoo_options(text))
+
+
+def zoo_options(text: str) -> dict[str, int]:
+    """The options behind the colon; UserError unless they are NAME=NUMBER."""
+    rest = text.partition(":")[2]
     options: dict[str, int] = {}
     for part in rest.split(",") if rest else []:
         key, _, value = part.partition("=")
         if not value.isdecimal() or int(value) < 1:
             raise UserError(f"{text}: '{part}' given, must be OPTION=NUMBER such as size=32")
         options[key] = int(value)
-    return zoo.get(name, **options)
+    return options
 
 
 def load_space(path_or_name: str | Path) -> Space:

@@ -35,13 +35,12 @@ def geometry(
     weight_words: int = 16,
     memory: Memory | None = None,
     dataflow: Literal["os", "ws"] = "os",
-    device: str = "xc7z045",
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
         Hardware(
             name="bench",
-            device=device,
+            device="xc7z045",
             columns=columns,
             dot=dot,
             groups=groups or columns,

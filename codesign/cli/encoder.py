@@ -1,0 +1,85 @@
+"""`codesign simulate HW bert_base`: the products of an encoder on an accelerator, its host operators beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from codesign.arch.hardware import Hardware
+from codesign.quant.assignment import Ratio
+from codesign.workload.encoder import Encoder
+
+
+def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int, seed: int, json: Path | None) -> None:
+    """Print and save cycles of the matrix products; `batch` sequences one after the other."""
+    from codesign.cli.output import facts, percent, progress, save, shown, table
+    from codesign.provenance import provenance
+    from codesign.sim.encoder_timing import encoder_timing
+
+    with progress() as report:
+        report("products", 0, 1)
+        timings = encoder_timing(encoder, hw, formats, seed)
+        report("products", 1, 1)
+    cycles = batch * sum(item.total_cycles for item in timings)
+    macs = batch * sum(item.product.macs for item in timings if item.cycles is not None)
+    table(
+        f"{encoder.name}, {encoder.sequence} positions, on {hw.name}: matrix products",
+        ("product", "m", "k", "n", "times", "weights", "positions", "cycles each", "cycles", "used"),
+        [
+            (
+                item.product.name,
+                item.product.m,
+                item.product.k,
+                item.product.n,
+                item.product.count,
+                "a computed map" if item.product.streamed else "constant",
+                item.positions if item.cycles is not None else None,
+                item.cycles * item.blocks if item.cycles is not None else None,
+                item.total_cycles if item.cycles is not None else "on the host",
+                percent(item.product.macs / (item.total_cycles * hw.macs)) if item.cycles is not None else None,
+            )
+            for item in timings
+        ],
+        ("all", "", "", "", "", "", "", "", cycles, percent(macs / (cycles * hw.macs))),
+    )
+    table(
+        "on the host, in integers",
+        ("operator", "times", "numbers each"),
+        [(item.name, item.count, item.numbers) for item in encoder.host],
+    )
+    latency = hw.milliseconds(cycles)
+    several = f" for {batch} sequences" if batch > 1 else ""
+    facts(
+        {
+            "hardware": hw,
+            "products": f"{shown(latency)} ms at {hw.clock_mhz:g} MHz{several}",
+            "not counted": "the host's operators, and results on their way to it",
+        }
+    )
+    answer: dict[str, Any] = {
+        "hardware": hw.name,
+        "network": encoder.name,
+        "clock_mhz": hw.clock_mhz,
+        "batch": batch,
+        "sequence": encoder.sequence,
+        "total_cycles": cycles,
+        "latency_ms": latency,
+        "gops": 2 * macs / (latency * 1e6),
+        "products": [
+            {
+                "name": item.product.name,
+                "m": item.product.m,
+                "k": item.product.k,
+                "n": item.product.n,
+                "count": item.product.count,
+                "streamed": item.product.streamed,
+                "positions": item.positions,
+                "blocks": item.blocks,
+                "cycles": item.cycles,
+                "total_cycles": item.total_cycles,
+            }
+            for item in timings
+        ],
+        "host": [{"name": item.name, "count": item.count, "numbers": item.numbers} for item in encoder.host],
+    }
+    save(json, answer | provenance(hw, seed))
