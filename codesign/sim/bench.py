@@ -96,18 +96,21 @@ module {BENCH};
     .m_axi_bvalid(bvalid), .m_axi_bready(bready), .m_axi_bresp(2'b0)
   );
 
-  // ---- registers: one transfer at a time, which the slave takes at once
+  // ---- registers: one transfer at a time, which the slave takes at once and answers within PATIENCE cycles
+  localparam PATIENCE = 16;
   reg [31:0] word = 0;
   task poke(input [11:0] address, input [31:0] data);
     register_address = address; register_data = data; write_valid = 1;
     @(posedge clk) #1 write_valid = 0;
-    while (!written) @(posedge clk) #1;
+    for (integer i = 0; i < PATIENCE && !written; i = i + 1) @(posedge clk) #1;
+    if (!written) $fatal(1, "no answer to a write of register %h", address);
     @(posedge clk) #1;
   endtask
   task peek(input [11:0] address);
     register_address = address; read_valid = 1;
     @(posedge clk) #1 read_valid = 0;
-    while (!read) @(posedge clk) #1;
+    for (integer i = 0; i < PATIENCE && !read; i = i + 1) @(posedge clk) #1;
+    if (!read) $fatal(1, "no answer to a read of register %h", address);
     word = read_data;
     @(posedge clk) #1;
   endtask

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from codesign.arch.hardware import Memory
+from codesign.arch.hardware import Hardware, Memory
 from codesign.program import Program, compile_network
 from codesign.quant.integer_network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.rtl.accelerator import Accelerator
@@ -29,10 +29,10 @@ SMALL = geometry(
 )  # fmt: skip
 
 
-def small_network(seed: int) -> IntegerNetwork:
-    """A residual convolution, both kinds of pooling, a classifier."""
+def small_network(seed: int, hw: Hardware = SMALL.hw) -> IntegerNetwork:
+    """A residual convolution, both kinds of pooling, a classifier; weights in the formats of `hw`."""
     rng = np.random.default_rng(seed)
-    formats = weight_formats(SMALL.hw)
+    formats = weight_formats(hw)
     source = IntegerTensor("input", 3, 5, 6, 4, 0, 1.0)
     first = random_conv(rng, "first", source, 7, (3, 3), (1, 1), (1, 1, 1, 1), 1, formats, 4)
     largest = random_pool(rng, "largest", first.output, "max", (3, 3), (1, 1), (1, 1, 1, 1))

@@ -10,18 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Hardware
+from codesign.arch.hardware import Hardware, Memory
 from codesign.program import compile_network
 from codesign.rtl.host_files import host_files
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim import functional, verilator
 from tb.case import Case, Image
+from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network
 
 ROOT = Path(__file__).parents[2]
 TOP_FILE = ROOT / "tb" / "axi_harness.sv"
 STORING = "$dff,$dffe,$sdff,$sdffe,$sdffce,$adff,$adffe,$aldff,$mem_v2,$memrd_v2,$memwr_v2"
 """Yosys's cells behind which a signal belongs to a later cycle."""
+
+
+STATIONARY = geometry(
+    rows(POT4, 2), rows(FIXED4, 3), columns=2, groups=4, dot=2, dataflow="ws", activation_words=256, weight_words=128,
+    memory=Memory(width_bits=64, latency=1, burst_beats=8),
+)  # fmt: skip
+SHAPES = {"output stationary": SMALL.hw, "weight stationary": STATIONARY.hw}
 
 
 def signals() -> tuple[str, ...]:
@@ -32,7 +40,7 @@ def signals() -> tuple[str, ...]:
 
 def case(hw: Hardware) -> Case:
     """A small network with every kind of layer, and three images."""
-    network = small_network(3)
+    network = small_network(3, hw)
     program = compile_network(network, hw)
     rng = np.random.default_rng(5)
     images = []
@@ -52,10 +60,13 @@ def simulate(verilog: str, hw: Hardware, work: Path) -> None:
     verilator.run(folder, "axi_harness", "tb.accelerator", work)
 
 
-def test_the_driver_runs_it_through_other_peoples_buses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_driver_runs_it_through_other_peoples_buses(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Results, errors, silence, back-pressure: see tb/accelerator.py."""
     monkeypatch.syspath_prepend(str(ROOT))
-    simulate(generate(SMALL.hw), SMALL.hw, tmp_path)
+    simulate(generate(SHAPES[name]), SHAPES[name], tmp_path)
 
 
 def paths(verilog: str, work: Path) -> str:
