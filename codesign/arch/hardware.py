@@ -11,15 +11,15 @@ import yaml
 from pydantic import BeforeValidator, model_validator
 
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
-from codesign.arch.devices import DEVICES, Device
+from codesign.arch.devices import DEVICES, Device, Family
 from codesign.arch.documents import Model
 from codesign.arch.scheme import Scheme
 
 WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
 """Smallest and largest weight width of a band. PoT-6 would shift by up to 30 places: no accumulator holds that."""
 
-POST_PROCESSING_DSP = 2
-"""DSPs of a column's post-processing: accumulator times multiplier, residual times its own."""
+POST_PROCESSING_DSP: dict[Family, int] = {"xc7": 2, "ecp5": 4}
+"""DSPs of a column's post-processing: accumulator times multiplier, residual times its own; two each on an ECP5."""
 
 LONGEST_CHAIN = 4
 """DSP slices that a packed band adds up before it takes the products apart: longer ones save little and react later."""
@@ -265,7 +265,7 @@ class Hardware(Model):
             advice = f"shrink bands[{largest}] ({self.bands[largest]}) to {rows} rows or give it 'multiplier: lut'"
         else:
             advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
-        post = POST_PROCESSING_DSP * self.columns
+        post = POST_PROCESSING_DSP[self.totals.family] * self.columns
         raise rejected(
             f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {post} for requantization), "
             f"{self.device} has {total}: {advice}"
@@ -300,7 +300,7 @@ class Hardware(Model):
     def dsp_estimate(self) -> int:
         """DSPs of the products of all bands and of the columns' post-processing."""
         products = sum(self.band_products(i) for i, band in enumerate(self.bands) if band.uses_dsp)
-        return products + POST_PROCESSING_DSP * self.columns
+        return products + POST_PROCESSING_DSP[self.totals.family] * self.columns
 
     @property
     def totals(self) -> Device:

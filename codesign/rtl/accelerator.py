@@ -20,10 +20,11 @@ from codesign.rtl.axi import (
 from codesign.rtl.control import Control
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
+from codesign.rtl.packed import Delay
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
 from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
@@ -150,7 +151,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             for target, source in zip(ours, theirs, strict=True):
                 m.d.comb += target.eq(source)
 
-        # ---- reading: window generator (tau + 1), memory (tau + 2), aligned word (tau + 3) ---------------------
+        # ---- reading: window generator (tau + 1), memory (tau + 3), aligned word (tau + 4) ---------------------
         m.d.comb += [
             window.descriptor.eq(d),
             window.pooling.eq(executor.pooling),
@@ -159,13 +160,12 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             window.start.eq(executor.pass_start),
             window.advance.eq(executor.advance),
         ]
-        key_2, pad_2 = Signal(geometry.key_bits, reset_less=True), Signal(reset_less=True)
-        pool_first, pool_last = Signal(2), Signal(2)
+        delay = Delay(m)
+        early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
+        pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
         step_2 = Signal(geometry.weight_addr_bits, reset_less=True)
         first_2 = Signal()
         m.d.sync += [
-            key_2.eq(window.key),
-            pad_2.eq(window.pad),
             pool_first.eq((pool_first << 1) | (window.first & executor.pooling)),
             pool_last.eq((pool_last << 1) | (window.last & executor.pooling)),
             step_2.eq(executor.weight_base + window.step),
@@ -181,11 +181,11 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             ]
         m.d.comb += [
             aligner.source.eq(d.source),
-            aligner.key.eq(key_2),
-            aligner.pad.eq(pad_2),
+            aligner.key.eq(delay(window.key, READ_LATENCY - 3, "key")),
+            aligner.pad.eq(delay(window.pad, READ_LATENCY - 3, "pad")),
             aligner.pad_code.eq(d.pad_code),
             array.word.eq(aligner.word),
-            array.step_addr.eq(step_2),
+            array.step_addr.eq(delay(step_2, early, "step")),
             array.write_group.eq(loader.weight_write_group),
             array.write_addr.eq(loader.weight_write_addr),
             array.write_data.eq(loader.weight_write_data),
@@ -201,9 +201,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 drain.block.eq(tile_last),
                 drain.final.eq(tile_final),
                 drain.tiles.eq(Mux(executor.pooling, 1, whole)),
-                array.step_valid.eq(valid_2),
-                array.step_take.eq(tap_2),
-                array.step_open.eq(first_2),
+                array.step_valid.eq(delay(valid_2, early, "step_valid")),
+                array.step_take.eq(delay(tap_2, early, "step_take")),
+                array.step_open.eq(delay(first_2, early, "step_open")),
                 array.drain.eq(drain.tile & ~executor.pooling),
                 array.drain_first.eq(drain.tile_first),
                 post.tile_last.eq(drain.tile),
@@ -213,16 +213,11 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             ]
         else:
             last_2 = Signal()
-            column_2, column_3 = Signal(geometry.columns), Signal(geometry.columns)
-            m.d.sync += [
-                last_2.eq(window.last & ~executor.pooling),
-                column_2.eq(window.column),
-                column_3.eq(column_2),
-            ]
+            m.d.sync += last_2.eq(window.last & ~executor.pooling)
             m.d.comb += [
-                array.step_first.eq(first_2),
-                array.step_last.eq(last_2),
-                array.load.eq(column_3),
+                array.step_first.eq(delay(first_2, early, "step_first")),
+                array.step_last.eq(delay(last_2, early, "step_last")),
+                array.load.eq(delay(window.column, READ_LATENCY - 1, "column")),
                 post.tile_last.eq(tile_last),
                 post.pass_last.eq(tile_final),
                 post.drain.eq(executor.header.drain),

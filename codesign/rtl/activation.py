@@ -19,7 +19,10 @@ from codesign.rtl.modules import SharedModule, place
 
 
 class ActivationGroup(SharedModule):
-    """One physical group: `dot` codes wide, with a write enable per code. Reads take one cycle."""
+    """One physical group: `dot` codes wide, with a write enable per code.
+
+    Reads take two cycles: block RAM is slow to answer, so it is followed by a register (in Xilinx RAM its own).
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
@@ -40,19 +43,21 @@ class ActivationGroup(SharedModule):
         m.submodules.memory = memory = Memory(shape=unsigned(geometry.group_bits), depth=geometry.act_depth, init=[])
         write = memory.write_port(granularity=geometry.act_bits)
         read = memory.read_port()
+        data = Signal(geometry.group_bits, reset_less=True)
+        m.d.sync += data.eq(read.data)
         m.d.comb += [
             write.en.eq(self.write_en),
             write.addr.eq(self.write_addr),
             write.data.eq(self.write_data),
             read.addr.eq(self.read_addr),
             read.en.eq(1),
-            self.read_data.eq(read.data),
+            self.read_data.eq(data),
         ]
         return m
 
 
 class ActivationMemory(SharedModule):
-    """One of the two activation memories: `groups` groups with an address each. Reads take one cycle."""
+    """One of the two activation memories: `groups` groups with an address each. Reads take two cycles."""
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry

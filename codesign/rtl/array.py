@@ -71,7 +71,7 @@ class SystolicArray(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        assert FEED_LATENCY == READ_LATENCY + 1 and WEIGHT_LATENCY == FEED_LATENCY - 2
+        assert FEED_LATENCY == READ_LATENCY + 1 and WEIGHT_LATENCY == 2
 
         a_edge: list[Value] = []
         for column in range(geometry.columns):

@@ -23,8 +23,8 @@ from math import ceil, log2
 from codesign.arch.hardware import Band, Hardware
 from codesign.rtl.layout import PASS_HEADER
 
-READ_LATENCY = 3
-FEED_LATENCY = 4
+READ_LATENCY = 4
+FEED_LATENCY = 5
 WEIGHT_LATENCY = 2
 BUS_RADIX = 6
 
@@ -32,9 +32,9 @@ PARAM_BITS = 128
 DESCRIPTOR_WORDS = 18
 """32-bit words of a layer descriptor in the program stream."""
 
-PARAM_LEAD = 5
+PARAM_LEAD = 6
 """Cycles from a row's parameter fetch to its accumulator entering post-processing (residual fetch lies between)."""
-POST_LATENCY = 7
+POST_LATENCY = 8
 """Cycles from the accumulator entering post-processing to the write being presented to the activation memory."""
 
 WRITE_STAGE = PARAM_LEAD + POST_LATENCY
@@ -42,7 +42,7 @@ WRITE_STAGE = PARAM_LEAD + POST_LATENCY
 WIDE_STAGE = WRITE_STAGE - 1
 """Cycles from a row's parameter fetch to its int32 result being handed to the writer."""
 
-MAX_WRITE_LATENCY = 6
+MAX_WRITE_LATENCY = 7
 """Cycles from the issue of a max pooling window's last read to the write of its first group."""
 FIFO_LATENCY = 2
 """Cycles from a word entering a FIFO to its being offered at the output."""

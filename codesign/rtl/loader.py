@@ -90,7 +90,9 @@ class Loader(SharedModule):
         steps = Signal(range(depth + 1))  # of the pass being loaded
         resident = Signal(range(SLOTS + 1))
         slot = Signal()
-        older_steps = Signal(range(depth + 1))  # ring words of the other resident pass
+        free = Signal(range(depth + 1), init=depth)  # ring words that the other resident pass leaves
+        last_step = Signal(len(view.steps), reset_less=True)
+        m.d.sync += last_step.eq(view.steps - 1)
         row = Signal(range(rows + 1))
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
@@ -102,7 +104,7 @@ class Loader(SharedModule):
         m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
-        m.d.comb += room.eq(step + older_steps < depth)
+        m.d.comb += room.eq(step != free)
 
         with m.FSM(name="loader") as fsm:
             with m.State("STOP"):
@@ -190,7 +192,7 @@ class Loader(SharedModule):
                     m.d.sync += group.eq((group << 1) | group[-1] if groups > 1 else 1)
                     with m.If(group[-1]):
                         m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1)]
-                        with m.If(step == steps - 1):
+                        with m.If(step == last_step):
                             m.next = "PASS_END"
             with m.State("PASS_END"):
                 m.d.comb += pass_loaded.eq(1)
@@ -216,10 +218,10 @@ class Loader(SharedModule):
         # ring words held by the pass loaded before the current one, until it is done
         with m.If(pass_started):
             m.d.sync += [
-                older_steps.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), 0, steps)),
+                free.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), depth, depth - steps)),
             ]
         with m.Elif(self.pass_done):
-            m.d.sync += older_steps.eq(0)
+            m.d.sync += free.eq(depth)
 
         # ---- registered write ports ----------------------------------------------------------------------------
         record = Signal(max(1, geometry.param_beats - 1) * bits)

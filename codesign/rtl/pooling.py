@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array import split
-from codesign.rtl.geometry import SUM_BITS, Geometry
+from codesign.rtl.geometry import READ_LATENCY, SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo
 
@@ -14,7 +14,7 @@ from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo
 class PoolingUnit(SharedModule):
     """Reduces `word_elements` channels in parallel, one word of the window per cycle.
 
-    Timing, with tau the issue of a window's last read (`word`, `first`, `last` arrive at tau + 3):
+    Timing, with tau the issue of a window's last read (`word`, `first`, `last` arrive at tau + READ_LATENCY):
 
         max       groups 0, 1, ... are written in cycles tau + MAX_WRITE_LATENCY, + 1, ...: `groups` cycles
         average   channel sums appear on `pooled` from cycle tau + Geometry.result_latency, one per cycle
@@ -59,7 +59,7 @@ class PoolingUnit(SharedModule):
         serial = Signal(width * geometry.word_elements, reset_less=True)
         m.d.sync += serial.eq(Mux(ready, Cat(*reduced), serial >> width))
         pooled: Value = serial[:width]
-        for i in range(geometry.result_latency - 5):
+        for i in range(geometry.result_latency - READ_LATENCY - 2):
             register = Signal(width, name=f"pooled_{i}", reset_less=True)
             m.d.sync += register.eq(pooled)
             pooled = register
@@ -70,6 +70,8 @@ class PoolingUnit(SharedModule):
         running = Signal(count)
         position, key = Signal(geometry.key_bits), Signal(geometry.key_bits)
         index, word = Signal(geometry.act_addr_bits), Signal(12)
+        last_word = Signal(12, reset_less=True)
+        m.d.sync += last_word.eq(d.words - 1)
         m.d.sync += [
             groups.eq(Mux(ready, Cat(*(register[:ab] for register in reduced)), groups >> geometry.group_bits)),
             running.eq(Mux(ready & ~self.averaging, 1, running << 1)),
@@ -80,7 +82,7 @@ class PoolingUnit(SharedModule):
         with m.If(running[0]):
             m.d.sync += [self.write_addr.eq(d.out_base + index), index.eq(index + 1)]
         with m.If(ready):
-            with m.If(word == d.words - 1):
+            with m.If(word == last_word):
                 m.d.sync += [
                     word.eq(0),
                     key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count)),

@@ -9,7 +9,11 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.array import rotate_left, rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry, bits_for
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.multiply import product_terms
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, add_modulo
+
+NEAR = 10
+"""Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
 
 
 class Pipeline:
@@ -42,11 +46,12 @@ class PostProcessor(SharedModule):
     Timing, with t the cycle of a row's parameter fetch (Geometry.param_latency after the issue of the tile's last
     read, plus the row):
 
-        t        parameter read            t+5 (PARAM_LEAD)   `results` of the row are at the input
-        t+4      residual address          t+5                residual data at the input
-        t+6      bias added                t+7, t+8           product with `mult`
-        t+9      residual and rounding     t+10               shifted
-        t+11     clipped                   t+12 (WRITE_STAGE) write presented to the memory
+        t        parameter read            t+6 (PARAM_LEAD)   `results` of the row are at the input
+        t+4      residual address          t+6                residual data at the input
+        t+7      bias added                t+8, t+9           product with `mult`
+        t+10     residual and rounding     t+11               shifted
+        t+12     zero point added          t+13               clipped
+        t+14 (WRITE_STAGE)                 write presented to the memory
 
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
@@ -104,6 +109,8 @@ class PostProcessor(SharedModule):
         row = Signal(range(max(rows, geometry.word_elements)))
         element, group = Signal(range(max(2, dot))), Signal(range(max(2, groups)))
         tile_offset, tile_key, word = Signal(abits), Signal(kbits), Signal(12)
+        last_word = Signal(12, reset_less=True)
+        m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
         m.d.comb += row_end.eq(active & (row == Mux(self.averaging, geometry.word_elements - 1, rows - 1)))
         with m.If(active):
@@ -116,7 +123,7 @@ class PostProcessor(SharedModule):
             m.d.sync += active.eq(0)
             with m.If(self.averaging):
                 m.d.sync += tile_offset.eq(tile_offset + 1)
-                with m.If(word == d.words - 1):
+                with m.If(word == last_word):
                     m.d.sync += [
                         word.eq(0),
                         tile_key.eq(add_modulo(tile_key, Const(1 % groups, kbits), groups)),
@@ -159,6 +166,10 @@ class PostProcessor(SharedModule):
             m.d.comb += mask[j].eq(lane_ok)
         lane_mask = delay(mask, 2)
 
+        def at(value: Value, cycle: int) -> Value:
+            """A parameter, or what comes with it, in cycle t + `cycle`."""
+            return delay(value, cycle - 2)
+
         # ---- addresses: physical group g serves lane (g - param.group) mod groups, if there is one ------
         strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]
         offsets: list[Value] = []
@@ -187,73 +198,86 @@ class PostProcessor(SharedModule):
                 self.write_addr[g].eq(delay(write_addr, WRITE_STAGE - 4)),
             ]
 
-        # ---- residual operand (t+5 .. t+8) ----------------------------------------------------------------------
-        element_5, group_6 = delay(param.element, 3), delay(param.group, 4)
+        # ---- residual operand (t+6 .. t+9) ----------------------------------------------------------------------
+        element_6, group_7 = at(param.element, 6), at(param.group, 7)
         picked: list[Value] = []
         for g in range(groups):
             register = Signal(ab, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
             chosen: Value = codes[0]
             for i in range(1, dot):
-                chosen = Mux(element_5 == i, codes[i], chosen)
+                chosen = Mux(element_6 == i, codes[i], chosen)
             m.d.sync += register.eq(chosen)
-            picked.append(register)  # t+6
-        residual_mult_7 = delay(param.residual_mult, 5)
-        residual_products: list[Value] = []
-        for j, value in enumerate(rotate_left(picked, group_6[:kbits])[:columns]):
+            picked.append(register)  # t+7
+        residual_mult_8 = at(param.residual_mult, 8)
+        family = geometry.hw.totals.family
+        residual_products: list[list[Value]] = []
+        for j, value in enumerate(rotate_left(picked, group_7[:kbits])[:columns]):
             lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
-            product = Signal(signed(ab + 25), name=f"residual_product_{j}", reset_less=True)
-            m.d.sync += [
-                lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0)),
-                product.eq(lane_code * residual_mult_7),
-            ]
-            residual_products.append(product)  # t+8
+            m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0))
+            terms = product_terms(m, family, lane_code, residual_mult_8, f"residual_product_{j}")  # t+9
+            residual_products.append(terms)
 
-        # ---- lanes (t+5 .. t+11) ----------------------------------------------------------------------------------
+        # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
         biased_bits = max(geometry.acc_bits + 1, ab + SUM_BITS + 2)
         # its product with a 16-bit factor, a rounding constant up to 2**39, a residual product
         total_bits = max(biased_bits + 18, 42, ab + 27)
-        bias_5, mult_6 = delay(param.bias, 3), delay(param.mult, 4)
-        shift_7, shift_9 = delay(param.shift, 5), delay(param.shift, 7)
+        bias_6, mult_7 = at(param.bias, 6), at(param.mult, 7)
+        shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
         rounding = Signal(41, reset_less=True)
-        m.d.sync += rounding.eq((1 << shift_7) >> 1)  # t+8
+        m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
         for j in range(columns):
             summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
-            product_0 = Signal(signed(total_bits - 1), name=f"product_{j}", reset_less=True)
             product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
             total = Signal(signed(total_bits), name=f"total_{j}", reset_less=True)
             shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
+            # shifted + zero: beyond NEAR bits only its sign counts
+            near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
+            below, above = Signal(name=f"below_{j}", reset_less=True), Signal(name=f"above_{j}", reset_less=True)
             clipped = Signal(ab, name=f"clipped_{j}", reset_less=True)
             operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
-            requantized = shifted + d.zero
+            far = shifted[NEAR - 1 : -1]
             m.d.sync += [
-                summed.eq(operand + bias_5[:biased_bits].as_signed()),  # t+6
-                product_0.eq(summed * mult_6),
-                product_1.eq(product_0),
-                total.eq(product_1 + residual_products[j] + rounding),  # t+9
-                shifted.eq(total >> shift_9),
-                clipped.eq(Mux(requantized < d.low, d.low, Mux(requantized > d.high, d.high, requantized))),
+                summed.eq(operand + bias_6[:biased_bits].as_signed()),  # t+7
+                product_1.eq(sum(product_terms(m, family, summed, mult_7, f"product_{j}"))),  # t+8, t+9
+                total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
+                shifted.eq(total >> shift_10),
+                near.eq(shifted[:NEAR].as_signed() + d.zero),  # t+12
+                below.eq(shifted[-1] & ~far.all()),
+                above.eq(~shifted[-1] & far.any()),
+                clipped.eq(
+                    Mux(
+                        above | (~below & (near > d.high)),
+                        d.high,
+                        Mux(below | (near < d.low), d.low, near),
+                    )
+                ),
             ]
-            results.append(clipped)  # t+11
+            results.append(clipped)  # t+13
             if j == 0:
-                wide = Signal(signed(32), reset_less=True)
-                limit = (1 << 31) - 1
-                m.d.sync += wide.eq(Mux(shifted > limit, limit, Mux(shifted < -limit - 1, -limit - 1, shifted)))
+                low_half, sign, wide = Signal(32, reset_less=True), Signal(reset_less=True), Signal(32, reset_less=True)
+                beyond = Signal(reset_less=True)
+                m.d.sync += [
+                    low_half.eq(shifted[:32]),
+                    sign.eq(shifted[-1]),
+                    beyond.eq(Mux(shifted[-1], ~shifted[31:].all(), shifted[31:].any())),
+                    wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
+                ]
                 m.d.comb += self.wide_data.eq(wide)
-        valid_11, mask_11 = delay(valid, 9), delay(lane_mask, 9)
+        valid_13, mask_13 = at(valid, 13), at(lane_mask, 13)
         m.d.comb += [
-            self.wide_valid.eq(valid_11 & d.wide & mask_11[0]),
-            self.wide_channel.eq(delay(param.channel, 9)),
+            self.wide_valid.eq(valid_13 & d.wide & mask_13[0]),
+            self.wide_channel.eq(at(param.channel, 13)),
         ]
 
-        # ---- write: lanes to groups (t+12) ------------------------------------------------------------------------
-        group_11, element_11 = delay(param.group, 9), delay(param.element, 9)
-        lanes: list[Value] = [Cat(results[j], mask_11[j] & valid_11 & ~d.wide) for j in range(columns)]
-        for g, lane in enumerate(rotate_right(lanes + idle, group_11[:kbits])):
+        # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
+        group_13, element_13 = at(param.group, 13), at(param.element, 13)
+        lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
+        for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
             data_q = Signal(ab, name=f"write_code_{g}", reset_less=True)
             enable_q = Signal(dot, name=f"write_enable_{g}")
-            m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_11, 0))]
+            m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_13, 0))]
             m.d.comb += [self.write_en[g].eq(enable_q), self.write_data[g].eq(data_q.replicate(dot))]
         return m

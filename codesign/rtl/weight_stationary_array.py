@@ -80,7 +80,7 @@ class WeightStationaryArray(SharedModule):
         m = Module()
         geometry = self._geometry
         delay = Delay(m)
-        assert FEED_LATENCY == READ_LATENCY + 1 and WEIGHT_LATENCY == FEED_LATENCY - 2
+        assert FEED_LATENCY == READ_LATENCY + 1 and WEIGHT_LATENCY == 2
 
         bits = geometry.group_bits
         a_edge: list[Value] = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -34,6 +36,33 @@ def add_modulo(a: Value, b: Value, modulus: int) -> Value:
     return Mux(total >= modulus, total - modulus, total)[:width]
 
 
+class Counter:
+    """Counts 0 to `count` - 1; whether it stands at either end is kept in registers, not found by comparing.
+
+    `count` is there one cycle before the first `step` and stays; it is at least 1.
+    """
+
+    def __init__(self, m: Module, name: str, count: Value) -> None:
+        self.value = Signal(len(count), name=name)
+        self.first = Signal(name=f"{name}_first")
+        self.last = Signal(name=f"{name}_last")
+        self._count = count
+        self._before_last = Signal(len(count), name=f"{name}_before_last", reset_less=True)
+        m.d.sync += self._before_last.eq(count - 2)
+
+    def step(self) -> list[Any]:
+        """Assignments that count one up."""
+        return [
+            self.value.eq(self.value + 1),
+            self.first.eq(0),
+            self.last.eq(self.value == self._before_last),
+        ]
+
+    def restart(self) -> list[Any]:
+        """Assignments that go back to 0."""
+        return [self.value.eq(0), self.first.eq(1), self.last.eq(self._count == 1)]
+
+
 class WindowGenerator(SharedModule):
     """Walks the windows of a layer, one activation word per cycle.
 
@@ -55,7 +84,8 @@ class WindowGenerator(SharedModule):
     Timing: in the cycle of `start`, `next_header` is the header of the pass, afterwards `header` is; every later
     cycle with `advance` issues one read.
     `window_end` and `pass_end` are combinational and tell that this cycle is the last of a tile (pooling: of a
-    window) or of the pass. All other outputs are registered: they describe the read issued one cycle before.
+    window) or of the pass. All other outputs are registered: `key` and `pad` describe the read issued two cycles
+    before, the others the read issued one cycle before. The descriptor is there one cycle before `start` and stays.
     `last` is high with the last cycle of a tile or window, `final` if it is the pass's; weight stationary: with the
     read that starts the tile's drain (Geometry.show_latency).
     """
@@ -101,6 +131,7 @@ class WindowGenerator(SharedModule):
                 "x": signed(COORD_BITS),
                 "y": signed(COORD_BITS),
                 "column": unsigned(12),  # output column
+                "edge": unsigned(1),  # whether that is the last one of a map row
             }
         )
         walker, home = Signal(origin), Signal(origin, reset_less=True)  # this pixel, and the tile's first one
@@ -108,37 +139,41 @@ class WindowGenerator(SharedModule):
 
         pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
         reading = Signal()
-        kx, ky, word = Signal(8), Signal(8), Signal(12)
+        kx, ky = Counter(m, "kx", d.kernel_w), Counter(m, "ky", d.kernel_h)
+        word = Counter(m, "word", Mux(self.start, self.next_header.words, self.header.words))
+        tile = Counter(m, "tile", d.tiles)
         offset, offset_key = Signal(abits), Signal(kbits)
         step = Signal(geometry.weight_addr_bits)
-        tile = Signal(24)
 
-        last_pixel, last_kx, last_ky, last_word, last_tile = Signal(), Signal(), Signal(), Signal(), Signal()
-        last_tap, tile_end = Signal(), Signal()
-        length = Mux(last_tile, d.last_block, d.block) if stationary else groups
+        last_pixel, last_tile, last_tap, tile_end = Signal(), Signal(), Signal(), Signal()
+        end: Value = Const(groups - 1)
+        if stationary:  # one cycle late after a change of tile: blocks are longer than that
+            end = Signal(len(d.block), reset_less=True)
+            m.d.sync += end.eq(Mux(last_tile, d.last_block, d.block) - 1)
+        before_edge = Signal(12, reset_less=True)
+        m.d.sync += before_edge.eq(d.out_w - 2)
         m.d.comb += [
-            last_pixel.eq(self.pooling | (pixel == length - 1)),
+            last_pixel.eq(self.pooling | (pixel == end)),
             reading.eq(1 if stationary else self.pooling | (pixel < columns)),
-            last_kx.eq(kx == d.kernel_w - 1),
-            last_ky.eq(ky == d.kernel_h - 1),
-            last_word.eq(word == self.header.words - 1),
-            last_tile.eq(self.header.single | (tile == d.tiles - 1)),
-            last_tap.eq(last_kx & last_ky & last_word),
+            last_tile.eq(self.header.single | tile.last),
+            last_tap.eq(kx.last & ky.last & word.last),
             tile_end.eq(last_pixel & last_tap),
-            self.window_end.eq(last_pixel & last_kx & last_ky & (last_word | self.pooling)),
+            self.window_end.eq(last_pixel & kx.last & ky.last & (word.last | self.pooling)),
             self.pass_end.eq(tile_end & last_tile),
         ]
 
         m.d.comb += [
             onward.column.eq(walker.column + 1),
+            onward.edge.eq(walker.column == before_edge),
             onward.addr.eq(walker.addr + d.step_pixel),
             onward.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], groups)),
             onward.x.eq(walker.x + d.stride_x),
             onward.y.eq(walker.y),
         ]
-        with m.If(walker.column == d.out_w - 1):
+        with m.If(walker.edge):
             m.d.comb += [
                 onward.column.eq(0),
+                onward.edge.eq(d.out_w == 1),
                 onward.addr.eq(walker.addr + d.step_row),
                 onward.key.eq(add_modulo(walker.key, d.key_row[:kbits], groups)),
                 onward.x.eq(d.start_x),
@@ -153,24 +188,24 @@ class WindowGenerator(SharedModule):
                 m.d.sync += pixel.eq(0)
                 with m.If(~self.pooling & ~last_tap):
                     m.d.sync += walker.eq(home)
-                with m.If(~last_kx):
+                with m.If(~kx.last):
                     m.d.sync += [
-                        kx.eq(kx + 1),
+                        *kx.step(),
                         offset.eq(offset + d.step_kx),
                         offset_key.eq(add_modulo(offset_key, Const(1 % groups, kbits), groups)),
                     ]
-                with m.Elif(~last_ky):
+                with m.Elif(~ky.last):
                     m.d.sync += [
-                        kx.eq(0),
-                        ky.eq(ky + 1),
+                        *kx.restart(),
+                        *ky.step(),
                         offset.eq(offset + d.step_ky),
                         offset_key.eq(add_modulo(offset_key, d.key_ky[:kbits], groups)),
                     ]
-                with m.Elif(~last_word):
+                with m.Elif(~word.last):
                     m.d.sync += [
-                        kx.eq(0),
-                        ky.eq(0),
-                        word.eq(word + 1),
+                        *kx.restart(),
+                        *ky.restart(),
+                        *word.step(),
                         offset.eq(offset + d.step_word),
                         offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], groups)),
                     ]
@@ -180,13 +215,13 @@ class WindowGenerator(SharedModule):
                     with m.Else():
                         m.d.sync += walker.eq(home)
                     m.d.sync += [
-                        kx.eq(0),
-                        ky.eq(0),
-                        word.eq(0),
+                        *kx.restart(),
+                        *ky.restart(),
+                        *word.restart(),
                         offset.eq(self.header.word_offset),
                         offset_key.eq(0),
                         step.eq(0),
-                        tile.eq(tile + 1),
+                        *tile.step(),
                     ]
         with m.If(self.start):
             with m.If(self.next_header.begin):
@@ -197,25 +232,26 @@ class WindowGenerator(SharedModule):
                         place.x.eq(d.start_x),
                         place.y.eq(d.start_y),
                         place.column.eq(0),
+                        place.edge.eq(d.out_w == 1),
                     ]
             m.d.sync += [
                 pixel.eq(0),
-                kx.eq(0),
-                ky.eq(0),
-                word.eq(0),
+                *kx.restart(),
+                *ky.restart(),
+                *word.restart(),
                 step.eq(0),
-                tile.eq(0),
+                *tile.restart(),
                 offset.eq(self.next_header.word_offset),
                 offset_key.eq(0),
             ]
 
-        x, y = Signal(signed(COORD_BITS)), Signal(signed(COORD_BITS))
+        # the first cycle adds coordinates, the second compares them: block RAM is still busy with the address
+        x, y = Signal(signed(COORD_BITS), reset_less=True), Signal(signed(COORD_BITS), reset_less=True)
+        key, key_within = Signal(kbits, reset_less=True), Signal(kbits, reset_less=True)
         begin = Signal()
         drained, ended = Signal(), Signal()
         m.d.comb += [
-            x.eq(walker.x + kx),
-            y.eq(walker.y + ky),
-            begin.eq((kx == 0) & (ky == 0) & (self.pooling | ((pixel == 0) & (word == 0)))),
+            begin.eq(kx.first & ky.first & (self.pooling | ((pixel == 0) & word.first))),
             drained.eq(self.window_end),
             ended.eq(self.pass_end),
         ]
@@ -228,7 +264,11 @@ class WindowGenerator(SharedModule):
             self.last.eq(self.advance & drained),
             self.final.eq(self.advance & ended),
             self.addr.eq(walker.addr + offset),
-            self.key.eq(add_modulo(walker.key, offset_key, groups)),
+            x.eq(walker.x + kx.value),
+            y.eq(walker.y + ky.value),
+            key.eq(walker.key),
+            key_within.eq(offset_key),
+            self.key.eq(add_modulo(key, key_within, groups)),
             self.pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
             self.step.eq(step),
         ]

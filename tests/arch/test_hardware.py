@@ -59,7 +59,7 @@ def hardware(draw: st.DrawFn) -> Hardware:
         name=draw(st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)),
         device=draw(st.sampled_from(sorted(DEVICES))),
         clock_mhz=draw(st.floats(0.001, 1000)),
-        columns=draw(st.integers(1, 64)),
+        columns=draw(st.integers(1, 32)),
         dot=draw(st.integers(1, 8)),
         act_bits=draw(st.integers(2, 8)),
         bands=tuple(band() for _ in range(draw(st.integers(1, 4)))),

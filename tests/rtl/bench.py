@@ -35,12 +35,13 @@ def geometry(
     weight_words: int = 16,
     memory: Memory | None = None,
     dataflow: Literal["os", "ws"] = "os",
+    device: str = "xc7z045",
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
         Hardware(
             name="bench",
-            device="xc7z045",
+            device=device,
             columns=columns,
             dot=dot,
             groups=groups or columns,

@@ -80,7 +80,7 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
     a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, groups, dot))  # ..., column, group, dot
     writes = weight_beats(shape, codes)
     start = len(writes["write_addr"]) + 1
-    latency = 4 + columns - 1 + LATENCY[name] + BUS_LATENCY[name]
+    latency = 5 + columns - 1 + LATENCY[name] + BUS_LATENCY[name]
     assert latency == shape.result_latency
     cycles = start + tiles * interval + latency + shape.rows + 3
 
@@ -88,13 +88,13 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
     expected = np.zeros((cycles, columns), dtype=np.int64)
     for tile in range(tiles):
         begin = start + tile * interval  # issue of the tile's first read
-        first[begin + 2] = last[begin + steps - 1 + 2] = 1
+        first[begin + 3] = last[begin + steps - 1 + 3] = 1
         for step in range(steps):
             position, column = divmod(step, groups)
-            addr[begin + step + 2] = (shape.weight_depth - 2 + step) % shape.weight_depth
+            addr[begin + step + 3] = (shape.weight_depth - 2 + step) % shape.weight_depth
             if column < columns:
-                word[begin + step + 3] = packed(a[tile, position, column], shape.act_bits)
-                load[begin + step + 3] = 1 << column
+                word[begin + step + 4] = packed(a[tile, position, column], shape.act_bits)
+                load[begin + step + 4] = 1 << column
         # step = (position, group): what column c multiplies in it
         operands = a[tile].transpose(1, 0, 2, 3).reshape(columns, steps, dot)
         result = np.einsum("srd,csd->rc", values, operands)

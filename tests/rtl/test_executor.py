@@ -96,7 +96,7 @@ def timeline(layers: list[Layer], world: World, columns: int) -> Trace:
             if layer.op != Op.MAX_POOL:
                 trace.done.append(len(trace.states) - layer.gap - 1 + world.drain)
         here = len(trace.states)
-        last = here + 6 + columns if layer.op == Op.MAX_POOL else max(here, trace.done[-1] + 1)
+        last = here + 7 + columns if layer.op == Op.MAX_POOL else max(here, trace.done[-1] + 1)
         trace.fill("D", last - here + 2)
         trace.ends.append(len(trace.states) - 1)
     trace.fill("F", max(1, max(world.finish) - len(trace.states) + 1))

@@ -24,15 +24,15 @@ def windows_at(
 ) -> tuple[dict[str, list[int]], IntArray]:
     """Windows of `steps` random words after a start pulse: inputs, and the issue of every window's last read.
 
-    Words come READ_LATENCY = 3 cycles after their read; `codes` (cycle, code) also fill the cycles between.
+    Words come READ_LATENCY = 4 cycles after their read; `codes` (cycle, code) also fill the cycles between.
     """
     begin = 2 + np.concatenate([[0], np.cumsum(spacing)[:-1]])
     last = begin + steps - 1
     cycles = len(codes)
     drive = {
         "word": [packed(now, shape.act_bits) for now in codes],
-        "first": [int(t - 3 in begin) for t in range(cycles)],
-        "last": [int(t - 3 in last) for t in range(cycles)],
+        "first": [int(t - 4 in begin) for t in range(cycles)],
+        "last": [int(t - 4 in last) for t in range(cycles)],
         "start": [0, 1, *[0] * (cycles - 2)],
     }
     return drive, last
@@ -55,11 +55,11 @@ def test_maxima_are_written_group_by_group(shape: Geometry, steps: int) -> None:
     seen = play(PoolingUnit(shape), twice, WATCH, 2 * cycles)
     group, addr, data = (np.zeros(cycles, dtype=np.int64) for _ in range(3))
     for index, tau in enumerate(last):
-        largest = codes[tau + 3 - steps + 1 : tau + 4].max(axis=0).reshape(count, shape.dot)
+        largest = codes[tau + 4 - steps + 1 : tau + 5].max(axis=0).reshape(count, shape.dot)
         for s in range(count):
-            group[tau + 6 + s] = 1 << (s + index // words) % count
-            addr[tau + 6 + s] = base + index
-            data[tau + 6 + s] = packed(largest[s], shape.act_bits)
+            group[tau + 7 + s] = 1 << (s + index // words) % count
+            addr[tau + 7 + s] = base + index
+            data[tau + 7 + s] = packed(largest[s], shape.act_bits)
     assert np.array_equal(seen["write_group"], np.tile(group, 2))  # and nothing is written in other cycles
     written = seen["write_group"] != 0
     assert np.array_equal(seen["write_addr"][written], np.tile(addr, 2)[written])
@@ -77,7 +77,7 @@ def test_sums_leave_one_by_one(shape: Geometry, steps: int) -> None:
     seen = play(PoolingUnit(shape), drive | {"averaging": [1]}, WATCH, len(codes))
     for tau in last:
         at = tau + shape.result_latency
-        assert np.array_equal(seen["pooled"][at : at + count], codes[tau + 4 - steps : tau + 4].sum(axis=0))
+        assert np.array_equal(seen["pooled"][at : at + count], codes[tau + 5 - steps : tau + 5].sum(axis=0))
     assert not seen["write_group"].any()
 
 

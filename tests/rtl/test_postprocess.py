@@ -23,6 +23,8 @@ SHAPES = {
     "tiny": geometry(rows(FIXED4, 6), columns=4, dot=2, act_bits=4),
     "odd": geometry(rows(FIXED4, 7), columns=3, dot=3, act_bits=5),
     "more groups": geometry(rows(FIXED4, 5), columns=3, groups=8, dot=2),
+    "narrow multipliers": geometry(rows(FIXED4, 3), columns=2, dot=2, device="lfe5u-85f"),
+    "one narrow product": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=4, acc_bits=12, device="lfe5u-85f"),
     "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
 }
 Params = dict[str, int]
@@ -95,7 +97,7 @@ class Bench:
             self.drive["final"][tau + 1] = int(final)
         fetch = tau + self.shape.param_latency
         if ends:
-            self.done.append(fetch + rows - 1 + 13)
+            self.done.append(fetch + rows - 1 + 15)
         return fetch
 
     def tile(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
@@ -106,25 +108,25 @@ class Bench:
             for j in range(d["last_columns"] if final else columns):
                 group = (param["group"] + index * columns + j) % s.groups
                 offset = index * d["tile_stride"] + j * d["out_stride"] + param["word"]
-                acc = int(as_signed(self.drive["results"][t + 5, j], s.acc_bits))
-                codes = int(self.drive["residual_data"][t + 5, group])
+                acc = int(as_signed(self.drive["results"][t + 6, j], s.acc_bits))
+                codes = int(self.drive["residual_data"][t + 6, group])
                 value = requantize(acc, param, codes >> param["element"] * s.act_bits & (1 << s.act_bits) - 1, d)
                 if d.get("residual"):
                     self.residual[t + 4, group] = (d["residual_base"] + offset) % s.act_depth
                 if param["valid"] and d.get("wide"):
                     if j == 0:
-                        self.wide[t + 11] = (param["channel"], value)
+                        self.wide[t + 13] = (param["channel"], value)
                 elif param["valid"]:
-                    self.write[t + 12, group] = ((d["out_base"] + offset) % s.act_depth, param["element"], value)
+                    self.write[t + 14, group] = ((d["out_base"] + offset) % s.act_depth, param["element"], value)
 
     def window(self, tau: int, index: int, final: bool, param: Params) -> None:
         """What a window of an average must give: one channel a cycle, into the group of its pixel."""
         s, d = self.shape, self.descriptor
         fetch = self.announce(tau, final, final, s.word_elements)
         for channel in range(s.word_elements):
-            value = requantize(int(self.drive["pooled"][fetch + channel + 5]), param, 0, d)
+            value = requantize(int(self.drive["pooled"][fetch + channel + 6]), param, 0, d)
             group = (channel // s.dot + index // d["words"]) % s.groups
-            self.write[fetch + channel + 12, group] = (d["out_base"] + index, channel % s.dot, value)
+            self.write[fetch + channel + 14, group] = (d["out_base"] + index, channel % s.dot, value)
 
     def check(self, averaging: bool) -> None:
         """Run, and compare every cycle."""

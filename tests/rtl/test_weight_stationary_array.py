@@ -56,7 +56,7 @@ def test_blocks_as_close_as_they_may_come(name: str, seed: int) -> None:
     writes = weight_beats(shape, codes)
     early = shape.rows >= columns
     # one register after the aligner, the skew, the sum, the accumulators' two, the result register, the bus
-    latency = (columns - 1 if early else 0) + 4 + groups + SUM[name] + 2 + 1 + BUS[name]
+    latency = (columns - 1 if early else 0) + 5 + groups + SUM[name] + 2 + 1 + BUS[name]
     assert latency == shape.result_latency
 
     begin, begins, previous = len(writes["write_addr"]) + 1, [], -(1 << 20)
@@ -74,10 +74,10 @@ def test_blocks_as_close_as_they_may_come(name: str, seed: int) -> None:
         a = rng.integers(0, 1 << shape.act_bits, (taps, pixels, groups, dot))
         for tap, pixel in np.ndindex(taps, pixels):
             tau = start + tap * pixels + pixel
-            valid[tau + 2], take[tau + 2], open_[tau + 2] = 1, pixel == 0, pixel == 0 and tap == 0
+            valid[tau + 3], take[tau + 3], open_[tau + 3] = 1, pixel == 0, pixel == 0 and tap == 0
             step = tap * groups + min(pixel, groups - 1)
-            addr[tau + 2] = (shape.weight_depth - 2 + step) % shape.weight_depth
-            word[tau + 3] = packed(a[tap, pixel], shape.act_bits)
+            addr[tau + 3] = (shape.weight_depth - 2 + step) % shape.weight_depth
+            word[tau + 4] = packed(a[tap, pixel], shape.act_bits)
         result = np.einsum("tgrd,tpgd->rp", values[: taps * groups].reshape(taps, groups, shape.rows, dot), a)
         flag = start + (taps - 1) * pixels + (0 if early else pixels - 1)
         for tile in range(-(-pixels // columns)):
