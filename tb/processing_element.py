@@ -1,6 +1,7 @@
 """cocotb bench of a processing element's Verilog: random tiles against a sum of products.
 
-The element under test is described by the environment: CODESIGN_PE_SCHEME, _BITS, _DOT, _ACT_BITS, _LATENCY.
+The element under test is described by the environment: CODESIGN_PE_SCHEME, _BITS, _DOT, _ACT_BITS, _LATENCY, and _SKEW,
+the cycles by which the operands of each product are late, separated by commas.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ SCHEME = os.environ["CODESIGN_PE_SCHEME"]
 BITS, DOT, ACT_BITS, LATENCY = (
     int(os.environ[f"CODESIGN_PE_{name}"]) for name in ("BITS", "DOT", "ACT_BITS", "LATENCY")
 )
+SKEW = [int(cycles) for cycles in os.environ["CODESIGN_PE_SKEW"].split(",")]
 
 
 def weight_value(code: int) -> int:
@@ -43,7 +45,7 @@ async def tiles_of_random_length(dut: Any) -> None:
     Clock(dut.clk, 10, unit="ns").start()
 
     first, done, expected = set(), set(), {}
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[list[int], list[int]]] = []
     for _ in range(200):
         total, length = 0, rng.randint(1, 9)
         first.add(len(steps) + LATENCY - 2)
@@ -51,15 +53,16 @@ async def tiles_of_random_length(dut: Any) -> None:
             a = [rng.randrange(1 << ACT_BITS) for _ in range(DOT)]
             w = [rng.randrange(1 << BITS) for _ in range(DOT)]
             total += sum(x * weight_value(y) for x, y in zip(a, w, strict=True))
-            steps.append((packed(a, ACT_BITS), packed(w, BITS)))
+            steps.append((a, w))
         done.add(len(steps) - 1 + LATENCY - 1)
         expected[len(steps) - 1 + LATENCY] = total
 
     await FallingEdge(dut.clk)
     seen = 0
     for cycle in range(len(steps) + LATENCY + 4):
-        a_word, w_word = steps[cycle] if cycle < len(steps) else (0, 0)
-        dut.a.value, dut.w.value = a_word, w_word
+        began = [cycle - cycles for cycles in SKEW]  # the step of each product
+        now = [[steps[t][k][i] if 0 <= t < len(steps) else 0 for i, t in enumerate(began)] for k in (0, 1)]
+        dut.a.value, dut.w.value = packed(now[0], ACT_BITS), packed(now[1], BITS)
         dut.first.value, dut.done.value = cycle in first, cycle in done
         result = dut.result.value.to_signed()
         if cycle - 1 in done:

@@ -13,16 +13,28 @@ from pydantic import BeforeValidator, model_validator
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.devices import DEVICES, Device, Family
 from codesign.arch.documents import Model
-from codesign.arch.scheme import Scheme
+from codesign.arch.scheme import APOT_TERMS, Scheme
 
-WEIGHT_BITS = {Scheme.FIXED: (2, 8), Scheme.POT: (3, 5)}
-"""Smallest and largest weight width of a band. PoT-6 would shift by up to 30 places: no accumulator holds that."""
+WEIGHT_BITS = {
+    Scheme.FIXED: (2, 8),
+    Scheme.POT: (3, 5),
+    Scheme.APOT: (4, 5),
+    Scheme.TERNARY: (2, 2),
+    Scheme.BINARY: (1, 1),
+}
+"""Smallest and largest weight width of a band."""
+
+NO_WIDER = {
+    Scheme.POT: "with 6 bits it would shift by up to 30 places, which no accumulator holds",
+    Scheme.APOT: "its level sets end there",
+}
+"""Why there are no wider bands of a scheme."""
 
 POST_PROCESSING_DSP: dict[Family, int] = {"xc7": 2, "ecp5": 4}
 """DSPs of a column's post-processing: accumulator times multiplier, residual times its own; two each on an ECP5."""
 
 LONGEST_CHAIN = 4
-"""DSP slices that a packed band adds up before it takes the products apart: longer ones save little and react later."""
+"""Products that are added one after the other, a cycle each: longer chains save little and react later."""
 
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
@@ -51,33 +63,43 @@ class Band(Model):
     """Consecutive rows of the array whose processing elements hold one weight format.
 
     Attributes:
-        scheme: `fixed` (multipliers) or `pot` (shifts).
-        weight_bits: 2 to 8 for fixed, 3 to 5 for pot.
+        scheme: `fixed` (multipliers), `pot` (shifts), `apot` (sums of two shifts), `ternary` or `binary` (signs).
+        weight_bits: 2 to 8 for fixed, 3 to 5 for pot, 4 or 5 for apot; 2 for ternary and 1 for binary, where the key
+            may be left out.
         rows: filters this band computes at a time.
-        multiplier: `dsp` or `lut`, what the products of a fixed band are built of; a pot band has none.
+        multiplier: `dsp` or `lut`, what the products of a fixed band are built of; others have none.
         pack: products per DSP slice: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights as well).
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
-    weight_bits: Annotated[int, integer(2, 8)]
+    weight_bits: Annotated[int, integer(1, 8)]
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
     pack: Annotated[int, choice(1, 2, 4)] = 1
 
     @model_validator(mode="before")
     @classmethod
-    def _default_multiplier(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("scheme") == Scheme.FIXED:
+    def _defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        scheme = data.get("scheme")
+        if scheme == Scheme.FIXED:
             return {"multiplier": "dsp"} | data
-        return data
+        only = [low for kind, (low, high) in WEIGHT_BITS.items() if kind == scheme and low == high]
+        return {"weight_bits": only[0]} | data if only else data
 
     @model_validator(mode="after")
     def _check(self) -> Band:
         low, high = WEIGHT_BITS[self.scheme]
         if not low <= self.weight_bits <= high:
-            raise rejected(f"weight_bits {self.weight_bits} given, must be {low} to {high} for scheme {self.scheme}")
-        if self.scheme is Scheme.POT and self.multiplier is not None:
-            raise rejected(f"multiplier '{self.multiplier}' given, but a pot band shifts and has none: remove the key")
+            allowed = f"{low} to {high}" if low < high else f"{low}"
+            reason = f"; {NO_WIDER[self.scheme]}" if self.weight_bits > high and self.scheme in NO_WIDER else ""
+            raise rejected(f"weight_bits {self.weight_bits} given, must be {allowed} for scheme {self.scheme}{reason}")
+        if self.scheme is not Scheme.FIXED and self.multiplier is not None:
+            does = "adds" if self.scheme in (Scheme.TERNARY, Scheme.BINARY) else "shifts"
+            raise rejected(
+                f"multiplier '{self.multiplier}' given, but a {self.scheme} band {does} and has none: remove the key"
+            )
         if self.scheme is Scheme.FIXED and self.multiplier is None:
             raise rejected("multiplier: nothing given, must be dsp or lut")
         if self.pack > 1 and self.multiplier != "dsp":
@@ -95,7 +117,7 @@ class Band(Model):
         """Largest magnitude of a fixed weight times an activation code."""
         return ((1 << (self.weight_bits - 1)) - 1) * ((1 << act_bits) - 1)
 
-    def chain_limit(self, act_bits: int) -> int:
+    def cascade_limit(self, act_bits: int) -> int:
         """DSP slices whose products a field can sum, at most `LONGEST_CHAIN`; 0 when a slice cannot hold `pack`.
 
         The fields of a packed product are as wide as the operand ports allow (DSP48E1, UG479: 25 and 18 bits signed,
@@ -108,9 +130,24 @@ class Band(Model):
         return min(LONGEST_CHAIN, ((1 << (field - 1)) - 1) // self.largest_product(act_bits))
 
     @property
+    def weight_range(self) -> tuple[int, int]:
+        """Smallest and largest weight that the band's multipliers compute with."""
+        half = 1 << (self.weight_bits - 1)
+        match self.scheme:
+            case Scheme.FIXED:
+                return -half, half - 1
+            case Scheme.POT:
+                largest = 1 << (half - 2)
+            case Scheme.APOT:
+                largest = sum(max(powers) for powers in APOT_TERMS[self.weight_bits])
+            case _:
+                largest = 1
+        return -largest, largest
+
+    @property
     def product_magnitude_bits(self) -> int:
         """Bits that one weight adds to the magnitude of an activation."""
-        return self.weight_bits - 1 if self.scheme is Scheme.FIXED else 2 ** (self.weight_bits - 1) - 2
+        return (-self.weight_range[0] - 1).bit_length()
 
     def __str__(self) -> str:
         """Such as `fixed-w4 x 7 (dsp)`."""
@@ -236,7 +273,7 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
                     f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
-            if band.pack > 1 and band.chain_limit(self.act_bits) == 0:
+            if band.pack > 1 and band.cascade_limit(self.act_bits) == 0:
                 raise rejected(
                     f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and "
                     f"{self.act_bits}-bit activations do not fit one DSP, must be {'2 or 1' if band.pack == 4 else '1'}"

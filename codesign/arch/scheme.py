@@ -22,3 +22,10 @@ class Scheme(StrEnum):
     """-1, 0 and 1."""
     BINARY = "binary"
     """-1 and 1."""
+
+
+APOT_TERMS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    4: ((0, 1, 4, 8), (0, 2)),
+    5: ((0, 2, 8, 32), (0, 1, 4, 16)),
+}
+"""The two terms of additive powers of two, by weight bits: the values of each, in the order of their codes."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.arch.hardware import Hardware
+from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program.input_folding import fold_input
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
@@ -346,6 +347,8 @@ class _Compiler:
                 begin, end = max(0, start), min(channels, start + per_group_in)
                 if begin < end:  # else none of the filter's channels is in this part
                     window[row, begin:end] = conv.weight[f, begin - start : end - start]
+            elif geometry.row_bands[row].scheme is Scheme.BINARY:
+                window[row] = 1  # it has no zero
         ordered = window.reshape(geometry.rows, words, geometry.groups, geometry.dot, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
@@ -358,7 +361,7 @@ class _Compiler:
         for index, group in enumerate(geometry.row_groups):
             band = geometry.row_bands[group.first_row]
             for i in range(group.rows):
-                codes = weight_codes(ordered[group.first_row + i], band.scheme.value, band.weight_bits)
+                codes = weight_codes(ordered[group.first_row + i], band)
                 bits = to_bits(codes, band.weight_bits).reshape(steps, group.row_bits)
                 beats[:, index, i * group.row_bits : (i + 1) * group.row_bits] = bits
         return beats_to_bytes(beats)

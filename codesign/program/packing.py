@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.arch.hardware import Band
+from codesign.arch.scheme import Scheme
+from codesign.quant.codes import encode
 from codesign.rtl.geometry import Geometry
 
 
@@ -76,17 +79,11 @@ def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[n
     return odd - (even < 0)
 
 
-def weight_codes(values: NDArray[np.int64], scheme: str, bits: int) -> NDArray[np.int64]:
-    """Bit patterns of integer weights for a band: two's complement, or sign and exponent code for PoT.
+def weight_codes(values: NDArray[np.int64], band: Band) -> NDArray[np.int64]:
+    """Bit patterns of integer weights for a band (`codesign.quant.codes`); of any shape.
 
-    A PoT weight is 0 or +-2**(e-1); its code is e in the low bits and the sign above them.
+    A fixed band takes every two's complement: the odd row of a packed pair may store one less than its format has.
     """
-    if scheme == "fixed":
-        return values & ((1 << bits) - 1)
-    magnitude = np.abs(values)
-    exponent = np.zeros_like(values)
-    nonzero = magnitude > 0
-    exponent[nonzero] = np.round(np.log2(magnitude[nonzero])).astype(np.int64) + 1
-    if np.any(np.where(nonzero, 1 << np.maximum(exponent - 1, 0), 0) != magnitude):
-        raise ValueError("a PoT row holds a weight that is not a power of two")
-    return exponent | ((values < 0).astype(np.int64) << (bits - 1))
+    if band.scheme is Scheme.FIXED:
+        return values & ((1 << band.weight_bits) - 1)
+    return encode(values, band.scheme, band.weight_bits)

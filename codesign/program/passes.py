@@ -16,7 +16,7 @@ from math import ceil
 
 import numpy as np
 
-from codesign.arch.hardware import Band
+from codesign.arch.hardware import WEIGHT_BITS, Band
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program.program import PassPlan
@@ -42,30 +42,44 @@ class RowSet:
     words: int
 
 
-def deal_filters(conv: IntegerConv, bands: Sequence[Band], chosen: Sequence[int] | None = None) -> list[list[int]]:
+def deal_filters(
+    conv: IntegerConv, bands: Sequence[Band], chosen: Sequence[int] | None = None, whole_words: bool = True
+) -> list[list[int]]:
     """Filters of each band: every filter goes to a band that can hold its weights, so that passes are few.
 
-    A PoT band holds PoT filters of at most its bits; a fixed band holds every filter whose integer weights lie in its
-    symmetric range. Filters with the fewest choices are dealt first, each to the band that then needs the fewest
-    passes, the narrowest one in doubt. `chosen` are the filters to deal, all by default.
+    A PoT band holds PoT filters of at most its bits, an APoT band APoT filters of its bits, a ternary band ternary and
+    binary filters; a fixed band holds every filter whose integer weights lie in its symmetric range. A binary band,
+    which has no zero, holds binary filters where no step has a place that is no channel of theirs (`whole_words`).
+    Filters with the fewest choices are dealt first, each to the band that then needs the fewest passes, the
+    narrowest one in doubt. `chosen` are the filters to deal, all by default.
     """
-    largest = np.abs(conv.weight).reshape(conv.weight.shape[0], -1).max(axis=1)
+    rows = np.abs(conv.weight).reshape(conv.weight.shape[0], -1)
+    largest, smallest = rows.max(axis=1), rows.min(axis=1)
 
-    def holds(band: Band, scheme: Scheme, bits: int, magnitude: int) -> bool:
-        if band.scheme == scheme == Scheme.POT:
-            return bits <= band.weight_bits
-        return band.scheme == Scheme.FIXED and magnitude <= (1 << (band.weight_bits - 1)) - 1
+    def holds(band: Band, f: int) -> bool:
+        scheme, bits = conv.scheme[f], conv.weight_bits[f]
+        match band.scheme:
+            case Scheme.FIXED:
+                return int(largest[f]) <= (1 << (band.weight_bits - 1)) - 1
+            case Scheme.POT:
+                return scheme is Scheme.POT and bits <= band.weight_bits
+            case Scheme.TERNARY:
+                return scheme in (Scheme.TERNARY, Scheme.BINARY)
+            case Scheme.BINARY:
+                return scheme is Scheme.BINARY and whole_words and smallest[f] > 0
+        return scheme is band.scheme and bits == band.weight_bits
 
     choices: dict[tuple[int, ...], list[int]] = {}
     for f in range(len(conv.scheme)) if chosen is None else chosen:
         scheme, bits = conv.scheme[f], conv.weight_bits[f]
-        able = tuple(i for i, band in enumerate(bands) if holds(band, scheme, bits, int(largest[f])))
+        able = tuple(i for i, band in enumerate(bands) if holds(band, f))
         if not able:
             offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
-            kind, width = (scheme, bits) if scheme is Scheme.POT else (Scheme.FIXED, int(largest[f]).bit_length() + 1)
+            without = any(band.scheme is scheme is Scheme.BINARY for band in bands)
+            reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""
             raise UserError(
-                f"{conv.name}: filter {f} has {scheme}{bits} weights, the bands hold {offered}; add a band "
-                f"{{scheme: {kind}, weight_bits: {max(2, width)}, rows: 1}}"
+                f"{conv.name}: filter {f} has {scheme}{bits} weights, the bands hold {offered}{reason}; "
+                f"{_remedy(scheme, bits, int(largest[f]), whole_words)}"
             )
         choices.setdefault(able, []).append(f)
 
@@ -75,6 +89,17 @@ def deal_filters(conv: IntegerConv, bands: Sequence[Band], chosen: Sequence[int]
             best = min(able, key=lambda i: (ceil((len(dealt[i]) + 1) / bands[i].rows), bands[i].weight_bits, i))
             dealt[best].append(f)
     return [sorted(filters) for filters in dealt]
+
+
+def _remedy(scheme: Scheme, bits: int, largest: int, whole_words: bool) -> str:
+    """What to do about weights that no band holds."""
+    if scheme is Scheme.BINARY and not whole_words:
+        scheme, bits = Scheme.TERNARY, 2
+    if scheme not in WEIGHT_BITS or scheme is Scheme.FIXED:
+        scheme, bits = Scheme.FIXED, max(2, largest.bit_length() + 1)
+    if bits > WEIGHT_BITS[scheme][1]:
+        return f"no band is as wide: quantize it to {scheme}{WEIGHT_BITS[scheme][1]} or narrower"
+    return f"add a band {{scheme: {scheme}, weight_bits: {bits}, rows: 1}}"
 
 
 def row_sets(conv: IntegerConv, geometry: Geometry) -> tuple[RowSet, ...]:
@@ -150,8 +175,9 @@ def passes_of(conv: IntegerConv, sets: Sequence[RowSet], geometry: Geometry) -> 
 def _sets(conv: IntegerConv, geometry: Geometry, buckets: Sequence[Sequence[int]]) -> tuple[RowSet, ...]:
     sets: list[RowSet] = []
     bands = geometry.bands
+    whole_words = conv.groups == 1 and conv.weight.shape[1] % geometry.word_elements == 0
     for bucket in buckets:
-        dealt = deal_filters(conv, bands, bucket)
+        dealt = deal_filters(conv, bands, bucket, whole_words)
         for p in range(max(ceil(len(of_band) / band.rows) for of_band, band in zip(dealt, bands, strict=True))):
             rows: list[int] = []
             mask = 0

@@ -3,7 +3,7 @@
 fixed, full, ternary: two's complement in m bits.
 pot-m:                the sign in the most significant bit, then the (m-1)-bit e: 0 is 0, else the magnitude 2**(e-1).
 apot-m:               the sign, then the code of the first term (2 bits) and of the second (the rest), each the place
-                      of its value among the values of the term (see `codesign.quant.levels.APOT_TERMS`).
+                      of its value among the values of the term (see `codesign.arch.scheme.APOT_TERMS`).
 midrise-m, binary:    (value + 2**m - 1) / 2: the levels counted from below, so binary's 1 is +1 and 0 is -1.
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from codesign.arch.scheme import APOT_TERMS
 from codesign.errors import UserError
 from codesign.quant.formats import ODD, RowFormat
 from codesign.quant.integer_network import IntArray, Scheme
-from codesign.quant.levels import APOT_TERMS
 
 
 def encode(values: ArrayLike, scheme: Scheme, bits: int) -> IntArray:

@@ -21,7 +21,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.arch.scheme import Scheme
+from codesign.arch.scheme import APOT_TERMS, Scheme
 
 IntArray = NDArray[np.int64]
 
@@ -39,11 +39,6 @@ FORMAT_BITS: dict[Scheme, range] = {
     Scheme.BINARY: range(1, 2),
 }
 """Weight bits a row of each scheme may have."""
-APOT_TERMS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    4: ((0, 1, 4, 8), (0, 2)),
-    5: ((0, 2, 8, 32), (0, 1, 4, 16)),
-}
-"""By weight bits: the values of both terms, in the order of their codes."""
 
 
 def allowed_formats() -> str:

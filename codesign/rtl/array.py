@@ -9,9 +9,9 @@ from operator import or_
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from codesign.rtl.delay import Delay
 from codesign.rtl.geometry import BUS_RADIX, FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
 from codesign.rtl.modules import SharedModule, place
-from codesign.rtl.packed import Delay
 from codesign.rtl.row import Row
 
 
@@ -19,7 +19,7 @@ class ColumnFeeder(SharedModule):
     """Turns one activation word into `groups` steps of `dot` codes.
 
     `load` puts `word` into the shift register; in the following `groups` cycles `group` shows its groups, first
-    channel first.
+    channel first; element i of a group is late by `Geometry.skew(i)` cycles.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -31,7 +31,8 @@ class ColumnFeeder(SharedModule):
         m = Module()
         register = Signal(self._geometry.word_bits, reset_less=True)
         m.d.sync += register.eq(Mux(self.load, self.word, register >> self._geometry.group_bits))
-        m.d.comb += self.group.eq(register[: self._geometry.group_bits])
+        group = register[: self._geometry.group_bits]
+        m.d.comb += self.group.eq(Delay(m).skewed(group, self._geometry, "code"))
         return m
 
 

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, log2
+from math import ceil
 
-from codesign.arch.hardware import Band, Hardware
+from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
+from codesign.rtl.adders import adder_stages
 from codesign.rtl.layout import PASS_HEADER
+from codesign.rtl.products import Product, product_of
 
 READ_LATENCY = 4
 FEED_LATENCY = 5
@@ -196,29 +198,47 @@ class Geometry:
 
     # ---- pipeline ------------------------------------------------------------------------------------------
     @cached_property
-    def tree_stages(self) -> int:
-        """Register stages of a PE's adder tree: one for every two levels of adders."""
-        levels = ceil(log2(self.dot)) if self.dot > 1 else 0
-        return ceil(levels / 2)
+    def chains(self) -> tuple[range, ...]:
+        """Elements of a dot product whose products one chain of adders sums."""
+        return tuple(range(start, min(start + LONGEST_CHAIN, self.dot)) for start in range(0, self.dot, LONGEST_CHAIN))
+
+    @property
+    def chain_cycles(self) -> int:
+        """Links of the longest chain."""
+        return len(self.chains[0])
+
+    def skew(self, element: int) -> int:
+        """Cycles by which the operands of an element of a dot product are late, so that all chains end together."""
+        links = self.chains[element // LONGEST_CHAIN]
+        return self.chain_cycles - len(links) + element - links.start
+
+    def product(self, band: Band) -> Product:
+        """How an unpacked band multiplies."""
+        return product_of(band, self.act_bits)
+
+    def weight_bits(self, band: Band) -> int:
+        """Bits of a weight on its way along a row."""
+        return band.weight_bits if band.pack > 1 else self.product(band).decoded_bits
 
     def band_height(self, band: Band) -> int:
         """Rows that one processing element of the band covers."""
         return 2 if band.pack == 4 else 1
 
-    def chain_length(self, band: Band) -> int:
-        """DSP slices of a packed band whose products are summed before they are taken apart."""
-        return max(n for n in range(1, band.chain_limit(self.act_bits) + 1) if self.dot % n == 0)
+    def cascade(self, band: Band) -> int:
+        """DSP slices of a packed band whose products are summed before they are taken apart, at most."""
+        return min(band.cascade_limit(self.act_bits), self.chain_cycles)
 
     def field_bits(self, band: Band) -> int:
-        """Bits of a field that holds the sum of a chain."""
-        return (self.chain_length(band) * band.largest_product(self.act_bits)).bit_length() + 1
+        """Bits of a field that holds the sum of a cascade."""
+        return (self.cascade(band) * band.largest_product(self.act_bits)).bit_length() + 1
 
     def sum_latency(self, band: Band) -> int:
         """Cycles from operands at a processing element's inputs to the register with the sum of their products."""
         if band.pack == 1:
-            return 2 + self.tree_stages
-        chain = self.chain_length(band)
-        return 3 + chain + (1 if self.dot > chain else 0)
+            product = self.product(band)
+            return 1 + product.stages + self.chain_cycles + adder_stages(len(self.chains) * product.digits)
+        parts = 1 if self.cascade(band) < self.chain_cycles else 0
+        return 3 + self.chain_cycles + parts + adder_stages(len(self.chains))
 
     def band_latency(self, band: Band) -> int:
         """Cycles from operands at a processing element's inputs to the result that contains them."""

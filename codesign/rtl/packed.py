@@ -5,9 +5,9 @@ rows the other, W = w0 + w1 2**2p, so that one product holds four in fields of p
 
     A W = a0 w0 + a1 w0 2**p + a0 w1 2**2p + a1 w1 2**3p
 
-Products of a chain are summed by the slices' own adders before they are taken apart. A field is a signed number and
-borrows one from the next when it is negative; the field above is mended by adding the sign bit below it, which enters
-an adder as its carry, so unpacking costs nothing. A chain is as long as its sums still fit the fields.
+Products of a cascade of slices are summed by their own adders before they are taken apart. A field is a signed number
+and borrows one from the next when it is negative; the field above is mended by adding the sign bit below it, which
+enters an adder as its carry, so unpacking costs nothing. A cascade is as long as its sums still fit the fields.
 
 The sum w0 + w1 2**2p needs no adder either: the compiler stores w1 - 1 instead of w1 where w0 is negative
 (`codesign.program.packing.packed_weights`), and W is a concatenation. DSP48E1 (UG479): a 25 x 18
@@ -16,41 +16,25 @@ bit multiplier, 48-bit sums.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
-from codesign.rtl.dot_product import add, add_pairs
+from codesign.rtl.adders import add, add_pairs, bits_of_range, extended, plus
+from codesign.rtl.delay import Delay
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.processing_element import band_name
 
 
-@dataclass(frozen=True)
-class Delay:
-    """Makes registers that delay values by whole cycles."""
-
-    m: Module
-
-    def __call__(self, value: Value, cycles: int, name: str) -> Value:
-        """`value` as it was `cycles` ago."""
-        for i in range(cycles):
-            register = Signal(value.shape(), name=f"{name}_{i}", reset_less=True)
-            self.m.d.sync += register.eq(value)
-            value = register
-        return value
-
-
 class PackedElement(SharedModule):
     """Two columns by `height` rows (1 or 2) of a packed band: a drop-in for as many processing elements.
 
-    Timing, with x the cycle in which `a_0` and `w_0` carry a step; `a_1` and `w_1` are one cycle later, as the skew of
-    the array has it:
+    Timing, with x the cycle in which a step begins: `a_0` and `w_0` carry its element i in cycle x + s, with s =
+    Geometry.skew(i), and `a_1` and `w_1` one cycle later, as the skew of the array has it:
 
-        x + 1       operands aligned                     x + 2 + k    operands of the k-th slice of a chain
-        x + 4 + k   sum after the k-th slice             x + L - 2    `first` is high if the step opens a tile
+        x + 1 + s   operands aligned                     x + 2 + s    operands of the slice of element i
+        x + 4 + s   sum with the product of element i    x + L - 2    `first` is high if the step opens a tile
         x + L - 1   accumulators contain the step; `done` is high here for the last one
         x + L       result (0, 0); one cycle later (0, 1) and (1, 0), two cycles later (1, 1)
 
@@ -81,7 +65,7 @@ class PackedElement(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, band = self._geometry, self._band
-        height, chain, field = geometry.band_height(band), geometry.chain_length(band), geometry.field_bits(band)
+        height, cascade, field = geometry.band_height(band), geometry.cascade(band), geometry.field_bits(band)
         ab, wb = geometry.act_bits, band.weight_bits
         delay = Delay(m)
 
@@ -96,18 +80,17 @@ class PackedElement(SharedModule):
 
         aligned_a = [delay(self.a[0], 1, "a_0_aligned"), self.a[1]]
         aligned_w = [delay(self.w[0], 1, "w_0_aligned"), *([self.w[1]] if height == 2 else [])]
-        sums: list[Value] = []
-        for start in range(0, geometry.dot, chain):
+
+        def cascaded(elements: range) -> Value:
+            """Products of `elements`, summed; ready with the last one's."""
             total: Value | None = None
-            for k in range(chain):
-                i = start + k
+            for i in elements:
                 codes = [a[i * ab : (i + 1) * ab] for a in aligned_a]
                 weights = [w[i * wb : (i + 1) * wb].as_signed() for w in aligned_w]
                 a = Cat(codes[0], Const(0, field - ab), codes[1], Const(0, 1))
                 low = Cat(weights[0], weights[0][-1].replicate(2 * field - wb)) if height == 2 else weights[0]
                 w = Cat(low, weights[1]) if height == 2 else low
-                operand_a = delay(a, k + 1, f"a_{i}").as_signed()
-                operand_w = delay(w, k + 1, f"w_{i}").as_signed()
+                operand_a, operand_w = delay(a, 1, f"a_{i}").as_signed(), delay(w, 1, f"w_{i}").as_signed()
                 width = 2 * height * field
                 product = Signal(signed(width), name=f"product_{i}", reset_less=True)
                 summed = Signal(signed(width), name=f"sum_{i}", reset_less=True)
@@ -117,23 +100,54 @@ class PackedElement(SharedModule):
                 ]
                 total = summed
             assert total is not None
-            sums.append(total)
+            return total
 
+        parts = [
+            [(part, cascaded(part)) for part in (links[k : k + cascade] for k in range(0, len(links), cascade))]
+            for links in geometry.chains
+        ]
         results: list[Value] = []
         for f in range(2 * height):
-            terms = [total[f * field : (f + 1) * field].as_signed() for total in sums]
-            carries = [total[f * field - 1] for total in sums] if f else []
-            if len(terms) > 1:
-                while len(terms) > 1:
-                    terms, carries = add_pairs(terms, carries)
-                terms = [delay(terms[0], 1, f"field_{f}")]
-                carries = [delay(carry, 1, f"carry_{f}") for carry in carries]
+            pairs = [self._chain_sum(delay, chain, f) for chain in parts]
+            terms, carries = [value for value, _ in pairs], [carry for _, carry in pairs if carry is not None]
+            while len(terms) > 1:
+                terms, carries = add_pairs(terms, carries)
+                terms = [delay(term, 1, f"field_{f}_{len(terms)}_{i}") for i, term in enumerate(terms)]
+                carries = [delay(carry, 1, f"carry_{f}_{len(terms)}_{i}") for i, carry in enumerate(carries)]
             accumulator = Signal(signed(geometry.acc_bits), name=f"accumulator_{f}", reset_less=True)
             base = Mux(self.first, 0, accumulator).as_signed()
-            m.d.sync += accumulator.eq(add(base, terms[0].as_signed(), carries[0] if carries else None))
+            m.d.sync += accumulator.eq(plus(terms[0], base, geometry.acc_bits, carries[0] if carries else None))
             shown = Signal(geometry.acc_bits, name=f"shown_{f}", reset_less=True)
             m.d.sync += shown.eq(Mux(self.done, accumulator, 0))
             results.append(delay(shown, (f & 1) + (f >> 1), f"result_{f}"))
         for f, value in enumerate(results):
             m.d.comb += self.result[f].eq(value)
         return m
+
+    def _chain_sum(self, delay: Delay, parts: list[tuple[range, Value]], f: int) -> tuple[Value, Value | None]:
+        """Field `f` of the sum of a chain's cascades, and the borrow that is still to be added to it."""
+        geometry, band = self._geometry, self._band
+        field = geometry.field_bits(band)
+
+        def taken(total: Value) -> tuple[Value, Value | None]:
+            return total[f * field : (f + 1) * field].as_signed(), total[f * field - 1] if f else None
+
+        elements, total = parts[0]
+        value, carry = taken(total)
+        ready = geometry.skew(elements[-1])
+        if len(parts) == 1 and geometry.cascade(band) < geometry.chain_cycles:  # other chains are a cycle later
+            name = f"whole_{f}_{elements[0]}"
+            return delay(value, 1, name), delay(carry, 1, f"{name}_carry") if carry is not None else None
+        count = len(elements)
+        for elements, total in parts[1:]:
+            name = f"part_{f}_{elements[0]}"
+            now = geometry.skew(elements[-1])
+            more, borrow = taken(total)
+            count += len(elements)
+            largest = count * band.largest_product(geometry.act_bits)
+            summed = add(delay(value, now - ready, f"{name}_before"), more, borrow)
+            value = delay(extended(summed, bits_of_range(-largest, largest)), 1, name)
+            if carry is not None:
+                carry = delay(carry, now + 1 - ready, f"{name}_carry")
+            ready = now + 1
+        return value, carry

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import Scheme
-from codesign.rtl.dot_product import add, dot_product
+from codesign.rtl.adders import plus
+from codesign.rtl.dot_product import dot_product
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
 
@@ -23,9 +24,11 @@ def band_name(band: Band) -> str:
 class ProcessingElement(SharedModule):
     """One PE of a band.
 
-    Timing (x = the cycle in which `a` and `w` carry a step):
+    `w` is a word of decoded weights (`codesign.rtl.products`).
 
-        x       a, w valid at the inputs            a_out, w_out follow one cycle later
+    Timing (x = the cycle in which a step begins: `a` and `w` carry its element i in cycle x + Geometry.skew(i)):
+
+        x       first codes, weights at the inputs  a_out, w_out follow one cycle later
         x+1     operand registers
         x+L-2   sum of the step; `first` must be high here if the step opens a new dot product
         x+L-1   accumulator contains the step
@@ -41,11 +44,11 @@ class ProcessingElement(SharedModule):
         super().__init__(
             {
                 "a": In(geometry.group_bits),
-                "w": In(geometry.dot * band.weight_bits),
+                "w": In(geometry.dot * geometry.weight_bits(band)),
                 "first": In(1),
                 "done": In(1),
                 "a_out": Out(geometry.group_bits),
-                "w_out": Out(geometry.dot * band.weight_bits),
+                "w_out": Out(geometry.dot * geometry.weight_bits(band)),
                 "first_out": Out(1),
                 "done_out": Out(1),
                 "result": Out(geometry.acc_bits),
@@ -56,7 +59,7 @@ class ProcessingElement(SharedModule):
         m = Module()
         geometry, band = self._geometry, self._band
         a_q = Signal(geometry.group_bits, reset_less=True)
-        w_q = Signal(geometry.dot * band.weight_bits, reset_less=True)
+        w_q = Signal(len(self.w), reset_less=True)
         m.d.sync += [
             a_q.eq(self.a),
             w_q.eq(self.w),
@@ -68,7 +71,7 @@ class ProcessingElement(SharedModule):
         step = dot_product(m, geometry, band, a_q, w_q)
         accumulator = Signal(signed(geometry.acc_bits), reset_less=True)
         base = Mux(self.first, 0, accumulator).as_signed()
-        m.d.sync += accumulator.eq(add(base, step.value, step.carry))
+        m.d.sync += accumulator.eq(plus(step, base, geometry.acc_bits))
         # a flip-flop with synchronous reset: showing zero costs no logic
         m.d.sync += self.result.eq(Mux(self.done, accumulator, 0))
         return m

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
+from codesign.rtl.delay import Delay
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
-from codesign.rtl.packed import Delay, PackedElement
+from codesign.rtl.packed import PackedElement
 from codesign.rtl.processing_element import ProcessingElement, band_name
 
 
@@ -56,8 +57,9 @@ class Row(SharedModule):
 
     Weights flow right from the banks, activations flow down to the next line.
 
-    Timing, with x the cycle in which `a[0]` carries a step: `step_addr`, `step_first` and `step_last` of that step
-    are at the inputs in cycle x - 2 (the weight bank's latency). `a_out` and the control outputs follow their inputs
+    Timing, with x the cycle in which `a[0]` begins to carry a step, element i in cycle x + Geometry.skew(i):
+    `step_addr`, `step_first` and `step_last` of that step are at the inputs in cycle x - 2 (the weight bank's latency);
+    the weights get the elements' skew here. `a_out` and the control outputs follow their inputs
     by `height` cycles. Column c is c cycles behind column 0, the second row one cycle behind the first.
     `result[r * columns + c]` is non-zero only in cycle x_last + r + c + Geometry.band_latency(band), where x_last is
     the last step of a tile.
@@ -101,7 +103,8 @@ class Row(SharedModule):
                 bank.write_data.eq(self.write_data[r]),
                 bank.read_addr.eq(delay(self.step_addr, r, f"step_addr_{r}")),
             ]
-            weights.append(bank.read_data)
+            word = bank.read_data if band.pack > 1 else decoded(bank.read_data, geometry, band)
+            weights.append(delay.skewed(word, geometry, f"weights_{r}"))
         m.d.comb += [
             self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
             self.step_first_out.eq(delay(self.step_first, height, "step_first_down")),
@@ -137,3 +140,9 @@ class Row(SharedModule):
                 m.d.comb += [self.result[r * columns + column + i].eq(packed.result[2 * r + i]) for r in range(height)]
             weights, first, done = list(packed.w_out), packed.first_out, packed.done_out
         return m
+
+
+def decoded(word: Value, geometry: Geometry, band: Band) -> Value:
+    """A word of stored weights as the elements of an unpacked row take them."""
+    bits, product = band.weight_bits, geometry.product(band)
+    return Cat(product.decode(word[i * bits : (i + 1) * bits]) for i in range(geometry.dot))

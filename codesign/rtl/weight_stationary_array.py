@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array import merge_rows, ring_writes
+from codesign.rtl.delay import Delay
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry, bits_for
 from codesign.rtl.modules import SharedModule, place
-from codesign.rtl.packed import Delay
 from codesign.rtl.weight_stationary_row import WeightStationaryRow
 
 
@@ -84,7 +84,11 @@ class WeightStationaryArray(SharedModule):
 
         bits = geometry.group_bits
         a_edge: list[Value] = [
-            delay(self.word[g * bits : (g + 1) * bits], FEED_LATENCY - READ_LATENCY + g, f"group_{g}")
+            delay.skewed(
+                delay(self.word[g * bits : (g + 1) * bits], FEED_LATENCY - READ_LATENCY + g, f"group_{g}"),
+                geometry,
+                f"group_{g}",
+            )
             for g in range(geometry.groups)
         ]
         # weights: in the cycle they are given; sums: when they leave the rows' right end

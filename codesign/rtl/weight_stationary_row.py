@@ -7,20 +7,22 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
-from codesign.rtl.dot_product import add, dot_product
+from codesign.rtl.delay import Delay
+from codesign.rtl.dot_product import dot_product
 from codesign.rtl.geometry import Geometry, bits_for
 from codesign.rtl.modules import SharedModule, place
-from codesign.rtl.packed import Delay
 from codesign.rtl.processing_element import band_name
-from codesign.rtl.row import WeightBank
+from codesign.rtl.row import WeightBank, decoded
 
 
 class WeightStationaryElement(SharedModule):
     """`dot` weights that stay, multiplied by the codes that pass; the sum joins the partial sum from the left.
 
-    Timing, with x the cycle in which `a` carries a pixel's codes:
+    Timing, with x the cycle in which `a` begins to carry a pixel's codes, that of product i in cycle x +
+    Geometry.skew(i):
 
-        x           a at the input; with `take` high the weights at `w` replace the held ones, for this pixel on
+        x           a at the input; with `take` high the weights at `w` (decoded, and as late as the codes) replace the
+                    held ones, for this pixel on
         x + 1       a_out and take_out show what was at their inputs
         x + S       the dot product is in registers; `partial` of the same pixel must be at the input
         x + S + 1   partial_out = partial + dot product
@@ -37,7 +39,7 @@ class WeightStationaryElement(SharedModule):
             {
                 "a": In(geometry.group_bits),
                 "a_out": Out(geometry.group_bits),
-                "w": In(geometry.dot * band.weight_bits),
+                "w": In(geometry.dot * geometry.weight_bits(band)),
                 "take": In(1),
                 "take_out": Out(1),
                 "partial": In(signed(geometry.partial_bits(band))),
@@ -49,13 +51,17 @@ class WeightStationaryElement(SharedModule):
         m = Module()
         geometry, band = self._geometry, self._band
         a = Signal(geometry.group_bits, reset_less=True)
-        w = Signal(geometry.dot * band.weight_bits, reset_less=True)
+        w = Signal(len(self.w), reset_less=True)
         m.d.sync += [a.eq(self.a), self.take_out.eq(self.take)]
-        with m.If(self.take):
-            m.d.sync += w.eq(self.w)
+        bits, delay = geometry.weight_bits(band), Delay(m)
+        takes = [self.take]
+        for cycles in range(1, geometry.chain_cycles):
+            takes.append(delay(takes[-1], 1, f"take_{cycles}"))
+        for i in range(geometry.dot):
+            with m.If(takes[geometry.skew(i)]):
+                m.d.sync += w[i * bits : (i + 1) * bits].eq(self.w[i * bits : (i + 1) * bits])
         m.d.comb += self.a_out.eq(a)
-        step = dot_product(m, geometry, band, a, w)
-        m.d.sync += self.partial_out.eq(add(self.partial, step.value, step.carry))
+        m.d.sync += self.partial_out.eq(self.partial + dot_product(m, geometry, band, a, w))
         return m
 
 
@@ -123,7 +129,8 @@ class RowAccumulators(SharedModule):
 class WeightStationaryRow(SharedModule):
     """One filter: elements for the groups of an activation word, and its accumulators.
 
-    Timing, with x the cycle in which `a[0]` carries the first group of a pixel (`a[g]` is g cycles later):
+    Timing, with x the cycle in which `a[0]` begins to carry the first group of a pixel (`a[g]` is g cycles later, and
+    code i of a group by Geometry.skew(i) more):
 
         x - 2       step_addr: a word of the weight ring, for element g if the pixel is the g-th of its tap;
                     take: the pixel is the first one of a tap
@@ -175,6 +182,7 @@ class WeightStationaryRow(SharedModule):
             bank.write_data.eq(self.write_data),
             bank.read_addr.eq(self.step_addr),
         ]
+        weights = delay.skewed(decoded(bank.read_data, geometry, band), geometry, "weights")
         take: Value = delay(self.take, 2, "take")
         partial: Value = Const(0, signed(geometry.partial_bits(band)))
         for g in range(geometry.groups):
@@ -182,7 +190,7 @@ class WeightStationaryRow(SharedModule):
             m.d.comb += [
                 pe.a.eq(self.a[g]),
                 self.a_out[g].eq(pe.a_out),
-                pe.w.eq(bank.read_data),
+                pe.w.eq(weights),
                 pe.take.eq(take),
                 pe.partial.eq(partial),
             ]

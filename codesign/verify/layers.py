@@ -11,6 +11,8 @@ from codesign.quant.integer_network import WIDE_BITS, IntegerConv, IntegerPool, 
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
+from codesign.quant.levels import level_set
+
 IntArray = NDArray[np.int64]
 INT32 = 1 << 31
 
@@ -22,13 +24,7 @@ def random_rows(
     chosen = [formats[i] for i in rng.integers(0, len(formats), shape[0])]
     weight = np.zeros(shape, dtype=np.int64)
     for f, (scheme, bits) in enumerate(chosen):
-        if scheme is Scheme.POT:
-            exponent = rng.integers(0, 1 << (bits - 1), shape[1:])
-            magnitude = np.where(exponent > 0, 1 << np.maximum(exponent - 1, 0), 0)
-            weight[f] = magnitude * rng.choice([-1, 1], shape[1:])
-        else:
-            limit = (1 << (bits - 1)) - 1
-            weight[f] = rng.integers(-limit, limit + 1, shape[1:])
+        weight[f] = rng.choice(level_set(scheme, bits), shape[1:])
     return weight, tuple(scheme for scheme, _ in chosen), tuple(bits for _, bits in chosen)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from codesign.arch.devices import DEVICES
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.hardware import WEIGHT_BITS, Band, Buffers, Hardware, Memory
 from codesign.arch.load import load_hardware, parse_hardware
 from codesign.arch.scheme import Scheme
 
@@ -49,11 +49,11 @@ def test_read_fifo_covers_latency_and_two_bursts() -> None:
 @st.composite
 def hardware(draw: st.DrawFn) -> Hardware:
     def band() -> Band:
-        if draw(st.booleans()):
-            return Band(scheme=Scheme.POT, weight_bits=draw(st.integers(3, 4)), rows=draw(st.integers(1, 9)))
-        return Band(
-            scheme=Scheme.FIXED, weight_bits=draw(st.integers(2, 8)), rows=draw(st.integers(1, 9)), multiplier="lut"
-        )
+        scheme = draw(st.sampled_from(sorted(WEIGHT_BITS)))
+        low, high = WEIGHT_BITS[scheme]
+        bits = draw(st.integers(low, 4 if scheme is Scheme.POT else high))
+        multiplier = "lut" if scheme is Scheme.FIXED else None
+        return Band(scheme=scheme, weight_bits=bits, rows=draw(st.integers(1, 9)), multiplier=multiplier)
 
     return Hardware(
         name=draw(st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)),
@@ -75,6 +75,11 @@ def test_yaml_round_trip(hw: Hardware) -> None:
     assert again.content_hash == hw.content_hash
     assert again.canonical_json() == hw.canonical_json()
     assert len(hw.band_of_row) == hw.rows
+
+
+@pytest.mark.parametrize(("scheme", "bits"), [("ternary", 2), ("binary", 1)])
+def test_a_band_that_has_but_one_width_need_not_name_it(scheme: str, bits: int) -> None:
+    assert Band.model_validate({"scheme": scheme, "rows": 3}) == Band(scheme=scheme, weight_bits=bits, rows=3)
 
 
 def test_hash_tells_every_key() -> None:

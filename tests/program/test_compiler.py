@@ -15,6 +15,7 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program import compile_network
 from codesign.program.passes import deal_filters
+from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.layout import DESCRIPTOR, Op
 from tests.sim.strategies import networks, random_conv, random_pool
@@ -146,3 +147,57 @@ def test_bands_are_typed_by_scheme_and_bits() -> None:
     conv = conv_of(small_network())
     with pytest.raises(UserError, match="pot3"):
         deal_filters(conv, (band,))
+
+
+def one_format(text: str, channels: int = 9) -> IntegerConv:
+    """The small network's convolution with all its filters in one format."""
+    form = RowFormat.parse(text)
+    conv = conv_of(small_network(channels=channels))
+    weight = np.random.default_rng(0).choice(form.levels(), conv.weight.shape)
+    filters = len(weight)
+    return replace(conv, weight=weight, scheme=(form.scheme,) * filters, weight_bits=(form.bits,) * filters)
+
+
+@pytest.mark.parametrize(
+    ("text", "bands", "used"),
+    [
+        ("apot4", ("apot4", "apot5", "fixed4"), {0}),  # its 8 and 10 are no levels of apot5, nor of fixed4
+        ("apot4", ("apot4", "fixed5"), {0, 1}),
+        ("ternary", ("ternary", "binary", "pot4"), {0}),
+        ("binary", ("binary",), {0}),
+        ("binary", ("pot3", "ternary", "binary"), {1, 2}),
+        ("fixed2", ("ternary", "apot4", "fixed2"), {2}),
+    ],
+)
+def test_bands_hold_rows_of_their_own_formats(text: str, bands: tuple[str, ...], used: set[int]) -> None:
+    forms = [RowFormat.parse(band) for band in bands]
+    dealt = deal_filters(one_format(text), [Band(scheme=form.scheme, weight_bits=form.bits, rows=1) for form in forms])
+    assert {index for index, filters in enumerate(dealt) if filters} == used
+
+
+def test_binary_rows_need_channels_that_fill_words() -> None:
+    binary, ternary = (
+        Band(scheme=Scheme.BINARY, weight_bits=1, rows=4),
+        Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
+    )
+    conv = one_format("binary")
+    dealt = deal_filters(conv, (binary, ternary), whole_words=False)
+    assert dealt[0] == [] and len(dealt[1]) == len(conv.weight)
+    with pytest.raises(
+        UserError, match=r"hold binary1 \(binary has no zero.*add a band \{scheme: ternary, weight_bits: 2"
+    ):
+        deal_filters(conv, (binary,), whole_words=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("apot5", r"add a band \{scheme: apot, weight_bits: 5, rows: 1\}"),
+        ("midrise3", r"add a band \{scheme: fixed, weight_bits: 4, rows: 1\}"),
+        ("pot6", "no band is as wide: quantize it to pot5 or narrower"),
+        ("full8", "no band is as wide: quantize it to fixed8 or narrower"),
+    ],
+)
+def test_what_no_band_holds_says_what_would(text: str, remedy: str) -> None:
+    with pytest.raises(UserError, match=f"conv: filter 0 has {text} weights, the bands hold pot3; {remedy}"):
+        deal_filters(one_format(text), (Band(scheme=Scheme.POT, weight_bits=3, rows=1),))

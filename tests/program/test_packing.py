@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
 from codesign.program.packing import pack_map, unpack_words, weight_codes
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PARAM, Field, Layout
@@ -58,14 +59,14 @@ def test_pot_codes_are_sign_and_exponent(bits: int, seed: int) -> None:
     e = np.random.default_rng(seed).integers(0, 1 << (bits - 1), 50)
     sign = np.random.default_rng(seed + 1).choice([-1, 1], 50)
     values = np.where(e > 0, sign * (1 << np.maximum(e - 1, 0)), 0)
-    codes = weight_codes(values, "pot", bits)
+    codes = weight_codes(values, Band(scheme=Scheme.POT, weight_bits=bits, rows=1))
     assert np.array_equal(codes & ((1 << (bits - 1)) - 1), e)
     assert np.array_equal(codes >> (bits - 1), (values < 0).astype(np.int64))
 
 
 def test_a_value_that_is_no_power_of_two_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a power of two"):
-        weight_codes(np.array([1, 3]), "pot", 4)
+    with pytest.raises(UserError, match="weight 3 is no level of pot4"):
+        weight_codes(np.array([1, 3]), Band(scheme=Scheme.POT, weight_bits=4, rows=1))
 
 
 @pytest.mark.parametrize("layout", [DESCRIPTOR, PARAM], ids=lambda layout: layout.name)

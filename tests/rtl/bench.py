@@ -7,19 +7,27 @@ from typing import Any, Literal
 
 import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
-from amaranth.lib.wiring import Component
+from amaranth.lib.wiring import Component, In, Out
 from amaranth.sim import Simulator, SimulatorContext
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.scheme import Scheme
+from codesign.quant.codes import decode
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.processing_element import ProcessingElement
+from codesign.rtl.row import decoded
 
 IntArray = NDArray[np.int64]
 
 POT4 = Band(scheme=Scheme.POT, weight_bits=4, rows=1)
 FIXED4 = Band(scheme=Scheme.FIXED, weight_bits=4, rows=1, multiplier="lut")
 FIXED8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1)
+POT5 = Band(scheme=Scheme.POT, weight_bits=5, rows=1)
+LUT8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, multiplier="lut")
+APOT4 = Band(scheme=Scheme.APOT, weight_bits=4, rows=1)
+TERNARY = Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1)
+BINARY = Band(scheme=Scheme.BINARY, weight_bits=1, rows=1)
 PACKED4 = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4)
 PACKED8 = Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2)
 
@@ -66,6 +74,12 @@ def weight_values(band: Band) -> IntArray:
     code = np.arange(2 * half)
     if band.scheme is Scheme.FIXED:
         return np.where(code < half, code, code - 2 * half)
+    if band.scheme is Scheme.BINARY:
+        return np.array([-1, 1])
+    if band.scheme is Scheme.TERNARY:
+        return np.array([0, 1, 0, -1])  # a sign without a magnitude is zero, too
+    if band.scheme is Scheme.APOT:
+        return decode(code, band.scheme, band.weight_bits)
     exponent = code % half
     magnitude = np.where(exponent > 0, 2 ** np.maximum(exponent - 1, 0), 0)
     return np.where(code < half, magnitude, -magnitude)
@@ -89,6 +103,38 @@ def random_weights(rng: np.random.Generator, shape: Geometry, steps: int) -> tup
                 borrow = (values[-2] < 0) if band.pack == 4 and row % 2 else 0
                 codes.append(values[-1] - borrow & (1 << band.weight_bits) - 1)
     return np.stack(values, axis=1), np.stack(codes, axis=1)
+
+
+def skewed(words: ArrayLike, shape: Geometry) -> IntArray:
+    """Codes or weights (time, ..., dot), each as late as the array has those of its element; at first zeros."""
+    values = np.asarray(words)
+    late = [delayed(values[..., i], shape.skew(i)) for i in range(values.shape[-1])]
+    return np.stack(late, axis=-1)
+
+
+class StoredElement(Component):
+    """A processing element that takes weights as they are stored: behind the row's decoder."""
+
+    def __init__(self, shape: Geometry, band: Band) -> None:
+        self.geometry, self.band = shape, band
+        self.element = ProcessingElement(shape, band)
+        super().__init__(
+            dict(self.element.signature.members)
+            | {"w": In(shape.dot * band.weight_bits), "decoded": Out(len(self.element.w))}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.element = element = self.element
+        m.d.comb += [
+            self.decoded.eq(decoded(self.w, self.geometry, self.band)),
+            element.w.eq(self.decoded),
+        ]
+        for name in ("a", "first", "done"):
+            m.d.comb += getattr(element, name).eq(getattr(self, name))
+        for name in ("a_out", "w_out", "first_out", "done_out", "result"):
+            m.d.comb += getattr(self, name).eq(getattr(element, name))
+        return m
 
 
 def packed(codes: ArrayLike, bits: int) -> int:

@@ -10,11 +10,16 @@ from codesign.arch.scheme import Scheme
 from codesign.rtl.array import ColumnFeeder, SystolicArray
 from codesign.rtl.geometry import Geometry
 from tests.rtl.bench import (
+    APOT4,
+    BINARY,
     FIXED4,
     FIXED8,
+    LUT8,
     PACKED4,
     PACKED8,
     POT4,
+    POT5,
+    TERNARY,
     as_signed,
     geometry,
     packed,
@@ -32,10 +37,11 @@ SHAPES = {
     # bands that report at different times, pairs of rows, a column left over, and not in the order of the rows
     "packed": geometry(POT4, PACKED8, PACKED5, rows(PACKED4, 4), columns=3, dot=4),
     "more groups": geometry(rows(POT4, 3), FIXED8, columns=3, groups=8, dot=2, weight_words=32),
+    "every kind": geometry(POT4, POT5, FIXED4, LUT8, APOT4, rows(TERNARY, 2), BINARY, columns=2, dot=3),
     "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
 }
-BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "more groups": 1, "tall": 3}
-LATENCY = {"one": 4, "tiny": 5, "two bus stages": 5, "packed": 9, "more groups": 5, "tall": 4}
+BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "more groups": 1, "tall": 3, "every kind": 2}
+LATENCY = {"one": 5, "tiny": 6, "two bus stages": 7, "packed": 10, "more groups": 6, "tall": 5, "every kind": 8}
 """Levels of a tree that merges six rows into one register, and cycles of the slowest processing element."""
 
 
@@ -51,8 +57,9 @@ def weight_beats(shape: Geometry, codes: np.ndarray) -> dict[str, list[int]]:
     return {"write_group": [*group, 0], "write_addr": [*addr], "write_data": [*data]}
 
 
-@pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (5, 1)])
+@pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (5, 1), (2, 6)])
 def test_feeder_shows_the_groups_of_the_word_loaded(columns: int, dot: int) -> None:
+    """Each code of a group as late as its product is added."""
     shape = geometry(columns=columns, dot=dot)
     rng = np.random.default_rng(columns)
     groups = rng.integers(0, 1 << shape.group_bits, (6, columns))
@@ -62,9 +69,12 @@ def test_feeder_shows_the_groups_of_the_word_loaded(columns: int, dot: int) -> N
         idle = index % 3
         words += [packed(groups[index], shape.group_bits), *rng.integers(0, 2, columns - 1 + idle)]
         load += [1, *[0] * (columns - 1 + idle)]
-    seen = play(ColumnFeeder(shape), {"load": load, "word": words}, ["group"], len(words) + 1)["group"]
+    seen = play(ColumnFeeder(shape), {"load": load, "word": words}, ["group"], len(words) + 4)["group"]
     for index, start in enumerate(np.flatnonzero(load)):
-        assert np.array_equal(seen[start + 1 : start + 1 + columns], groups[index])
+        for i in range(dot):
+            code = slice(start + 1 + shape.skew(i), start + 1 + shape.skew(i) + columns)
+            given, shown = (words >> i * shape.act_bits & 15 for words in (groups[index], seen[code]))
+            assert np.array_equal(shown, given)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -19,7 +19,7 @@ from codesign.arch.scheme import Scheme
 from codesign.rtl.modules import SharedModule, convert, place
 from codesign.rtl.verilog import TOP, generate, lint_waivers
 from codesign.sim.verilator import environment
-from tests.rtl.bench import FIXED4, FIXED8, POT4, geometry, play, rows
+from tests.rtl.bench import APOT4, BINARY, FIXED4, FIXED8, LUT8, POT4, TERNARY, geometry, play, rows
 
 TINY = load_hardware("tiny")
 POT5 = Band(scheme=Scheme.POT, weight_bits=5, rows=2)
@@ -28,6 +28,8 @@ SHAPES = {
     "tiny": TINY,
     "one of each": geometry(FIXED2, act_bits=2, acc_bits=8, memory=Memory(width_bits=128, latency=1)).hw,
     "odd": geometry(POT5, rows(FIXED8, 5), columns=3, dot=5, memory=Memory(width_bits=64, latency=1)).hw,
+    "every kind": geometry(POT5, FIXED4, LUT8, APOT4, rows(TERNARY, 2), BINARY, columns=2, dot=5).hw,
+    "wide codes": geometry(POT5, POT4, FIXED4, LUT8, APOT4, TERNARY, BINARY, columns=2, dot=6, act_bits=7).hw,
     "two alike": geometry(rows(POT4, 2), FIXED4, rows(POT4, 9), columns=2, dot=2).hw,
 }
 

@@ -12,7 +12,7 @@ from codesign.arch.scheme import Scheme
 from codesign.program.packing import packed_weights
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.packed import PackedElement
-from tests.rtl.bench import IntArray, as_signed, delayed, geometry, packed, play
+from tests.rtl.bench import IntArray, as_signed, delayed, geometry, packed, play, skewed
 
 
 def band_of(weight_bits: int, pack: int) -> Band:
@@ -24,7 +24,7 @@ FITTING = [
     for pack in (2, 4)
     for weight_bits in range(2, 9)
     for act_bits in range(2, 9)
-    if band_of(weight_bits, pack).chain_limit(act_bits) > 0
+    if band_of(weight_bits, pack).cascade_limit(act_bits) > 0
 ]
 """Every weight and activation width that a slice holds two or four products of."""
 
@@ -96,8 +96,9 @@ def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, 
     if band.pack == 4:
         codes[:, 1] = packed_weights(w[:, 0], w[:, 1])
     codes &= (1 << band.weight_bits) - 1
-    words = np.array([[packed(now[r], band.weight_bits) for r in range(w.shape[1])] for now in codes], dtype=object)
-    groups = np.array([[packed(now[i], shape.act_bits) for i in range(2)] for now in a], dtype=object)
+    late_w, late_a = skewed(codes, shape), skewed(a, shape)
+    words = np.array([[packed(now[r], band.weight_bits) for r in range(w.shape[1])] for now in late_w], dtype=object)
+    groups = np.array([[packed(now[i], shape.act_bits) for i in range(2)] for now in late_a], dtype=object)
     for second in (groups, words):
         second[1:, 1:] = second[:-1, 1:].copy()
     drive = {"a": groups, "w": words, "first": first, "done": done}
@@ -106,8 +107,8 @@ def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, 
     return drive | {f"seen_{name}": values for name, values in seen.items()}
 
 
-@pytest.mark.parametrize("dot", [1, 3, 4, 8])
-@pytest.mark.parametrize(("weight_bits", "pack"), [(4, 4), (8, 2)])
+@pytest.mark.parametrize("dot", [1, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize(("weight_bits", "pack"), [(4, 4), (5, 4), (8, 2)])
 def test_accumulates_random_dot_products(weight_bits: int, pack: int, dot: int) -> None:
     rng = np.random.default_rng(dot)
     band = band_of(weight_bits, pack)
@@ -138,17 +139,17 @@ def test_chains_as_long_as_their_sums_fit() -> None:
     lengths = {(4, 4, 4): 4, (8, 4, 2): 4, (8, 8, 2): 1, (5, 4, 4): 2, (4, 5, 4): 2}
     for (weight_bits, act_bits, pack), length in lengths.items():
         band = band_of(weight_bits, pack)
-        assert geometry(band, act_bits=act_bits, dot=4).chain_length(band) == length, (weight_bits, act_bits, pack)
-    assert band_of(8, 4).chain_limit(8) == 0
+        assert geometry(band, act_bits=act_bits, dot=4).cascade(band) == length, (weight_bits, act_bits, pack)
+    assert band_of(8, 4).cascade_limit(8) == 0
 
 
 @pytest.mark.parametrize(("weight_bits", "act_bits", "pack"), FITTING)
 def test_the_extremes_of_a_chain_stay_in_their_fields(weight_bits: int, act_bits: int, pack: int) -> None:
     """Largest codes and weights of either sign in all fields at once, for the longest chain that is allowed."""
     band = band_of(weight_bits, pack)
-    dot = band.chain_limit(act_bits)
+    dot = band.cascade_limit(act_bits)
     shape = geometry(band, act_bits=act_bits, dot=dot)
-    assert shape.chain_length(band) == dot
+    assert shape.cascade(band) == dot
     # the DSP48E1: ports of 25 and 18 bits, sums of 48
     field, height = shape.field_bits(band), pack // 2
     ports = sorted([field + act_bits + 1, weight_bits + (2 * field if height == 2 else 0)])

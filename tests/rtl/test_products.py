@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import Component, In, Out
 
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import Scheme
-from codesign.rtl.dot_product import shift_add_product
+from codesign.program.packing import weight_codes
+from codesign.quant.levels import level_set
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.processing_element import ProcessingElement
-from tests.rtl.bench import as_signed, evaluate, geometry, play, weight_values
+from tests.rtl.bench import StoredElement, as_signed, geometry, play, weight_values
 
 BANDS = [
     *(Band(scheme=Scheme.POT, weight_bits=bits, rows=1) for bits in (3, 4, 5)),
+    *(Band(scheme=Scheme.APOT, weight_bits=bits, rows=1) for bits in (4, 5)),
+    Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
+    Band(scheme=Scheme.BINARY, weight_bits=1, rows=1),
     *(Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1, multiplier="dsp") for bits in range(2, 9)),
     *(Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1, multiplier="lut") for bits in range(2, 9)),
 ]
@@ -39,7 +42,7 @@ class Multipliers(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for low, product in enumerate(self.product):
-            m.submodules[f"pe_{low}"] = pe = ProcessingElement(self.geometry, self.band)
+            m.submodules[f"pe_{low}"] = pe = StoredElement(self.geometry, self.band)
             m.d.comb += [
                 pe.a.eq(self.a),
                 pe.w.eq(Cat(Const(low, self.low_bits), self.high)),
@@ -50,7 +53,7 @@ class Multipliers(Component):
         return m
 
 
-@pytest.mark.parametrize("act_bits", [4, 8])
+@pytest.mark.parametrize("act_bits", [2, 3, 4, 5, 8])
 @pytest.mark.parametrize("band", BANDS, ids=str)
 def test_every_product_of_a_processing_element(band: Band, act_bits: int) -> None:
     shape = geometry(band, act_bits=act_bits)
@@ -64,13 +67,10 @@ def test_every_product_of_a_processing_element(band: Band, act_bits: int) -> Non
     assert np.array_equal(as_signed(product, shape.acc_bits), weight[high] * a[:, None])
 
 
-@pytest.mark.parametrize("act_bits", [1, 3, 5])
-def test_every_product_by_shift_and_add(act_bits: int) -> None:
-    a = Signal(act_bits)
-    codes = [(bits, code) for bits in range(2, 9) for code in range(1 << bits)]
-    outputs = [shift_add_product(Signal(bits, init=code), a, bits + act_bits) for bits, code in codes]
-    assert [len(output) for output in outputs] == [bits + act_bits for bits, _ in codes]
-
-    seen = evaluate([a], outputs, ([value] for value in range(1 << act_bits)))
-    weight = np.array([code - (code >> bits - 1 << bits) for bits, code in codes])
-    assert np.array_equal(seen, weight[None, :] * np.arange(1 << act_bits)[:, None])
+@pytest.mark.parametrize("band", BANDS, ids=str)
+def test_products_have_the_levels_of_the_quantizers(band: Band) -> None:
+    """Every integer that a row of the format may hold has a code, and the compiler's code has its value."""
+    levels = level_set(band.scheme, band.weight_bits)
+    assert np.array_equal(weight_values(band)[weight_codes(levels, band)], levels)
+    low, high = band.weight_range
+    assert low <= levels.min() and levels.max() <= high

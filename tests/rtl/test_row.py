@@ -8,11 +8,16 @@ import pytest
 from codesign.arch.hardware import Band
 from codesign.rtl.row import Row, WeightBank
 from tests.rtl.bench import (
+    APOT4,
+    BINARY,
     FIXED4,
     FIXED8,
+    LUT8,
     PACKED4,
     PACKED8,
     POT4,
+    POT5,
+    TERNARY,
     IntArray,
     as_signed,
     delayed,
@@ -20,6 +25,7 @@ from tests.rtl.bench import (
     packed,
     play,
     random_weights,
+    skewed,
 )
 
 
@@ -48,8 +54,8 @@ def test_weight_bank_answers_two_cycles_later(width: int) -> None:
     assert np.array_equal(seen[2:], read[:-2])
 
 
-@pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (4, 3)])
-@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8, PACKED4, PACKED8], ids=str)
+@pytest.mark.parametrize(("columns", "dot"), [(1, 1), (3, 2), (4, 3), (2, 6)])
+@pytest.mark.parametrize("band", [POT4, POT5, FIXED4, FIXED8, LUT8, APOT4, TERNARY, BINARY, PACKED4, PACKED8], ids=str)
 def test_row_computes_tile_after_tile(band: Band, columns: int, dot: int) -> None:
     """One row, or the two of a packed band; while it computes, the other half of the rings is written."""
     rng = np.random.default_rng(columns)
@@ -70,7 +76,7 @@ def test_row_computes_tile_after_tile(band: Band, columns: int, dot: int) -> Non
     for first, last in tiles:
         step_first[first - 2] = step_last[last - 2] = 1
     drive = {
-        "a": [[packed(group, shape.act_bits) for group in now] for now in a],
+        "a": [[packed(group, shape.act_bits) for group in now] for now in skewed(a, shape)],
         "step_addr": step_addr,
         "step_first": step_first,
         "step_last": step_last,

@@ -26,7 +26,7 @@ SHAPES = {
     "flat": geometry(rows(FIXED4, 2), columns=5, dot=2, weight_words=64, dataflow="ws"),
     "tall": geometry(rows(FIXED4, 37), columns=2, groups=3, memory=NARROW, weight_words=64, dataflow="ws"),
 }
-SUM = {"one": 2, "tiny": 3, "primes": 3, "flat": 3, "tall": 2}
+SUM = {"one": 3, "tiny": 4, "primes": 5, "flat": 4, "tall": 3}
 BUS = {"one": 1, "tiny": 1, "primes": 2, "flat": 1, "tall": 3}
 """Cycles to a step's sum, and levels of a tree that merges six rows into one register."""
 

@@ -8,9 +8,14 @@ import pytest
 from codesign.arch.hardware import Band
 from codesign.rtl.weight_stationary_row import RowAccumulators, WeightStationaryElement, WeightStationaryRow
 from tests.rtl.bench import (
+    APOT4,
+    BINARY,
     FIXED4,
     FIXED8,
+    LUT8,
     POT4,
+    POT5,
+    TERNARY,
     IntArray,
     as_signed,
     delayed,
@@ -18,12 +23,13 @@ from tests.rtl.bench import (
     packed,
     play,
     random_weights,
+    skewed,
     weight_values,
 )
 
 
 @pytest.mark.parametrize("dot", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8], ids=str)
+@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8, TERNARY], ids=str)
 def test_element_adds_to_the_sum_that_passes(band: Band, dot: int) -> None:
     rng = np.random.default_rng(dot)
     shape, cycles = geometry(band, columns=3, dot=dot, dataflow="ws"), 80
@@ -34,8 +40,8 @@ def test_element_adds_to_the_sum_that_passes(band: Band, dot: int) -> None:
     take[0] = True
     partial = rng.integers(-(1 << bits) // 4, (1 << bits) // 4, cycles)
     drive = {
-        "a": [packed(codes, shape.act_bits) for codes in a],
-        "w": [packed(codes, band.weight_bits) for codes in w],
+        "a": [packed(codes, shape.act_bits) for codes in skewed(a, shape)],
+        "w": [packed(codes, band.weight_bits) for codes in skewed(w, shape)],  # of these bands: as they are stored
         "take": take,
         "partial": partial,
     }
@@ -103,8 +109,8 @@ def test_accumulators_hold_a_sum_for_every_place(columns: int) -> None:
     assert np.count_nonzero(seen) > cycles * columns // 8
 
 
-@pytest.mark.parametrize(("columns", "groups", "dot"), [(1, 1, 1), (2, 3, 2), (1, 5, 3), (4, 4, 3)])
-@pytest.mark.parametrize("band", [POT4, FIXED4, FIXED8], ids=str)
+@pytest.mark.parametrize(("columns", "groups", "dot"), [(1, 1, 1), (2, 3, 2), (1, 5, 3), (4, 4, 3), (2, 2, 6)])
+@pytest.mark.parametrize("band", [POT4, POT5, FIXED4, FIXED8, LUT8, APOT4, TERNARY, BINARY], ids=str)
 def test_row_computes_block_after_block(band: Band, columns: int, groups: int, dot: int) -> None:
     """Taps of the shortest length and longer ones; a block is shown while the next one is computed."""
     rng = np.random.default_rng(groups)
@@ -148,7 +154,7 @@ def test_row_computes_block_after_block(band: Band, columns: int, groups: int, d
             expected[at + 1] = np.where(valid[tile], tiles[tile], -1)
     write_addr = np.arange(cycles) % depth
     fixed = {
-        "a": [[packed(group, shape.act_bits) for group in now] for now in a],
+        "a": [[packed(group, shape.act_bits) for group in now] for now in skewed(a, shape)],
         "write_en": (np.arange(cycles) < depth).astype(int),
         "write_addr": write_addr,
         "write_data": [packed(word[0], band.weight_bits) for word in codes],

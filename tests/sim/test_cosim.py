@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
+from codesign.program import compile_network
+from codesign.program.passes import deal_filters
 from codesign.quant.data import load_dataset
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork
@@ -62,6 +65,25 @@ def test_formats_without_cores_of_their_own_run_on_fixed_ones() -> None:
     assert result.mismatched_values == 0
     assert result.compared_values > 3000
     assert result.exact
+
+
+def test_a_layer_of_five_formats_runs_in_five_bands() -> None:
+    """Every filter of the middle layers in a band of its own kind, binary ones too: their channels fill words."""
+    forms = [RowFormat.parse(text) for text in ("fixed4", "pot4", "apot4", "ternary", "binary")]
+    bands = [{"scheme": form.scheme, "weight_bits": form.bits, "rows": 1} for form in forms]
+    hw = Hardware.model_validate(
+        TINY.model_dump() | {"name": "five", "columns": 2, "groups": 2, "dot": 2, "bands": bands}
+    )
+    network = random_network(zoo.get("smallcnn"), dict.fromkeys(forms, 1.0), act_bits=4, seed=6)
+    layer = next(x for x in network.layers[1:] if isinstance(x, IntegerConv) and x.groups == 1)
+    assert layer.weight.shape[1] % hw.word_elements == 0
+    for form, filters in zip(forms, deal_filters(layer, hw.bands), strict=True):
+        assert {RowFormat(layer.scheme[f], layer.weight_bits[f]) for f in filters} >= {form}
+    result = cosim.run_network(hw, network, images(network, 2))
+    assert result.mismatched_values == 0
+    assert result.rtl_cycles == result.model_cycles
+    assert result.exact
+    assert min(estimate(compile_network(network, hw)).band_busy) > 0
 
 
 def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() -> None:

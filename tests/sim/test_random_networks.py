@@ -50,6 +50,25 @@ FAMILIES = {
         buffers=Buffers(activation_words=1024, weight_words=1024),
         memory=Memory(width_bits=64, latency=33, fifo_beats=64),
     ),
+    # every number format; words small enough that channels often fill them, as binary weights need
+    "formats": Hardware(
+        name="formats",
+        device="xc7z020",
+        columns=2,
+        dot=5,
+        groups=2,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.APOT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
+            Band(scheme=Scheme.BINARY, weight_bits=1, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=7, rows=1, multiplier="lut"),
+            Band(scheme=Scheme.APOT, weight_bits=5, rows=1),
+            Band(scheme=Scheme.POT, weight_bits=5, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=11),
+    ),
     # one column, one product, 8-bit activations, a single band, a wide and far memory
     "single": Hardware(
         name="single",
@@ -122,6 +141,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         ("tiny", 40, 100),
         ("odd", 20, 50),
         ("packed", 20, 50),
+        ("formats", 20, 50),
         ("single", 12, 30),
         ("stationary", 40, 100),
         ("stationary_flat", 20, 50),
@@ -134,6 +154,7 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "tiny": (40, 11),
         "odd": (20, 9),
         "packed": (40, 9),
+        "formats": (20, 7),
         "single": (6, 7),
         "stationary": (40, 11),
         "stationary_flat": (20, 9),
