@@ -207,7 +207,9 @@ class _Counter:
         hw, units = self.hw, self.units
         if band.scheme is Scheme.FIXED:
             return hw.act_bits * band.weight_bits * units.multiply_pj_per_bit2
-        return (hw.act_bits + band.product_magnitude_bits) * (band.weight_bits - 1) * units.shift_pj_per_bit_stage
+        width = hw.act_bits + band.product_magnitude_bits
+        second = width * units.add_pj_per_bit if band.scheme is Scheme.APOT else 0.0  # the sum of two shifts
+        return width * (band.weight_bits - 1) * units.shift_pj_per_bit_stage + second
 
     def row_additions(self, band: Band) -> int:
         """Bits added in a row in a cycle: sums of `dot` products in every element, and what they are added to."""
