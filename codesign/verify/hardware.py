@@ -22,9 +22,11 @@ def random_hardware(rng: np.random.Generator, name: str, dataflow: str | None = 
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
         try:
-            return parse(json.dumps(_draw(choices, dataflow) | {"name": name}), name, Hardware, {})
+            hw = parse(json.dumps(_draw(choices, dataflow) | {"name": name}), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
+        if any(band.scheme is not Scheme.BINARY for band in hw.bands):  # else channels of every layer must fill words
+            return hw
     raise AssertionError(f"none of {_ATTEMPTS} drawn descriptions is a hardware")
 
 

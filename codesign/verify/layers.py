@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.quant.integer_network import WIDE_BITS, IntegerConv, IntegerPool, IntegerTensor
+from codesign.quant.levels import level_set
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
-from codesign.quant.levels import level_set
-
 IntArray = NDArray[np.int64]
 INT32 = 1 << 31
 
