@@ -55,7 +55,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
 
 
 def _band(choices: Choices) -> dict[str, Any]:
-    scheme = choices.pick(list(WEIGHT_BITS))
+    scheme = choices.pick([*WEIGHT_BITS, *[Scheme.FIXED] * 3])  # there are several ways to build a fixed one
     band: dict[str, Any] = {
         "scheme": str(scheme),
         "weight_bits": choices.integer(*WEIGHT_BITS[scheme]),

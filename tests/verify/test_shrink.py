@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign.arch.hardware import WEIGHT_BITS
 from codesign.arch.scheme import Scheme
 from codesign.program import compile_network
 from codesign.quant.checks import check_network
@@ -38,6 +39,7 @@ def test_hardware_of_every_kind_is_drawn() -> None:
     bands = [band for hw in drawn for band in hw.bands]
     assert {hw.dataflow for hw in drawn} == {"os", "ws"}
     assert {len(hw.bands) for hw in drawn} == {1, 2, 3} and {hw.act_bits for hw in drawn} == set(range(2, 9))
+    assert {band.scheme for band in bands} == set(WEIGHT_BITS)
     assert {band.weight_bits for band in bands if band.scheme is Scheme.FIXED} == set(range(2, 9))
     assert {band.pack for band in bands} == {1, 2, 4} and {band.multiplier for band in bands} == {None, "dsp", "lut"}
     assert any(hw.groups > hw.columns for hw in drawn) and any(hw.memory.cycles_per_beat > 1 for hw in drawn)
