@@ -18,7 +18,6 @@ from codesign.rtl.axi import (
     prefixed,
 )
 from codesign.rtl.control import Control
-from codesign.rtl.delay import Delay
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
