@@ -18,13 +18,13 @@ from codesign.rtl.axi import (
     prefixed,
 )
 from codesign.rtl.control import Control
+from codesign.rtl.delay import Delay
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
-from codesign.rtl.packed import Delay
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
 from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
