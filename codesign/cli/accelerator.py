@@ -320,7 +320,7 @@ def print_layers(program: Program, timing: Timing) -> None:
 
     rows, moved = timing.layers, traffic(program)
     total = sum(moved, Traffic())
-    kinds = ["weights", "parameters", "inputs", "outputs", *(["spills"] if total.spills else [])]
+    kinds = ["weights", "parameters", "inputs", "outputs", *(["spills", "reloads"] if total.spills else [])]
     table(
         f"{program.network.name} on {program.hw.name}; weights and what follows: bytes of memory traffic",
         ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", *kinds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 
@@ -15,7 +16,8 @@ from codesign.program.input_folding import fold_input
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
 from codesign.program.passes import passes_of, row_sets
 from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
-from codesign.program.strips import Schedule, Step, StoredMap, build_schedule
+from codesign.program.schedule import Kind, Schedule, Step, StoredMap
+from codesign.program.strips import build_schedule
 from codesign.program.tiling import Tiling
 from codesign.quant.integer_network import (
     NARROW,
@@ -53,6 +55,9 @@ class _Compiler:
         self.network, self.folding = fold_input(network, self.geometry)
         self.chunks: list[NDArray[np.uint8]] = []
         self.beats = 0
+        self.segments: list[int] = []  # beats from the beginning to the end of every part between fences
+        self.loads: dict[str, int] = {}  # first beat of what is loaded
+        self.pending: list[tuple[int, dict[str, int], Callable[[], dict[str, int]]]] = []
 
     # ---- stream ----------------------------------------------------------------------------------------------
     def emit(self, data: NDArray[np.uint8]) -> None:
@@ -61,8 +66,21 @@ class _Compiler:
         self.chunks.append(data)
         self.beats += data.size // self.geometry.beat_bytes
 
-    def emit_descriptor(self, **values: int) -> None:
-        self.emit(record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry))
+    def emit_descriptor(self, values: dict[str, int], later: Callable[[], dict[str, int]] | None = None) -> None:
+        """Append a descriptor; `later` gives the fields that are known when the whole stream is."""
+        if later is not None:
+            self.pending.append((len(self.chunks), values, later))
+        self.emit(self.descriptor(values))
+
+    def descriptor(self, values: dict[str, int]) -> NDArray[np.uint8]:
+        """A packed descriptor."""
+        return record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry)
+
+    def fill_burst(self) -> int:
+        """Append zeros up to the end of a burst; how many beats."""
+        padding = -self.beats % self.hw.memory.burst_beats
+        self.emit(np.zeros(padding * self.geometry.beat_bytes, dtype=np.uint8))
+        return padding
 
     # ---- whole program ---------------------------------------------------------------------------------------
     def program(self) -> Program:
@@ -78,24 +96,29 @@ class _Compiler:
             passes_of(step.layer, sets[step.index], geometry) if isinstance(step.layer, IntegerConv) else ()
             for step in schedule.steps
         ]
-        results = self.stream_bytes(schedule, passes)
         plans: list[StepPlan] = []
         pieces: list[InputPiece] = []
         for step, step_passes in zip(schedule.steps, passes, strict=True):
             start = self.beats
             if step.layer is None:
-                plan = self.load(step, schedule)
-                pieces.append(InputPiece(start + geometry.descriptor_beats, step.rows))
+                plan = self.move(step, schedule)
+                if plan.op == Op.LOAD and step.target is not None and step.target.tensor.name == network.input.name:
+                    pieces.append(InputPiece(start + geometry.descriptor_beats, step.rows))
             elif isinstance(step.layer, IntegerConv):
-                plan = self.conv(step, step.layer, step_passes, schedule, results)
+                plan = self.conv(step, step.layer, step_passes, schedule)
             else:
                 plan = self.pool(step, step.layer, schedule)
             plans.append(replace(plan, beats=self.beats - start))
-        self.emit_descriptor(op=Op.END)
-        padding = -self.beats % self.hw.memory.burst_beats
-        self.emit(np.zeros(padding * geometry.beat_bytes, dtype=np.uint8))
+        self.emit_descriptor({"op": Op.END})
+        self.fill_burst()
+        self.segments.append(self.beats)
+        for chunk, values, later in self.pending:
+            self.chunks[chunk] = self.descriptor(values | later())
+        bursts = np.diff([0, *self.segments]) // self.hw.memory.burst_beats
+        fences = (number for number, plan in enumerate(plans) if plan.op == Op.FENCE)
+        for number, count in zip(fences, bursts[1:], strict=True):
+            plans[number] = replace(plans[number], bursts=int(count))
         stream = np.concatenate(self.chunks)
-        assert stream.size == results
         return Program(
             hw=self.hw,
             network=self.given,
@@ -105,25 +128,14 @@ class _Compiler:
             address=0,
             folding=self.folding,
             pieces=tuple(pieces),
-            output_address=results,
+            output_address=self.results,
+            bursts=int(bursts[0]),
         )
 
-    def stream_bytes(self, schedule: Schedule, passes: list[tuple[PassPlan, ...]]) -> int:
-        """Length of the finished stream in bytes: the results lie behind it."""
-        geometry = self.geometry
-        beats = geometry.descriptor_beats
-        per_pass = geometry.header_beats + geometry.param_row_beats
-        for step, step_passes in zip(schedule.steps, passes, strict=True):
-            beats += geometry.descriptor_beats
-            layer = step.layer
-            if layer is None:
-                beats += self.placement(step.target, schedule).words * geometry.load_beats
-            elif isinstance(layer, IntegerConv):
-                beats += sum(per_pass + plan.steps * len(geometry.row_groups) for plan in step_passes)
-            elif layer.kind == "avg":
-                beats += per_pass
-        burst = self.hw.memory.burst_beats
-        return ceil(beats / burst) * burst * geometry.beat_bytes
+    @property
+    def results(self) -> int:
+        """Byte address of the int32 results: behind the finished stream."""
+        return self.segments[-1] * self.geometry.beat_bytes
 
     def placement(self, stored: StoredMap | None, schedule: Schedule) -> Placement:
         """Where stored rows lie."""
@@ -139,11 +151,64 @@ class _Compiler:
         skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
         return replace(whole, rows=step.rows, base=whole.base + skipped)
 
-    def load(self, step: Step, schedule: Schedule) -> StepPlan:
-        """Input rows, which the host writes into the stream."""
+    def results_at(self) -> dict[str, int]:
+        """Where the int32 results go."""
+        return {"out_addr": self.results}
+
+    def move(self, step: Step, schedule: Schedule) -> StepPlan:
+        """A step without a layer."""
+        if step.kind is Kind.LOAD:
+            return self.load(step, schedule)
+        if step.kind is Kind.STORE:
+            return self.store(step, schedule)
+        return self.fence()
+
+    def store(self, step: Step, schedule: Schedule) -> StepPlan:
+        """Rows of a map, word after word as they lie there, to where a later load finds them."""
         geometry = self.geometry
+        source, destination = self.placement(step.source, schedule), step.target
+        assert destination is not None
+        words = source.words_per_pixel
+        per_row = words * source.tensor.width
+        skipped = (step.rows[0] - source.rows[0]) * per_row
+        ahead = (step.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
+
+        def later() -> dict[str, int]:
+            return {"out_addr": (self.loads[destination.name] + ahead) * geometry.beat_bytes}
+
+        output = replace(source.tensor, height=step.rows[1] - step.rows[0])
+        place = replace(source, rows=step.rows, base=source.base + skipped)
+        pixels = output.height * output.width
+        fields = self.walk(place, (1, 1), (1, 1), (0, 0, 0, 0), output)
+        fields |= {name: 0 for name in fields if "key" in name}  # as they lie there: rotated
+        windows = Tiling(pixels * words, 1, 1, geometry.load_beats - 1)
+        fields |= {"op": Op.STORE, "tiles": pixels, "words": words, "gap": windows.gap}
+        self.emit_descriptor(fields, later)
+        return StepPlan(step.index, Op.STORE, step.rows, None, windows, store_words=pixels * words)
+
+    def fence(self) -> StepPlan:
+        """Everything before is in memory before anything behind is read; the next burst begins the next segment."""
+        number = len(self.segments) + 1
+
+        def later() -> dict[str, int]:
+            beats = self.segments[number] - self.segments[number - 1]
+            padding = self.segments[number - 1] - end
+            return {"load_words": beats // self.hw.memory.burst_beats, "passes": padding}
+
+        self.emit_descriptor({"op": Op.FENCE}, later)
+        end = self.beats
+        dropped = self.fill_burst()
+        self.segments.append(self.beats)
+        return StepPlan(-1, Op.FENCE, (0, 0), None, dropped=dropped)
+
+    def load(self, step: Step, schedule: Schedule) -> StepPlan:
+        """Rows that the host, or a store, has written into the stream."""
+        geometry = self.geometry
+        assert step.target is not None
         target = self.placement(step.target, schedule)
-        self.emit_descriptor(op=Op.LOAD, target=target.memory, out_base=target.base, load_words=target.words)
+        self.loads[step.target.name] = self.beats + geometry.descriptor_beats
+        fields = {"op": Op.LOAD, "target": target.memory, "out_base": target.base, "load_words": target.words}
+        self.emit_descriptor(fields)
         self.emit(np.zeros(target.words * geometry.load_beats * geometry.beat_bytes, dtype=np.uint8))
         return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words)
 
@@ -263,7 +328,6 @@ class _Compiler:
         conv: IntegerConv,
         passes: tuple[PassPlan, ...],
         schedule: Schedule,
-        results: int,
     ) -> StepPlan:
         geometry = self.geometry
         source, output = self.placement(step.source, schedule), conv.output
@@ -278,8 +342,10 @@ class _Compiler:
             **passes[0].tiling.fields(),
         }
         target = self.written(step, schedule)
+        later: Callable[[], dict[str, int]] | None = None
         if target is None:
-            fields |= {"wide": 1, "out_addr": results}
+            fields |= {"wide": 1}
+            later = self.results_at
         else:
             fields |= {
                 "target": target.memory,
@@ -298,7 +364,7 @@ class _Compiler:
                 "residual_base": operand.base + skipped,
                 "residual_zero": operand.tensor.zero_point,
             }
-        self.emit_descriptor(**fields)
+        self.emit_descriptor(fields, later)
         bias = self.hardware_bias(conv)
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for plan in passes:
@@ -391,7 +457,7 @@ class _Compiler:
             "high": pool.high,
             "zero": pool.output.zero_point,
         }
-        self.emit_descriptor(**fields)
+        self.emit_descriptor(fields)
         windows = Tiling(pixels * words, reads, reads, gap)
         if averaging:
             plan = PassPlan((), 0, 0, words, 0, windows)

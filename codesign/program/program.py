@@ -105,9 +105,10 @@ class StepPlan:
         layer: number of the network layer, -1 for a load.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
-        windows: of max pooling, which has no passes.
+        windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
-        load_words: activation words of a load.
+        load_words, store_words: activation words of a load or a store.
+        dropped, bursts: of a fence: beats behind the descriptor that are skipped, bursts up to the next fence.
     """
 
     layer: int
@@ -118,6 +119,9 @@ class StepPlan:
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0
     load_words: int = 0
+    store_words: int = 0
+    dropped: int = 0
+    bursts: int = 0
 
     @property
     def tilings(self) -> tuple[Tiling, ...]:
@@ -127,7 +131,7 @@ class StepPlan:
     @property
     def wide(self) -> bool:
         """Whether the results are int32 words written to memory."""
-        return self.written is None
+        return self.op == Op.CONV and self.written is None
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class Program:
         stream: the memory image from `address` on, as bytes; the input pieces lie inside it.
         folding: how the host lays the image out.
         output_address: byte address of the int32 results, one per class.
+        bursts: length of the stream in bursts, up to the first fence if there is one.
     """
 
     hw: Hardware
@@ -160,6 +165,7 @@ class Program:
     folding: InputFolding
     pieces: tuple[InputPiece, ...]
     output_address: int
+    bursts: int
 
     @property
     def geometry(self) -> Geometry:
@@ -170,11 +176,6 @@ class Program:
     def beats(self) -> int:
         """Length of the stream in beats, padded to whole bursts."""
         return self.stream.size // self.geometry.beat_bytes
-
-    @property
-    def bursts(self) -> int:
-        """Length of the stream in bursts."""
-        return self.beats // self.hw.memory.burst_beats
 
     @property
     def memory_bytes(self) -> int:

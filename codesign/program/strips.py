@@ -2,69 +2,25 @@
 
 Layers run one after the other on whole maps where these fit the activation memories. Where the first layers' maps do
 not fit, they run strip by strip: a strip of the first map that fits is computed from the input down, with the rows
-that neighbouring strips share computed twice. That is a matter of descriptors only.
+that neighbouring strips share computed twice. That is a matter of descriptors only. Where that does not do either,
+the first layers are spilled to memory (`codesign.program.spilling`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, gcd
 
 from codesign.errors import UserError
 from codesign.program.placement import MapUse, Place, PlacementError, place_maps
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
+from codesign.program.schedule import Rows, Schedule, Step, StoredMap, input_rows, words_of
+from codesign.program.spilling import spilled_steps
+from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool
 from codesign.rtl.geometry import Geometry
 
 LARGEST_DEPTH = 1 << 18
 """Activation memories are not described deeper than this."""
-
-Rows = tuple[int, int]
-"""Half-open range of map rows."""
-
-
-@dataclass(frozen=True)
-class StoredMap:
-    """Rows `rows` of a tensor, as they lie in an activation memory."""
-
-    tensor: IntegerTensor
-    rows: Rows
-    copy: bool = False
-
-    @property
-    def name(self) -> str:
-        """Unique name of the stored rows."""
-        whole = self.rows == (0, self.tensor.height)
-        part = "" if whole else f" rows {self.rows[0]} to {self.rows[1] - 1}"
-        return f"{self.tensor.name}{part}{' (copy)' if self.copy else ''}"
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One descriptor: a load of input rows (`layer` is None) or a layer on some rows.
-
-    Attributes:
-        index: number of the network layer, -1 for a load.
-        layer: the layer with the padding these rows need; its output tensor has only `rows` of height.
-        rows: rows of the output tensor that are computed (or of the input that are loaded).
-        source, target, residual: stored maps that are read and written; target None for int32 results.
-    """
-
-    index: int
-    layer: IntegerLayer | None
-    rows: Rows
-    source: StoredMap | None
-    target: StoredMap | None
-    residual: StoredMap | None
-
-
-@dataclass(frozen=True, eq=False)
-class Schedule:
-    """Steps in order, and where every stored map lies."""
-
-    steps: tuple[Step, ...]
-    places: dict[str, Place]
-    strips: int
 
 
 def build_schedule(network: IntegerNetwork, geometry: Geometry) -> Schedule:
@@ -101,6 +57,15 @@ def _search(network: IntegerNetwork, geometry: Geometry, depth: int) -> Schedule
                 return _attempt(network, count, strips, geometry, depth)
             except UserError:
                 strips *= 2
+    for count in _cuts(network):
+        rest = replace(network, input=network.layers[count - 1].output, layers=network.layers[count:])
+        try:
+            resident = _attempt(rest, 0, 1, geometry, depth)
+        except UserError:
+            continue
+        steps, places = spilled_steps(network, count, geometry, depth)
+        later = (replace(step, index=step.index + count if step.index >= 0 else -1) for step in resident.steps)
+        return Schedule((*steps, *later), places | resident.places, 1, count)
     raise reason
 
 
@@ -148,7 +113,7 @@ def _with_copies(steps: Iterable[Step], copied: frozenset[int]) -> Iterator[Step
                 low=0,
                 high=(1 << tensor.bits) - 1,
             )
-            moved = replace(residual, copy=True)
+            moved = replace(residual, use="copy")
             yield Step(producer[tensor.name], copy, residual.rows, residual, moved, None)
             step = replace(step, residual=moved)
         if step.layer is not None:
@@ -166,14 +131,6 @@ def _cuts(network: IntegerNetwork) -> Iterator[int]:
         }
         if not inner & used:
             yield count
-
-
-def _input_rows(layer: IntegerLayer, rows: Rows, height: int) -> tuple[Rows, int, int]:
-    """Input rows that output rows need, and the padding above and below them."""
-    kernel = layer.weight.shape[2] if isinstance(layer, IntegerConv) else layer.kernel[0]
-    first = rows[0] * layer.stride[0] - layer.padding[0]
-    last = (rows[1] - 1) * layer.stride[0] - layer.padding[0] + kernel
-    return (max(0, first), min(height, last)), max(0, -first), max(0, last - height)
 
 
 def _steps(network: IntegerNetwork, count: int, strips: int, geometry: Geometry) -> Iterator[Step]:
@@ -217,7 +174,7 @@ def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, g
 
     for layer in reversed(network.layers[:count]):
         wanted = needed[layer.output.name]
-        need(layer.input, _input_rows(layer, wanted, network.tensor(layer.input).height)[0])
+        need(layer.input, input_rows(layer, wanted, network.tensor(layer.input).height)[0])
         if isinstance(layer, IntegerConv) and layer.residual is not None:
             need(layer.residual, wanted)
 
@@ -228,7 +185,7 @@ def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, g
     for index, layer in enumerate(network.layers[:count]):
         span = needed[layer.output.name]
         source = stored[layer.input]
-        wanted, top, bottom = _input_rows(layer, span, source.tensor.height)
+        wanted, top, bottom = input_rows(layer, span, source.tensor.height)
         # rows held above or below what this layer wants are skipped by a negative padding
         padding = (top - (wanted[0] - source.rows[0]), bottom, layer.padding[2], layer.padding[3])
         residual = stored[layer.residual] if isinstance(layer, IntegerConv) and layer.residual is not None else None
@@ -236,12 +193,6 @@ def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, g
             raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
         part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)
         yield Step(index, part, span, source, stored[layer.output.name], residual)
-
-
-def words_of(stored: StoredMap, geometry: Geometry) -> int:
-    """Activation words of stored rows."""
-    tensor = stored.tensor
-    return (stored.rows[1] - stored.rows[0]) * tensor.width * ceil(tensor.channels / geometry.word_elements)
 
 
 def _place(steps: list[Step], geometry: Geometry, depth: int) -> dict[str, Place]:

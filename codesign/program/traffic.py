@@ -22,8 +22,7 @@ class Traffic:
         inputs: rows of the image.
         descriptors: what tells the sequencer the layer's sizes.
         outputs: results written to memory.
-        spills: feature maps written to memory and read back. No program does that: maps that do not fit on chip are
-            computed in strips.
+        spills, reloads: feature maps written to memory, and read back, where no schedule keeps them on chip.
     """
 
     weights: int = 0
@@ -32,6 +31,7 @@ class Traffic:
     descriptors: int = 0
     outputs: int = 0
     spills: int = 0
+    reloads: int = 0
 
     def __add__(self, other: Traffic) -> Traffic:
         return Traffic(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(Traffic)))
@@ -43,7 +43,7 @@ class Traffic:
 
     @property
     def read(self) -> int:
-        """Bytes read, were nothing spilled."""
+        """Bytes read."""
         return self.total - self.outputs - self.spills
 
 
@@ -54,7 +54,7 @@ def traffic(program: Program) -> tuple[Traffic, ...]:
     waiting = Traffic()
     for plan in program.steps:
         waiting = waiting + _step(plan, program, geometry)
-        if plan.op != Op.LOAD:
+        if plan.op not in (Op.LOAD, Op.FENCE):
             found[plan.layer] += waiting
             waiting = Traffic()
     return tuple(found)
@@ -69,7 +69,15 @@ def _step(plan: StepPlan, program: Program, geometry: Geometry) -> Traffic:
     beat = geometry.beat_bytes
     descriptors = geometry.descriptor_beats * beat
     if plan.op == Op.LOAD:
-        return Traffic(inputs=plan.load_words * geometry.load_beats * beat, descriptors=descriptors)
+        moved = plan.load_words * geometry.load_beats * beat
+        assert plan.written is not None
+        if plan.written.tensor.name == program.network.input.name:
+            return Traffic(inputs=moved, descriptors=descriptors)
+        return Traffic(reloads=moved, descriptors=descriptors)
+    if plan.op == Op.STORE:
+        return Traffic(spills=plan.store_words * geometry.load_beats * beat, descriptors=descriptors)
+    if plan.op == Op.FENCE:
+        return Traffic(descriptors=descriptors + plan.dropped * beat)
     weights = sum(each.steps for each in plan.passes) * len(geometry.row_groups)
     outputs = 0
     if plan.wide:

@@ -27,6 +27,7 @@ from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
+from codesign.rtl.store import StoreUnit
 from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from codesign.rtl.window import WindowGenerator
 
@@ -77,6 +78,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             reader.stop.eq(abort),
             reader.address.eq(control.program_address),
             reader.bursts.eq(control.program_bursts),
+            reader.more.eq(loader.more),
+            reader.more_bursts.eq(loader.more_bursts),
             axi.arvalid.eq(reader.arvalid),
             reader.arready.eq(axi.arready),
             axi.araddr.eq(reader.araddr),
@@ -114,6 +117,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             loader.beat_valid.eq(reader.beat_valid),
             reader.beat_ready.eq(loader.beat_ready),
             loader.executor_idle.eq(executor.idle),
+            loader.writer_idle.eq(writer.idle),
+            executor.crowded.eq(writer.crowded),
             loader.descriptor_taken.eq(executor.descriptor_taken),
             loader.pass_done.eq(post.pass_done),
             executor.start.eq(control.go),
@@ -163,11 +168,15 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         delay = Delay(m)
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
         pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
+        storing, store_line, store_begins = Signal(), Signal(READ_LATENCY - 1), Signal()
+        m.d.comb += storing.eq(d.op == Op.STORE)
         step_2 = Signal(geometry.weight_addr_bits, reset_less=True)
         first_2 = Signal()
         m.d.sync += [
-            pool_first.eq((pool_first << 1) | (window.first & executor.pooling)),
-            pool_last.eq((pool_last << 1) | (window.last & executor.pooling)),
+            pool_first.eq((pool_first << 1) | (window.first & executor.pooling & ~storing)),
+            pool_last.eq((pool_last << 1) | (window.last & executor.pooling & ~storing)),
+            store_line.eq((store_line << 1) | (window.valid & storing)),
+            store_begins.eq(executor.pass_start & storing),
             step_2.eq(executor.weight_base + window.step),
             first_2.eq(window.first & ~executor.pooling),
         ]
@@ -191,7 +200,10 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             array.write_data.eq(loader.weight_write_data),
         ]
         tile_last, tile_final = Signal(), Signal()
-        m.d.comb += [tile_last.eq(window.last & (d.op != Op.MAX_POOL)), tile_final.eq(window.final & tile_last)]
+        m.d.comb += [
+            tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),
+            tile_final.eq(window.final & tile_last),
+        ]
         if stationary:
             m.submodules.drain = place(drain := DrainSequencer(geometry), abort)
             valid_2, tap_2 = Signal(), Signal()
@@ -246,6 +258,17 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         ]
         for j in range(geometry.columns):
             m.d.comb += post.results[j].eq(array.results[j])
+
+        # ---- storing: words as they lie in memory (their keys are 0), beat by beat -------------------------------
+        m.submodules.store = place(store := StoreUnit(geometry), abort)
+        m.d.comb += [
+            store.load.eq(store_line[-1]),
+            store.word.eq(aligner.word),
+            writer.store_start.eq(store_begins),
+            writer.store_address.eq(results),
+            writer.store_valid.eq(store.beat_valid),
+            writer.store_data.eq(store.beat),
+        ]
 
         # ---- writing: only one of loader, pooling unit and post-processing writes at a time --------------------
         for index, memory in enumerate((memory_0, memory_1)):

@@ -1,4 +1,4 @@
-"""DMA: a reader that streams the program from memory and a writer for 32-bit results."""
+"""DMA: a reader that streams the program from memory and a writer for 32-bit results and stored maps."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import STORE_LATENCY, Geometry
 from codesign.rtl.modules import SharedModule
 
 
 class StreamReader(SharedModule):
-    """Reads `bursts` bursts from `address` upwards and offers their beats in order.
+    """Reads `bursts` bursts from `address` upwards and offers their beats in order; `more` adds `more_bursts` to them.
 
     A burst is requested only when the FIFO has room for all of it, so `rready` is always high and the memory is
     never held up. `address` must be a multiple of the burst size in bytes, so that no burst crosses 4 KiB.
 
-    Timing: `start` in cycle t makes the first request in t + 1; a beat taken from the output in cycle t gives its
-    room back in t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty FIFO). `idle` says that
-    every beat requested has been taken.
+    Timing: `start`, or `more` when all was read, in cycle t makes the first request in t + 1; a beat taken from the
+    output in cycle t gives its room back in t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty
+    FIFO). `idle` says that every beat requested has been taken.
 
     `response_error` and `length_error` are high in the cycle of a beat with a response other than OKAY, or with RLAST
     in the wrong place (or a beat that nobody asked for, which is dropped).
@@ -39,6 +39,8 @@ class StreamReader(SharedModule):
                 "stop": In(1),
                 "address": In(ADDRESS_BITS),
                 "bursts": In(24),
+                "more": In(1),
+                "more_bursts": In(24),
                 "arvalid": Out(1),
                 "arready": In(1),
                 "araddr": Out(ADDRESS_BITS),
@@ -100,19 +102,26 @@ class StreamReader(SharedModule):
         with m.If(self.stop & ~self.arvalid):
             m.d.sync += remaining.eq(0)
         with m.If(requested):
-            m.d.sync += [address.eq(address + burst * geometry.beat_bytes), remaining.eq(remaining - 1)]
+            m.d.sync += address.eq(address + burst * geometry.beat_bytes)
+        with m.If(requested | self.more):
+            m.d.sync += remaining.eq(remaining + Mux(self.more, self.more_bursts, 0) - requested)
         with m.If(self.start):
             m.d.sync += [address.eq(self.address), remaining.eq(self.bursts)]
         return m
 
 
 class ResultWriter(SharedModule):
-    """Writes 32-bit results, one single-beat burst each; `idle` when every write has been acknowledged.
+    """Writes 32-bit results and whole beats of stored maps, one single-beat burst each.
 
-    `empty` tells that nothing waits to be sent. The FIFO holds the results of one pass; the executor starts a pass
-    with wide results only when the writer is empty. `error` is high in the cycle of an answer other than OKAY.
+    `idle` when every write has been acknowledged; `empty` tells that nothing waits to be sent. The FIFO of results
+    holds those of one pass; the executor starts a pass with wide results only when the writer is empty. Beats go to
+    consecutive addresses from `store_address` on, which `store_start` sets; while `crowded` is high no more activation
+    words may be read to be stored. Results and beats never wait at the same time: results are those of the last layer.
+    `error` is high in the cycle of an answer other than OKAY.
 
-    Stopping: while `stop` is high results are dropped, except one that is being offered, which stays until it is taken.
+    Timing: what comes in cycle t into an empty writer is offered in t + FIFO_LATENCY.
+
+    Stopping: while `stop` is high all is dropped, except what is being offered, which stays until it is taken.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -125,6 +134,11 @@ class ResultWriter(SharedModule):
                 "valid": In(1),
                 "address": In(ADDRESS_BITS),
                 "data": In(32),
+                "store_start": In(1),
+                "store_address": In(ADDRESS_BITS),
+                "store_valid": In(1),
+                "store_data": In(bits),
+                "crowded": Out(1),
                 "empty": Out(1),
                 "idle": Out(1),
                 "awvalid": Out(1),
@@ -146,7 +160,12 @@ class ResultWriter(SharedModule):
         geometry = self._geometry
         lanes = geometry.beat_bits // 32
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=ADDRESS_BITS + 32, depth=geometry.rows + 4)
-        address = fifo.r_data[:ADDRESS_BITS]
+        # the words that are on their way when `crowded` rises still find room
+        depth = 2 * (STORE_LATENCY + geometry.load_beats + 1)
+        m.submodules.beats = beats = SyncFIFOBuffered(width=geometry.beat_bits, depth=depth)
+        beat_address = Signal(ADDRESS_BITS, reset_less=True)
+        storing = beats.r_rdy
+        address = Mux(storing, beat_address, fifo.r_data[:ADDRESS_BITS])
         aw_sent, w_sent = Signal(), Signal()
         aw_now, w_now, sent = Signal(), Signal(), Signal()
         offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
@@ -156,23 +175,31 @@ class ResultWriter(SharedModule):
         m.d.comb += [
             fifo.w_data.eq(Cat(self.address, self.data)),
             fifo.w_en.eq(self.valid),
-            offering.eq(fifo.r_rdy & (~self.stop | offered)),
+            beats.w_data.eq(self.store_data),
+            beats.w_en.eq(self.store_valid),
+            self.crowded.eq(beats.level >= depth // 2),
+            offering.eq((storing | fifo.r_rdy) & (~self.stop | offered)),
             self.awvalid.eq(offering & ~aw_sent),
             self.awaddr.eq(Cat(address[:lane_bits] & 0, address[lane_bits:])),
             self.wvalid.eq(offering & ~w_sent),
-            self.wdata.eq(fifo.r_data[ADDRESS_BITS:].replicate(lanes)),
-            self.wstrb.eq((0xF << (lane << 2)) if lanes > 1 else 0xF),
+            self.wdata.eq(Mux(storing, beats.r_data, fifo.r_data[ADDRESS_BITS:].replicate(lanes))),
+            self.wstrb.eq(Mux(storing, (1 << geometry.beat_bytes) - 1, (0xF << (lane << 2)) if lanes > 1 else 0xF)),
             self.bready.eq(1),
             aw_now.eq(aw_sent | self.awready),
             w_now.eq(w_sent | self.wready),
             sent.eq(offering & aw_now & w_now),
-            fifo.r_en.eq(sent | (self.stop & ~offered)),
+            fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
+            beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
             answered.eq(self.bvalid & (outstanding != 0)),
             self.error.eq(answered & (self.bresp != OKAY)),
-            self.empty.eq((fifo.level == 0) & ~self.valid),
+            self.empty.eq((fifo.level == 0) & ~self.valid & (beats.level == 0) & ~self.store_valid),
             self.idle.eq(self.empty & (outstanding == 0)),
         ]
         m.d.sync += [outstanding.eq(outstanding + sent - answered), offered.eq(offering & ~sent)]
+        with m.If(self.store_start):
+            m.d.sync += beat_address.eq(self.store_address)
+        with m.Elif(sent & storing):
+            m.d.sync += beat_address.eq(beat_address + geometry.beat_bytes)
         with m.If(sent):
             m.d.sync += [aw_sent.eq(0), w_sent.eq(0)]
         with m.Elif(offering):

@@ -26,8 +26,9 @@ class Executor(SharedModule):
     cycles after every tile (pooling: window); DRAIN until the last write has been presented; END one cycle.
     With wide results a pass starts only when the writer is empty and all earlier passes are done.
 
-    `next_header` belongs to the pass that `pass_start` starts, `header` to the one that runs: max pooling has none in
-    the stream and runs under one that is made up here.
+    `next_header` belongs to the pass that `pass_start` starts, `header` to the one that runs: max pooling and stores
+    have none in the stream and run under one that is made up here. A store reads like pooling, word after word, and
+    pauses while `crowded` is high; a cycle of such a pause counts as a gap.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -46,6 +47,7 @@ class Executor(SharedModule):
             "loader_finished": In(1),
             "reader_idle": In(1),
             "writer_empty": In(1),
+            "crowded": In(1),
             "writer_idle": In(1),
             "current": Out(DESCRIPTOR_STRUCT),
             "pooling": Out(1),
@@ -80,13 +82,15 @@ class Executor(SharedModule):
         drain = Signal(16)
         header, upcoming = self.header, self.next_header
         started, ready, last_pass = Signal(), Signal(), Signal()
+        bare = Signal()  # no pass header, no weights
 
         m.d.comb += [
-            self.pooling.eq((d.op == Op.MAX_POOL) | (d.op == Op.AVG_POOL)),
+            bare.eq((d.op == Op.MAX_POOL) | (d.op == Op.STORE)),
+            self.pooling.eq(bare | (d.op == Op.AVG_POOL)),
             self.averaging.eq(d.op == Op.AVG_POOL),
             upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
-            last_pass.eq((d.op == Op.MAX_POOL) | (passes == 0)),
-            ready.eq((d.op == Op.MAX_POOL) | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
+            last_pass.eq(bare | (passes == 0)),
+            ready.eq(bare | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
         ]
 
         with m.FSM(name="executor") as fsm:
@@ -99,7 +103,7 @@ class Executor(SharedModule):
                 with m.If(ready):
                     m.d.comb += self.pass_start.eq(1)
                     m.d.sync += [passes.eq(passes - 1), header.eq(upcoming)]
-                    with m.If(d.op == Op.MAX_POOL):
+                    with m.If(bare):
                         m.d.comb += upcoming.eq(0)
                         m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
                         m.d.comb += [upcoming.begin.eq(1), upcoming.fresh.eq(1)]
@@ -112,15 +116,15 @@ class Executor(SharedModule):
                         ]
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += self.advance.eq(1)
+                m.d.comb += self.advance.eq(~(self.crowded & (d.op == Op.STORE)))
                 m.d.sync += [
                     gap.eq(header.gap - 1),
                     at_pass_end.eq(self.pass_end),
                     drain.eq(drain_cycles(geometry)),
                 ]
-                with m.If(self.window_end & (header.gap != 0)):
+                with m.If(self.advance & self.window_end & (header.gap != 0)):
                     m.next = "GAP"
-                with m.Elif(self.pass_end):
+                with m.Elif(self.advance & self.pass_end):
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "DRAIN"
@@ -134,14 +138,14 @@ class Executor(SharedModule):
                             m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += drain.eq(drain - 1)
-                with m.If(Mux(d.op == Op.MAX_POOL, drain == 0, running_passes == 0)):
+                with m.If(Mux(bare, drain == 0, running_passes == 0)):
                     m.next = "END"
             with m.State("END"):
                 m.d.comb += self.layer_done.eq(1)
                 m.next = "FETCH"
 
             in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS")
-            in_gap = fsm.ongoing("GAP")
+            in_gap = fsm.ongoing("GAP") | (fsm.ongoing("RUN") & ~self.advance)
             in_drain = fsm.ongoing("DRAIN") | fsm.ongoing("END")
             m.d.comb += [
                 self.idle.eq(in_fetch & ~self.descriptor_valid),

@@ -46,6 +46,8 @@ WIDE_STAGE = WRITE_STAGE - 1
 
 MAX_WRITE_LATENCY = 7
 """Cycles from the issue of a max pooling window's last read to the write of its first group."""
+STORE_LATENCY = READ_LATENCY + 1
+"""Cycles from the read of an activation word that is stored to its first beat entering the writer."""
 FIFO_LATENCY = 2
 """Cycles from a word entering a FIFO to its being offered at the output."""
 

@@ -19,6 +19,8 @@ class Op(IntEnum):
     CONV = 2
     MAX_POOL = 3
     AVG_POOL = 4
+    STORE = 5
+    FENCE = 6
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ DESCRIPTOR = Layout(
         Field("out_w", 12),
         Field("tiles", 24),  # conv: tiles of `columns` pixels (weight stationary: blocks); pooling: pixels
         Field("last_columns", 7),  # valid columns of the last tile
-        Field("passes", 16),
+        Field("passes", 16),  # FENCE: beats behind the descriptor that are dropped
         Field("gap", 16),  # max pooling: idle cycles after a window
         Field("out_base", 20),
         Field("out_stride", 20),  # words of one output pixel
@@ -127,8 +129,8 @@ DESCRIPTOR = Layout(
         Field("low", 8),
         Field("high", 8),
         Field("zero", 8),
-        Field("load_words", 24),
-        Field("out_addr", 32),
+        Field("load_words", 24),  # FENCE: bursts of the stream up to the next fence or the end
+        Field("out_addr", 32),  # where wide results, or the words of a STORE, go: bytes from the program's beginning
         # weight stationary: the walk over blocks of pixels
         Field("block", 11),  # cycles of a tap: the pixels of a block
         Field("last_block", 11),  # the same of the last block

@@ -21,7 +21,9 @@ class Loader(SharedModule):
 
         LOAD       load_words activation words, as stored (rotated)
         CONV, AVG  `passes` times: a header, `rows` parameter records, steps x row groups weight beats
-        MAX        nothing
+        MAX, STORE nothing
+        FENCE      `passes` beats that are dropped; then the loader waits until nothing runs and all writes have been
+                   acknowledged, and asks the reader for the next `load_words` bursts: stored maps lie in there
         END        the stream ends
 
     Anything else in a descriptor's place, told by `magic` and `op`, raises `error` for one cycle and ends the stream.
@@ -45,6 +47,9 @@ class Loader(SharedModule):
                 "beat_valid": In(1),
                 "beat_ready": Out(1),
                 "executor_idle": In(1),
+                "writer_idle": In(1),
+                "more": Out(1),
+                "more_bursts": Out(24),
                 "descriptor": Out(DESCRIPTOR_STRUCT),
                 "descriptor_valid": Out(1),
                 "descriptor_taken": In(1),
@@ -104,7 +109,7 @@ class Loader(SharedModule):
         m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
-        m.d.comb += room.eq(step != free)
+        m.d.comb += [room.eq(step != free), self.more_bursts.eq(d.load_words)]
 
         with m.FSM(name="loader") as fsm:
             with m.State("STOP"):
@@ -131,9 +136,14 @@ class Loader(SharedModule):
                     with m.Case(Op.CONV, Op.AVG_POOL):
                         m.d.sync += self.descriptor_valid.eq(1)
                         m.next = "PASS"
-                    with m.Case(Op.MAX_POOL):
+                    with m.Case(Op.MAX_POOL, Op.STORE):
                         m.d.sync += self.descriptor_valid.eq(1)
                         m.next = "TAKE"
+                    with m.Case(Op.FENCE):
+                        m.d.sync += beats.eq(d.passes - 1)
+                        m.next = "FENCE"
+                        with m.If(d.passes != 0):
+                            m.next = "SKIP"
                     with m.Case(Op.END):
                         m.next = "STOP"
                     with m.Default():
@@ -142,6 +152,17 @@ class Loader(SharedModule):
                     m.d.comb += self.error.eq(1)
                     m.d.sync += self.descriptor_valid.eq(0)
                     m.next = "STOP"
+            with m.State("SKIP"):
+                m.d.comb += self.beat_ready.eq(1)
+                with m.If(taken):
+                    m.d.sync += beats.eq(beats - 1)
+                    with m.If(beats == 0):
+                        m.next = "FENCE"
+            with m.State("FENCE"):
+                m.d.sync += beats.eq(geometry.descriptor_beats - 1)
+                with m.If(self.executor_idle & self.writer_idle):
+                    m.d.comb += self.more.eq(1)
+                    m.next = "DESCRIPTOR"
             with m.State("LOAD_WAIT"):
                 with m.If(self.executor_idle):
                     m.next = "LOAD"

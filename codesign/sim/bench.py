@@ -20,7 +20,7 @@ BENCH = "codesign_bench"
 PUBLIC = ("images_done", "finished", "cycles")
 MEMORY_BYTES = 1 << 26
 """Size of the modelled memory."""
-_MAX_LAYERS = 4096
+_MAX_LAYERS = 1 << 16
 
 
 def sources(hw: Hardware) -> dict[str, str]:

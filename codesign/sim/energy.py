@@ -129,10 +129,14 @@ def estimate_energy(program: Program, units: UnitEnergies) -> Energy:
     for plan in program.steps:
         if plan.op == Op.LOAD:
             waiting += counter.load(plan)
+        if plan.op in (Op.LOAD, Op.FENCE):
             continue
         of_layer = pj[plan.layer]
         of_layer["buffers_pj"] += waiting
         waiting = 0.0
+        if plan.op == Op.STORE:
+            of_layer["buffers_pj"] += counter.store(plan)
+            continue
         for key, value in (counter.conv(plan) if plan.op == Op.CONV else counter.pool(plan)).items():
             of_layer[key] += value
     for of_layer, moved in zip(pj, traffic(program), strict=True):
@@ -154,6 +158,9 @@ class _Counter:
 
     def load(self, plan: StepPlan) -> float:
         return plan.load_words * self.geometry.word_bits * self.activation_pj
+
+    def store(self, plan: StepPlan) -> float:
+        return plan.store_words * self.geometry.word_bits * self.activation_pj
 
     def conv(self, plan: StepPlan) -> dict[str, float]:
         hw, units = self.hw, self.units

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Memory
 from codesign.program.program import PassPlan, Program, StepPlan
-from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
+from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
 from codesign.rtl.layout import Op
 
 
@@ -73,6 +73,7 @@ class _Stream:
         self._interval = memory.cycles_per_beat
         self._ahead = memory.read_fifo_beats // memory.burst_beats
         self._requested = 0  # cycle of the last request
+        self._opened = 0  # cycle of the start, or of the last fence
         self._arrived = -(1 << 60)  # arrival of the last beat of the last requested burst
         self._first = 0  # arrival of the first beat of the burst being consumed
         self._position = 0  # beats of the current burst already consumed
@@ -97,9 +98,13 @@ class _Stream:
                 self._ends.append(last)
         return last
 
+    def go_on(self, cycle: int) -> None:
+        """All that was announced is consumed; more is in `cycle`."""
+        self._opened = cycle
+
     def _request(self) -> None:
         self._burst_index += 1
-        request = self._requested + 1
+        request = max(self._requested, self._opened) + 1
         freed = self._burst_index - self._ahead
         if freed >= 0:
             request = max(request, self._ends[freed] + 1)
@@ -135,15 +140,22 @@ def estimate(program: Program) -> Timing:
     read_beats: list[int] = []
     for plan in program.steps:
         before = state.stream.beats
-        ends.append(_load(plan, state, geometry) if plan.op == Op.LOAD else _layer(plan, state, geometry, band_busy))
+        if plan.op == Op.LOAD:
+            ends.append(_load(plan, state, geometry))
+        elif plan.op == Op.FENCE:
+            ends.append(_fence(plan, state, geometry, hw.memory.latency))
+        else:
+            ends.append(_layer(plan, state, geometry, band_busy))
         read_beats.append(state.stream.beats - before)
 
     layers: list[LayerTiming] = []
     begun = 0
+    owners: list[int] = []  # a load or fence belongs to the layer that comes after it
+    for plan in reversed(program.steps):
+        owners.append(plan.layer if plan.layer >= 0 else owners[-1])
+    owners.reverse()
     for index, work in enumerate(program.layers):
-        # a load belongs to the step after it
-        numbers = [i for i, plan in enumerate(program.steps) if plan.layer == index]
-        numbers += [i - 1 for i in numbers if i and program.steps[i - 1].op == Op.LOAD]
+        numbers = [i for i, owner in enumerate(owners) if owner == index]
         chosen = [program.steps[i] for i in numbers]
         cycles = sum(ends[i] - (ends[i - 1] if i else begun) for i in numbers)
         compute = sum(tiling.issue for plan in chosen for tiling in plan.tilings)
@@ -158,7 +170,8 @@ def estimate(program: Program) -> Timing:
                 stall_cycles=cycles - compute,
                 utilization=work.macs / (cycles * hw.macs),
                 dram_read_bytes=sum(read_beats[i] for i in numbers) * geometry.beat_bytes,
-                dram_write_bytes=4 * work.m * work.n if any(plan.wide for plan in chosen) else 0,
+                dram_write_bytes=4 * work.m * work.n * any(plan.wide for plan in chosen)
+                + sum(plan.store_words for plan in chosen) * geometry.load_beats * geometry.beat_bytes,
             )
         )
 
@@ -179,6 +192,16 @@ def _load(plan: StepPlan, state: _State, geometry: Geometry) -> int:
     state.spent["load"] += last - begin + 1
     state.loader = last + 1
     return last
+
+
+def _fence(plan: StepPlan, state: _State, geometry: Geometry, latency: int) -> int:
+    """Advance over a fence; the cycle in which the reader is told to go on."""
+    last = state.stream.take(geometry.descriptor_beats, state.loader)
+    last = state.stream.take(plan.dropped, last + 2)
+    passed = max(last + 1, state.fetch, state.results_sent + latency + 1)
+    state.stream.go_on(passed)
+    state.loader = passed + 1
+    return passed
 
 
 def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[int]) -> int:
@@ -217,6 +240,9 @@ def _layer(plan: StepPlan, state: _State, geometry: Geometry, band_busy: list[in
         spent["wait_pass"] += 1
         drain_begin = position + plan.windows.length + 1
         drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.groups
+        if plan.op == Op.STORE:
+            last_read = position + plan.windows.length - plan.windows.gap
+            state.results_sent = last_read + STORE_LATENCY + geometry.load_beats - 1 + FIFO_LATENCY
     else:
         drain_begin = position
         drain_end = max(drain_begin, state.done[-1] + 1)

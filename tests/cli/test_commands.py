@@ -46,7 +46,7 @@ def test_simulate_prints_and_writes_what_the_timing_model_says(run: Run, tmp_pat
     assert all(set(layer) == LAYER_KEYS for layer in result["layers"])
     assert all(x["cycles"] == x["compute_cycles"] + x["stall_cycles"] for x in result["layers"])
     for x in result["layers"]:
-        assert set(x["traffic"]) == {"weights", "parameters", "inputs", "descriptors", "outputs", "spills"}
+        assert set(x["traffic"]) == {"weights", "parameters", "inputs", "descriptors", "outputs", "spills", "reloads"}
         assert sum(x["traffic"].values()) == x["dram_read_bytes"] + x["dram_write_bytes"]
     assert f"{timing.total_cycles:,}" in out
     assert "conv1" in out

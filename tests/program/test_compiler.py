@@ -108,7 +108,7 @@ def variant(**changes: object) -> Hardware:
         (
             small_network(),
             variant(buffers={"activation_words": 16, "weight_words": 512}),
-            r"^input: its map takes \d+ words, an activation memory has 16; .* \d+$",
+            r"^conv: input rows 0 to \d+ .* takes \d+ words, an activation memory has 16; .* \d+$",
         ),
         (small_network(), variant(acc_bits=12), r"^conv: accumulators .* need \d+ bits, 'tiny' has 1[23]; .* acc_bits"),
         (

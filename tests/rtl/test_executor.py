@@ -15,6 +15,8 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER, Op
 from tests.rtl.bench import FIXED4, FIXED8, POT4, geometry, simulate
 
+BARE = (Op.MAX_POOL, Op.STORE)
+"""Layers without passes."""
 SHAPE = geometry(POT4, FIXED4, FIXED8, columns=3)
 LETTERS = dict(zip(COUNTERS[1:], "RGPDFL", strict=True))
 """How a state is written: Run, Gap, Pass, Drain (and END), Fetch, and fetch while the input is Loaded."""
@@ -32,7 +34,7 @@ class Layer:
     def descriptor(self, rng: np.random.Generator) -> int:
         noise = DESCRIPTOR.unpack(int.from_bytes(rng.bytes(63), "little"))
         fields = {"op": self.op, "passes": self.passes, "wide": self.wide}
-        if self.op == Op.MAX_POOL:
+        if self.op in BARE:
             fields |= {"gap": self.gap}
         return DESCRIPTOR.pack(noise | fields)
 
@@ -40,7 +42,7 @@ class Layer:
         """Pass headers: none for max pooling, no weights for the average."""
         fields = {"gap": self.gap, "steps": self.steps if self.op == Op.CONV else 0}
         noise = [PASS_HEADER.unpack(int.from_bytes(rng.bytes(8), "little")) for _ in range(self.passes)]
-        return [PASS_HEADER.pack(each | fields) for each in noise if self.op != Op.MAX_POOL]
+        return [PASS_HEADER.pack(each | fields) for each in noise if self.op not in BARE]
 
 
 @dataclass
@@ -80,9 +82,9 @@ def timeline(layers: list[Layer], world: World, columns: int) -> Trace:
         world.offered[index] = max([world.offered[index], *(cycle + 1 for cycle in world.loaded[:count])])
         trace.fill("F", max(1, world.offered[index] - len(trace.states) + 1))
         trace.taken.append(len(trace.states) - 1)
-        for _ in range(1 if layer.op == Op.MAX_POOL else layer.passes):
+        for _ in range(1 if layer.op in BARE else layer.passes):
             ready = len(trace.states)
-            if layer.op != Op.MAX_POOL:
+            if layer.op not in BARE:
                 free = trace.done[count - 2] + 1 if count >= 2 else 0
                 world.loaded[count] = max([world.loaded[count], free, *(at + 1 for at in world.loaded[:count])])
                 ready = max(ready, world.loaded[count] + 1)
@@ -93,10 +95,10 @@ def timeline(layers: list[Layer], world: World, columns: int) -> Trace:
             trace.fill("P", ready - len(trace.states) + 1)
             trace.starts.append(ready)
             trace.fill(("R" * layer.steps + "G" * layer.gap), layer.tiles)
-            if layer.op != Op.MAX_POOL:
+            if layer.op not in BARE:
                 trace.done.append(len(trace.states) - layer.gap - 1 + world.drain)
         here = len(trace.states)
-        last = here + 7 + columns if layer.op == Op.MAX_POOL else max(here, trace.done[-1] + 1)
+        last = here + 7 + columns if layer.op in BARE else max(here, trace.done[-1] + 1)
         trace.fill("D", last - here + 2)
         trace.ends.append(len(trace.states) - 1)
     trace.fill("F", max(1, max(world.finish) - len(trace.states) + 1))
@@ -150,7 +152,7 @@ class Bench:
                 seen.taken.append(cycle)
             if ctx.get(e.pass_start):
                 seen.starts.append(cycle)
-                weights = now.op != Op.MAX_POOL
+                weights = now.op not in BARE
                 if weights:
                     assert ctx.get(Value.cast(e.next_header)) == headers[header]
                 else:
@@ -170,7 +172,7 @@ class Bench:
             if ctx.get(e.advance):
                 assert now.op != Op.CONV or ctx.get(e.weight_base) == base
                 reads += 1
-                if reads == now.tiles * now.steps and now.op != Op.MAX_POOL:
+                if reads == now.tiles * now.steps and now.op not in BARE:
                     seen.done.append(cycle + world.drain)
                 if now.op == Op.CONV:
                     busy = [
@@ -180,7 +182,7 @@ class Bench:
             if ctx.get(e.layer_done):
                 seen.ends.append(cycle)
             if reads == now.tiles * now.steps:
-                reads, header = 0, header + (now.op != Op.MAX_POOL)
+                reads, header = 0, header + (now.op not in BARE)
             layer += ctx.get(e.descriptor_taken)
             await ctx.tick()
             after = [ctx.get(counter) for counter in e.counters]
@@ -201,7 +203,7 @@ def world_of(layers: list[Layer], rng: np.random.Generator, hurry: float) -> Wor
     for layer in layers:
         clock += int(rng.integers(1, 8))
         offered.append(clock)
-        for _ in range(layer.passes if layer.op != Op.MAX_POOL else 0):
+        for _ in range(layer.passes if layer.op not in BARE else 0):
             clock += 1 + int(rng.integers(1, 60) * (1 - hurry))
             loaded.append(clock)
     empty = (rng.random(5000) < 0.3).astype(int).tolist()
@@ -215,6 +217,7 @@ MIX = [
     Layer(Op.CONV, tiles=1, steps=1, passes=1),
     Layer(Op.AVG_POOL, tiles=2, steps=6, gap=1),
     Layer(Op.MAX_POOL, tiles=2, steps=4),
+    Layer(Op.STORE, tiles=6, steps=1, gap=1),
     Layer(Op.CONV, tiles=2, steps=5, passes=3, wide=1),
 ]
 
@@ -231,5 +234,41 @@ def test_every_cycle_of_a_program(hurry: float, seed: int) -> None:
         for layers in (MIX, MIX[::-1][2:]):
             await around.run(ctx, layers, world_of(layers, rng, hurry))
             await ctx.tick().repeat(3)
+
+    simulate(executor, bench)
+
+
+@pytest.mark.parametrize("op", BARE)
+def test_only_a_store_pauses_while_the_writer_is_crowded(op: Op) -> None:
+    """Reads stop in the cycle in which `crowded` is high, and such cycles count as gaps."""
+    executor, rng = Executor(SHAPE), np.random.default_rng(4)
+    crowded = rng.random(200) < 0.4
+
+    async def bench(ctx: SimulatorContext) -> None:
+        descriptor = Layer(op, tiles=30, steps=1).descriptor(rng)
+        ctx.set(executor.start, 1)
+        ctx.set(executor.descriptor_valid, 1)
+        ctx.set(Value.cast(executor.descriptor), descriptor)
+        reads = pauses = 0
+        started = ended = False
+        for cycle in range(200):
+            ctx.set(executor.crowded, int(crowded[cycle]))
+            ctx.set(executor.window_end, 1)
+            ctx.set(executor.pass_end, reads == 29)
+            if started and reads < 30:
+                assert ctx.get(executor.advance) == (op is Op.MAX_POOL or not crowded[cycle])
+                reads += ctx.get(executor.advance)
+                pauses += not ctx.get(executor.advance)
+            started |= bool(ctx.get(executor.pass_start))
+            ended |= bool(ctx.get(executor.layer_done))
+            if ctx.get(executor.descriptor_taken):
+                await ctx.tick()
+                ctx.set(executor.descriptor_valid, 0)
+                ctx.set(executor.start, 0)
+                continue
+            await ctx.tick()
+        counters = dict(zip(COUNTERS, (ctx.get(counter) for counter in executor.counters), strict=True))
+        assert ended and reads == counters["issue"] == 30
+        assert counters["gap"] == pauses and (pauses > 0) == (op is Op.STORE)
 
     simulate(executor, bench)

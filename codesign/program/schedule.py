@@ -1,0 +1,86 @@
+"""What a schedule consists of: stored maps and steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil
+
+from codesign.program.placement import Place
+from codesign.quant.integer_network import IntegerLayer, IntegerPool, IntegerTensor
+from codesign.rtl.geometry import Geometry
+
+Rows = tuple[int, int]
+"""Half-open range of map rows."""
+
+
+class Kind(Enum):
+    """What a step does that has no layer."""
+
+    LOAD = "load"
+    STORE = "store"
+    FENCE = "fence"
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """Rows `rows` of a tensor, as they lie in an activation memory; `use` tells apart those that are stored twice."""
+
+    tensor: IntegerTensor
+    rows: Rows
+    use: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique name of the stored rows."""
+        whole = self.rows == (0, self.tensor.height)
+        part = "" if whole else f" rows {self.rows[0]} to {self.rows[1] - 1}"
+        return f"{self.tensor.name}{part}{f' ({self.use})' if self.use else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One descriptor: a layer on some rows, or, if `layer` is None, what `kind` says.
+
+    Attributes:
+        index: number of the network layer, -1 for a load or fence; of a store, the layer whose output is stored.
+        layer: the layer with the padding these rows need; its output tensor has only `rows` of height.
+        rows: rows of the output tensor that are computed (or that are loaded or stored).
+        source, target, residual: stored maps that are read and written; target None for int32 results. A store reads
+            `rows` of `source` and writes them where the load of `target` reads them.
+    """
+
+    index: int
+    layer: IntegerLayer | None
+    rows: Rows
+    source: StoredMap | None
+    target: StoredMap | None
+    residual: StoredMap | None
+    kind: Kind = Kind.LOAD
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Steps in order, and where every stored map lies.
+
+    `strips` says in how many strips the first layers run, `spilled` how many layers run from and to memory.
+    """
+
+    steps: tuple[Step, ...]
+    places: dict[str, Place]
+    strips: int
+    spilled: int = 0
+
+
+def words_of(stored: StoredMap, geometry: Geometry) -> int:
+    """Activation words of stored rows."""
+    tensor = stored.tensor
+    return (stored.rows[1] - stored.rows[0]) * tensor.width * ceil(tensor.channels / geometry.word_elements)
+
+
+def input_rows(layer: IntegerLayer, rows: Rows, height: int) -> tuple[Rows, int, int]:
+    """Input rows that output rows need, and the padding above and below them."""
+    kernel = layer.kernel[0] if isinstance(layer, IntegerPool) else layer.weight.shape[2]
+    first = rows[0] * layer.stride[0] - layer.padding[0]
+    last = (rows[1] - 1) * layer.stride[0] - layer.padding[0] + kernel
+    return (max(0, first), min(height, last)), max(0, -first), max(0, last - height)

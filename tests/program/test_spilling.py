@@ -1,0 +1,89 @@
+"""Spilled maps: every row a load wants is stored there once, and the RTL agrees to the bit and cycle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codesign.arch.hardware import Hardware
+from codesign.arch.load import load_hardware
+from codesign.errors import UserError
+from codesign.program import compile_network
+from codesign.program.schedule import Kind
+from codesign.program.strips import build_schedule
+from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+from codesign.sim.cosim import run_network
+from tests.sim.strategies import random_conv, random_pool, weight_formats
+
+TINY = load_hardware("tiny")
+
+
+def with_words(words: int) -> Hardware:
+    buffers = {"activation_words": words, "weight_words": 512}
+    return Hardware.model_validate(TINY.model_dump() | {"buffers": buffers, "name": f"tiny{words}"})
+
+
+def block_network(height: int, width: int) -> IntegerNetwork:
+    """A residual block on a large map whose operand is the map that the block's first layer reads."""
+    rng = np.random.default_rng(height)
+    formats, one = weight_formats(TINY), (1, 1, 1, 1)
+    source = IntegerTensor("input", 3, height, width, 4, 0, 1.0)
+    stem = random_conv(rng, "stem", source, 18, (3, 3), (1, 1), one, 1, formats, 4)
+    first = random_conv(rng, "first", stem.output, 18, (3, 3), (1, 1), one, 1, formats, 4)
+    second = random_conv(rng, "second", first.output, 18, (3, 3), (1, 1), one, 1, formats, 4, residual="stem")
+    pool = random_pool(rng, "pool", second.output, "max", (2, 2), (2, 2), (0, 0, 0, 0))
+    down = random_conv(rng, "down", pool.output, 9, (3, 3), (2, 2), one, 1, formats, 4)
+    mean = random_pool(rng, "mean", down.output, "avg", (down.output.height, down.output.width), (1, 1), (0, 0, 0, 0))
+    classes = random_conv(rng, "fc", mean.output, 5, (1, 1), (1, 1), (0, 0, 0, 0), 1, formats, 32)
+    return IntegerNetwork("block", source, (stem, first, second, pool, down, mean, classes))
+
+
+@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512), (29, 10, 256)])
+def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int, words: int) -> None:
+    network = block_network(height, width)
+    schedule = build_schedule(network, Geometry(with_words(words)))
+    assert schedule.spilled > 0
+    stored: dict[str, list[int]] = {}
+    fenced: set[str] = set()  # what a fence has put in memory
+    wanted = 0
+    for step in schedule.steps:
+        if step.layer is None and step.kind is Kind.STORE:
+            assert step.target is not None and step.target.name not in fenced
+            stored.setdefault(step.target.name, []).extend(range(*step.rows))
+        elif step.layer is None and step.kind is Kind.FENCE:
+            fenced = set(stored)
+        elif step.layer is None and step.target is not None and step.target.tensor.name != "input":
+            wanted += 1
+            assert step.target.name in fenced
+            assert sorted(stored[step.target.name]) == list(range(*step.target.rows))
+    assert wanted == len(stored) > 1
+
+
+@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512)])
+def test_spilled_maps_are_exact_on_the_rtl(height: int, width: int, words: int) -> None:
+    network, hw = block_network(height, width), with_words(words)
+    program = compile_network(network, hw)
+    assert {Op.STORE, Op.FENCE} <= {step.op for step in program.steps}
+    image = np.random.default_rng(0).integers(0, 16, (2, *network.input.shape))
+    result = run_network(hw, network, image)
+    assert result.mismatched_values == 0
+    assert result.rtl_cycles == result.model_cycles
+    assert result.counter_differences == ()
+
+
+def test_maps_that_fit_are_not_spilled() -> None:
+    assert build_schedule(block_network(14, 12), Geometry(with_words(4096))).spilled == 0
+
+
+def test_a_row_that_does_not_fit_names_the_layer_and_the_depth_that_does() -> None:
+    network = block_network(14, 12)
+    with pytest.raises(
+        UserError, match=r"words, an activation memory has 32; set buffers.activation_words to \d+$"
+    ) as e:
+        build_schedule(network, Geometry(with_words(32)))
+    depth = int(str(e.value).split()[-1])
+    build_schedule(network, Geometry(with_words(depth)))
+    with pytest.raises(UserError):
+        build_schedule(network, Geometry(with_words(depth // 2)))
