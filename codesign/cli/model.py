@@ -15,7 +15,9 @@ def quantize(
     network: Annotated[
         str, typer.Argument(metavar="NETWORK", help="A zoo name, or a float model: .onnx, .tflite, .pt2.")
     ],
-    data: Annotated[str, typer.Option(metavar="DATASET", help="Data set to train and test with.")],
+    data: Annotated[
+        str, typer.Option(metavar="DATASET", help="To train and test with: a name, a folder of images, an .npz file.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
     method: Annotated[str, typer.Option(help="rmsmp, fixed or pot.")] = "rmsmp",
     ratio: Annotated[

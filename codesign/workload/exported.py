@@ -173,13 +173,16 @@ class _Exported(Collector):
         args = fx.map_arg(node.args, lambda item: self.values[item])
         kwargs = fx.map_arg(node.kwargs, lambda item: self.values[item])
         title = node.target.__name__ if node.target is operator.getitem else str(node.target)
+        if title.split(".")[1:2] in SOFTMAX and all(user.op == "output" for user in node.users):
+            return args[0]  # the host's
         handler = HANDLERS.get(title)
         operands = [self.values[item] for item in node.all_input_nodes]
         try:
             if handler is None and not any(isinstance(item, Value | Parameter) for item in operands):
                 return node.target(*args, **kwargs) if callable(node.target) else None  # arithmetic on sizes
             if handler is None:
-                raise Unsupported(f"calls '{title}'; supported are {SUPPORTED}")
+                instead = REPLACEMENTS.get(title.split(".")[1] if "." in title else title, f"one of: {SUPPORTED}")
+                raise Unsupported(f"calls '{title}', which is not supported; what would replace it: {instead}")
             return handler(self, *args, **kwargs)
         except Unsupported as error:
             where = f"'{node.name}'" + (f" in '{self.base or self.scope}'" if self.base or self.scope else "")
@@ -350,3 +353,30 @@ HANDLERS: Mapping[str, Handler] = {
     "aten._unsafe_view.default": _view,
 }
 """By the name of torch's operator; each handler has the operator's own signature after the reader."""
+
+SOFTMAX = [["softmax"], ["_softmax"], ["log_softmax"], ["_log_softmax"]]
+"""Operators that stay on the host where they end the network."""
+REPLACEMENTS = {
+    "sigmoid": "ReLU, and the function on the host",
+    "tanh": "ReLU, and the function on the host",
+    "leaky_relu": "ReLU",
+    "prelu": "ReLU",
+    "elu": "ReLU",
+    "gelu": "ReLU",
+    "silu": "ReLU",
+    "hardswish": "ReLU6",
+    "mul": "batch norm, or a 1x1 depthwise convolution",
+    "sub": "a sum with negated weights",
+    "div": "scaled weights",
+    "cat": "a sum of convolutions",
+    "split": "two convolutions",
+    "slice": "a convolution with fewer filters",
+    "conv_transpose2d": "upsampling on the host and a convolution",
+    "upsample_nearest2d": "upsampling on the host",
+    "layer_norm": "batch norm",
+    "group_norm": "batch norm",
+    "instance_norm": "batch norm",
+    "softmax": "nothing: leave it to the host, behind the last layer",
+    "log_softmax": "nothing: leave it to the host, behind the last layer",
+}
+"""What a network could use instead of an operator that no accelerator here runs."""

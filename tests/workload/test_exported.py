@@ -87,6 +87,17 @@ def test_a_vector_is_a_map_of_one_pixel() -> None:
     assert torch.equal(again(x[:, :, None, None]), module(x))
 
 
+def test_a_last_softmax_stays_on_the_host() -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(144, 5))
+    for last in (nn.Softmax(1), nn.LogSoftmax(1)):
+        for program in (exported(nn.Sequential(body, last)), exported(nn.Sequential(body, last)).run_decompositions()):
+            network, state = read_exported(program)
+            assert [type(layer).__name__ for layer in network.layers] == ["Input", "Flatten", "Linear"]
+            assert torch.equal(state["0.1.weight"], body[1].weight)
+    with pytest.raises(UserError, match="leave it to the host, behind the last layer"):
+        read_exported(exported(nn.Sequential(body, nn.Softmax(1), nn.ReLU())))
+
+
 def test_batch_norm_without_affine_gets_ones_and_zeros() -> None:
     module = Spelled(lambda self, x: self.part(x), part=nn.BatchNorm2d(4, affine=False))
     equals(*read_exported(exported(module)), module)
@@ -107,13 +118,20 @@ class Twice(nn.Module):
 
 
 REFUSED: list[tuple[Callable[[Any, Tensor], Tensor], str]] = [
-    (lambda self, x: torch.sigmoid(x), "node 'sigmoid' calls 'aten.sigmoid.default'; supported are"),
+    (
+        lambda self, x: torch.sigmoid(x),
+        "node 'sigmoid' calls 'aten.sigmoid.default', which is not supported; what would replace it: ReLU, and",
+    ),
     (lambda self, x: F.conv_transpose2d(x, torch.ones(4, 2, 2, 2)), "conv_transpose2d"),
     (lambda self, x: x @ x.transpose(2, 3), "node"),
-    (lambda self, x: torch.cat([x, x], 1), "aten.cat"),
+    (
+        lambda self, x: torch.cat([x, x], 1),
+        "aten.cat.default', which is not supported; what would replace it: a sum of convolutions",
+    ),
     (lambda self, x: x.permute(0, 2, 3, 1), "transposes a computed tensor"),
     (lambda self, x: x[:, :2], "aten.slice"),
-    (lambda self, x: F.leaky_relu(x), "aten.leaky_relu"),
+    (lambda self, x: F.leaky_relu(x), "what would replace it: ReLU"),
+    (lambda self, x: torch.erf(x), "what would replace it: one of: Conv2d"),
     (lambda self, x: x + 1, "takes 1"),
     (lambda self, x: F.conv2d(x, torch.ones(1, 4, 2, 2)), "weights that are computed"),
 ]
