@@ -176,6 +176,10 @@ class Memory(Model):
         cycles_per_beat: 1 is full bandwidth.
         burst_beats: beats of one read request.
         fifo_beats: depth of the read FIFO; by default as deep as `read_fifo_beats` says.
+        refresh_interval: cycles from the end of one refresh to the end of the next, tREFI of a DRAM's data sheet in
+            cycles of `clock_mhz`; no refresh if it is not given.
+        refresh_cycles: cycles of a refresh, tRFC: nothing is read in them, and latencies and distances of beats that
+            have begun stand still. Writes are posted and go on.
     """
 
     width_bits: Annotated[int, choice(32, 64, 128, 256, 512)]
@@ -183,6 +187,8 @@ class Memory(Model):
     cycles_per_beat: Annotated[int, integer(1, 1024)] = 1
     burst_beats: Annotated[int, integer(1, 256, power_of_two=True)] = 16
     fifo_beats: Annotated[int, integer(2, 1 << 16)] | None = None
+    refresh_interval: Annotated[int, integer(2, 1 << 20)] | None = None
+    refresh_cycles: Annotated[int, integer(1, 1 << 16)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Memory:
@@ -198,6 +204,13 @@ class Memory(Model):
             raise rejected(
                 f"fifo_beats {self.fifo_beats} given, must be a multiple of burst_beats, {self.burst_beats}, and at "
                 f"least {least}"
+            )
+        if (self.refresh_interval is None) != (self.refresh_cycles is None):
+            key = "refresh_cycles" if self.refresh_cycles is None else "refresh_interval"
+            raise rejected(f"{key}: nothing given, must be given with the other key of refresh")
+        if self.refresh_interval and self.refresh_cycles and self.refresh_cycles >= self.refresh_interval:
+            raise rejected(
+                f"refresh_cycles {self.refresh_cycles} given, must be below refresh_interval, {self.refresh_interval}"
             )
         return self
 
@@ -356,8 +369,11 @@ class Hardware(Model):
         return cycles / (self.clock_mhz * 1e3)
 
     def canonical_json(self) -> str:
-        """The same text for equal hardware."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The same text for equal hardware; keys of refresh are in it only where there is one."""
+        data = self.model_dump(mode="json")
+        if self.memory.refresh_interval is None:
+            del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @property
     def content_hash(self) -> str:

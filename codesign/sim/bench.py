@@ -2,13 +2,15 @@
 
 Python sleeps until an image is finished; it never sees a clock edge. The memory answers a read request `latency`
 cycles after it was accepted, one beat every `interval` cycles, in order, and acknowledges a write after `latency`
-cycles: the model of `codesign.sim.timing`.
+cycles: the model of `codesign.sim.timing`. In a refresh reads stand still.
 
 At every `layer_done` the wrapper writes the layer's map, straight from the activation memories, and the counters. The
 host's part, registers written and read, is played in the HDL too.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from codesign.arch.hardware import Hardware
 from codesign.rtl.counters import COUNTERS
@@ -33,6 +35,31 @@ def recorded(hw: Hardware) -> tuple[str, ...]:
     return (*COUNTERS, *(f"band_busy_{i}" for i in range(len(hw.bands))))
 
 
+class _Refresh(NamedTuple):
+    """Verilog of the memory's refresh, nothing where there is none."""
+
+    declaration: str = ""
+    counting: str = ""
+    condition: str = ""
+
+
+def _refresh(hw: Hardware) -> _Refresh:
+    """Reads stand still in the last cycles of every interval since the start: their clock is `ticks`."""
+    interval, length = hw.memory.refresh_interval, hw.memory.refresh_cycles
+    if interval is None or length is None:
+        return _Refresh()
+    return _Refresh(
+        declaration="""
+  integer phase = 0;  // of the cycle that begins, 0 in that of a start
+  longint ticks = 0, ticks_before;""",
+        counting=f"""
+    phase = dut.executor.start ? 1 : phase == {interval - 1} ? 0 : phase + 1;
+    ticks_before = ticks;
+    if (phase < {interval - length}) ticks = ticks + 1;""",
+        condition=f"phase < {interval - length} && ",
+    )
+
+
 def bench(hw: Hardware) -> str:
     """SystemVerilog of the bench for `hw`."""
     geometry = Geometry(hw)
@@ -52,6 +79,8 @@ def bench(hw: Hardware) -> str:
         return "{" + ", ".join(f"dut.memory_{memory}.group_{g}.memory[a]" for g in groups) + "}"
 
     line = ", ".join(counters)
+    refresh = _refresh(hw)
+    read_cycle = "ticks" if hw.memory.refresh_interval else "cycle"
     format_ = " ".join(["%0d"] * len(counters))
     shift = (geometry.beat_bytes - 1).bit_length()
     return f"""\
@@ -125,23 +154,23 @@ module {BENCH};
   reg [8:0] beat = 0;
   longint last_beat = -64'sd1000000;
   longint ack_ready [0:8191];
-  reg [12:0] ack_head = 0, ack_tail = 0;
+  reg [12:0] ack_head = 0, ack_tail = 0;{refresh.declaration}
 
   always @(posedge clk) begin
-    cycle = cycle + 1;  // now the number of the cycle that begins
+    cycle = cycle + 1;  // now the number of the cycle that begins{refresh.counting}
     if (arvalid) begin
-      request_ready[request_tail] = cycle - 1 + LATENCY;
+      request_ready[request_tail] = {"ticks_before" if hw.memory.refresh_interval else "cycle - 1"} + LATENCY;
       request_addr[request_tail] = araddr;
       request_beats[request_tail] = arlen + 1;
       request_tail = request_tail + 1;
     end
     rvalid <= 0;
     rlast <= 0;
-    if (request_head != request_tail && cycle >= request_ready[request_head]
-        && cycle >= last_beat + INTERVAL) begin
+    if ({refresh.condition}request_head != request_tail && {read_cycle} >= request_ready[request_head]
+        && {read_cycle} >= last_beat + INTERVAL) begin
       rvalid <= 1;
       rdata <= mem[(request_addr[request_head] >> SHIFT) + beat];
-      last_beat = cycle;
+      last_beat = {read_cycle};
       beat = beat + 1;
       if (beat == request_beats[request_head]) begin
         rlast <= 1;

@@ -60,22 +60,49 @@ class Timing:
         return self.total_cycles / clock_mhz / 1e3
 
 
+class _ReadClock:
+    """The clock of the memory's reads, which stands still in the last `refresh_cycles` of every `refresh_interval`.
+
+    The first interval begins with the start.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._interval = memory.refresh_interval or 0
+        self._active = self._interval - (memory.refresh_cycles or 0)
+
+    def ticks(self, cycle: int) -> int:
+        """Ticks from cycle 0 up to `cycle`, that one included if it is no refresh."""
+        if not self._interval:
+            return cycle
+        whole, rest = divmod(cycle, self._interval)
+        return whole * self._active + min(rest + 1, self._active)
+
+    def cycle(self, tick: int) -> int:
+        """The cycle of a tick."""
+        if not self._interval:
+            return tick
+        whole, rest = divmod(tick - 1, self._active)
+        return whole * self._interval + rest
+
+
 class _Stream:
     """The reader and its FIFO: when each beat of the program is consumed.
 
     A burst is requested when the FIFO has room for it; its first beat arrives `latency` cycles later, or
-    `cycles_per_beat` after the beat before it. A beat received in cycle a is offered in a + FIFO_LATENCY.
+    `cycles_per_beat` after the beat before it; refresh stops the count. A beat received in cycle a is offered in
+    a + FIFO_LATENCY.
     """
 
     def __init__(self, memory: Memory) -> None:
+        self._clock = _ReadClock(memory)
         self._burst = memory.burst_beats
         self._latency = memory.latency
         self._interval = memory.cycles_per_beat
         self._ahead = memory.read_fifo_beats // memory.burst_beats
         self._requested = 0  # cycle of the last request
         self._opened = 0  # cycle of the start, or of the last fence
-        self._arrived = -(1 << 60)  # arrival of the last beat of the last requested burst
-        self._first = 0  # arrival of the first beat of the burst being consumed
+        self._arrived = -(1 << 60)  # arrival of the last beat of the last requested burst, in ticks
+        self._first = 0  # arrival of the first beat of the burst being consumed, in ticks
         self._position = 0  # beats of the current burst already consumed
         self._burst_index = -1
         self._ends: list[int] = []  # consumption of the last beat of every finished burst
@@ -91,7 +118,7 @@ class _Stream:
             self._position += count
             beats -= count
             self.beats += count
-            offered = self._first + (self._position - 1) * self._interval + FIFO_LATENCY
+            offered = self._clock.cycle(self._first + (self._position - 1) * self._interval) + FIFO_LATENCY
             last = max(last + count, offered)
             if self._position == self._burst:
                 self._position = 0
@@ -109,7 +136,7 @@ class _Stream:
         if freed >= 0:
             request = max(request, self._ends[freed] + 1)
         self._requested = request
-        self._first = max(request + self._latency, self._arrived + self._interval)
+        self._first = max(self._clock.ticks(request) + self._latency, self._arrived + self._interval)
         self._arrived = self._first + (self._burst - 1) * self._interval
 
 

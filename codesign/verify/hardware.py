@@ -50,6 +50,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
             "latency": choices.pick((1, 2, 5, 13, 33, 80)),
             "cycles_per_beat": choices.pick((1, 1, 2, 3)),
             "burst_beats": 1 << choices.integer(0, 5),
+            **choices.pick(({}, {}, {"refresh_interval": choices.integer(30, 400), "refresh_cycles": 29})),
         },
     }
 

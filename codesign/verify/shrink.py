@@ -138,6 +138,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
     for key in ("cycles_per_beat", "latency", "burst_beats"):
         if memory[key] > 1:
             tries.append(data | {"memory": memory | {key: 1}})
+    if memory["refresh_interval"] is not None:
+        tries.append(data | {"memory": memory | {"refresh_interval": None, "refresh_cycles": None}})
     for tried in tries:
         try:
             yield parse(json.dumps(tried), hw.name, Hardware, {})
