@@ -18,6 +18,7 @@ from codesign.sim.cosim import run_network
 from codesign.sim.timing import _ReadClock, estimate
 from codesign.verify.recipe import RandomChoices, draw_recipe
 from codesign.workload import zoo
+from tests.program.test_spilling import block_network
 
 TINY = load_hardware("tiny")
 
@@ -55,21 +56,19 @@ def test_refresh_costs_at_least_its_share_of_a_memory_bound_network() -> None:
 def test_the_rtl_takes_the_cycles_of_the_model() -> None:
     """Slow beats, a near memory, little read ahead, maps that are spilled: refreshes fall on everything."""
     hw = refreshed(53, 11, cycles_per_beat=2, latency=7, burst_beats=4, fifo_beats=16)
-    hw = hw.model_copy(update={"buffers": hw.buffers.model_copy(update={"activation_words": 128})})
-    layers = delayed = spilled = 0
-    for seed in range(25):
-        network = draw_recipe(RandomChoices(np.random.default_rng(seed)), hw, 24, 9).build()
+    hw = hw.model_copy(update={"buffers": hw.buffers.model_copy(update={"activation_words": 256})})
+    networks = [draw_recipe(RandomChoices(np.random.default_rng(seed)), hw, 24, 9).build() for seed in range(20)]
+    networks.append(block_network(14, 12))
+    assert any(plan.op == Op.STORE for plan in compile_network(networks[-1], hw).steps)
+    layers = delayed = 0
+    for seed, network in enumerate(networks):
         images = np.random.default_rng(seed).integers(0, 1 << network.input.bits, (2, *network.input.shape))
-        try:
-            result = run_network(hw, network, images)
-        except UserError:
-            continue
+        result = run_network(hw, network, images)
         assert result.exact, (seed, result.counter_differences)
         plain = hw.model_copy(update={"memory": hw.memory.model_copy(update=dict.fromkeys(REFRESH))})
         delayed += result.rtl_cycles > estimate(compile_network(network, plain)).total_cycles
-        spilled += any(plan.op == Op.STORE for plan in compile_network(network, hw).steps)
         layers += len(network.layers)
-    assert layers > 60 and delayed > 15 and spilled > 2
+    assert layers > 60 and delayed > 15
 
 
 REFRESH = ("refresh_interval", "refresh_cycles")
