@@ -30,6 +30,12 @@ NO_WIDER = {
 }
 """Why there are no wider bands of a scheme."""
 
+Dataflow = Literal["os", "ws"]
+"""Output stationary or weight stationary."""
+
+PACKS: dict[Dataflow, tuple[int, ...]] = {"os": (1, 2, 4), "ws": (1, 2, 3)}
+"""Products that a DSP slice may compute."""
+
 POST_PROCESSING_DSP: dict[Family, int] = {"xc7": 2, "ecp5": 4}
 """DSPs of a column's post-processing: accumulator times multiplier, residual times its own; two each on an ECP5."""
 
@@ -41,9 +47,6 @@ MOST_BANDS = 8
 
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
-
-Dataflow = Literal["os", "ws"]
-"""Output stationary or weight stationary."""
 
 
 def _name(value: object) -> str:
@@ -68,14 +71,15 @@ class Band(Model):
             may be left out.
         rows: filters this band computes at a time.
         multiplier: `dsp` or `lut`, what the products of a fixed band are built of; others have none.
-        pack: products per DSP slice: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights as well).
+        pack: products per DSP slice. Output stationary: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights
+            as well); weight stationary: 1, or 2 or 3 rows' weights by one code.
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
     weight_bits: Annotated[int, integer(1, 8)]
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
-    pack: Annotated[int, choice(1, 2, 4)] = 1
+    pack: Annotated[int, choice(1, 2, 3, 4)] = 1
 
     @model_validator(mode="before")
     @classmethod
@@ -104,8 +108,6 @@ class Band(Model):
             raise rejected("multiplier: nothing given, must be dsp or lut")
         if self.pack > 1 and self.multiplier != "dsp":
             raise rejected(f"pack {self.pack} given, only a fixed band with 'multiplier: dsp' packs products")
-        if self.pack == 4 and self.rows % 2:
-            raise rejected(f"rows {self.rows} given, must be even with pack 4: two rows share a DSP")
         return self
 
     @property
@@ -117,14 +119,23 @@ class Band(Model):
         """Largest magnitude of a fixed weight times an activation code."""
         return ((1 << (self.weight_bits - 1)) - 1) * ((1 << act_bits) - 1)
 
-    def cascade_limit(self, act_bits: int) -> int:
+    def height(self, dataflow: Dataflow) -> int:
+        """Rows whose weights share a DSP slice."""
+        return self.pack if dataflow == "ws" else max(1, self.pack // 2)
+
+    def cascade_limit(self, act_bits: int, dataflow: Dataflow = "os") -> int:
         """DSP slices whose products a field can sum, at most `LONGEST_CHAIN`; 0 when a slice cannot hold `pack`.
 
         The fields of a packed product are as wide as the operand ports allow (DSP48E1, UG479: 25 and 18 bits signed,
-        48-bit sums): two codes p bits apart and, with pack 4, two weights 2p bits apart.
+        48-bit sums). Output stationary: two codes p bits apart and, with pack 4, two weights 2p bits apart; weight
+        stationary: one code, and weights p bits apart.
         """
-        two_rows = self.pack == 4
-        field = min((25 - self.weight_bits) // 2, 17 - act_bits, 12) if two_rows else 24 - act_bits
+        if dataflow == "ws":
+            field = min((25 - self.weight_bits) // (self.pack - 1), 48 // self.pack)
+        elif self.pack == 4:
+            field = min((25 - self.weight_bits) // 2, 17 - act_bits, 12)
+        else:
+            field = 24 - act_bits
         if field < act_bits:
             return 0
         return min(LONGEST_CHAIN, ((1 << (field - 1)) - 1) // self.largest_product(act_bits))
@@ -286,20 +297,36 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
                     f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
-            if band.pack > 1 and band.cascade_limit(self.act_bits) == 0:
-                raise rejected(
-                    f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and "
-                    f"{self.act_bits}-bit activations do not fit one DSP, must be {'2 or 1' if band.pack == 4 else '1'}"
-                )
-            if band.pack > 1 and self.dataflow == "ws":
-                raise rejected(
-                    f"bands[{index}].pack: {band.pack} given, must be 1 with 'dataflow: ws': packed products share a "
-                    "weight between two pixels, and a weight-stationary element sees one at a time"
-                )
+            self._check_pack(index, band)
             if band.pack > 1 and DEVICES[self.device].family != "xc7":
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
         return self
+
+    def _check_pack(self, index: int, band: Band) -> None:
+        possible = PACKS[self.dataflow]
+        if band.pack not in possible:
+            allowed = f"{', '.join(map(str, possible[:-1]))} or {possible[-1]}"
+            raise rejected(
+                f"bands[{index}].pack: {band.pack} given, must be {allowed} with 'dataflow: {self.dataflow}'"
+            )
+        height = band.height(self.dataflow)
+        if band.rows % height:
+            raise rejected(
+                f"bands[{index}].rows: {band.rows} given, must be a multiple of {height} with pack {band.pack}: "
+                f"{height} rows share a DSP"
+            )
+        if band.pack > 1 and band.cascade_limit(self.act_bits, self.dataflow) == 0:
+            fitting = [1] + [
+                pack
+                for pack in possible[1:]
+                if pack < band.pack
+                and band.model_copy(update={"pack": pack}).cascade_limit(self.act_bits, self.dataflow)
+            ]
+            raise rejected(
+                f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and {self.act_bits}-bit "
+                f"activations do not fit one DSP, must be {' or '.join(map(str, reversed(fitting)))}"
+            )
 
     def _check_dsp(self) -> None:
         total = DEVICES[self.device].dsp
@@ -362,7 +389,8 @@ class Hardware(Model):
         band = self.bands[index]
         if band.pack == 1:
             return band.rows * self.array_columns * self.dot
-        return band.rows // (band.pack // 2) * -(-self.columns // 2) * self.dot
+        slices = self.groups if self.dataflow == "ws" else -(-self.columns // 2)
+        return band.rows // band.height(self.dataflow) * slices * self.dot
 
     def milliseconds(self, cycles: int) -> float:
         """Duration of `cycles` at `clock_mhz`."""

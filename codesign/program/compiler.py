@@ -421,8 +421,9 @@ class _Compiler:
         beats = np.zeros((steps, len(geometry.row_groups), geometry.beat_bits), dtype=np.uint8)
         row = 0
         for band in geometry.bands:
-            for even in range(row, row + band.rows, 2) if geometry.band_height(band) == 2 else ():
-                ordered[even + 1] = packed_weights(ordered[even], ordered[even + 1])
+            for other in range(row, row + band.rows):
+                if (other - row) % geometry.band_height(band):
+                    ordered[other] = packed_weights(ordered[other - 1], ordered[other])
             row += band.rows
         for index, group in enumerate(geometry.row_groups):
             band = geometry.row_bands[group.first_row]

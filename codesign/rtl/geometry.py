@@ -224,11 +224,11 @@ class Geometry:
 
     def band_height(self, band: Band) -> int:
         """Rows that one processing element of the band covers."""
-        return 2 if band.pack == 4 else 1
+        return band.height(self.hw.dataflow)
 
     def cascade(self, band: Band) -> int:
         """DSP slices of a packed band whose products are summed before they are taken apart, at most."""
-        return min(band.cascade_limit(self.act_bits), self.chain_cycles)
+        return min(band.cascade_limit(self.act_bits, self.hw.dataflow), self.chain_cycles)
 
     def field_bits(self, band: Band) -> int:
         """Bits of a field that holds the sum of a cascade."""
@@ -240,7 +240,8 @@ class Geometry:
             product = self.product(band)
             return 1 + product.stages + self.chain_cycles + adder_stages(len(self.chains) * product.digits)
         parts = 1 if self.cascade(band) < self.chain_cycles else 0
-        return 3 + self.chain_cycles + parts + adder_stages(len(self.chains))
+        align = 0 if self.weight_stationary else 1  # of the codes of two columns
+        return 2 + align + self.chain_cycles + parts + adder_stages(len(self.chains))
 
     def band_latency(self, band: Band) -> int:
         """Cycles from operands at a processing element's inputs to the result that contains them."""

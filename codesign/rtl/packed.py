@@ -9,12 +9,16 @@ Products of a cascade of slices are summed by their own adders before they are t
 and borrows one from the next when it is negative; the field above is mended by adding the sign bit below it, which
 enters an adder as its carry, so unpacking costs nothing. A cascade is as long as its sums still fit the fields.
 
+Where weights stay there is one code at a time, and two or three weights, p bits apart, share it.
+
 The sum w0 + w1 2**2p needs no adder either: the compiler stores w1 - 1 instead of w1 where w0 is negative
 (`codesign.program.packing.packed_weights`), and W is a concatenation. DSP48E1 (UG479): a 25 x 18
 bit multiplier, 48-bit sums.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
@@ -65,7 +69,7 @@ class PackedElement(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, band = self._geometry, self._band
-        height, cascade, field = geometry.band_height(band), geometry.cascade(band), geometry.field_bits(band)
+        height, field = geometry.band_height(band), geometry.field_bits(band)
         ab, wb = geometry.act_bits, band.weight_bits
         delay = Delay(m)
 
@@ -81,42 +85,17 @@ class PackedElement(SharedModule):
         aligned_a = [delay(self.a[0], 1, "a_0_aligned"), self.a[1]]
         aligned_w = [delay(self.w[0], 1, "w_0_aligned"), *([self.w[1]] if height == 2 else [])]
 
-        def cascaded(elements: range) -> Value:
-            """Products of `elements`, summed; ready with the last one's."""
-            total: Value | None = None
-            for i in elements:
-                codes = [a[i * ab : (i + 1) * ab] for a in aligned_a]
-                weights = [w[i * wb : (i + 1) * wb].as_signed() for w in aligned_w]
-                a = Cat(codes[0], Const(0, field - ab), codes[1], Const(0, 1))
-                low = Cat(weights[0], weights[0][-1].replicate(2 * field - wb)) if height == 2 else weights[0]
-                w = Cat(low, weights[1]) if height == 2 else low
-                operand_a, operand_w = delay(a, 1, f"a_{i}").as_signed(), delay(w, 1, f"w_{i}").as_signed()
-                width = 2 * height * field
-                product = Signal(signed(width), name=f"product_{i}", reset_less=True)
-                summed = Signal(signed(width), name=f"sum_{i}", reset_less=True)
-                m.d.sync += [
-                    product.eq(operand_a * operand_w),
-                    summed.eq(product if total is None else total + product),
-                ]
-                total = summed
-            assert total is not None
-            return total
+        def operands(i: int) -> tuple[Value, Value]:
+            codes = [a[i * ab : (i + 1) * ab] for a in aligned_a]
+            weights = [w[i * wb : (i + 1) * wb] for w in aligned_w]
+            a = Cat(codes[0], Const(0, field - ab), codes[1], Const(0, 1))
+            return delay(a, 1, f"a_{i}"), delay(side_by_side(weights, 2 * field), 1, f"w_{i}")
 
-        parts = [
-            [(part, cascaded(part)) for part in (links[k : k + cascade] for k in range(0, len(links), cascade))]
-            for links in geometry.chains
-        ]
         results: list[Value] = []
-        for f in range(2 * height):
-            pairs = [self._chain_sum(delay, chain, f) for chain in parts]
-            terms, carries = [value for value, _ in pairs], [carry for _, carry in pairs if carry is not None]
-            while len(terms) > 1:
-                terms, carries = add_pairs(terms, carries)
-                terms = [delay(term, 1, f"field_{f}_{len(terms)}_{i}") for i, term in enumerate(terms)]
-                carries = [delay(carry, 1, f"carry_{f}_{len(terms)}_{i}") for i, carry in enumerate(carries)]
+        for f, (value, carry) in enumerate(packed_sums(m, geometry, band, 2 * height, operands)):
             accumulator = Signal(signed(geometry.acc_bits), name=f"accumulator_{f}", reset_less=True)
             base = Mux(self.first, 0, accumulator).as_signed()
-            m.d.sync += accumulator.eq(plus(terms[0], base, geometry.acc_bits, carries[0] if carries else None))
+            m.d.sync += accumulator.eq(plus(value, base, geometry.acc_bits, carry))
             shown = Signal(geometry.acc_bits, name=f"shown_{f}", reset_less=True)
             m.d.sync += shown.eq(Mux(self.done, accumulator, 0))
             results.append(delay(shown, (f & 1) + (f >> 1), f"result_{f}"))
@@ -124,30 +103,80 @@ class PackedElement(SharedModule):
             m.d.comb += self.result[f].eq(value)
         return m
 
-    def _chain_sum(self, delay: Delay, parts: list[tuple[range, Value]], f: int) -> tuple[Value, Value | None]:
-        """Field `f` of the sum of a chain's cascades, and the borrow that is still to be added to it."""
-        geometry, band = self._geometry, self._band
-        field = geometry.field_bits(band)
 
-        def taken(total: Value) -> tuple[Value, Value | None]:
-            return total[f * field : (f + 1) * field].as_signed(), total[f * field - 1] if f else None
+def side_by_side(weights: Sequence[Value], distance: int) -> Value:
+    """Weights `distance` bits apart, stored so that their sum is a concatenation (`packed_weights`)."""
+    low = [Cat(weight, weight[-1].replicate(distance - len(weight))) for weight in weights[:-1]]
+    return Cat(*low, weights[-1]).as_signed()
 
-        elements, total = parts[0]
-        value, carry = taken(total)
-        ready = geometry.skew(elements[-1])
-        if len(parts) == 1 and geometry.cascade(band) < geometry.chain_cycles:  # other chains are a cycle later
-            name = f"whole_{f}_{elements[0]}"
-            return delay(value, 1, name), delay(carry, 1, f"{name}_carry") if carry is not None else None
-        count = len(elements)
-        for elements, total in parts[1:]:
-            name = f"part_{f}_{elements[0]}"
-            now = geometry.skew(elements[-1])
-            more, borrow = taken(total)
-            count += len(elements)
-            largest = count * band.largest_product(geometry.act_bits)
-            summed = add(delay(value, now - ready, f"{name}_before"), more, borrow)
-            value = delay(extended(summed, bits_of_range(-largest, largest)), 1, name)
-            if carry is not None:
-                carry = delay(carry, now + 1 - ready, f"{name}_carry")
-            ready = now + 1
-        return value, carry
+
+def packed_sums(
+    m: Module, geometry: Geometry, band: Band, fields: int, operands: Callable[[int], tuple[Value, Value]]
+) -> list[tuple[Value, Value | None]]:
+    """Every field of the sum of `dot` packed products, and the borrow that is still to be added to it.
+
+    `operands` gives the two factors of product i, in registers and `Geometry.skew(i)` cycles late. The sum is in
+    registers as many cycles after the first operands as `Geometry.sum_latency(band)` says.
+    """
+    field, cascade = geometry.field_bits(band), geometry.cascade(band)
+    delay = Delay(m)
+
+    def cascaded(elements: range) -> Value:
+        """Products of `elements`, summed; ready with the last one's."""
+        total: Value | None = None
+        for i in elements:
+            a, w = operands(i)
+            product = Signal(signed(fields * field), name=f"product_{i}", reset_less=True)
+            summed = Signal(signed(fields * field), name=f"sum_{i}", reset_less=True)
+            m.d.sync += [
+                product.eq(a.as_signed() * w.as_signed()),
+                summed.eq(product if total is None else total + product),
+            ]
+            total = summed
+        assert total is not None
+        return total
+
+    parts = [
+        [(part, cascaded(part)) for part in (links[k : k + cascade] for k in range(0, len(links), cascade))]
+        for links in geometry.chains
+    ]
+    sums: list[tuple[Value, Value | None]] = []
+    for f in range(fields):
+        pairs = [_chain_sum(geometry, band, delay, chain, f) for chain in parts]
+        terms, carries = [value for value, _ in pairs], [carry for _, carry in pairs if carry is not None]
+        while len(terms) > 1:
+            terms, carries = add_pairs(terms, carries)
+            terms = [delay(term, 1, f"field_{f}_{len(terms)}_{i}") for i, term in enumerate(terms)]
+            carries = [delay(carry, 1, f"carry_{f}_{len(terms)}_{i}") for i, carry in enumerate(carries)]
+        sums.append((terms[0], carries[0] if carries else None))
+    return sums
+
+
+def _chain_sum(
+    geometry: Geometry, band: Band, delay: Delay, parts: list[tuple[range, Value]], f: int
+) -> tuple[Value, Value | None]:
+    """Field `f` of the sum of a chain's cascades, and the borrow that is still to be added to it."""
+    field = geometry.field_bits(band)
+
+    def taken(total: Value) -> tuple[Value, Value | None]:
+        return total[f * field : (f + 1) * field].as_signed(), total[f * field - 1] if f else None
+
+    elements, total = parts[0]
+    value, carry = taken(total)
+    ready = geometry.skew(elements[-1])
+    if len(parts) == 1 and geometry.cascade(band) < geometry.chain_cycles:  # other chains are a cycle later
+        name = f"whole_{f}_{elements[0]}"
+        return delay(value, 1, name), delay(carry, 1, f"{name}_carry") if carry is not None else None
+    count = len(elements)
+    for elements, total in parts[1:]:
+        name = f"part_{f}_{elements[0]}"
+        now = geometry.skew(elements[-1])
+        more, borrow = taken(total)
+        count += len(elements)
+        largest = count * band.largest_product(geometry.act_bits)
+        summed = add(delay(value, now - ready, f"{name}_before"), more, borrow)
+        value = delay(extended(summed, bits_of_range(-largest, largest)), 1, name)
+        if carry is not None:
+            carry = delay(carry, now + 1 - ready, f"{name}_carry")
+        ready = now + 1
+    return value, carry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
@@ -106,21 +108,21 @@ class WeightStationaryArray(SharedModule):
             lead += late
             a_edge = [delay(a, late, f"a_{g}_before_row_{index}") for g, a in enumerate(a_edge)]
             steps = {name: delay(value, late, f"{name}_before_row_{index}") for name, value in steps.items()}
-            for _ in range(band.rows):
+            for _ in range(band.rows // geometry.band_height(band)):
                 m.submodules[f"row_{index}"] = place(row := WeightStationaryRow(geometry, band))
                 m.d.comb += [
-                    row.write_en.eq(write_en[index]),
+                    row.write_en.eq(Cat(write_en[index + r] for r in range(row.height))),
                     row.write_addr.eq(self.write_addr),
-                    row.write_data.eq(write_data[index]),
                 ]
+                m.d.comb += [row.write_data[r].eq(write_data[index + r]) for r in range(row.height)]
                 m.d.comb += [getattr(row, name).eq(value) for name, value in (steps | sums).items()]
                 m.d.comb += [row.a[g].eq(a) for g, a in enumerate(a_edge)]
                 a_edge = list(row.a_out)
                 steps = {name: getattr(row, f"{name}_out") for name in steps}
                 sums = {name: getattr(row, f"{name}_out") for name in sums}
-                for column in range(geometry.columns):
-                    per_column[column].append(row.results[column])
-                index += 1
+                for r, column in product(range(row.height), range(geometry.columns)):
+                    per_column[column].append(row.results[r * geometry.columns + column])
+                index += row.height
         for column in range(geometry.columns):
             m.d.comb += self.results[column].eq(merge_rows(m, geometry, column, per_column[column]))
         return m

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.hardware import Band
+from codesign.rtl.adders import plus
 from codesign.rtl.delay import Delay
 from codesign.rtl.dot_product import dot_product
 from codesign.rtl.geometry import Geometry, bits_for
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.packed import packed_sums, side_by_side
 from codesign.rtl.processing_element import band_name
 from codesign.rtl.row import WeightBank, decoded
 
@@ -18,12 +20,14 @@ from codesign.rtl.row import WeightBank, decoded
 class WeightStationaryElement(SharedModule):
     """`dot` weights that stay, multiplied by the codes that pass; the sum joins the partial sum from the left.
 
+    In a packed band the weights of `height` rows, two or three, share the multipliers; each has its own partial sum.
+
     Timing, with x the cycle in which `a` begins to carry a pixel's codes, that of product i in cycle x +
     Geometry.skew(i):
 
-        x           a at the input; with `take` high the weights at `w` (decoded, and as late as the codes) replace the
-                    held ones, for this pixel on
-        x + 1       a_out and take_out show what was at their inputs
+        x           a at the input; with `take` high the weights at `w` (decoded unless packed, and as late as the
+                    codes) replace the held ones, for this pixel on
+        x + 1       take_out shows what was at its input; a_out does in cycle x + height
         x + S       the dot product is in registers; `partial` of the same pixel must be at the input
         x + S + 1   partial_out = partial + dot product
 
@@ -35,33 +39,46 @@ class WeightStationaryElement(SharedModule):
         self._geometry = geometry
         self._band = band
         self.module_name = f"ws_pe_{band_name(band)}"
+        height = geometry.band_height(band)
         super().__init__(
             {
                 "a": In(geometry.group_bits),
                 "a_out": Out(geometry.group_bits),
-                "w": In(geometry.dot * geometry.weight_bits(band)),
+                "w": In(geometry.dot * geometry.weight_bits(band)).array(height),
                 "take": In(1),
                 "take_out": Out(1),
-                "partial": In(signed(geometry.partial_bits(band))),
-                "partial_out": Out(signed(geometry.partial_bits(band))),
+                "partial": In(signed(geometry.partial_bits(band))).array(height),
+                "partial_out": Out(signed(geometry.partial_bits(band))).array(height),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, band = self._geometry, self._band
-        a = Signal(geometry.group_bits, reset_less=True)
-        w = Signal(len(self.w), reset_less=True)
-        m.d.sync += [a.eq(self.a), self.take_out.eq(self.take)]
-        bits, delay = geometry.weight_bits(band), Delay(m)
-        takes = [self.take]
+        ab, wb, delay = geometry.act_bits, geometry.weight_bits(band), Delay(m)
+        a = delay(self.a, 1, "a")
+        m.d.comb += self.a_out.eq(delay(a, len(self.w) - 1, "a_down"))
+        m.d.sync += self.take_out.eq(self.take)
+        takes: list[Value] = [self.take]
         for cycles in range(1, geometry.chain_cycles):
             takes.append(delay(takes[-1], 1, f"take_{cycles}"))
-        for i in range(geometry.dot):
-            with m.If(takes[geometry.skew(i)]):
-                m.d.sync += w[i * bits : (i + 1) * bits].eq(self.w[i * bits : (i + 1) * bits])
-        m.d.comb += self.a_out.eq(a)
-        m.d.sync += self.partial_out.eq(self.partial + dot_product(m, geometry, band, a, w))
+        held: list[Value] = []
+        for r, word in enumerate(self.w):
+            w = Signal(len(word), name=f"w_{r}", reset_less=True)
+            for i in range(geometry.dot):
+                with m.If(takes[geometry.skew(i)]):
+                    m.d.sync += w[i * wb : (i + 1) * wb].eq(word[i * wb : (i + 1) * wb])
+            held.append(w)
+        if band.pack == 1:
+            m.d.sync += self.partial_out[0].eq(self.partial[0] + dot_product(m, geometry, band, a, held[0]))
+            return m
+
+        def operands(i: int) -> tuple[Value, Value]:
+            weights = [w[i * wb : (i + 1) * wb] for w in held]
+            return Cat(a[i * ab : (i + 1) * ab], Const(0, 1)), side_by_side(weights, geometry.field_bits(band))
+
+        for r, (value, carry) in enumerate(packed_sums(m, geometry, band, len(held), operands)):
+            m.d.sync += self.partial_out[r].eq(plus(value, self.partial[r], len(self.partial[r]), carry))
         return m
 
 
@@ -127,23 +144,25 @@ class RowAccumulators(SharedModule):
 
 
 class WeightStationaryRow(SharedModule):
-    """One filter: elements for the groups of an activation word, and its accumulators.
+    """One filter, or those that share a packed band's multipliers: elements for the groups of a word, and accumulators.
 
     Timing, with x the cycle in which `a[0]` begins to carry the first group of a pixel (`a[g]` is g cycles later, and
     code i of a group by Geometry.skew(i) more):
 
-        x - 2       step_addr: a word of the weight ring, for element g if the pixel is the g-th of its tap;
+        x - 2       step_addr: a word of the weight rings, for element g if the pixel is the g-th of its tap;
                     take: the pixel is the first one of a tap
         y - 1       add, open, tile, column of the pixel, with y = x + groups + Geometry.sum_latency(band)
-        d, d + 1    show and show_tile, and the results they ask for (`RowAccumulators`)
+        d, d + 1    show and show_tile, and the first filter's results that they ask for (`RowAccumulators`); filter r
+                    shows results[r * columns ...] r cycles later
 
-    Everything named `*_out` shows its input one cycle later: it goes to the next row.
+    Everything named `*_out` shows its input `height` cycles later, with as many filters: it goes to the next row.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
         self._geometry = geometry
         self._band = band
         self.module_name = f"ws_row_{band_name(band)}"
+        self.height = geometry.band_height(band)
         self._control = {
             "step_addr": geometry.weight_addr_bits,
             "take": 1,
@@ -160,46 +179,48 @@ class WeightStationaryRow(SharedModule):
                 "a_out": Out(geometry.group_bits).array(geometry.groups),
                 **{name: In(width) for name, width in self._control.items()},
                 **{f"{name}_out": Out(width) for name, width in self._control.items()},
-                "write_en": In(1),
+                "write_en": In(self.height),
                 "write_addr": In(geometry.weight_addr_bits),
-                "write_data": In(geometry.dot * band.weight_bits),
-                "results": Out(geometry.acc_bits).array(geometry.columns),
+                "write_data": In(geometry.dot * band.weight_bits).array(self.height),
+                "results": Out(geometry.acc_bits).array(self.height * geometry.columns),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        geometry, band = self._geometry, self._band
+        geometry, band, columns = self._geometry, self._band, self._geometry.columns
         delay = Delay(m)
-        for name in self._control:
-            m.d.comb += getattr(self, f"{name}_out").eq(delay(getattr(self, name), 1, f"{name}_down"))
+        # control as the filters get it, one after the other
+        control = [{name: getattr(self, name) for name in self._control}]
+        for r in range(self.height):
+            control.append({name: delay(value, 1, f"{name}_{r}_down") for name, value in control[r].items()})
+        m.d.comb += [getattr(self, f"{name}_out").eq(value) for name, value in control[self.height].items()]
 
-        bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
-        m.submodules.weight_bank = place(bank)
-        m.d.comb += [
-            bank.write_en.eq(self.write_en),
-            bank.write_addr.eq(self.write_addr),
-            bank.write_data.eq(self.write_data),
-            bank.read_addr.eq(self.step_addr),
-        ]
-        weights = delay.skewed(decoded(bank.read_data, geometry, band), geometry, "weights")
+        weights: list[Value] = []
+        for r in range(self.height):
+            bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
+            m.submodules[f"weight_bank_{r}"] = place(bank)
+            m.d.comb += [
+                bank.write_en.eq(self.write_en[r]),
+                bank.write_addr.eq(self.write_addr),
+                bank.write_data.eq(self.write_data[r]),
+                bank.read_addr.eq(self.step_addr),
+            ]
+            word = bank.read_data if band.pack > 1 else decoded(bank.read_data, geometry, band)
+            weights.append(delay.skewed(word, geometry, f"weights_{r}"))
         take: Value = delay(self.take, 2, "take")
-        partial: Value = Const(0, signed(geometry.partial_bits(band)))
+        partial: list[Value] = [Const(0, signed(geometry.partial_bits(band)))] * self.height
         for g in range(geometry.groups):
             m.submodules[f"pe_{g}"] = place(pe := WeightStationaryElement(geometry, band))
-            m.d.comb += [
-                pe.a.eq(self.a[g]),
-                self.a_out[g].eq(pe.a_out),
-                pe.w.eq(weights),
-                pe.take.eq(take),
-                pe.partial.eq(partial),
-            ]
-            take, partial = pe.take_out, pe.partial_out
+            m.d.comb += [pe.a.eq(self.a[g]), self.a_out[g].eq(pe.a_out), pe.take.eq(take)]
+            m.d.comb += [pe.w[r].eq(weights[r]) for r in range(self.height)]
+            m.d.comb += [pe.partial[r].eq(partial[r]) for r in range(self.height)]
+            take, partial = pe.take_out, list(pe.partial_out)
 
-        m.submodules.accumulators = place(accumulators := RowAccumulators(geometry))
-        m.d.comb += accumulators.partial.eq(partial)
-        for name in ("add", "open", "tile", "column", "show", "show_tile"):
-            m.d.comb += getattr(accumulators, name).eq(getattr(self, name))
-        for j in range(geometry.columns):
-            m.d.comb += self.results[j].eq(accumulators.results[j])
+        for r in range(self.height):
+            m.submodules[f"accumulators_{r}"] = place(accumulators := RowAccumulators(geometry))
+            m.d.comb += accumulators.partial.eq(delay(partial[r], r, f"partial_{r}"))
+            for name in ("add", "open", "tile", "column", "show", "show_tile"):
+                m.d.comb += getattr(accumulators, name).eq(control[r][name])
+            m.d.comb += [self.results[r * columns + j].eq(accumulators.results[j]) for j in range(columns)]
         return m

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 
 from codesign.arch.checks import choice, integer, number, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
-from codesign.arch.hardware import Band, Dataflow, Hardware
+from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
@@ -156,8 +156,8 @@ def variant(
 ) -> Hardware:
     """`base` with another size, perhaps another dataflow, and one band for every format of `ratio` that gets a row.
 
-    Fixed bands are built as the base's of the same bits, but not packed where weights stay. The activation memories
-    keep their capacity in codes.
+    Fixed bands are built as the base's of the same bits, packed if they are and as far as the rows and the dataflow
+    allow. The activation memories keep their capacity in codes.
     UserError when the variant is no valid hardware.
     """
     dataflow = dataflow or base.dataflow
@@ -169,11 +169,7 @@ def variant(
         if form.scheme is Scheme.FIXED:
             model = fixed.get(form.bits)
             band["multiplier"] = model.multiplier if model else "dsp"
-            band["pack"] = (
-                min(model.pack, 2) if model and count % 2 else model.pack if model else 1
-            )  # 4 shares two rows
-            if dataflow == "ws":
-                band["pack"] = 1
+            band["pack"] = _pack(model, count, dataflow) if model else 1
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     groups = columns if base.groups == base.columns else max(columns, base.groups)
@@ -189,6 +185,13 @@ def variant(
         "buffers": base.buffers.model_dump() | {"activation_words": words},
     }
     return parse(json.dumps(values), name, Hardware, {})
+
+
+def _pack(model: Band, rows: int, dataflow: Dataflow) -> int:
+    """The most products in a DSP for `rows` rows of a band like `model`: whole lines of rows that share one."""
+    most = model.pack if model.pack in PACKS[dataflow] else 3 if model.pack == 4 else 2
+    possible = [pack for pack in PACKS[dataflow] if pack <= most]
+    return max(pack for pack in possible if rows % model.model_copy(update={"pack": pack}).height(dataflow) == 0)
 
 
 def describe_size(hw: Hardware) -> str:

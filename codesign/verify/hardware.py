@@ -65,5 +65,7 @@ def _band(choices: Choices) -> dict[str, Any]:
     if scheme is Scheme.FIXED:
         band["multiplier"] = choices.pick(("dsp", "lut"))
         if band["multiplier"] == "dsp":
-            band["pack"] = choices.pick((1, 1, 2, 4))
+            band["pack"] = choices.pick((1, 1, 2, 3, 4))
+            if band["pack"] == 3:
+                band["rows"] = 3
     return band

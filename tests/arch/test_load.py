@@ -81,13 +81,23 @@ WRONG = {
     "pot with multiplier": ("scheme: pot,", "scheme: pot, multiplier: lut,", r"bands\[0\]: .*a pot band shifts"),
     "multiplier": ("multiplier: dsp", "multiplier: none", r"bands\[2\]\.multiplier: 'none' given, must be dsp or lut"),
     "no multiplier": ("multiplier: dsp", "multiplier: null", r"bands\[2\]: multiplier: nothing given"),
-    "packing": ("dsp}", "dsp, pack: 3}", r"bands\[2\]\.pack: 3 given, must be 1"),
+    "packing": ("dsp}", "dsp, pack: 3}", r"bands\[2\]\.pack: 3 given, must be 1, 2 or 4 with 'dataflow: os'"),
     "packing in look-up tables": ("lut}", "lut, pack: 4}", r"pack 4 given, only a fixed band with 'multiplier: dsp'"),
-    "packing of an odd row": ("dsp}", "dsp, pack: 4}", r"rows 1 given, must be even with pack 4"),
+    "packing of an odd row": ("dsp}", "dsp, pack: 4}", r"bands\[2\]\.rows: 1 given, must be a multiple of 2 with"),
     "packing where weights stay": (
         "multiplier: dsp}",
+        "multiplier: dsp, pack: 4}\ndataflow: ws",
+        r"bands\[2\]\.pack: 4 given, must be 1, 2 or 3 with 'dataflow: ws'",
+    ),
+    "packing of a row where weights stay": (
+        "multiplier: dsp}",
         "multiplier: dsp, pack: 2}\ndataflow: ws",
-        r"bands\[2\]\.pack: 2 given, must be 1 with 'dataflow: ws'",
+        r"bands\[2\]\.rows: 1 given, must be a multiple of 2 with pack 2: 2 rows share a DSP",
+    ),
+    "packing what does not fit where weights stay": (
+        "rows: 1, multiplier: dsp}",
+        "rows: 3, multiplier: dsp, pack: 3}\ndataflow: ws",
+        r"3 products of 8-bit weights and 4-bit activations do not fit one DSP, must be 2 or 1$",
     ),
     "packing what does not fit": (
         "rows: 1, multiplier: dsp}",

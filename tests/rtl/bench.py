@@ -88,10 +88,12 @@ def weight_values(band: Band) -> IntArray:
 def random_weights(rng: np.random.Generator, shape: Geometry, steps: int) -> tuple[IntArray, IntArray]:
     """Weights for all rows and the codes that stand for them in the rings: (step, row, dot).
 
-    Packed bands hold symmetric weights; the odd row of a pair stores one less where the even row's weight is negative.
+    Packed bands hold symmetric weights; a row that shares a slice stores one less where the row before it stores a
+    negative number.
     """
     values: list[IntArray] = []
     codes: list[IntArray] = []
+    stored = np.zeros((steps, shape.dot), dtype=np.int64)
     for band in shape.bands:
         for row in range(band.rows):
             if band.pack == 1:
@@ -100,8 +102,8 @@ def random_weights(rng: np.random.Generator, shape: Geometry, steps: int) -> tup
             else:
                 limit = (1 << band.weight_bits - 1) - 1
                 values.append(rng.integers(-limit, limit + 1, (steps, shape.dot)))
-                borrow = (values[-2] < 0) if band.pack == 4 and row % 2 else 0
-                codes.append(values[-1] - borrow & (1 << band.weight_bits) - 1)
+                stored = values[-1] - (stored < 0 if row % shape.band_height(band) else 0)
+                codes.append(stored & (1 << band.weight_bits) - 1)
     return np.stack(values, axis=1), np.stack(codes, axis=1)
 
 

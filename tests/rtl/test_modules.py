@@ -33,6 +33,13 @@ SHAPES = {
     "two alike": geometry(rows(POT4, 2), FIXED4, rows(POT4, 9), columns=2, dot=2).hw,
 }
 
+STATIONARY = {
+    "weights stay": geometry(POT5, FIXED8, TERNARY, columns=2, groups=5, dot=5, dataflow="ws").hw,
+    "filters share": geometry(
+        POT4, rows(FIXED4, 3).model_copy(update={"multiplier": "dsp", "pack": 3}), columns=3, dot=6, dataflow="ws"
+    ).hw,
+}
+
 
 class Register(SharedModule):
     """Delays a value; without reset if `reset_less`."""
@@ -139,9 +146,9 @@ def test_every_distinct_module_is_written_once(name: str) -> None:
     assert instances(verilog, "codesign_activation_memory") == {"codesign_activation_group": hw.columns}
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [*SHAPES, *STATIONARY])
 def test_verilator_finds_nothing_but_what_is_waived(name: str, tmp_path: Path) -> None:
-    (tmp_path / "top.v").write_text(generate(SHAPES[name]))
+    (tmp_path / "top.v").write_text(generate((SHAPES | STATIONARY)[name]))
     (tmp_path / "top.vlt").write_text(lint_waivers())
     command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP, "top.vlt", "top.v"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)

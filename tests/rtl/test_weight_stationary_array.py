@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Memory
+from codesign.arch.hardware import Band, Memory
+from codesign.arch.scheme import Scheme
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from tests.rtl.bench import FIXED4, FIXED8, POT4, as_signed, geometry, packed, play, random_weights, rows
 from tests.rtl.test_array import weight_beats
+from tests.rtl.test_weight_stationary_row import PACKED2, PACKED3
 
+PACKED5 = Band(scheme=Scheme.FIXED, weight_bits=5, rows=3, pack=3)
 NARROW = Memory(width_bits=32, latency=1)
 SHAPES = {
     "one": geometry(FIXED8, dataflow="ws", weight_words=64),
@@ -24,10 +27,14 @@ SHAPES = {
     ),
     # fewer rows than columns: a drain waits for the block's last pixel
     "flat": geometry(rows(FIXED4, 2), columns=5, dot=2, weight_words=64, dataflow="ws"),
+    # lines of two and three rows, bands whose sums are ready at different times, not in the order of the rows
+    "packed": geometry(
+        FIXED8, POT4, PACKED2, rows(PACKED3, 6), PACKED5, columns=3, groups=5, dot=6, weight_words=64, dataflow="ws"
+    ),
     "tall": geometry(rows(FIXED4, 37), columns=2, groups=3, memory=NARROW, weight_words=64, dataflow="ws"),
 }
-SUM = {"one": 3, "tiny": 4, "primes": 5, "flat": 4, "tall": 3}
-BUS = {"one": 1, "tiny": 1, "primes": 2, "flat": 1, "tall": 3}
+SUM = {"one": 3, "tiny": 4, "primes": 5, "flat": 4, "packed": 8, "tall": 3}
+BUS = {"one": 1, "tiny": 1, "primes": 2, "flat": 1, "packed": 2, "tall": 3}
 """Cycles to a step's sum, and levels of a tree that merges six rows into one register."""
 
 

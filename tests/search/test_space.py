@@ -64,18 +64,18 @@ def test_variant_packs_as_the_base_does_but_an_odd_band_cannot_share_rows() -> N
 
 
 def test_both_dataflows_of_every_size() -> None:
-    space = Space(network="smallcnn", data="digits", base="xc7z045", ratios=("fixed4:100",), rows=(8,), columns=(2, 4))
+    space = Space(network="smallcnn", data="digits", base="xc7z045", ratios=("fixed4:100",), rows=(9,), columns=(2, 4))
     variants, refused = space.model_copy(update={"dataflows": ("os", "ws")}).hardware()
     assert not refused
     assert [(hw.name, hw.dataflow, hw.columns, hw.groups) for hw in variants] == [
-        ("fixed4x8_c2_d8", "os", 2, 2),
-        ("fixed4x8_c4_d8", "os", 4, 4),
-        ("fixed4x8_c2_d8_ws", "ws", 2, 2),
-        ("fixed4x8_c4_d8_ws", "ws", 4, 4),
+        ("fixed4x9_c2_d8", "os", 2, 2),
+        ("fixed4x9_c4_d8", "os", 4, 4),
+        ("fixed4x9_c2_d8_ws", "ws", 2, 2),
+        ("fixed4x9_c4_d8_ws", "ws", 4, 4),
     ]
-    # packed products share a weight between two pixels: not where weights stay
-    assert [hw.bands[0].pack for hw in variants] == [4, 4, 1, 1]
-    assert {hw.name: hw.array_columns for hw in space.hardware()[0]} == {"fixed4x8_c2_d8": 2, "fixed4x8_c4_d8": 4}
+    # two by two where codes and weights move, nine rows cannot be paired; where weights stay three rows share a DSP
+    assert [hw.bands[0].pack for hw in variants] == [2, 2, 3, 3]
+    assert {hw.name: hw.array_columns for hw in space.hardware()[0]} == {"fixed4x9_c2_d8": 2, "fixed4x9_c4_d8": 4}
 
 
 def test_variants_that_cannot_be_built_are_named_with_the_reason() -> None:

@@ -115,6 +115,23 @@ FAMILIES |= {
         buffers=Buffers(activation_words=1024, weight_words=1024),
         memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
     ),
+    # weight stationary, three and two rows to a DSP
+    "stationary_packed": Hardware(
+        name="stationary_packed",
+        device="xc7z045",
+        columns=3,
+        dot=6,
+        groups=4,
+        act_bits=4,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=6, pack=3),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=2, pack=2),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
     # weight stationary: one element
     "stationary_single": FAMILIES["single"].model_copy(update={"name": "stationary_single", "dataflow": "ws"}),
 }
@@ -145,6 +162,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         ("single", 12, 30),
         ("stationary", 40, 100),
         ("stationary_flat", 20, 50),
+        ("stationary_packed", 20, 50),
         ("stationary_single", 12, 30),
     ],
 )
@@ -158,6 +176,7 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "single": (6, 7),
         "stationary": (40, 11),
         "stationary_flat": (20, 9),
+        "stationary_packed": (40, 9),
         "stationary_single": (6, 7),
     }[family]
 

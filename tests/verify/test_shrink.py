@@ -41,7 +41,9 @@ def test_hardware_of_every_kind_is_drawn() -> None:
     assert {len(hw.bands) for hw in drawn} == {1, 2, 3} and {hw.act_bits for hw in drawn} == set(range(2, 9))
     assert {band.scheme for band in bands} == set(WEIGHT_BITS)
     assert {band.weight_bits for band in bands if band.scheme is Scheme.FIXED} == set(range(2, 9))
-    assert {band.pack for band in bands} == {1, 2, 4} and {band.multiplier for band in bands} == {None, "dsp", "lut"}
+    packs = {(hw.dataflow, band.pack) for hw in drawn for band in hw.bands}
+    assert packs == {("os", 1), ("os", 2), ("os", 4), ("ws", 1), ("ws", 2), ("ws", 3)}
+    assert {band.multiplier for band in bands} == {None, "dsp", "lut"}
     assert any(hw.groups > hw.columns for hw in drawn) and any(hw.memory.cycles_per_beat > 1 for hw in drawn)
     assert all(random_hardware(np.random.default_rng(seed), "x", "ws").dataflow == "ws" for seed in range(5))
 
