@@ -19,7 +19,7 @@ class Tiling:
         gap: idle cycles after every tile.
         drains: how many times `columns` pixels of all rows leave after the last tile.
         early: cycles from the read that starts the last tile's drain to the tile's end.
-        block, last_block: cycles of a tap; 0 unless weights are stationary.
+        block, last_block: cycles of a tap, some of them perhaps behind the map's end; 0 unless weights are stationary.
         block_drains: `drains` of the other tiles.
     """
 
@@ -86,8 +86,15 @@ def _blocks(pixels: int, taps: int, geometry: Geometry) -> Iterator[Tiling]:
             gap = last_drains * rows - taps * last - 1
             block, drains = last, last_drains
         else:
+            gap = max(0, drains * rows - taps * block) if count > 2 else 0
+            # a last block too short for the drain before it is made longer, which costs less than a longer gap for all
+            wanted = drains * rows - gap - ahead(block)
+            if geometry.drains_early:
+                last = max(last, min(block, ceil((wanted - 1) / (taps - 1)))) if taps > 1 else last
+            else:
+                last = max(last, min(block, ceil(wanted / taps)))
             gap = max(
-                drains * rows - taps * block if count > 2 else 0,
+                gap,
                 drains * rows - ahead(block) - taps * last + ahead(last),
                 last_drains * rows - ahead(last) - taps * block + ahead(block) - 1,
             )
