@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from codesign.program import Program
     from codesign.quant.integer_network import IntArray, IntegerNetwork
     from codesign.sim.energy import UnitEnergies
+    from codesign.sim.place_route import Routed
     from codesign.sim.timing import Timing
     from codesign.workload.encoder import Encoder
 
@@ -111,6 +112,7 @@ def simulate(
 
         with progress() as report:
             answer["resources"] = synthesize_hardware(hardware, progress=report).total._asdict()
+    answer["fmax_mhz"] = _warn_of_clock(hardware, timing.total_cycles * batch)
     print_layers(program, timing)
     facts(
         {
@@ -239,9 +241,14 @@ def generate(
 def synth(
     hw: HW,
     flow: Annotated[str | None, typer.Option(help="xilinx or ecp5; by default the one of the device.")] = None,
+    pnr: Annotated[
+        bool, typer.Option("--pnr", help="Place and route too (ECP5), for the clock: minutes to hours.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=1, help="Seed of place and route.")] = 1,
+    time_limit: Annotated[float, typer.Option(min=1, metavar="S", help="Seconds for place and route.")] = 7200,
     json: JSON = None,
 ) -> None:
-    """LUT, FF, DSP and block RAM of an accelerator, per module and in total, by Yosys."""
+    """LUT, FF, DSP and block RAM of an accelerator, per module and in total, by Yosys; its clock, by nextpnr."""
     from codesign.arch.load import load_hardware
     from codesign.cli.output import facts, progress, save, table
     from codesign.errors import UserError
@@ -251,6 +258,10 @@ def synth(
     if flow is not None and flow not in FAMILY:
         raise UserError(f"--flow: '{flow}' given, must be {' or '.join(FAMILY)}")
     hardware = load_hardware(hw)
+    if pnr:
+        from codesign.sim.place_route import check_device
+
+        check_device(hardware.totals)
     with progress() as report:
         synthesis = synthesize_hardware(hardware, flow, report)
     device = hardware.totals if hardware.totals.family == synthesis.family else None
@@ -264,6 +275,13 @@ def synth(
     if device is not None:
         print_resources(hardware, synthesis.total._asdict())
         facts({"fits": answer["fits"]})
+    if pnr:
+        from codesign.sim.place_route import place_and_route
+
+        with progress() as report:
+            routed = place_and_route(hardware, report, seed, time_limit)
+        answer |= {"fmax_mhz": routed.fmax_mhz, "place_and_route": routed.to_json()}
+        print_routed(hardware, routed)
     save(json, answer)
 
 
@@ -374,6 +392,44 @@ def _arguments(inputs: list[str], ideal: bool, wrong: dict[str, object]) -> tupl
         problem = "Missing argument 'NETWORK'" if len(inputs) == 1 else f"'{' '.join(inputs)}' given"
         raise UserError(f"{problem}: must be HW and NETWORK, or NETWORK with --ideal")
     return inputs[0], inputs[1]
+
+
+def print_routed(hw: Hardware, routed: Routed) -> None:
+    """What place and route reached, and the path that limits it."""
+    from codesign.cli.output import facts, table
+
+    table(
+        f"slowest path of {hw.name}, register to register",
+        ("through", "ns"),
+        routed.modules(),
+        ("all", sum(step.delay_ns for step in routed.path)),
+    )
+    wanted = "reached" if routed.fmax_mhz >= hw.clock_mhz else f"below the {hw.clock_mhz:g} MHz of clock_mhz"
+    facts(
+        {
+            "clock": f"{routed.fmax_mhz:.1f} MHz, {wanted}",
+            "device": f"{routed.device}-{routed.speed_grade} {routed.package}, seed {routed.seed}, {routed.tool}",
+            "harness": f"{routed.harness_ff:,} of {routed.used.ff:,} flip-flops belong to the test harness",
+            "took": f"{routed.wall_s:.0f} s",
+        }
+    )
+
+
+def _warn_of_clock(hw: Hardware, cycles: int) -> float | None:
+    """The clock that place and route reached, if this accelerator was routed; says so when it is too low."""
+    from codesign.cli.output import notes, shown
+    from codesign.sim.place_route import known_result
+
+    routed = known_result(hw)
+    if routed is None:
+        return None
+    if routed.fmax_mhz < hw.clock_mhz:
+        notes.print(
+            f"warning: latency is for clock_mhz, {hw.clock_mhz:g}, but place and route reached "
+            f"{routed.fmax_mhz:.1f} MHz: there it is {shown(cycles / (routed.fmax_mhz * 1e3))} ms",
+            highlight=False,
+        )
+    return routed.fmax_mhz
 
 
 def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:

@@ -110,6 +110,14 @@ class StreamReader(SharedModule):
         return m
 
 
+def holds(m: Module, fifo: SyncFIFOBuffered, name: str) -> Signal:
+    """A register that says whether `fifo.level` is not 0: the level is a sum, too long a way to the executor."""
+    held, any_held = Signal(range(fifo.depth + 1), name=f"{name}_held"), Signal(name=f"{name}_waiting")
+    came, went = fifo.w_en & fifo.w_rdy, fifo.r_rdy & fifo.r_en
+    m.d.sync += [held.eq(held + came - went), any_held.eq(came | Mux(went, held != 1, any_held))]
+    return any_held
+
+
 class ResultWriter(SharedModule):
     """Writes 32-bit results and whole beats of stored maps, one single-beat burst each.
 
@@ -170,6 +178,7 @@ class ResultWriter(SharedModule):
         aw_now, w_now, sent = Signal(), Signal(), Signal()
         offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
         outstanding, answered = Signal(16), Signal()
+        waiting, beats_waiting = holds(m, fifo, "results"), holds(m, beats, "beats")
         lane_bits = (geometry.beat_bytes - 1).bit_length()
         lane = address[2:lane_bits]
         m.d.comb += [
@@ -192,7 +201,7 @@ class ResultWriter(SharedModule):
             beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
             answered.eq(self.bvalid & (outstanding != 0)),
             self.error.eq(answered & (self.bresp != OKAY)),
-            self.empty.eq((fifo.level == 0) & ~self.valid & (beats.level == 0) & ~self.store_valid),
+            self.empty.eq(~waiting & ~self.valid & ~beats_waiting & ~self.store_valid),
             self.idle.eq(self.empty & (outstanding == 0)),
         ]
         m.d.sync += [outstanding.eq(outstanding + sent - answered), offered.eq(offering & ~sent)]

@@ -11,14 +11,10 @@ and the modules are shared out among the processor's cores.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
@@ -27,6 +23,7 @@ from pathlib import Path
 from codesign._files import cache_folder, content_hash, write_json
 from codesign.arch.devices import Family
 from codesign.errors import UserError
+from codesign.sim.processes import Processes, last_lines
 
 Cells = dict[str, int]
 """How many cells of each type a module holds itself; instances of other modules are among them."""
@@ -82,7 +79,7 @@ def synthesize_modules(verilog: str, family: Family, progress: Progress | None =
     missing = sorted((name for name in modules if name not in cells), key=lambda name: -len(texts[name]))
     report = progress or (lambda phase, done, total: None)
     report("synthesis", len(cells), len(modules))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, _Processes() as processes:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, Processes() as processes:
         jobs = {pool.submit(_run, name, texts[name], family, processes): name for name in missing}
         for job in as_completed(jobs):
             name = jobs[job]
@@ -108,55 +105,24 @@ def _cached(path: Path) -> Cells | None:
     return counts if isinstance(counts, dict) else None
 
 
-class _Processes(contextlib.AbstractContextManager["_Processes"]):
-    """The running Yosys processes; when the block is left by an exception, all are ended and no more begin."""
-
-    def __init__(self) -> None:
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def start(self, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-        """Start the job in `folder`."""
-        with self._lock, log.open("wb") as output:
-            if self._stopped:
-                raise RuntimeError("synthesis was stopped")
-            process = subprocess.Popen(
-                [sys.executable, "-m", "codesign.sim.yosys_job", str(folder)],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
-            self._running.append(process)
-            return process
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is not None:
-            with self._lock:
-                self._stopped = True
-                for process in self._running:
-                    process.kill()
-
-
-def _run(name: str, text: str, family: Family, processes: _Processes) -> Cells:
+def _run(name: str, text: str, family: Family, processes: Processes) -> Cells:
     """Synthesize one module in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
         folder = Path(temporary)
         (folder / "design.v").write_text(text)
-        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family]}
+        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": False}
         (folder / "job.json").write_text(json.dumps(job))
         log = folder / "yosys.log"
-        status = processes.start(folder, log).wait()
-        return _statistics(folder / "statistics.json", name, status, log)
+        status = processes.start(["-m", "codesign.sim.yosys_job", str(folder)], log).wait()
+        return statistics(folder / "statistics.json", name, status, log)
 
 
-def _statistics(path: Path, name: str, status: int, log: Path) -> Cells:
+def statistics(path: Path, name: str, status: int, log: Path) -> Cells:
     """What `stat -json` said of the module; an exit status of 0 alone proves nothing."""
     try:
         counts = json.loads(path.read_text())["modules"][f"\\{name}"]["num_cells_by_type"]
     except (OSError, ValueError, KeyError) as error:
-        tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
         raise RuntimeError(
-            f"Yosys gave no statistics of {name} (exit status {status}, {type(error).__name__}): {tail}"
+            f"Yosys gave no statistics of {name} (exit status {status}, {type(error).__name__}): {last_lines(log)}"
         ) from None
     return {kind.removeprefix("\\"): int(number) for kind, number in counts.items()}

@@ -160,11 +160,18 @@ def _instances(cells: dict[str, Cells], top: str) -> dict[str, int]:
 
 def _own(name: str, cells: dict[str, Cells], family: Family) -> Resources:
     """Resources of the cells of one module, without the modules inside it."""
-    own = Resources()
-    for kind, number in cells[name].items():
-        if kind in cells:
-            continue
+    return count({kind: number for kind, number in cells[name].items() if kind not in cells}, family, name)
+
+
+def count(cells: Cells, family: Family, name: str) -> Resources:
+    """Resources of the cells of module `name`.
+
+    Raises:
+        RuntimeError: one of them is not in `CELLS`.
+    """
+    total = Resources()
+    for kind, number in cells.items():
         if kind not in CELLS[family]:
             raise RuntimeError(f"module {name} became a cell of an unknown kind, {kind}: it cannot be counted")
-        own = own.plus(CELLS[family][kind], number)
-    return own
+        total = total.plus(CELLS[family][kind], number)
+    return total
