@@ -1,7 +1,7 @@
 """Whole published networks at their published size on the RTL: no value, no cycle and no counter differs.
 
-One image each on the Zynq-7045 configuration, two also on a weight-stationary one, weights at random in the ratio of
-the bands.
+One image each on the Zynq-7020 flagship, some also on the Zynq-7045 one and a weight-stationary one, weights at random
+in the ratio of the bands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codesign.sim.cosim import run_network
 from codesign.workload import zoo
 
 
-def check(name: str, passes: int, codes: int, hardware: str = "xc7z045") -> None:
+def check(name: str, passes: int, codes: int, hardware: str = "xc7z020") -> None:
     """Run one image; `passes` outputs of `codes` values together are compared (rows of strips that overlap, again)."""
     hw = load_hardware(hardware)
     ratio = {RowFormat(band.scheme, band.weight_bits): float(band.rows) for band in hw.bands}
@@ -51,6 +51,11 @@ def test_imagenet_networks(name: str, passes: int, codes: int) -> None:
 )
 def test_mlperf_tinys_networks(name: str, passes: int, codes: int) -> None:
     check(name, passes, codes)
+
+
+@pytest.mark.slow
+def test_resnet18_on_the_larger_flagship() -> None:
+    check("resnet18", 23, 2_685_928, "xc7z045")
 
 
 @pytest.mark.slow
