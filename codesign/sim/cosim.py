@@ -98,7 +98,7 @@ def run_network(
 
     with tempfile.TemporaryDirectory(prefix="codesign-") as name:
         work = Path(name)
-        _write_inputs(program, images, timing.total_cycles, work)
+        write_inputs(program, images, timing.total_cycles, work)
         began = time.perf_counter()
         _run_with_progress(folder, work, len(images), report)
         wall_s = time.perf_counter() - began
@@ -116,7 +116,8 @@ def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
     path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
 
 
-def _write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work: Path) -> None:
+def write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work: Path) -> None:
+    """What the bench reads from the folder `work`: program, images, plan; `cycles` is what an image should take."""
     geometry = program.geometry
     _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
     encoded = [program.encode_input(image) for image in images]

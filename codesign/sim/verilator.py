@@ -66,19 +66,27 @@ def environment() -> dict[str, str]:
     return env
 
 
-def build(sources: Mapping[str, str], top: str, public: Sequence[str], extra_flags: Sequence[str] = ()) -> Path:
-    """Build a cocotb simulation; returns its folder. Equal content is built once, whoever asks.
+def build(
+    sources: Mapping[str, str],
+    top: str,
+    public: Sequence[str],
+    extra_flags: Sequence[str] = (),
+    main: str | None = None,
+) -> Path:
+    """Build a simulation; returns its folder. Equal content is built once, whoever asks.
 
     Args:
         sources: Verilog text by file name, in compilation order.
         top: top module.
         public: signals of the top module that Python may see.
+        main: C++ of a main program of its own; cocotb's by default.
     """
     control = "`verilator_config\n" + "".join(f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public)
     files = {"public.vlt": control, **sources}
     versions = (version("cocotb"), version("verilator"), sys.version.split()[0])
     texts = (part for item in files.items() for part in item)
-    digest = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *texts)
+    own = (main,) if main is not None else ()
+    digest = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *own, *texts)
     folder = cache_folder() / "verilator" / digest
     stamp = folder / "built"
     if stamp.exists():
@@ -91,21 +99,26 @@ def build(sources: Mapping[str, str], top: str, public: Sequence[str], extra_fla
         folder.mkdir()
         for name, text in files.items():
             (folder / name).write_text(text)
-        _compile([folder / name for name in files], top, folder, extra_flags)
+        if main is not None:
+            (folder / "main.cpp").write_text(main)
+        _compile([folder / name for name in files], top, folder, extra_flags, main is not None)
         stamp.write_text("")
     return folder
 
 
-def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Sequence[str]) -> None:
+def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Sequence[str], own_main: bool) -> None:
     from cocotb_tools import config
 
     libs = config.libs_dir
     env = environment()
+    program = [str(folder / "main.cpp")]
+    if not own_main:
+        linked = f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"
+        program = ["--vpi", "-LDFLAGS", linked, str(config.share_dir / "lib" / "verilator" / "verilator.cpp")]
     verilate = [
         "verilator",
         "-cc",
         "--exe",
-        "--vpi",
         "--prefix",
         "Vtop",
         "-Mdir",
@@ -114,11 +127,9 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
         top,
         "-o",
         top,
-        "-LDFLAGS",
-        f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
         *_FLAGS,
         *extra_flags,
-        str(config.share_dir / "lib" / "verilator" / "verilator.cpp"),
+        *program,
         *map(str, sources),
     ]
     make = ["make", "-j", str(os.cpu_count() or 1), "-C", str(folder), "-f", "Vtop.mk"]
