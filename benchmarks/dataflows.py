@@ -26,14 +26,20 @@ from codesign.workload import zoo
 
 NETWORKS = ("resnet18", "resnet50", "mobilenetv2", "resnet8", "dscnn", "mobilenetv1_025", "autoencoder")
 BASE = load_hardware("xc7z020_ws")
+BANDS = [
+    {"scheme": "pot", "weight_bits": 4, "rows": 13},
+    {"scheme": "fixed", "weight_bits": 4, "rows": 2},
+    {"scheme": "fixed", "weight_bits": 8, "rows": 1},
+]
 
 
 def hardware(dataflow: str, columns: int) -> Hardware:
-    """The shipped weight-stationary array with another dataflow or number of columns, and memories for all networks."""
+    """The shipped weight-stationary configuration with `BANDS`, memories for all networks, and what is compared."""
     values = BASE.model_dump(mode="json") | {
         "name": f"{dataflow}_{columns}",
         "dataflow": dataflow,
         "columns": columns,
+        "bands": BANDS,
         "device": "xc7z045",
         "buffers": {"activation_words": 16384, "weight_words": 2048},
     }
