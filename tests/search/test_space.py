@@ -63,19 +63,23 @@ def test_variant_packs_as_the_base_does_but_an_odd_band_cannot_share_rows() -> N
         assert [(band.rows, band.pack, band.multiplier) for band in hw.bands] == [(rows, pack, "dsp")]
 
 
-def test_both_dataflows_of_every_size() -> None:
-    space = Space(network="smallcnn", data="digits", base="xc7z045", ratios=("fixed4:100",), rows=(9,), columns=(2, 4))
+def test_both_dataflows_of_every_size(tmp_path: Path) -> None:
+    text = load_hardware("xc7z020_rmsmp").to_yaml()
+    text = text.replace("rows: 7\n  multiplier: dsp\n  pack: 1", "rows: 6\n  multiplier: dsp\n  pack: 4")
+    (tmp_path / "base.yaml").write_text(text)
+    base = str(tmp_path / "base.yaml")
+    space = Space(network="smallcnn", data="digits", base=base, ratios=("fixed4:100",), rows=(9,), columns=(2, 4))
     variants, refused = space.model_copy(update={"dataflows": ("os", "ws")}).hardware()
     assert not refused
     assert [(hw.name, hw.dataflow, hw.columns, hw.groups) for hw in variants] == [
-        ("fixed4x9_c2_d8", "os", 2, 2),
-        ("fixed4x9_c4_d8", "os", 4, 4),
-        ("fixed4x9_c2_d8_ws", "ws", 2, 2),
-        ("fixed4x9_c4_d8_ws", "ws", 4, 4),
+        ("fixed4x9_c2_d4", "os", 2, 2),
+        ("fixed4x9_c4_d4", "os", 4, 4),
+        ("fixed4x9_c2_d4_ws", "ws", 2, 2),
+        ("fixed4x9_c4_d4_ws", "ws", 4, 4),
     ]
     # two by two where codes and weights move, nine rows cannot be paired; where weights stay three rows share a DSP
     assert [hw.bands[0].pack for hw in variants] == [2, 2, 3, 3]
-    assert {hw.name: hw.array_columns for hw in space.hardware()[0]} == {"fixed4x9_c2_d8": 2, "fixed4x9_c4_d8": 4}
+    assert {hw.name: hw.array_columns for hw in space.hardware()[0]} == {"fixed4x9_c2_d4": 2, "fixed4x9_c4_d4": 4}
 
 
 def test_variants_that_cannot_be_built_are_named_with_the_reason() -> None:
