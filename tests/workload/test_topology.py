@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
@@ -185,6 +185,7 @@ def layers(draw: st.DrawFn) -> TopologyLayer:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines differ
 @given(st.lists(layers(), min_size=1, max_size=6))
 def test_text_is_read_back(drawn: list[TopologyLayer]) -> None:
     topology = Topology("t", tuple(drawn))
