@@ -183,7 +183,7 @@ def register_map(geometry: Geometry) -> RegisterMap:
             "PROGRAM_BURSTS",
             0x024,
             (BitField("value", 0, BURSTS_BITS, Access.WRITE, f"bursts of {1 << burst_bits} bytes"),),
-            "length of the program",
+            "length of the program, up to its first fence if it has one",
         ),
         Register(
             "TIMEOUT",
