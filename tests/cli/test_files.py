@@ -14,12 +14,13 @@ from codesign.arch.load import load_hardware
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_float import export_float_onnx
 from codesign.quant.checks import same_network
-from codesign.quant.data import Dataset, data_folder, load_dataset
+from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.module import build_module
 from codesign.quant.storage import load_network, save_network
 from codesign.sim.functional import predict
 from codesign.workload import zoo
-from tests.cli.conftest import Run
+from tests.conftest import Run
+from tests.data_files import data_file
 from tests.interchange.networks import images, quantized_by_onnxruntime, random_state, run_onnx
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
@@ -114,9 +115,7 @@ def test_normalized_images_reach_training_and_cosimulation(run: Run, tmp_path: P
 
 def test_float_tflite_is_quantized(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("tflite", reason="needs tflite")
-    path = data_folder() / "mlperf_tiny_models" / "pretrainedResnet.tflite"
-    if not path.is_file():
-        pytest.skip(f"{path} is missing")
+    path = data_file("mlperf_tiny_models/pretrainedResnet.tflite")
     arguments = ("--data", "cifar10_small", "--method", "fixed", "--ratio", "fixed8:1", "--act-bits", 8, "--epochs", 0)
     status, _, _ = run(
         "quantize", path, *arguments, "--std", 1 / 255, "-o", tmp_path / "n", "--json", tmp_path / "a.json"
@@ -222,9 +221,7 @@ def test_an_unquantizable_file_leaves_the_old_result(run: Run, tmp_path: Path) -
 
 def test_keyword_spotting_is_evaluated_on_all_of_its_samples(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("tflite", reason="needs tflite")
-    path = data_folder() / "mlperf_tiny_models" / "kws_ref_model.tflite"
-    if not path.is_file():
-        pytest.skip(f"{path} is missing")
+    path = data_file("mlperf_tiny_models/kws_ref_model.tflite")
     status, out, _ = run("evaluate", path, "--data", "kws01", "--json", tmp_path / "a.json")
     assert status == 0 and "902 of 1,000" in out
     assert json.loads((tmp_path / "a.json").read_text())["accuracy"] == 0.902
@@ -237,9 +234,7 @@ def test_keyword_spotting_is_evaluated_on_all_of_its_samples(run: Run, tmp_path:
 @pytest.mark.slow
 def test_ten_samples_of_keyword_spotting_run_whole_on_the_rtl(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("tflite", reason="needs tflite")
-    path = data_folder() / "mlperf_tiny_models" / "kws_ref_model.tflite"
-    if not path.is_file():
-        pytest.skip(f"{path} is missing")
+    path = data_file("mlperf_tiny_models/kws_ref_model.tflite")
     arguments = ("--data", "kws01", "--images", 10, "--json", tmp_path / "a.json")
     assert run("cosim", "xc7z020_w8a8", path, *arguments)[0] == 0
     answer = json.loads((tmp_path / "a.json").read_text())

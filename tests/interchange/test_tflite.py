@@ -14,19 +14,12 @@ from codesign.interchange.building import is_sum, join_sums, result_codes
 from codesign.interchange.litert import compare_with_litert
 from codesign.interchange.tflite import import_tflite, input_codes
 from codesign.quant.arithmetic import execute
-from codesign.quant.data import data_folder
 from codesign.quant.integer_network import NARROW, PRECISE, IntArray, IntegerConv, IntegerNetwork, Multiplier
+from tests.data_files import data_file
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")
 
 MODELS = "mlperf_tiny_models"
-
-
-def data_file(name: str) -> Path:
-    path = data_folder() / name
-    if not path.exists():
-        pytest.skip(f"needs {name} in the data folder ($CODESIGN_DATA)")
-    return path
 
 
 def images(name: str, count: int) -> NDArray[np.int8]:

@@ -12,6 +12,7 @@ import pytest
 from codesign.errors import UserError
 from codesign.quant import data
 from codesign.quant.data import load_dataset
+from tests.data_files import data_file
 
 
 def test_digits() -> None:
@@ -43,8 +44,7 @@ def test_seed_decides_the_split() -> None:
 
 
 def test_cifar10_small() -> None:
-    if not (data.data_folder() / "cifar10_small.npz").is_file():
-        pytest.skip(f"cifar10_small.npz is not in {data.data_folder()}")
+    data_file("cifar10_small.npz")
     cifar = load_dataset("cifar10_small")
     assert cifar.train_images.shape == (2000, 3, 32, 32)
     assert cifar.train_images.flags.c_contiguous

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from codesign.errors import UserError
-from codesign.quant.data import Dataset, data_folder, load_dataset
+from codesign.quant.data import load_dataset
+from tests.data_files import data_file
 
 RNG = np.random.default_rng(0)
 
@@ -101,15 +102,9 @@ def test_unusable_arrays(tmp_path: Path) -> None:
     assert "damaged" in refused(path)
 
 
-def shared(name: str) -> Dataset:
-    try:
-        return load_dataset(name)
-    except UserError as error:
-        pytest.skip(str(error))
-
-
 def test_spoken_digits_keep_their_own_split() -> None:
-    found = shared("fsdd")
+    data_file("fsdd_mfcc49x10.npz")
+    found = load_dataset("fsdd")
     assert found.shape == (1, 49, 10) and (len(found.train_labels), len(found.test_labels)) == (2700, 300)
     assert np.bincount(found.test_labels).tolist() == [30] * 10
     assert found.train_images.min() < 0
@@ -117,8 +112,8 @@ def test_spoken_digits_keep_their_own_split() -> None:
 
 
 def test_keywords_are_the_reference_models_own_codes() -> None:
-    found = shared("kws01")
+    samples = np.load(data_file("mlperf_tiny_kws01.npz"))
+    found = load_dataset("kws01")
     assert found.shape == (1, 49, 10) and len(found.train_labels) == 0 and len(found.test_labels) == 1000
-    samples = np.load(data_folder() / "mlperf_tiny_kws01.npz")
     codes = np.rint(found.test_images / float(samples["in_scale"])) + int(samples["in_zero"])
     assert np.array_equal(codes[:, 0], samples["x"][..., 0])

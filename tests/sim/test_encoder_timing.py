@@ -17,8 +17,7 @@ from codesign.search.space import band_ratio
 from codesign.sim.cosim import run_network
 from codesign.sim.encoder_timing import _program, encoder_timing
 from codesign.workload.encoder import Encoder
-from tests.cli.conftest import Run
-from tests.cli.conftest import run as run  # the fixture
+from tests.conftest import Run
 
 SMALL = Encoder("small", 20, 24, 40, 3, 2)
 

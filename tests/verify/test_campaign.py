@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codesign.cli import main
 from codesign.program import Program
 from codesign.rtl.layout import Op
 from codesign.sim import cosim, timing
 from codesign.verify import campaign
 from codesign.verify.campaign import Plan, draw_case
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def command(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main.run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, out, err
-
-    return command
+from tests.conftest import Run
 
 
 def answer(path: Path) -> dict[str, Any]:
