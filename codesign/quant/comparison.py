@@ -98,6 +98,7 @@ def compare(
         "float_epochs": float_epochs,
         "epochs": epochs,
         "post_training": list(post_training),
+        "data": _described(load(min(seeds))) if folder is not None else [],
     }
     results = _Results(folder, settings)
     table = [Accuracies("float"), *(Accuracies(entry.name) for entry in entries)]
@@ -111,6 +112,11 @@ def compare(
         table[0].calibrated.append(float_accuracy)
         table[0].trained.append(float_accuracy)
     return table
+
+
+def _described(dataset: Dataset) -> list[object]:
+    """What tells one set of images from another whatever the seed: name and numbers of images."""
+    return [dataset.name, len(dataset.train_labels), len(dataset.test_labels)]
 
 
 class _Results:

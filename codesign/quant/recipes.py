@@ -196,7 +196,8 @@ def quantize(
                 distillation=Distillation(module, share=distillation) if distillation > 0 else None,
                 checkpoint=checkpoints / "quantized.safetensors" if checkpoints is not None else None,
             )
-        quantized_accuracy = accuracy(model, dataset.test_images, dataset.test_labels, num_threads=num_threads)
+        modelled = array(results(model, dataset.test_images, num_threads=num_threads).argmax(1))
+        quantized_accuracy = float(np.mean(modelled == dataset.test_labels))
         assignment = model.assignment
         settings: dict[str, object] = {
             "method": method,
@@ -218,7 +219,6 @@ def quantize(
         integer = lower(model, provenance=settings)
         images = dataset.test_images[:integer_images]
         predicted = _integer_classes(integer, images)
-        modelled = array(results(model, images, num_threads=num_threads).argmax(1))
         integer_accuracy = float(np.mean(predicted == dataset.test_labels[:integer_images]))
         integer.provenance["integer_accuracy"] = integer_accuracy
         integer.provenance["integer_images"] = len(images)
@@ -229,7 +229,7 @@ def quantize(
             quantized_accuracy=quantized_accuracy,
             integer_accuracy=integer_accuracy,
             integer_images=len(images),
-            agreement=float(np.mean(predicted == modelled)),
+            agreement=float(np.mean(predicted == modelled[:integer_images])),
             float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
             history=history,
         )

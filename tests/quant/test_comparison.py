@@ -61,6 +61,11 @@ def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> N
     assert table(tmp_path, done.append) == expected and len(done) == 6
     with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
         table(tmp_path, epochs=3)
+    with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
+        compare(
+            zoo.smallcnn(width=6), lambda seed: small(seed).part(test=100), entries=chosen, seeds=[0, 1],
+            float_epochs=2, epochs=2, folder=tmp_path,
+        )  # fmt: skip
 
 
 def test_text_of_a_table() -> None:
