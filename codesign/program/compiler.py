@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +11,22 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.program.input_folding import fold_input
+from codesign.program.dealing import rows_of
+from codesign.program.input_folding import apply_fold
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
-from codesign.program.passes import passes_of, row_sets
-from codesign.program.program import InputPiece, LayerWork, PassPlan, Placement, Program, StepPlan
-from codesign.program.schedule import Kind, Schedule, Step, StoredMap
-from codesign.program.strips import build_schedule
-from codesign.program.tiling import Tiling
+from codesign.program.plan import PassPlan, Placement, StepPlan
+from codesign.program.planner import PlannedStep, Planner
+from codesign.program.program import InputPiece, Program
+from codesign.program.schedule import Kind
+from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
 from codesign.quant.integer_network import (
     NARROW,
     IntegerConv,
     IntegerNetwork,
     IntegerPool,
-    IntegerTensor,
     multiplier_of,
 )
-from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
-from codesign.rtl.layout import DESCRIPTOR, KERNEL_BITS, PARAM, STRIDE_BITS, Op
+from codesign.rtl.layout import DESCRIPTOR, PARAM, Op
 
 IntArray = NDArray[np.int64]
 
@@ -51,13 +49,17 @@ class _Compiler:
     def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
         self.given = network
         self.hw = hw
-        self.geometry = Geometry(hw)
-        self.network, self.folding = fold_input(network, self.geometry)
+        planner = Planner(shape_of(network), hw)
+        self.geometry = planner.geometry
+        self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
+        convs = [layer for layer in self.network.layers if isinstance(layer, IntegerConv)]
+        for conv in convs:
+            self.check_conv(conv)
+        self.plan = planner.plan([rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)])
+        self.steps = planner.steps
+        self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}
         self.chunks: list[NDArray[np.uint8]] = []
         self.beats = 0
-        self.segments: list[int] = []  # beats from the beginning to the end of every part between fences
-        self.loads: dict[str, int] = {}  # first beat of what is loaded
-        self.pending: list[tuple[int, dict[str, int], Callable[[], dict[str, int]]]] = []
 
     # ---- stream ----------------------------------------------------------------------------------------------
     def emit(self, data: NDArray[np.uint8]) -> None:
@@ -66,189 +68,92 @@ class _Compiler:
         self.chunks.append(data)
         self.beats += data.size // self.geometry.beat_bytes
 
-    def emit_descriptor(self, values: dict[str, int], later: Callable[[], dict[str, int]] | None = None) -> None:
-        """Append a descriptor; `later` gives the fields that are known when the whole stream is."""
-        if later is not None:
-            self.pending.append((len(self.chunks), values, later))
-        self.emit(self.descriptor(values))
+    def emit_zeros(self, beats: int) -> None:
+        """Append beats of zeros."""
+        self.emit(np.zeros(beats * self.geometry.beat_bytes, dtype=np.uint8))
 
-    def descriptor(self, values: dict[str, int]) -> NDArray[np.uint8]:
-        """A packed descriptor."""
-        return record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry)
-
-    def fill_burst(self) -> int:
-        """Append zeros up to the end of a burst; how many beats."""
-        padding = -self.beats % self.hw.memory.burst_beats
-        self.emit(np.zeros(padding * self.geometry.beat_bytes, dtype=np.uint8))
-        return padding
+    def emit_descriptor(self, values: dict[str, int]) -> None:
+        """Append a packed descriptor."""
+        self.emit(record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry))
 
     # ---- whole program ---------------------------------------------------------------------------------------
     def program(self) -> Program:
-        network, geometry = self.network, self.geometry
-        self.check()
-        schedule = build_schedule(network, geometry)
-        sets = {
-            index: row_sets(layer, geometry)
-            for index, layer in enumerate(network.layers)
-            if isinstance(layer, IntegerConv)
+        plan, geometry = self.plan, self.geometry
+        ends = list(accumulate(step.beats for step in plan.steps))
+        self.loads = {  # first beat of what is loaded
+            planned.step.target.name: end - step.beats + geometry.descriptor_beats
+            for planned, step, end in zip(self.steps, plan.steps, ends, strict=True)
+            if step.op == Op.LOAD and planned.step.target is not None
         }
-        passes = [
-            passes_of(step.layer, sets[step.index], geometry) if isinstance(step.layer, IntegerConv) else ()
-            for step in schedule.steps
-        ]
-        plans: list[StepPlan] = []
-        pieces: list[InputPiece] = []
-        for step, step_passes in zip(schedule.steps, passes, strict=True):
-            start = self.beats
-            if step.layer is None:
-                plan = self.move(step, schedule)
-                if plan.op == Op.LOAD and step.target is not None and step.target.tensor.name == network.input.name:
-                    pieces.append(InputPiece(start + geometry.descriptor_beats, step.rows))
-            elif isinstance(step.layer, IntegerConv):
-                plan = self.conv(step, step.layer, step_passes, schedule)
-            else:
-                plan = self.pool(step, step.layer, schedule)
-            plans.append(replace(plan, beats=self.beats - start))
+        for planned, step, end in zip(self.steps, plan.steps, ends, strict=True):
+            self.step(planned, step)
+            assert self.beats == end, "the plan and the stream disagree"
         self.emit_descriptor({"op": Op.END})
-        self.fill_burst()
-        self.segments.append(self.beats)
-        for chunk, values, later in self.pending:
-            self.chunks[chunk] = self.descriptor(values | later())
-        bursts = np.diff([0, *self.segments]) // self.hw.memory.burst_beats
-        fences = (number for number, plan in enumerate(plans) if plan.op == Op.FENCE)
-        for number, count in zip(fences, bursts[1:], strict=True):
-            plans[number] = replace(plans[number], bursts=int(count))
-        stream = np.concatenate(self.chunks)
+        self.emit_zeros(plan.beats - self.beats)
+        pieces = [
+            InputPiece(self.loads[planned.step.target.name], planned.step.rows)
+            for planned in self.steps
+            if planned.step.kind is Kind.LOAD
+            and planned.step.target is not None
+            and planned.step.target.tensor.name == self.network.input.name
+        ]
         return Program(
-            hw=self.hw,
+            **vars(plan),
             network=self.given,
-            layers=tuple(_work(layer) for layer in self.given.layers),
-            steps=tuple(plans),
-            stream=stream,
+            stream=np.concatenate(self.chunks),
             address=0,
             folding=self.folding,
             pieces=tuple(pieces),
             output_address=self.results,
-            bursts=int(bursts[0]),
         )
 
     @property
     def results(self) -> int:
         """Byte address of the int32 results: behind the finished stream."""
-        return self.segments[-1] * self.geometry.beat_bytes
+        return self.plan.beats * self.geometry.beat_bytes
 
-    def placement(self, stored: StoredMap | None, schedule: Schedule) -> Placement:
-        """Where stored rows lie."""
-        assert stored is not None
-        memory, base = schedule.places[stored.name]
-        return Placement(stored.tensor, stored.rows, memory, base, self.words_per_pixel(stored.tensor))
+    def step(self, planned: PlannedStep, plan: StepPlan) -> None:
+        """Append what tells the accelerator to do a step."""
+        match plan.op:
+            case Op.LOAD:
+                self.load(plan)
+            case Op.STORE:
+                self.store(planned, plan)
+            case Op.FENCE:
+                fields = {"op": Op.FENCE, "load_words": plan.bursts, "passes": plan.dropped}
+                self.emit_descriptor(fields)
+                self.emit_zeros(plan.dropped)
+            case Op.CONV:
+                self.conv(planned, plan)
+            case _:
+                self.pool(planned, plan)
 
-    def written(self, step: Step, schedule: Schedule) -> Placement | None:
-        """The rows that a step writes: its rows inside the map it belongs to."""
-        if step.target is None:
-            return None
-        whole = self.placement(step.target, schedule)
-        skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
-        return replace(whole, rows=step.rows, base=whole.base + skipped)
-
-    def results_at(self) -> dict[str, int]:
-        """Where the int32 results go."""
-        return {"out_addr": self.results}
-
-    def move(self, step: Step, schedule: Schedule) -> StepPlan:
-        """A step without a layer."""
-        if step.kind is Kind.LOAD:
-            return self.load(step, schedule)
-        if step.kind is Kind.STORE:
-            return self.store(step, schedule)
-        return self.fence()
-
-    def store(self, step: Step, schedule: Schedule) -> StepPlan:
+    def store(self, planned: PlannedStep, plan: StepPlan) -> None:
         """Rows of a map, word after word as they lie there, to where a later load finds them."""
-        geometry = self.geometry
-        source, destination = self.placement(step.source, schedule), step.target
+        geometry, source, destination = self.geometry, planned.source, planned.step.target
+        assert source is not None
         assert destination is not None
+        assert plan.windows is not None
         words = source.words_per_pixel
         per_row = words * source.tensor.width
-        skipped = (step.rows[0] - source.rows[0]) * per_row
-        ahead = (step.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
-
-        def later() -> dict[str, int]:
-            return {"out_addr": (self.loads[destination.name] + ahead) * geometry.beat_bytes}
-
-        output = replace(source.tensor, height=step.rows[1] - step.rows[0])
-        place = replace(source, rows=step.rows, base=source.base + skipped)
+        skipped = (plan.rows[0] - source.rows[0]) * per_row
+        ahead = (plan.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
+        output = replace(source.tensor, height=plan.rows[1] - plan.rows[0])
+        place = replace(source, rows=plan.rows, base=source.base + skipped)
         pixels = output.height * output.width
         fields = self.walk(place, (1, 1), (1, 1), (0, 0, 0, 0), output)
         fields |= {name: 0 for name in fields if "key" in name}  # as they lie there: rotated
-        windows = Tiling(pixels * words, 1, 1, geometry.load_beats - 1)
-        fields |= {"op": Op.STORE, "tiles": pixels, "words": words, "gap": windows.gap}
-        self.emit_descriptor(fields, later)
-        return StepPlan(step.index, Op.STORE, step.rows, None, windows, store_words=pixels * words)
+        fields |= {"op": Op.STORE, "tiles": pixels, "words": words, "gap": plan.windows.gap}
+        fields |= {"out_addr": (self.loads[destination.name] + ahead) * geometry.beat_bytes}
+        self.emit_descriptor(fields)
 
-    def fence(self) -> StepPlan:
-        """Everything before is in memory before anything behind is read; the next burst begins the next segment."""
-        number = len(self.segments) + 1
-
-        def later() -> dict[str, int]:
-            beats = self.segments[number] - self.segments[number - 1]
-            padding = self.segments[number - 1] - end
-            return {"load_words": beats // self.hw.memory.burst_beats, "passes": padding}
-
-        self.emit_descriptor({"op": Op.FENCE}, later)
-        end = self.beats
-        dropped = self.fill_burst()
-        self.segments.append(self.beats)
-        return StepPlan(-1, Op.FENCE, (0, 0), None, dropped=dropped)
-
-    def load(self, step: Step, schedule: Schedule) -> StepPlan:
+    def load(self, plan: StepPlan) -> None:
         """Rows that the host, or a store, has written into the stream."""
-        geometry = self.geometry
-        assert step.target is not None
-        target = self.placement(step.target, schedule)
-        self.loads[step.target.name] = self.beats + geometry.descriptor_beats
+        target = plan.written
+        assert target is not None
         fields = {"op": Op.LOAD, "target": target.memory, "out_base": target.base, "load_words": target.words}
         self.emit_descriptor(fields)
-        self.emit(np.zeros(target.words * geometry.load_beats * geometry.beat_bytes, dtype=np.uint8))
-        return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words)
-
-    # ---- what fits ---------------------------------------------------------------------------------------------
-    def check(self) -> None:
-        """Everything that can be said before placement."""
-        network, hw = self.network, self.hw
-        tensors = [network.input, *(layer.output for layer in network.layers)]
-        for tensor in tensors:
-            if not tensor.wide and tensor.bits > hw.act_bits:
-                raise UserError(
-                    f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has act_bits: {hw.act_bits}"
-                )
-            if max(tensor.height, tensor.width) >= 1 << (COORD_BITS - 1):
-                raise UserError(
-                    f"{tensor.name}: a {tensor.height}x{tensor.width} map, sides are limited to "
-                    f"{(1 << (COORD_BITS - 1)) - 1}"
-                )
-        last = network.layers[-1]
-        if not (isinstance(last, IntegerConv) and last.output.wide and last.output.height * last.output.width == 1):
-            raise UserError(
-                f"{last.name}: the last layer must be fully connected with int32 results, one per class; "
-                f"this one gives a {last.output.height}x{last.output.width} map of {last.output.bits} bits"
-            )
-        for layer in network.layers:
-            if layer.output.wide and layer is not last:
-                raise UserError(f"{layer.name}: only the last layer may have int32 results")
-            kernel = layer.weight.shape[2:] if isinstance(layer, IntegerConv) else layer.kernel
-            for what, sides, bits in (("kernel", kernel, KERNEL_BITS), ("stride", layer.stride, STRIDE_BITS)):
-                if max(sides) >= 1 << bits:
-                    raise UserError(
-                        f"{layer.name}: {what} {sides[0]}x{sides[1]}, sides are limited to {(1 << bits) - 1}"
-                    )
-            if isinstance(layer, IntegerConv):
-                self.check_conv(layer)
-            elif layer.kind == "avg" and layer.kernel[0] * layer.kernel[1] > 1 << SUM_BITS:
-                raise UserError(
-                    f"{layer.name}: an average over {layer.kernel[0]}x{layer.kernel[1]} codes, at most "
-                    f"{1 << SUM_BITS} can be summed"
-                )
+        self.emit_zeros(target.words * self.geometry.load_beats)
 
     def check_conv(self, conv: IntegerConv) -> None:
         """Weight ring and accumulator width."""
@@ -276,10 +181,6 @@ class _Compiler:
         result: IntArray = conv.bias - zero * conv.weight.reshape(conv.weight.shape[0], -1).sum(axis=1)
         return result
 
-    def words_per_pixel(self, tensor: IntegerTensor) -> int:
-        """Activation words of one pixel."""
-        return ceil(tensor.channels / self.geometry.word_elements)
-
     # ---- convolution -----------------------------------------------------------------------------------------------
     def walk(
         self,
@@ -287,7 +188,7 @@ class _Compiler:
         kernel: tuple[int, int],
         stride: tuple[int, int],
         padding: tuple[int, int, int, int],
-        output: IntegerTensor,
+        output: MapShape,
     ) -> dict[str, int]:
         """Descriptor fields of the window generator."""
         groups = self.geometry.groups
@@ -322,30 +223,24 @@ class _Compiler:
             "source": source.memory,
         }
 
-    def conv(
-        self,
-        step: Step,
-        conv: IntegerConv,
-        passes: tuple[PassPlan, ...],
-        schedule: Schedule,
-    ) -> StepPlan:
-        geometry = self.geometry
-        source, output = self.placement(step.source, schedule), conv.output
-        kh, kw = conv.weight.shape[2], conv.weight.shape[3]
-        pixels = output.height * output.width
-        fields = self.walk(source, (kh, kw), conv.stride, conv.padding, output)
+    def conv(self, planned: PlannedStep, plan: StepPlan) -> None:
+        geometry, passes, part = self.geometry, plan.passes, planned.step.layer
+        source, operand, target = planned.source, planned.residual, plan.written
+        conv = self.network.layers[plan.layer]
+        assert isinstance(conv, IntegerConv)
+        assert isinstance(part, ConvShape)
+        assert source is not None
+        pixels = part.output.height * part.output.width
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
         fields |= {
             "op": Op.CONV,
-            "pad_code": source.tensor.zero_point,
+            "pad_code": self.zeros[source.tensor.name],
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
             **passes[0].tiling.fields(),
         }
-        target = self.written(step, schedule)
-        later: Callable[[], dict[str, int]] | None = None
         if target is None:
-            fields |= {"wide": 1}
-            later = self.results_at
+            fields |= {"wide": 1, "out_addr": self.results}
         else:
             fields |= {
                 "target": target.memory,
@@ -354,28 +249,26 @@ class _Compiler:
                 "tile_stride": target.words_per_pixel * geometry.columns,
                 "low": conv.low,
                 "high": conv.high,
-                "zero": output.zero_point,
+                "zero": conv.output.zero_point,
             }
-        if step.residual is not None:
-            operand = self.placement(step.residual, schedule)
-            skipped = (step.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
+        if operand is not None:
+            skipped = (plan.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
             fields |= {
                 "residual": 1,
                 "residual_base": operand.base + skipped,
-                "residual_zero": operand.tensor.zero_point,
+                "residual_zero": self.zeros[operand.tensor.name],
             }
-        self.emit_descriptor(fields, later)
+        self.emit_descriptor(fields)
         bias = self.hardware_bias(conv)
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
-        for plan in passes:
-            self.emit(record_bytes(plan.header(), geometry.header_beats, geometry))
-            for f in plan.filters:
+        for item in passes:
+            self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
+            for f in item.filters:
                 self.emit(record_bytes(self.param(conv, f, bias), geometry.param_beats, geometry))
-            key = (plan.filters, plan.word_offset)
+            key = (item.filters, item.word_offset)
             if key not in weights:
-                weights[key] = self.weights(conv, plan)
+                weights[key] = self.weights(conv, item)
             self.emit(weights[key])
-        return StepPlan(step.index, Op.CONV, step.rows, target, passes=passes)
 
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
@@ -434,44 +327,35 @@ class _Compiler:
         return beats_to_bytes(beats)
 
     # ---- pooling ---------------------------------------------------------------------------------------------------
-    def pool(self, step: Step, pool: IntegerPool, schedule: Schedule) -> StepPlan:
-        geometry = self.geometry
-        source, target = self.placement(step.source, schedule), self.written(step, schedule)
+    def pool(self, planned: PlannedStep, plan: StepPlan) -> None:
+        geometry, part = self.geometry, planned.step.layer
+        source, target = planned.source, plan.written
+        pool = self.network.layers[plan.layer]
+        assert isinstance(part, PoolShape)
+        assert source is not None
         assert target is not None
-        words = source.words_per_pixel
-        averaging = pool.kind == "avg"
-        op = Op.AVG_POOL if averaging else Op.MAX_POOL
-        reads = pool.kernel[0] * pool.kernel[1]
-        gap = max(0, (geometry.word_elements if averaging else geometry.groups) - reads)
-        pixels = pool.output.height * pool.output.width
-        fields = self.walk(source, pool.kernel, pool.stride, pool.padding, pool.output)
+        averaging = plan.op == Op.AVG_POOL
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
         fields |= {
-            "op": op,
-            "pad_code": source.tensor.zero_point if averaging else 0,
-            "tiles": pixels,
-            "words": words,
-            "gap": gap,
+            "op": plan.op,
+            "pad_code": self.zeros[source.tensor.name] if averaging else 0,
+            "tiles": part.output.height * part.output.width,
+            "words": source.words_per_pixel,
+            "gap": plan.tilings[0].gap,
             "target": target.memory,
             "out_base": target.base,
             "passes": 1,
-            "low": pool.low,
-            "high": pool.high,
-            "zero": pool.output.zero_point,
         }
-        self.emit_descriptor(fields)
-        windows = Tiling(pixels * words, reads, reads, gap)
+        if planned.step.kind is Kind.COPY:
+            zero = self.zeros[source.tensor.name]
+            self.emit_descriptor(fields | {"low": 0, "high": (1 << part.output.bits) - 1, "zero": zero})
+            return
+        assert isinstance(pool, IntegerPool)
+        self.emit_descriptor(fields | {"low": pool.low, "high": pool.high, "zero": pool.output.zero_point})
         if averaging:
-            plan = PassPlan((), 0, 0, words, 0, windows)
-            self.emit(record_bytes(plan.header(), geometry.header_beats, geometry))
-            bias = -source.tensor.zero_point * reads
+            (item,) = plan.passes
+            self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
+            bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
             record = PARAM.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(record_bytes(record, geometry.param_beats, geometry))
-            self.emit(np.zeros((geometry.rows - 1) * geometry.param_beats * geometry.beat_bytes, dtype=np.uint8))
-            return StepPlan(step.index, op, step.rows, target, passes=(plan,))
-        return StepPlan(step.index, op, step.rows, target, windows)
-
-
-def _work(layer: IntegerConv | IntegerPool) -> LayerWork:
-    pixels = layer.output.height * layer.output.width
-    products = layer.weight[0].size if isinstance(layer, IntegerConv) else 0
-    return LayerWork(layer.name, layer.output.channels, products, pixels)
+            self.emit_zeros((geometry.rows - 1) * geometry.param_beats)

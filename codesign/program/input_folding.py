@@ -14,6 +14,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.program.shapes import ConvShape, MapShape, NetworkShape, shape_of
 from codesign.program.tiling import tile_pixels
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
@@ -58,61 +59,62 @@ class InputFolding:
 
 
 def fold_input(network: IntegerNetwork, geometry: Geometry) -> tuple[IntegerNetwork, InputFolding]:
-    """The network with its first convolution folded, if that saves cycles, and the layout of its input.
+    """The network with its first convolution folded, if that saves cycles, and the layout of its input."""
+    folded, fold = fold_shape(shape_of(network), geometry)
+    return apply_fold(network, folded.input, fold)
+
+
+def fold_shape(network: NetworkShape, geometry: Geometry) -> tuple[NetworkShape, int]:
+    """The sizes of the network with its first convolution folded, and over how many input rows; 0 if it is not.
 
     Considered are `fold` = the stride and `fold` = the kernel's height; the estimate counts the cycles of loading
     the map and of the convolution's windows.
     """
     source = network.input
-    plain = InputFolding(source, source, 0)
     readers = [
         layer
         for layer in network.layers
-        if layer.input == source.name or (isinstance(layer, IntegerConv) and layer.residual == source.name)
+        if layer.input == source.name or (isinstance(layer, ConvShape) and layer.residual == source.name)
     ]
     conv = network.layers[0]
-    if len(readers) != 1 or readers[0] is not conv or not isinstance(conv, IntegerConv) or conv.groups != 1:
-        return network, plain
-
-    elements = geometry.word_elements
+    if len(readers) != 1 or readers[0] is not conv or not isinstance(conv, ConvShape) or conv.groups != 1:
+        return network, 0
 
     def cost(channels: int, kernel: int, pixels: int) -> int:
-        words = ceil(channels / elements)
+        words = ceil(channels / geometry.word_elements)
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
         return load + passes * tile_pixels(out, words * kernel, passes, geometry).length
 
-    kernel_h, kernel_w = conv.weight.shape[2:]
+    kernel_h, kernel_w = conv.kernel
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)
-    chosen: InputFolding | None = None
+    chosen, chosen_fold = source, 0
     for fold in sorted({conv.stride[0], kernel_h}):
-        folding = _folding(conv, source, fold)
+        # windows start every stride rows: with fold == stride every folded row starts one, with fold == kernel_h
+        # (and one tap) the folded rows are the windows themselves
         taps = ceil(kernel_h / fold)
-        estimate = cost(folding.folded.channels, taps, folding.folded.height * folding.folded.width)
+        channels, height, width = fold * kernel_w * source.channels, conv.output.height + taps - 1, conv.output.width
+        estimate = cost(channels, taps, height * width)
         if estimate < best:
-            best, chosen = estimate, folding
-    if chosen is None:
-        return network, plain
-    first = _folded_conv(conv, chosen)
-    return replace(network, input=chosen.folded, layers=(first, *network.layers[1:])), chosen
+            best, chosen_fold = estimate, fold
+            chosen = replace(source, channels=channels, height=height, width=width)
+    if not chosen_fold:
+        return network, 0
+    weight = (conv.filters, chosen.channels, ceil(kernel_h / chosen_fold), 1)
+    first = replace(conv, weight=weight, stride=(1, 1), padding=(0, 0, 0, 0))
+    return replace(network, input=chosen, layers=(first, *network.layers[1:])), chosen_fold
 
 
-def _folding(conv: IntegerConv, source: IntegerTensor, fold: int) -> InputFolding:
-    kernel_h, kernel_w = conv.weight.shape[2:]
-    # windows start every stride rows: with fold == stride every folded row starts one, with fold == kernel_h
-    # (and one tap) the folded rows are the windows themselves
-    height = conv.output.height + ceil(kernel_h / fold) - 1
-    folded = IntegerTensor(
-        name=source.name,
-        channels=fold * kernel_w * source.channels,
-        height=height,
-        width=conv.output.width,
-        bits=source.bits,
-        zero_point=source.zero_point,
-        scale=source.scale,
-    )
-    return InputFolding(source, folded, fold, kernel_w, conv.stride, conv.padding)
+def apply_fold(network: IntegerNetwork, folded: MapShape, fold: int) -> tuple[IntegerNetwork, InputFolding]:
+    """What `fold_shape` chose, done to the network: `folded` is its new input."""
+    source, conv = network.input, network.layers[0]
+    if not fold or not isinstance(conv, IntegerConv):
+        return network, InputFolding(source, source, 0)
+    target = replace(source, channels=folded.channels, height=folded.height, width=folded.width)
+    folding = InputFolding(source, target, fold, conv.weight.shape[3], conv.stride, conv.padding)
+    first = _folded_conv(conv, folding)
+    return replace(network, input=target, layers=(first, *network.layers[1:])), folding
 
 
 def _folded_conv(conv: IntegerConv, folding: InputFolding) -> IntegerConv:

@@ -14,14 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-import numpy as np
-
-from codesign.arch.hardware import WEIGHT_BITS, Band
-from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.program.program import PassPlan
+from codesign.program.dealing import Row, deal_filters
+from codesign.program.plan import PassPlan
+from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
-from codesign.quant.integer_network import IntegerConv
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR
 
@@ -42,91 +39,31 @@ class RowSet:
     words: int
 
 
-def deal_filters(
-    conv: IntegerConv, bands: Sequence[Band], chosen: Sequence[int] | None = None, whole_words: bool = True
-) -> list[list[int]]:
-    """Filters of each band: every filter goes to a band that can hold its weights, so that passes are few.
-
-    A PoT band holds PoT filters of at most its bits, an APoT band APoT filters of its bits, a ternary band ternary and
-    binary filters; a fixed band holds every filter whose integer weights lie in its symmetric range. A binary band,
-    which has no zero, holds binary filters where no step has a place that is no channel of theirs (`whole_words`).
-    Filters with the fewest choices are dealt first, each to the band that then needs the fewest passes, the
-    narrowest one in doubt. `chosen` are the filters to deal, all by default.
-    """
-    rows = np.abs(conv.weight).reshape(conv.weight.shape[0], -1)
-    largest, smallest = rows.max(axis=1), rows.min(axis=1)
-
-    def holds(band: Band, f: int) -> bool:
-        scheme, bits = conv.scheme[f], conv.weight_bits[f]
-        match band.scheme:
-            case Scheme.FIXED:
-                return int(largest[f]) <= (1 << (band.weight_bits - 1)) - 1
-            case Scheme.POT:
-                return scheme is Scheme.POT and bits <= band.weight_bits
-            case Scheme.TERNARY:
-                return scheme in (Scheme.TERNARY, Scheme.BINARY)
-            case Scheme.BINARY:
-                return scheme is Scheme.BINARY and whole_words and smallest[f] > 0
-        return scheme is band.scheme and bits == band.weight_bits
-
-    choices: dict[tuple[int, ...], list[int]] = {}
-    for f in range(len(conv.scheme)) if chosen is None else chosen:
-        scheme, bits = conv.scheme[f], conv.weight_bits[f]
-        able = tuple(i for i, band in enumerate(bands) if holds(band, f))
-        if not able:
-            offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
-            without = any(band.scheme is scheme is Scheme.BINARY for band in bands)
-            reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""
-            raise UserError(
-                f"{conv.name}: filter {f} has {scheme}{bits} weights, the bands hold {offered}{reason}; "
-                f"{_remedy(scheme, bits, int(largest[f]), whole_words)}"
-            )
-        choices.setdefault(able, []).append(f)
-
-    dealt: list[list[int]] = [[] for _ in bands]
-    for able, filters in sorted(choices.items(), key=lambda item: (len(item[0]), item[0])):
-        for f in filters:
-            best = min(able, key=lambda i: (ceil((len(dealt[i]) + 1) / bands[i].rows), bands[i].weight_bits, i))
-            dealt[best].append(f)
-    return [sorted(filters) for filters in dealt]
-
-
-def _remedy(scheme: Scheme, bits: int, largest: int, whole_words: bool) -> str:
-    """What to do about weights that no band holds."""
-    if scheme is Scheme.BINARY and not whole_words:
-        scheme, bits = Scheme.TERNARY, 2
-    if scheme not in WEIGHT_BITS or scheme is Scheme.FIXED:
-        scheme, bits = Scheme.FIXED, max(2, largest.bit_length() + 1)
-    if bits > WEIGHT_BITS[scheme][1]:
-        return f"no band is as wide: quantize it to {scheme}{WEIGHT_BITS[scheme][1]} or narrower"
-    return f"add a band {{scheme: {scheme}, weight_bits: {bits}, rows: 1}}"
-
-
-def row_sets(conv: IntegerConv, geometry: Geometry) -> tuple[RowSet, ...]:
-    """The filters of `conv` in sets of at most one per row.
+def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[RowSet, ...]:
+    """The filters `rows` of `conv` in sets of at most one per row.
 
     Raises:
         UserError: no band holds a filter.
     """
-    filters = conv.weight.shape[0]
-    together = _sets(conv, geometry, [range(filters)])
+    filters = conv.filters
+    together = _sets(conv, rows, geometry, [range(filters)])
     if conv.groups == 1:
         return together
     if geometry.weight_stationary:  # all passes have the same blocks
         return _alike(conv, geometry, together)
     words = [_span(conv, geometry, [f])[0] for f in range(filters)]
     by_word = [[f for f in range(filters) if words[f] == word] for word in sorted(set(words))]
-    apart = _sets(conv, geometry, by_word)
-    return min(together, apart, key=lambda sets: sum(_cycles(conv, geometry, rows.words) for rows in sets))
+    apart = _sets(conv, rows, geometry, by_word)
+    return min(together, apart, key=lambda sets: sum(_cycles(conv, geometry, item.words) for item in sets))
 
 
-def passes_of(conv: IntegerConv, sets: Sequence[RowSet], geometry: Geometry) -> tuple[PassPlan, ...]:
+def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry) -> tuple[PassPlan, ...]:
     """The passes that compute the output of `conv`.
 
     Raises:
         UserError: a row's ring cannot hold one word's weights, or a layer takes too many passes.
     """
-    taps = conv.weight.shape[2] * conv.weight.shape[3]
+    taps = conv.weight[2] * conv.weight[3]
     per_word, depth = taps * geometry.groups, geometry.weight_depth
     pixels = conv.output.height * conv.output.width
     least = max(rows.words for rows in sets) if geometry.weight_stationary else 1
@@ -172,12 +109,14 @@ def passes_of(conv: IntegerConv, sets: Sequence[RowSet], geometry: Geometry) -> 
     return tuple(passes)
 
 
-def _sets(conv: IntegerConv, geometry: Geometry, buckets: Sequence[Sequence[int]]) -> tuple[RowSet, ...]:
+def _sets(
+    conv: ConvShape, given: Sequence[Row], geometry: Geometry, buckets: Sequence[Sequence[int]]
+) -> tuple[RowSet, ...]:
     sets: list[RowSet] = []
     bands = geometry.bands
-    whole_words = conv.groups == 1 and conv.weight.shape[1] % geometry.word_elements == 0
+    whole_words = fills_words(conv, geometry)
     for bucket in buckets:
-        dealt = deal_filters(conv, bands, bucket, whole_words)
+        dealt = deal_filters(conv.name, given, bands, bucket, whole_words)
         for p in range(max(ceil(len(of_band) / band.rows) for of_band, band in zip(dealt, bands, strict=True))):
             rows: list[int] = []
             mask = 0
@@ -190,16 +129,21 @@ def _sets(conv: IntegerConv, geometry: Geometry, buckets: Sequence[Sequence[int]
     return tuple(sets)
 
 
-def _alike(conv: IntegerConv, geometry: Geometry, sets: Sequence[RowSet]) -> tuple[RowSet, ...]:
+def fills_words(conv: ConvShape, geometry: Geometry) -> bool:
+    """Whether every place of a step is a channel of every filter."""
+    return conv.groups == 1 and conv.weight[1] % geometry.word_elements == 0
+
+
+def _alike(conv: ConvShape, geometry: Geometry, sets: Sequence[RowSet]) -> tuple[RowSet, ...]:
     """The same sets, all reading as many words."""
     words = max(rows.words for rows in sets)
-    total = ceil(conv.weight.shape[1] * conv.groups / geometry.word_elements)
+    total = ceil(conv.weight[1] * conv.groups / geometry.word_elements)
     return tuple(replace(rows, first_word=min(rows.first_word, total - words), words=words) for rows in sets)
 
 
-def _span(conv: IntegerConv, geometry: Geometry, filters: Sequence[int]) -> tuple[int, int]:
+def _span(conv: ConvShape, geometry: Geometry, filters: Sequence[int]) -> tuple[int, int]:
     """First and last word of a pixel that the filters read."""
-    channels, per_group = conv.weight.shape[1], conv.weight.shape[0] // conv.groups
+    channels, per_group = conv.weight[1], conv.weight[0] // conv.groups
     groups = [f // per_group for f in filters]
     return (
         min(groups) * channels // geometry.word_elements,
@@ -207,7 +151,7 @@ def _span(conv: IntegerConv, geometry: Geometry, filters: Sequence[int]) -> tupl
     )
 
 
-def _cycles(conv: IntegerConv, geometry: Geometry, words: int) -> int:
+def _cycles(conv: ConvShape, geometry: Geometry, words: int) -> int:
     """Cycles of a tile."""
-    taps: int = conv.weight.shape[2] * conv.weight.shape[3]
+    taps = conv.weight[2] * conv.weight[3]
     return max(geometry.rows, words * taps * geometry.groups)

@@ -7,7 +7,7 @@ from enum import Enum
 from math import ceil
 
 from codesign.program.placement import Place
-from codesign.quant.integer_network import IntegerLayer, IntegerPool, IntegerTensor
+from codesign.program.shapes import LayerShape, MapShape
 from codesign.rtl.geometry import Geometry
 
 Rows = tuple[int, int]
@@ -15,8 +15,9 @@ Rows = tuple[int, int]
 
 
 class Kind(Enum):
-    """What a step does that has no layer."""
+    """What a step does that has no layer of the network."""
 
+    COPY = "copy"
     LOAD = "load"
     STORE = "store"
     FENCE = "fence"
@@ -26,7 +27,7 @@ class Kind(Enum):
 class StoredMap:
     """Rows `rows` of a tensor, as they lie in an activation memory; `use` tells apart those that are stored twice."""
 
-    tensor: IntegerTensor
+    tensor: MapShape
     rows: Rows
     use: str = ""
 
@@ -40,23 +41,24 @@ class StoredMap:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One descriptor: a layer on some rows, or, if `layer` is None, what `kind` says.
+    """One descriptor: a layer on some rows, or what `kind` says.
 
     Attributes:
-        index: number of the network layer, -1 for a load or fence; of a store, the layer whose output is stored.
-        layer: the layer with the padding these rows need; its output tensor has only `rows` of height.
+        index: number of the network layer, -1 for a load or fence; of a store or copy, the layer whose output it is.
+        layer: the layer (or the copy, a pooling over one pixel) with the padding these rows need; its output tensor
+            has only `rows` of height.
         rows: rows of the output tensor that are computed (or that are loaded or stored).
         source, target, residual: stored maps that are read and written; target None for int32 results. A store reads
             `rows` of `source` and writes them where the load of `target` reads them.
     """
 
     index: int
-    layer: IntegerLayer | None
+    layer: LayerShape | None
     rows: Rows
     source: StoredMap | None
     target: StoredMap | None
     residual: StoredMap | None
-    kind: Kind = Kind.LOAD
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +80,9 @@ def words_of(stored: StoredMap, geometry: Geometry) -> int:
     return (stored.rows[1] - stored.rows[0]) * tensor.width * ceil(tensor.channels / geometry.word_elements)
 
 
-def input_rows(layer: IntegerLayer, rows: Rows, height: int) -> tuple[Rows, int, int]:
+def input_rows(layer: LayerShape, rows: Rows, height: int) -> tuple[Rows, int, int]:
     """Input rows that output rows need, and the padding above and below them."""
-    kernel = layer.kernel[0] if isinstance(layer, IntegerPool) else layer.weight.shape[2]
+    kernel = layer.kernel[0]
     first = rows[0] * layer.stride[0] - layer.padding[0]
     last = (rows[1] - 1) * layer.stride[0] - layer.padding[0] + kernel
     return (max(0, first), min(height, last)), max(0, -first), max(0, last - height)

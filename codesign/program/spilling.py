@@ -16,7 +16,7 @@ from math import ceil, gcd
 from codesign.errors import UserError
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows, words_of
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
+from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
 from codesign.rtl.geometry import Geometry
 
 
@@ -24,7 +24,7 @@ from codesign.rtl.geometry import Geometry
 class _Strip:
     """Output rows of a layer, the input rows that are loaded for them, and the layer with the padding these need."""
 
-    part: IntegerLayer
+    part: LayerShape
     rows: Rows
     source: StoredMap
     residual: StoredMap | None
@@ -32,7 +32,7 @@ class _Strip:
 
 
 def spilled_steps(
-    network: IntegerNetwork, count: int, geometry: Geometry, depth: int
+    network: NetworkShape, count: int, geometry: Geometry, depth: int
 ) -> tuple[list[Step], dict[str, Place]]:
     """Steps and places of the first `count` layers, and the load of the map that the other layers need.
 
@@ -56,10 +56,10 @@ def spilled_steps(
         for strip in of_layer:
             places[strip.source.name] = (0, 0)
             places[strip.target.name] = (1, 0)  # in the residual operand's place, if there is one
-            steps.append(Step(-1, None, strip.source.rows, None, strip.source, None))
+            steps.append(Step(-1, None, strip.source.rows, None, strip.source, None, Kind.LOAD))
             if strip.residual is not None:
                 places[strip.residual.name] = (1, 0)
-                steps.append(Step(-1, None, strip.residual.rows, None, strip.residual, None))
+                steps.append(Step(-1, None, strip.residual.rows, None, strip.residual, None, Kind.LOAD))
             steps.append(Step(index, strip.part, strip.rows, strip.source, strip.target, strip.residual))
             for destination in wanted.get(strip.target.tensor.name, ()):
                 rows = max(strip.rows[0], destination.rows[0]), min(strip.rows[1], destination.rows[1])
@@ -69,7 +69,7 @@ def spilled_steps(
     return steps, places
 
 
-def _strips(network: IntegerNetwork, index: int, geometry: Geometry, depth: int) -> Iterator[_Strip]:
+def _strips(network: NetworkShape, index: int, geometry: Geometry, depth: int) -> Iterator[_Strip]:
     """The strips of a layer, as high as they fit."""
     layer = network.layers[index]
     height = layer.output.height
@@ -94,7 +94,7 @@ def _strips(network: IntegerNetwork, index: int, geometry: Geometry, depth: int)
         size = ceil(size / unit / 2) * unit
 
 
-def _strip(network: IntegerNetwork, index: int, rows: Rows, geometry: Geometry) -> _Strip:
+def _strip(network: NetworkShape, index: int, rows: Rows, geometry: Geometry) -> _Strip:
     layer = network.layers[index]
     tensor = network.tensor(layer.input)
     use = f"for rows {rows[0]} to {rows[1] - 1} of {layer.name}"
@@ -104,7 +104,7 @@ def _strip(network: IntegerNetwork, index: int, rows: Rows, geometry: Geometry) 
     first = wanted[0] // unit * unit
     source = StoredMap(tensor, (first, wanted[1]), use)
     residual = None
-    if isinstance(layer, IntegerConv) and layer.residual is not None:
+    if isinstance(layer, ConvShape) and layer.residual is not None:
         residual = StoredMap(network.tensor(layer.residual), rows, use)
     part = replace(
         layer,

@@ -14,16 +14,16 @@ from math import ceil, gcd
 
 from codesign.errors import UserError
 from codesign.program.placement import MapUse, Place, PlacementError, place_maps
-from codesign.program.schedule import Rows, Schedule, Step, StoredMap, input_rows, words_of
+from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows, words_of
+from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import spilled_steps
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerPool
 from codesign.rtl.geometry import Geometry
 
 LARGEST_DEPTH = 1 << 18
 """Activation memories are not described deeper than this."""
 
 
-def build_schedule(network: IntegerNetwork, geometry: Geometry) -> Schedule:
+def build_schedule(network: NetworkShape, geometry: Geometry) -> Schedule:
     """The schedule with the fewest strips, over the fewest layers, whose maps fit.
 
     Raises UserError when none does: it names the first map that did not fit, and the depth that would do.
@@ -43,7 +43,7 @@ def build_schedule(network: IntegerNetwork, geometry: Geometry) -> Schedule:
     raise reason
 
 
-def _search(network: IntegerNetwork, geometry: Geometry, depth: int) -> Schedule:
+def _search(network: NetworkShape, geometry: Geometry, depth: int) -> Schedule:
     """The first schedule that fits memories of `depth` words; the error of the one without strips if none does."""
     try:
         return _attempt(network, 0, 1, geometry, depth)
@@ -69,7 +69,7 @@ def _search(network: IntegerNetwork, geometry: Geometry, depth: int) -> Schedule
     raise reason
 
 
-def _attempt(network: IntegerNetwork, count: int, strips: int, geometry: Geometry, depth: int) -> Schedule:
+def _attempt(network: NetworkShape, count: int, strips: int, geometry: Geometry, depth: int) -> Schedule:
     """The schedule with the first `count` layers in `strips` strips, with copies where only these make it fit.
 
     A residual operand must not lie in the memory that is streamed. Where both maps fit only in the same memory, the
@@ -100,45 +100,34 @@ def _with_copies(steps: Iterable[Step], copied: frozenset[int]) -> Iterator[Step
         if residual is not None and step.index in copied and residual.tensor.name in producer:
             tensor = residual.tensor
             height = residual.rows[1] - residual.rows[0]
-            copy = IntegerPool(
-                name=f"{tensor.name} (copy)",
-                input=tensor.name,
-                output=replace(tensor, height=height),
-                kind="max",
-                kernel=(1, 1),
-                stride=(1, 1),
-                padding=(0, 0, 0, 0),
-                mult=1,
-                shift=1,
-                low=0,
-                high=(1 << tensor.bits) - 1,
-            )
+            output = replace(tensor, height=height)
+            copy = PoolShape(f"{tensor.name} (copy)", tensor.name, output, "max", (1, 1), (1, 1), (0, 0, 0, 0))
             moved = replace(residual, use="copy")
-            yield Step(producer[tensor.name], copy, residual.rows, residual, moved, None)
+            yield Step(producer[tensor.name], copy, residual.rows, residual, moved, None, Kind.COPY)
             step = replace(step, residual=moved)
         if step.layer is not None:
             producer[step.layer.output.name] = step.index
         yield step
 
 
-def _cuts(network: IntegerNetwork) -> Iterator[int]:
+def _cuts(network: NetworkShape) -> Iterator[int]:
     """Numbers of first layers after which only their last output is still needed."""
     for count in range(1, len(network.layers)):
         inner = {network.input.name, *(layer.output.name for layer in network.layers[: count - 1])}
         later = network.layers[count:]
         used = {layer.input for layer in later} | {
-            layer.residual for layer in later if isinstance(layer, IntegerConv) and layer.residual is not None
+            layer.residual for layer in later if isinstance(layer, ConvShape) and layer.residual is not None
         }
         if not inner & used:
             yield count
 
 
-def _steps(network: IntegerNetwork, count: int, strips: int, geometry: Geometry) -> Iterator[Step]:
+def _steps(network: NetworkShape, count: int, strips: int, geometry: Geometry) -> Iterator[Step]:
     """Steps with the first `count` layers in strips; UserError if rows cannot be cut so."""
     full = {network.input.name: StoredMap(network.input, (0, network.input.height))}
     if count == 0:
         whole = full[network.input.name]
-        yield Step(-1, None, whole.rows, None, whole, None)
+        yield Step(-1, None, whole.rows, None, whole, None, Kind.LOAD)
     else:
         last = network.layers[count - 1].output
         target = StoredMap(last, (0, last.height))
@@ -153,7 +142,7 @@ def _steps(network: IntegerNetwork, count: int, strips: int, geometry: Geometry)
         stored = None if layer.output.wide else StoredMap(layer.output, (0, layer.output.height))
         if stored is not None:
             full[layer.output.name] = stored
-        residual = layer.residual if isinstance(layer, IntegerConv) else None
+        residual = layer.residual if isinstance(layer, ConvShape) else None
         yield Step(
             index,
             layer,
@@ -164,7 +153,7 @@ def _steps(network: IntegerNetwork, count: int, strips: int, geometry: Geometry)
         )
 
 
-def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, geometry: Geometry) -> Iterator[Step]:
+def _strip(network: NetworkShape, count: int, rows: Rows, target: StoredMap, geometry: Geometry) -> Iterator[Step]:
     """Steps that compute rows of the last of the first `count` layers from the input."""
     needed: dict[str, Rows] = {target.tensor.name: rows}
 
@@ -175,20 +164,20 @@ def _strip(network: IntegerNetwork, count: int, rows: Rows, target: StoredMap, g
     for layer in reversed(network.layers[:count]):
         wanted = needed[layer.output.name]
         need(layer.input, input_rows(layer, wanted, network.tensor(layer.input).height)[0])
-        if isinstance(layer, IntegerConv) and layer.residual is not None:
+        if isinstance(layer, ConvShape) and layer.residual is not None:
             need(layer.residual, wanted)
 
     stored = {name: StoredMap(network.tensor(name), span) for name, span in needed.items()}
     stored[target.tensor.name] = target
     source = stored[network.input.name]
-    yield Step(-1, None, source.rows, None, source, None)
+    yield Step(-1, None, source.rows, None, source, None, Kind.LOAD)
     for index, layer in enumerate(network.layers[:count]):
         span = needed[layer.output.name]
         source = stored[layer.input]
         wanted, top, bottom = input_rows(layer, span, source.tensor.height)
         # rows held above or below what this layer wants are skipped by a negative padding
         padding = (top - (wanted[0] - source.rows[0]), bottom, layer.padding[2], layer.padding[3])
-        residual = stored[layer.residual] if isinstance(layer, IntegerConv) and layer.residual is not None else None
+        residual = stored[layer.residual] if isinstance(layer, ConvShape) and layer.residual is not None else None
         if residual is not None and (span[0] - residual.rows[0]) * layer.output.width % geometry.groups:
             raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
         part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)

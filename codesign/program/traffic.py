@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from codesign.program.program import Program, StepPlan
+from codesign.program.plan import Plan, StepPlan
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 
@@ -47,7 +47,7 @@ class Traffic:
         return self.total - self.outputs - self.spills
 
 
-def traffic(program: Program) -> tuple[Traffic, ...]:
+def traffic(program: Plan) -> tuple[Traffic, ...]:
     """Traffic of every layer of a program; loads of input rows count for the layer that they come before."""
     geometry = program.geometry
     found = [Traffic() for _ in program.layers]
@@ -60,18 +60,18 @@ def traffic(program: Program) -> tuple[Traffic, ...]:
     return tuple(found)
 
 
-def ending(program: Program) -> int:
+def ending(program: Plan) -> int:
     """Bytes of the last descriptor, which ends the program, and of what fills its last burst."""
-    return int(program.stream.size) - sum(layer.read for layer in traffic(program))
+    return program.beats * program.geometry.beat_bytes - sum(layer.read for layer in traffic(program))
 
 
-def _step(plan: StepPlan, program: Program, geometry: Geometry) -> Traffic:
+def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
     beat = geometry.beat_bytes
     descriptors = geometry.descriptor_beats * beat
     if plan.op == Op.LOAD:
         moved = plan.load_words * geometry.load_beats * beat
         assert plan.written is not None
-        if plan.written.tensor.name == program.network.input.name:
+        if plan.written.tensor.name == program.shape.input.name:
             return Traffic(inputs=moved, descriptors=descriptors)
         return Traffic(reloads=moved, descriptors=descriptors)
     if plan.op == Op.STORE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from codesign.arch.hardware import Hardware
-from codesign.program import Program
+from codesign.program import Plan
 from codesign.sim.energy import UnitEnergies, estimate_energy
 from codesign.sim.resources import Resources
 from codesign.sim.timing import estimate
@@ -35,7 +35,7 @@ class Cost:
     energy_mj: float
 
 
-def measure(program: Program, resources: Resources | None, units: UnitEnergies) -> Cost:
+def measure(program: Plan, resources: Resources | None, units: UnitEnergies) -> Cost:
     """The costs of a compiled network on its hardware, which takes `resources` if it was synthesized."""
     hw = program.hw
     cycles = estimate(program).total_cycles

@@ -29,9 +29,10 @@ from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.hardware import Band
 from codesign.arch.load import find_config
 from codesign.arch.scheme import Scheme
-from codesign.program.program import Program, StepPlan
+from codesign.program.plan import Plan, StepPlan
+from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
-from codesign.quant.integer_network import MULT_BITS, RESIDUAL_MULT_BITS, IntegerConv
+from codesign.quant.integer_network import MULT_BITS, RESIDUAL_MULT_BITS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 
@@ -121,7 +122,7 @@ class Energy:
         return 1e-9 * (self.ending_pj + sum(layer.total_pj for layer in self.layers))
 
 
-def estimate_energy(program: Program, units: UnitEnergies) -> Energy:
+def estimate_energy(program: Plan, units: UnitEnergies) -> Energy:
     """Energy of one image by the module's counts; the cost is that of a walk over the passes."""
     counter = _Counter(program, units)
     pj = [dict.fromkeys((item.name for item in fields(LayerEnergy)[1:]), 0.0) for _ in program.layers]
@@ -148,7 +149,7 @@ def estimate_energy(program: Program, units: UnitEnergies) -> Energy:
 class _Counter:
     """Picojoules of single steps."""
 
-    def __init__(self, program: Program, units: UnitEnergies) -> None:
+    def __init__(self, program: Plan, units: UnitEnergies) -> None:
         self.units = units
         self.program = program
         hw = program.hw
@@ -241,6 +242,6 @@ class _Counter:
 
     def outputs(self, plan: StepPlan) -> tuple[int, bool]:
         """Outputs that a step makes, and whether a residual is added to them."""
-        layer = self.program.network.layers[plan.layer]
-        residual = isinstance(layer, IntegerConv) and layer.residual is not None
+        layer = self.program.shape.layers[plan.layer]
+        residual = isinstance(layer, ConvShape) and layer.residual is not None
         return layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0]), residual

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Memory
-from codesign.program.program import PassPlan, Program, StepPlan
+from codesign.program.plan import PassPlan, Plan, StepPlan
 from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
 from codesign.rtl.layout import Op
 
@@ -156,7 +156,7 @@ class _State:
     results_sent: int = 0
 
 
-def estimate(program: Program) -> Timing:
+def estimate(program: Plan) -> Timing:
     """Cycle-exact timing of a program on its hardware."""
     geometry = program.geometry
     hw = program.hw

@@ -14,7 +14,7 @@ from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program import compile_network
-from codesign.program.passes import deal_filters
+from codesign.program.dealing import deal_filters, rows_of
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.layout import DESCRIPTOR, Op
@@ -56,7 +56,7 @@ def test_every_filter_is_dealt_once_to_a_band_that_holds_it(data: st.DataObject)
     for layer in network.layers:
         if not isinstance(layer, IntegerConv):
             continue
-        dealt = deal_filters(layer, TINY.bands)
+        dealt = deal_filters(layer.name, rows_of(layer), TINY.bands)
         assert sorted(f for filters in dealt for f in filters) == list(range(layer.weight.shape[0]))
         for band, filters in zip(TINY.bands, dealt, strict=True):
             for f in filters:
@@ -70,7 +70,7 @@ def test_a_homogeneous_layer_uses_every_band_that_can_hold_it() -> None:
     conv = conv_of(small_network(filters=12))
     weight = np.sign(conv.weight)  # +-1 and 0 fit everywhere
     conv = replace(conv, weight=weight, scheme=(Scheme.FIXED,) * 12, weight_bits=(4,) * 12)
-    dealt = deal_filters(conv, TINY.bands)
+    dealt = deal_filters(conv.name, rows_of(conv), TINY.bands)
     assert [len(filters) for filters in dealt] == [0, 8, 4]  # two rows of fixed4, one of fixed8: four passes
 
 
@@ -146,7 +146,7 @@ def test_bands_are_typed_by_scheme_and_bits() -> None:
     band = Band(scheme=Scheme.POT, weight_bits=3, rows=1)
     conv = conv_of(small_network())
     with pytest.raises(UserError, match="pot3"):
-        deal_filters(conv, (band,))
+        deal_filters(conv.name, rows_of(conv), (band,))
 
 
 def one_format(text: str, channels: int = 9) -> IntegerConv:
@@ -171,7 +171,10 @@ def one_format(text: str, channels: int = 9) -> IntegerConv:
 )
 def test_bands_hold_rows_of_their_own_formats(text: str, bands: tuple[str, ...], used: set[int]) -> None:
     forms = [RowFormat.parse(band) for band in bands]
-    dealt = deal_filters(one_format(text), [Band(scheme=form.scheme, weight_bits=form.bits, rows=1) for form in forms])
+    conv = one_format(text)
+    dealt = deal_filters(
+        "conv", rows_of(conv), [Band(scheme=form.scheme, weight_bits=form.bits, rows=1) for form in forms]
+    )
     assert {index for index, filters in enumerate(dealt) if filters} == used
 
 
@@ -181,12 +184,12 @@ def test_binary_rows_need_channels_that_fill_words() -> None:
         Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
     )
     conv = one_format("binary")
-    dealt = deal_filters(conv, (binary, ternary), whole_words=False)
+    dealt = deal_filters(conv.name, rows_of(conv), (binary, ternary), whole_words=False)
     assert dealt[0] == [] and len(dealt[1]) == len(conv.weight)
     with pytest.raises(
         UserError, match=r"hold binary1 \(binary has no zero.*add a band \{scheme: ternary, weight_bits: 2"
     ):
-        deal_filters(conv, (binary,), whole_words=False)
+        deal_filters(conv.name, rows_of(conv), (binary,), whole_words=False)
 
 
 @pytest.mark.parametrize(
@@ -200,4 +203,4 @@ def test_binary_rows_need_channels_that_fill_words() -> None:
 )
 def test_what_no_band_holds_says_what_would(text: str, remedy: str) -> None:
     with pytest.raises(UserError, match=f"conv: filter 0 has {text} weights, the bands hold pot3; {remedy}"):
-        deal_filters(one_format(text), (Band(scheme=Scheme.POT, weight_bits=3, rows=1),))
+        deal_filters("conv", rows_of(one_format(text)), (Band(scheme=Scheme.POT, weight_bits=3, rows=1),))

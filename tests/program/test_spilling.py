@@ -10,6 +10,7 @@ from codesign.arch.load import load_hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
 from codesign.program.schedule import Kind
+from codesign.program.shapes import shape_of
 from codesign.program.strips import build_schedule
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
@@ -43,7 +44,7 @@ def block_network(height: int, width: int) -> IntegerNetwork:
 @pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512), (29, 10, 256)])
 def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int, words: int) -> None:
     network = block_network(height, width)
-    schedule = build_schedule(network, Geometry(with_words(words)))
+    schedule = build_schedule(shape_of(network), Geometry(with_words(words)))
     assert schedule.spilled > 0
     stored: dict[str, list[int]] = {}
     fenced: set[str] = set()  # what a fence has put in memory
@@ -74,7 +75,7 @@ def test_spilled_maps_are_exact_on_the_rtl(height: int, width: int, words: int) 
 
 
 def test_maps_that_fit_are_not_spilled() -> None:
-    assert build_schedule(block_network(14, 12), Geometry(with_words(4096))).spilled == 0
+    assert build_schedule(shape_of(block_network(14, 12)), Geometry(with_words(4096))).spilled == 0
 
 
 def test_a_row_that_does_not_fit_names_the_layer_and_the_depth_that_does() -> None:
@@ -82,8 +83,8 @@ def test_a_row_that_does_not_fit_names_the_layer_and_the_depth_that_does() -> No
     with pytest.raises(
         UserError, match=r"words, an activation memory has 32; set buffers.activation_words to \d+$"
     ) as e:
-        build_schedule(network, Geometry(with_words(32)))
+        build_schedule(shape_of(network), Geometry(with_words(32)))
     depth = int(str(e.value).split()[-1])
-    build_schedule(network, Geometry(with_words(depth)))
+    build_schedule(shape_of(network), Geometry(with_words(depth)))
     with pytest.raises(UserError):
-        build_schedule(network, Geometry(with_words(depth // 2)))
+        build_schedule(shape_of(network), Geometry(with_words(depth // 2)))

@@ -9,6 +9,7 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
+from codesign.program.shapes import shape_of
 from codesign.program.strips import build_schedule
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
@@ -45,7 +46,7 @@ def stem_network() -> IntegerNetwork:
 @pytest.mark.parametrize("words", [1024, 2048, 8192])
 def test_strips_cover_the_map_once_and_read_stored_rows(words: int) -> None:
     network = stem_network()
-    schedule = build_schedule(network, Geometry(with_words(words)))
+    schedule = build_schedule(shape_of(network), Geometry(with_words(words)))
     for index, layer in enumerate(network.layers):
         rows = [step.rows for step in schedule.steps if step.index == index and step.residual is None]
         covered = np.zeros(layer.output.height, dtype=int)
@@ -55,7 +56,7 @@ def test_strips_cover_the_map_once_and_read_stored_rows(words: int) -> None:
     for step in schedule.steps:
         if step.layer is None or step.source is None:
             continue
-        kernel = step.layer.weight.shape[2] if hasattr(step.layer, "weight") else step.layer.kernel[0]
+        kernel = step.layer.kernel[0]
         held = step.source.rows[1] - step.source.rows[0]
         top, bottom, _, _ = step.layer.padding
         reach = (step.layer.output.height - 1) * step.layer.stride[0] + kernel - top
@@ -66,7 +67,7 @@ def test_strips_cover_the_map_once_and_read_stored_rows(words: int) -> None:
 
 def test_fewer_words_need_more_strips() -> None:
     network = stem_network()
-    plenty, few = (build_schedule(network, Geometry(with_words(words))).strips for words in (8192, 1024))
+    plenty, few = (build_schedule(shape_of(network), Geometry(with_words(words))).strips for words in (8192, 1024))
     assert plenty == 1
     assert few > 1
 
@@ -86,4 +87,4 @@ def test_strips_and_copies_are_exact_on_the_rtl(words: int) -> None:
 
 def test_what_no_strips_can_fit_is_said() -> None:
     with pytest.raises(UserError, match="activation_words"):
-        build_schedule(stem_network(), Geometry(with_words(16)))
+        build_schedule(shape_of(stem_network()), Geometry(with_words(16)))

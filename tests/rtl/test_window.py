@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codesign.program.compiler import _Compiler
-from codesign.program.program import Placement
+from codesign.program.plan import Placement
 from codesign.quant.integer_network import IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER

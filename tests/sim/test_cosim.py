@@ -11,7 +11,7 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.program import compile_network
-from codesign.program.passes import deal_filters
+from codesign.program.dealing import deal_filters, rows_of
 from codesign.quant.data import load_dataset
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork
@@ -77,7 +77,7 @@ def test_a_layer_of_five_formats_runs_in_five_bands() -> None:
     network = random_network(zoo.get("smallcnn"), dict.fromkeys(forms, 1.0), act_bits=4, seed=6)
     layer = next(x for x in network.layers[1:] if isinstance(x, IntegerConv) and x.groups == 1)
     assert layer.weight.shape[1] % hw.word_elements == 0
-    for form, filters in zip(forms, deal_filters(layer, hw.bands), strict=True):
+    for form, filters in zip(forms, deal_filters(layer.name, rows_of(layer), hw.bands), strict=True):
         assert {RowFormat(layer.scheme[f], layer.weight_bits[f]) for f in filters} >= {form}
     result = cosim.run_network(hw, network, images(network, 2))
     assert result.mismatched_values == 0

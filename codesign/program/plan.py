@@ -1,0 +1,154 @@
+"""What a program does, without the numbers it does it with: everything that timing, traffic and energy need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codesign.arch.hardware import Hardware
+from codesign.program.shapes import MapShape, NetworkShape
+from codesign.program.tiling import Tiling
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import PASS_HEADER, Op
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Rows of a feature map in an activation memory.
+
+    Attributes:
+        rows: half-open range of the tensor's rows.
+        memory: which of the two activation memories.
+        base: first word.
+        words_per_pixel: words of one pixel.
+    """
+
+    tensor: MapShape
+    rows: tuple[int, int]
+    memory: int
+    base: int
+    words_per_pixel: int
+
+    @property
+    def words(self) -> int:
+        """Words the rows occupy."""
+        return (self.rows[1] - self.rows[0]) * self.tensor.width * self.words_per_pixel
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One pass over the output pixels with a set of filters, at most one per row.
+
+    Attributes:
+        filters: output channel of every row, -1 for an idle row; none for average pooling.
+        bands: bit i set when band i has a filter.
+        word_offset, words: activation words that are read of a pixel.
+        steps: weight words of a row.
+        tiling: the tiles it visits (average pooling: windows).
+        begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
+    """
+
+    filters: tuple[int, ...]
+    bands: int
+    word_offset: int
+    words: int
+    steps: int
+    tiling: Tiling
+    begin: bool = True
+    fresh: bool = True
+    drain: bool = True
+    single: bool = False
+    final: bool = True
+
+    def header(self) -> int:
+        """The packed header."""
+        return PASS_HEADER.pack(
+            {
+                "word_offset": self.word_offset,
+                "words": self.words,
+                "steps": self.steps,
+                "gap": self.tiling.gap,
+                "bands": self.bands,
+                "begin": self.begin,
+                "fresh": self.fresh,
+                "drain": self.drain,
+                "single": self.single,
+                "final": self.final,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """A network layer as a GEMM: m filters, k products per output, n output pixels (pooling: k = 0)."""
+
+    name: str
+    m: int
+    k: int
+    n: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.m * self.k * self.n
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the sequencer does for one descriptor; everything the timing model needs.
+
+    Attributes:
+        layer: number of the network layer, -1 for a load.
+        rows: rows of the layer's output map that are computed.
+        written: the rows in the activation memory, None for int32 results.
+        windows: of max pooling and stores, which have no passes.
+        beats: memory beats in the program stream, descriptor included.
+        load_words, store_words: activation words of a load or a store.
+        dropped, bursts: of a fence: beats behind the descriptor that are skipped, bursts up to the next fence.
+    """
+
+    layer: int
+    op: Op
+    rows: tuple[int, int]
+    written: Placement | None
+    windows: Tiling | None = None
+    passes: tuple[PassPlan, ...] = ()
+    beats: int = 0
+    load_words: int = 0
+    store_words: int = 0
+    dropped: int = 0
+    bursts: int = 0
+
+    @property
+    def tilings(self) -> tuple[Tiling, ...]:
+        """What is walked, pass after pass."""
+        return (self.windows,) if self.windows is not None else tuple(each.tiling for each in self.passes)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the results are int32 words written to memory."""
+        return self.op == Op.CONV and self.written is None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A network on an accelerator.
+
+    Attributes:
+        shape: the network as given.
+        layers: its layers as GEMMs.
+        steps: what is executed, in order; a layer may take several steps.
+        beats: length of the stream in beats, padded to whole bursts.
+        bursts: length of the stream in bursts, up to the first fence if there is one.
+    """
+
+    hw: Hardware
+    shape: NetworkShape
+    layers: tuple[LayerWork, ...]
+    steps: tuple[StepPlan, ...]
+    beats: int
+    bursts: int
+
+    @property
+    def geometry(self) -> Geometry:
+        """Derived quantities of the hardware."""
+        return Geometry(self.hw)

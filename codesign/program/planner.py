@@ -1,0 +1,205 @@
+"""The planner: a network's sizes and the formats of its filters to a plan; what needs no formats is found once.
+
+Placement, strips and the descriptors' order depend on the sizes only. The formats decide which filters compute
+together, and with that how many passes a layer takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.program.dealing import Row
+from codesign.program.input_folding import fold_shape
+from codesign.program.passes import passes_of, row_sets
+from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan
+from codesign.program.schedule import Kind, Schedule, Step, StoredMap
+from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
+from codesign.program.strips import build_schedule
+from codesign.program.tiling import Tiling
+from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
+from codesign.rtl.layout import KERNEL_BITS, STRIDE_BITS, Op
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedStep:
+    """A step of the schedule: where its maps lie, and its plan but for the passes of a convolution.
+
+    Attributes:
+        source, residual: the stored rows that it reads, if any.
+    """
+
+    step: Step
+    plan: StepPlan
+    source: Placement | None
+    residual: Placement | None
+
+
+class Planner:
+    """Plans of one network on one accelerator, for any formats of its filters."""
+
+    def __init__(self, network: NetworkShape, hw: Hardware) -> None:
+        """Place the maps.
+
+        Raises:
+            UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
+        """
+        self.given = network
+        self.hw = hw
+        self.geometry = Geometry(hw)
+        self.network, self.fold = fold_shape(network, self.geometry)
+        check_shape(self.network, hw)
+        self.schedule: Schedule = build_schedule(self.network, self.geometry)
+        self.layers = tuple(_work(layer) for layer in network.layers)
+        self.steps: tuple[PlannedStep, ...] = tuple(self._planned(step) for step in self.schedule.steps)
+
+    def plan(self, rows: Sequence[Sequence[Row]]) -> Plan:
+        """The plan with the filters `rows` of every convolution, in order.
+
+        Raises:
+            UserError: no band holds a filter, or a layer's weights do not fit the rings.
+        """
+        convs = [index for index, layer in enumerate(self.network.layers) if isinstance(layer, ConvShape)]
+        sets = {}
+        for index, filters in zip(convs, rows, strict=True):
+            conv = self.network.layers[index]
+            assert isinstance(conv, ConvShape)
+            if index == 0 and self._fold_pads:
+                filters = [row._replace(zeros=True) for row in filters]
+            sets[index] = row_sets(conv, filters, self.geometry)
+        found: dict[tuple[int, int], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
+        plans: list[StepPlan] = []
+        beats, begun = 0, 0
+        fences: list[int] = []
+        segments: list[int] = []  # beats between fences
+        for number, planned in enumerate(self.steps):
+            plan, layer = planned.plan, planned.step.layer
+            if isinstance(layer, ConvShape):
+                key = plan.layer, layer.output.height
+                if key not in found:
+                    found[key] = passes_of(layer, sets[plan.layer], self.geometry)
+                plan = replace(plan, passes=found[key])
+                plan = replace(plan, beats=step_beats(plan, self.geometry))
+            elif plan.op == Op.FENCE:
+                plan = replace(plan, dropped=-(beats + plan.beats) % self.hw.memory.burst_beats)
+                plan = replace(plan, beats=plan.beats + plan.dropped)
+                fences.append(number)
+                segments.append(beats + plan.beats - begun)
+                begun = beats + plan.beats
+            beats += plan.beats
+            plans.append(plan)
+        beats += self.geometry.descriptor_beats
+        beats += -beats % self.hw.memory.burst_beats
+        segments.append(beats - begun)
+        bursts = [segment // self.hw.memory.burst_beats for segment in segments]
+        for number, count in zip(fences, bursts[1:], strict=True):
+            plans[number] = replace(plans[number], bursts=count)
+        return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0])
+
+    @property
+    def _fold_pads(self) -> bool:
+        """Whether folding fills the first kernel up with zeros."""
+        first = self.given.layers[0]
+        return self.fold > 0 and first.kernel[0] % self.fold > 0
+
+    def placement(self, stored: StoredMap | None) -> Placement | None:
+        """Where stored rows lie."""
+        if stored is None:
+            return None
+        memory, base = self.schedule.places[stored.name]
+        return Placement(stored.tensor, stored.rows, memory, base, self.words_per_pixel(stored.tensor))
+
+    def words_per_pixel(self, tensor: MapShape) -> int:
+        """Activation words of one pixel."""
+        return ceil(tensor.channels / self.geometry.word_elements)
+
+    def _planned(self, step: Step) -> PlannedStep:
+        plan = self._plan(step)
+        plan = replace(plan, beats=step_beats(plan, self.geometry))
+        return PlannedStep(step, plan, self.placement(step.source), self.placement(step.residual))
+
+    def _plan(self, step: Step) -> StepPlan:
+        geometry, layer = self.geometry, step.layer
+        if isinstance(layer, ConvShape):
+            return StepPlan(step.index, Op.CONV, step.rows, self._written(step))
+        if isinstance(layer, PoolShape):
+            return self._pool(step, layer)
+        if step.kind is Kind.LOAD:
+            target = self.placement(step.target)
+            assert target is not None
+            return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words)
+        if step.kind is Kind.STORE:
+            source = self.placement(step.source)
+            assert source is not None
+            words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
+            windows = Tiling(words, 1, 1, geometry.load_beats - 1)
+            return StepPlan(step.index, Op.STORE, step.rows, None, windows, store_words=words)
+        return StepPlan(-1, Op.FENCE, (0, 0), None)
+
+    def _pool(self, step: Step, pool: PoolShape) -> StepPlan:
+        averaging = pool.kind == "avg"
+        reads = pool.kernel[0] * pool.kernel[1]
+        gap = max(0, (self.geometry.word_elements if averaging else self.geometry.groups) - reads)
+        words = self.words_per_pixel(pool.output)
+        windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
+        if averaging:
+            passes = (PassPlan((), 0, 0, words, 0, windows),)
+            return StepPlan(step.index, Op.AVG_POOL, step.rows, self._written(step), passes=passes)
+        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), windows)
+
+    def _written(self, step: Step) -> Placement | None:
+        """The rows that a step writes: its rows inside the map it belongs to."""
+        whole = self.placement(step.target)
+        if whole is None:
+            return None
+        skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
+        return replace(whole, rows=step.rows, base=whole.base + skipped)
+
+
+def step_beats(plan: StepPlan, geometry: Geometry) -> int:
+    """Beats of a step in the stream, without those that a fence drops."""
+    beats = geometry.descriptor_beats + plan.load_words * geometry.load_beats
+    for item in plan.passes:
+        beats += geometry.header_beats + geometry.param_row_beats + item.steps * len(geometry.row_groups)
+    return beats
+
+
+def check_shape(network: NetworkShape, hw: Hardware) -> None:
+    """What can be said of sizes before placement.
+
+    Raises:
+        UserError: a size exceeds its field, or the network does not end in a fully connected layer.
+    """
+    for tensor in (network.input, *(layer.output for layer in network.layers)):
+        if not tensor.wide and tensor.bits > hw.act_bits:
+            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has act_bits: {hw.act_bits}")
+        if max(tensor.height, tensor.width) >= 1 << (COORD_BITS - 1):
+            raise UserError(
+                f"{tensor.name}: a {tensor.height}x{tensor.width} map, sides are limited to "
+                f"{(1 << (COORD_BITS - 1)) - 1}"
+            )
+    last = network.layers[-1]
+    if not (isinstance(last, ConvShape) and last.output.wide and last.output.height * last.output.width == 1):
+        raise UserError(
+            f"{last.name}: the last layer must be fully connected with int32 results, one per class; "
+            f"this one gives a {last.output.height}x{last.output.width} map of {last.output.bits} bits"
+        )
+    for layer in network.layers:
+        if layer.output.wide and layer is not last:
+            raise UserError(f"{layer.name}: only the last layer may have int32 results")
+        for what, sides, bits in (("kernel", layer.kernel, KERNEL_BITS), ("stride", layer.stride, STRIDE_BITS)):
+            if max(sides) >= 1 << bits:
+                raise UserError(f"{layer.name}: {what} {sides[0]}x{sides[1]}, sides are limited to {(1 << bits) - 1}")
+        if isinstance(layer, PoolShape) and layer.kind == "avg" and layer.kernel[0] * layer.kernel[1] > 1 << SUM_BITS:
+            raise UserError(
+                f"{layer.name}: an average over {layer.kernel[0]}x{layer.kernel[1]} codes, at most "
+                f"{1 << SUM_BITS} can be summed"
+            )
+
+
+def _work(layer: LayerShape) -> LayerWork:
+    products = layer.weight[1] * layer.weight[2] * layer.weight[3] if isinstance(layer, ConvShape) else 0
+    return LayerWork(layer.name, layer.output.channels, products, layer.output.height * layer.output.width)

@@ -1,0 +1,150 @@
+"""Networks without numbers: the sizes that decide what a program does and when, and nothing of what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from codesign.quant.fusing import FusedConv, FusedNetwork, FusedTensor
+from codesign.quant.integer_network import WIDE_BITS, IntegerConv, IntegerNetwork, IntegerTensor
+
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class MapShape:
+    """A feature map of unsigned codes (or, when `bits == WIDE_BITS`, of signed int32 results)."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    bits: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether it holds int32 results instead of codes."""
+        return self.bits == WIDE_BITS
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """A convolution; `weight` is (M, C/groups, kh, kw), `padding` (top, bottom, left, right)."""
+
+    name: str
+    input: str
+    output: MapShape
+    weight: tuple[int, int, int, int]
+    stride: Pair
+    padding: Padding
+    groups: int
+    residual: str | None
+
+    @property
+    def filters(self) -> int:
+        """Output channels."""
+        return self.weight[0]
+
+    @property
+    def kernel(self) -> Pair:
+        """(vertical, horizontal) taps."""
+        return self.weight[2], self.weight[3]
+
+
+@dataclass(frozen=True)
+class PoolShape:
+    """Max or average pooling."""
+
+    name: str
+    input: str
+    output: MapShape
+    kind: Literal["max", "avg"]
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+
+
+LayerShape = ConvShape | PoolShape
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Layers in execution order, as in an `IntegerNetwork`."""
+
+    name: str
+    input: MapShape
+    layers: tuple[LayerShape, ...]
+
+    def tensor(self, name: str) -> MapShape:
+        """The map called `name`; KeyError if no layer produces it."""
+        return self._tensors[name]
+
+    @property
+    def convs(self) -> tuple[ConvShape, ...]:
+        """The layers with filters."""
+        return tuple(layer for layer in self.layers if isinstance(layer, ConvShape))
+
+    @cached_property
+    def _tensors(self) -> dict[str, MapShape]:
+        return {item.name: item for item in (*reversed([layer.output for layer in self.layers]), self.input)}
+
+
+def shape_of(network: IntegerNetwork) -> NetworkShape:
+    """The sizes of an integer network."""
+    layers: list[LayerShape] = []
+    for layer in network.layers:
+        output = _map(layer.output)
+        if isinstance(layer, IntegerConv):
+            filters, channels, high, wide = layer.weight.shape
+            weight = (filters, channels, high, wide)
+            layers.append(
+                ConvShape(
+                    layer.name,
+                    layer.input,
+                    output,
+                    weight,
+                    layer.stride,
+                    layer.padding,
+                    layer.groups,
+                    layer.residual,
+                )
+            )
+        else:
+            layers.append(
+                PoolShape(layer.name, layer.input, output, layer.kind, layer.kernel, layer.stride, layer.padding)
+            )
+    return NetworkShape(network.name, _map(network.input), tuple(layers))
+
+
+def shape_of_fused(network: FusedNetwork, act_bits: int) -> NetworkShape:
+    """The sizes of a network that is not quantized yet, whose activations will have `act_bits` bits."""
+    layers: list[LayerShape] = []
+    for item in network.passes:
+        if isinstance(item, FusedConv):
+            output = _fused_map(item.output, WIDE_BITS if item.wide else act_bits)
+            layers.append(
+                ConvShape(
+                    item.name,
+                    item.input,
+                    output,
+                    item.weight_shape,
+                    item.stride,
+                    item.padding,
+                    item.groups,
+                    item.residual,
+                )
+            )
+        else:
+            output = _fused_map(item.output, act_bits)
+            layers.append(PoolShape(item.name, item.input, output, item.kind, item.kernel, item.stride, item.padding))
+    return NetworkShape(network.name, _fused_map(network.input, act_bits), tuple(layers))
+
+
+def _map(tensor: IntegerTensor) -> MapShape:
+    return MapShape(tensor.name, tensor.channels, tensor.height, tensor.width, tensor.bits)
+
+
+def _fused_map(tensor: FusedTensor, bits: int) -> MapShape:
+    return MapShape(tensor.name, *tensor.shape, bits)
