@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo kws test test-slow lint clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
+	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
 	@echo "make lint       ruff and mypy"
@@ -23,6 +24,10 @@ setup: $(READY)
 
 demo: $(READY)
 	$(BIN)/codesign demo --out demo_out
+
+kws: DATA ?= $(or $(CODESIGN_DATA),../shared/data)
+kws: $(READY)
+	$(BIN)/codesign cosim xc7z020_w8a8 $(DATA)/mlperf_tiny_models/kws_ref_model.tflite --data kws01 --data-dir $(DATA) --images 10
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"

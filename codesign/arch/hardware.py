@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, model_validator
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.devices import DEVICES, Device, Family
 from codesign.arch.documents import Model
+from codesign.arch.multiplier import MULTIPLIERS, NARROW
 from codesign.arch.scheme import APOT_TERMS, Scheme
 
 WEIGHT_BITS = {
@@ -36,8 +37,16 @@ Dataflow = Literal["os", "ws"]
 PACKS: dict[Dataflow, tuple[int, ...]] = {"os": (1, 2, 4), "ws": (1, 2, 3)}
 """Products that a DSP slice may compute."""
 
-POST_PROCESSING_DSP: dict[Family, int] = {"xc7": 2, "ecp5": 4}
-"""DSPs of a column's post-processing: accumulator times multiplier, residual times its own; two each on an ECP5."""
+POST_PROCESSING_DSP: dict[tuple[Family, int], int] = {
+    ("xc7", 16): 2,
+    ("xc7", 24): 3,
+    ("ecp5", 16): 4,
+    ("ecp5", 24): 6,
+}
+"""DSPs of a column's post-processing, by bits of the multiplier: accumulator times multiplier, residual times its own.
+
+A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 24; one of an ECP5 17 bits of either.
+"""
 
 LONGEST_CHAIN = 4
 """Products that are added one after the other, a cycle each: longer chains save little and react later."""
@@ -249,6 +258,8 @@ class Hardware(Model):
         dataflow: `os`, output stationary: sums stay in the elements, weights and codes move; `ws`, weight stationary:
             weights stay while a block of pixels passes, and a row's sums are kept at its end.
         bands: their order is that of reports; the array puts the bands with the longest pipeline first.
+        multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
+            requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
         clock_mhz: clock that cycles are converted to time with, and that synthesis aims at.
     """
 
@@ -260,6 +271,7 @@ class Hardware(Model):
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
     act_bits: Annotated[int, integer(2, 8)]
     acc_bits: Annotated[int, integer(8, 25)] = 24
+    multiplier_bits: Annotated[int, choice(*MULTIPLIERS)] = NARROW.bits
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
     bands: tuple[Band, ...]
     buffers: Buffers
@@ -342,7 +354,7 @@ class Hardware(Model):
             advice = f"shrink bands[{largest}] ({self.bands[largest]}) to {rows} rows or give it 'multiplier: lut'"
         else:
             advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
-        post = POST_PROCESSING_DSP[self.totals.family] * self.columns
+        post = self._post_processing_dsp
         raise rejected(
             f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {post} for requantization), "
             f"{self.device} has {total}: {advice}"
@@ -377,7 +389,11 @@ class Hardware(Model):
     def dsp_estimate(self) -> int:
         """DSPs of the products of all bands and of the columns' post-processing."""
         products = sum(self.band_products(i) for i, band in enumerate(self.bands) if band.uses_dsp)
-        return products + POST_PROCESSING_DSP[self.totals.family] * self.columns
+        return products + self._post_processing_dsp
+
+    @property
+    def _post_processing_dsp(self) -> int:
+        return POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits] * self.columns
 
     @property
     def totals(self) -> Device:
@@ -397,8 +413,8 @@ class Hardware(Model):
         return cycles / (self.clock_mhz * 1e3)
 
     def canonical_json(self) -> str:
-        """The same text for equal hardware; keys of refresh are in it only where there is one."""
-        data = self.model_dump(mode="json")
+        """The same text for equal hardware; refresh and the multiplier are left out where they are the default."""
+        data = self.model_dump(mode="json", exclude=self._left_out)
         if self.memory.refresh_interval is None:
             del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
@@ -410,8 +426,15 @@ class Hardware(Model):
 
     def to_yaml(self) -> str:
         """The file that `load_hardware` reads back to an equal object."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
+        text: str = yaml.safe_dump(
+            self.model_dump(mode="json", exclude_none=True, exclude=self._left_out), sort_keys=False
+        )
         return text
+
+    @property
+    def _left_out(self) -> set[str]:
+        """Keys that younger hardware has: where nothing was said, files and hashes stay what they were."""
+        return {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
 
     def __str__(self) -> str:
         """One line for people."""

@@ -35,7 +35,9 @@ def import_(
     ] = False,
     multiplier_bits: Annotated[
         int,
-        typer.Option(help="Of requantization: 16 for accelerators, 24 for other tools' exact results."),
+        typer.Option(
+            help="Of requantization: 16, or 24 for other tools' exact results (hardware with multiplier_bits: 24)."
+        ),
     ] = 16,
     json: JSON = None,
 ) -> None:

@@ -10,7 +10,7 @@ from codesign.errors import UserError
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import IntegerNetwork, Scheme
+from codesign.quant.integer_network import MULTIPLIERS, NARROW, IntegerNetwork, Multiplier, Scheme
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
 from codesign.search.space import band_ratio, zoo_network, zoo_options
@@ -23,8 +23,10 @@ from codesign.workload.topology_network import network_of
 FORMS = "a file that `quantize` wrote, a .csv topology, a .onnx, .tflite, .pt2 or .npz model"
 
 
-def read_network(name: str) -> IntegerNetwork | Network | Topology:
+def read_network(name: str, multiplier: Multiplier = NARROW) -> IntegerNetwork | Network | Topology:
     """What NETWORK names: integers from a quantized file, else the layers of a zoo network, a float model, a topology.
+
+    `multiplier` is that of the requantization, for files of other tools.
 
     Raises:
         UserError: no such network, or the file cannot be read.
@@ -42,7 +44,7 @@ def read_network(name: str) -> IntegerNetwork | Network | Topology:
 
     if Path(name).suffix.lower() in FLOAT_FILES and is_float(name):
         return import_float(name)[0]
-    return import_integer(name)
+    return import_integer(name, multiplier=multiplier)
 
 
 def is_file(name: str) -> bool:
@@ -124,16 +126,17 @@ def integer_network(
         raise UserError(
             f"{name}: is no single program, since its host computes between the products; only for simulate"
         )
-    found = read_network(name)
+    multiplier = MULTIPLIERS[hw.multiplier_bits]
+    found = read_network(name, multiplier)
     if isinstance(found, IntegerNetwork):
         if chosen:
             raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
         return found
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
-        return random_network(network, _read_assignment(assignment), seed=seed)
+        return random_network(network, _read_assignment(assignment), seed=seed, multiplier=multiplier)
     formats, act_bits = row_ratio(hw, bits, ratio)
-    return random_network(network, formats, act_bits, seed)
+    return random_network(network, formats, act_bits, seed, multiplier)
 
 
 def _parse_bits(text: str) -> tuple[int, int]:

@@ -20,13 +20,12 @@ from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
 from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
 from codesign.quant.integer_network import (
-    NARROW,
     IntegerConv,
     IntegerNetwork,
     IntegerPool,
     multiplier_of,
 )
-from codesign.rtl.layout import DESCRIPTOR, PARAM, Op
+from codesign.rtl.layout import DESCRIPTOR, Op
 
 IntArray = NDArray[np.int64]
 
@@ -37,10 +36,11 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
     Raises:
         UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
     """
-    if multiplier_of(network) != NARROW:
+    needed = multiplier_of(network).bits
+    if needed > hw.multiplier_bits:
         raise UserError(
-            f"network '{network.name}': requantizes with {multiplier_of(network).bits} bits, this hardware has "
-            f"{NARROW.bits}; import it with --multiplier-bits {NARROW.bits}"
+            f"network '{network.name}': requantizes with {needed} bits, {hw.name} has {hw.multiplier_bits}: give it "
+            f"'multiplier_bits: {needed}' or import the network with --multiplier-bits {hw.multiplier_bits}"
         )
     return _Compiler(network, hw).program()
 
@@ -277,7 +277,7 @@ class _Compiler:
         geometry = self.geometry
         word, inside = divmod(f, geometry.word_elements)
         group, element = divmod(inside, geometry.dot)
-        return PARAM.pack(
+        return geometry.param.pack(
             {
                 "bias": int(bias[f]),
                 "mult": int(conv.mult[f]),
@@ -356,6 +356,6 @@ class _Compiler:
             (item,) = plan.passes
             self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
             bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
-            record = PARAM.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
+            record = geometry.param.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(record_bytes(record, geometry.param_beats, geometry))
             self.emit_zeros((geometry.rows - 1) * geometry.param_beats)

@@ -16,7 +16,15 @@ from codesign.quant.checks import INT32_MAX, code_range
 from codesign.quant.dyadic import dyadic
 from codesign.quant.formats import FloatArray, RowFormat
 from codesign.quant.fusing import FusedConv, FusedPool, FusedTensor
-from codesign.quant.integer_network import WIDE_BITS, IntArray, IntegerConv, IntegerPool, IntegerTensor
+from codesign.quant.integer_network import (
+    NARROW,
+    WIDE_BITS,
+    IntArray,
+    IntegerConv,
+    IntegerPool,
+    IntegerTensor,
+    Multiplier,
+)
 
 WIDE_RANGE = 2**30
 """Largest wide result in magnitude: half of int32, so that no result can saturate."""
@@ -43,6 +51,7 @@ def integer_conv(
     scale: float,
     bits: int,
     zero_point: int | None = None,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerConv:
     """The integer convolution of a fused pass.
 
@@ -56,6 +65,7 @@ def integer_conv(
             which no input can drive a result out of int32.
         bits: of the output, unless it is wide.
         zero_point: of the output; by default as `integer_tensor` has it.
+        multiplier: of the requantization.
 
     Raises:
         UserError: naming the layer, if a scale or the bias cannot be represented.
@@ -76,7 +86,7 @@ def integer_conv(
             output = IntegerTensor(item.output.name, *item.output.shape, bits, 0, scale)
         else:
             output = integer_tensor(item.output, scale, bits, zero_point)
-        factors = dyadic(unit / scale, residual.scale / scale if residual is not None else 0.0)
+        factors = dyadic(unit / scale, residual.scale / scale if residual is not None else 0.0, multiplier)
     except UserError as error:
         raise UserError(f"layer '{item.name}': {error}") from None
     low, high = code_range(output)
@@ -102,7 +112,13 @@ def integer_conv(
 
 
 def integer_pool(
-    item: FusedPool, *, source: IntegerTensor, scale: float, bits: int, zero_point: int | None = None
+    item: FusedPool,
+    *,
+    source: IntegerTensor,
+    scale: float,
+    bits: int,
+    zero_point: int | None = None,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerPool:
     """The integer pooling of a fused pass; `scale`, `bits` and `zero_point` of the output matter to an average only."""
     if item.kind == "max":
@@ -111,7 +127,7 @@ def integer_pool(
     else:
         output = integer_tensor(item.output, scale, bits, zero_point)
         try:
-            factor = dyadic([source.scale / (scale * item.kernel[0] * item.kernel[1])])
+            factor = dyadic([source.scale / (scale * item.kernel[0] * item.kernel[1])], multiplier=multiplier)
         except UserError as error:
             raise UserError(f"layer '{item.name}': {error}") from None
         mult, shift = int(factor.mult[0]), int(factor.shift[0])

@@ -34,27 +34,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.arch.multiplier import MULTIPLIERS as MULTIPLIERS
+from codesign.arch.multiplier import NARROW as NARROW
+from codesign.arch.multiplier import PRECISE as PRECISE
+from codesign.arch.multiplier import Multiplier as Multiplier
 from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
 
 WIDE_BITS = 32
 RESIDUAL_MULT_BITS = 24
 """`residual_mult` is an unsigned integer below 2**RESIDUAL_MULT_BITS."""
 
-
-@dataclass(frozen=True)
-class Multiplier:
-    """What requantization multiplies with: `mult` is unsigned, below 2**bits; `shift` lies in [1, max_shift]."""
-
-    bits: int
-    max_shift: int
-
-
-NARROW = Multiplier(16, 40)
-"""One DSP slice a lane: the multiplier of every accelerator today."""
-PRECISE = Multiplier(24, 48)
-"""As fine as a float32's scale, which is what TensorFlow Lite and ONNX Runtime requantize with."""
-MULTIPLIERS = {item.bits: item for item in (NARROW, PRECISE)}
-MULT_BITS, MAX_SHIFT = NARROW.bits, NARROW.max_shift
 
 IntArray = NDArray[np.int64]
 

@@ -16,7 +16,15 @@ from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray, RowFormat, quantize
 from codesign.quant.fusing import FusedConv, FusedPool, FusedTensor, fuse
 from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
-from codesign.quant.integer_network import IntArray, IntegerLayer, IntegerNetwork, IntegerTensor, Scheme
+from codesign.quant.integer_network import (
+    NARROW,
+    IntArray,
+    IntegerLayer,
+    IntegerNetwork,
+    IntegerTensor,
+    Multiplier,
+    Scheme,
+)
 from codesign.workload.network import Network
 
 PERCENTILE = 99.0
@@ -26,7 +34,11 @@ FIXED_SPREAD, POT_SPREAD = 2.5, 4.2
 
 
 def random_network(
-    network: Network, assignment: Assignment | Ratio, act_bits: int = 4, seed: int = 0
+    network: Network,
+    assignment: Assignment | Ratio,
+    act_bits: int = 4,
+    seed: int = 0,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerNetwork:
     """An integer network of the shape of `network` with random weights and plausible scales.
 
@@ -35,6 +47,7 @@ def random_network(
         assignment: formats of the rows; a ratio is dealt to the rows at random.
         act_bits: bits of every activation, if a ratio is given; an Assignment brings its own.
         seed: the same seed gives the same network.
+        multiplier: of the requantization.
 
     Raises:
         UserError: the network cannot be fused, or the assignment is not one of it.
@@ -51,9 +64,9 @@ def random_network(
     layers: list[IntegerLayer] = []
     for item in fused.passes:
         if isinstance(item, FusedPool):
-            layer, values = _random_pool(item, tensors[item.input], codes[item.input], bits)
+            layer, values = _random_pool(item, tensors[item.input], codes[item.input], bits, multiplier)
         else:
-            layer, values = _random_conv(item, assignment[item.name], tensors, codes, bits, rng)
+            layer, values = _random_conv(item, assignment[item.name], tensors, codes, bits, rng, multiplier)
         layers.append(layer)
         tensors[item.output.name] = layer.output
         codes[item.output.name] = values
@@ -77,6 +90,7 @@ def _random_conv(
     codes: dict[str, IntArray],
     bits: int,
     rng: np.random.Generator,
+    multiplier: Multiplier,
 ) -> tuple[IntegerLayer, IntArray]:
     weight = _random_rows(item.weight_shape, formats, rng)
     rows = len(weight)
@@ -114,6 +128,7 @@ def _random_conv(
         residual=residual,
         scale=_scale(real, item.output, bits),
         bits=bits,
+        multiplier=multiplier,
     )
     stored = None
     if residual is not None and item.residual is not None:
@@ -121,14 +136,16 @@ def _random_conv(
     return layer, requantize(layer, accumulate(layer, codes[item.input], source.zero_point), stored)
 
 
-def _random_pool(item: FusedPool, source: IntegerTensor, codes: IntArray, bits: int) -> tuple[IntegerLayer, IntArray]:
+def _random_pool(
+    item: FusedPool, source: IntegerTensor, codes: IntArray, bits: int, multiplier: Multiplier
+) -> tuple[IntegerLayer, IntArray]:
     scale = source.scale
     if item.kind == "avg":
         # Average with the scale of single sums first: the finest there is.
         fine = integer_pool(item, source=source, scale=scale / (item.kernel[0] * item.kernel[1]), bits=16)
         real = (pool(fine, codes, source.zero_point) - fine.output.zero_point) * fine.output.scale
         scale = _scale(real.astype(np.float64), item.output, bits)
-    layer = integer_pool(item, source=source, scale=scale, bits=bits)
+    layer = integer_pool(item, source=source, scale=scale, bits=bits, multiplier=multiplier)
     return layer, pool(layer, codes, source.zero_point)
 
 

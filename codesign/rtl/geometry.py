@@ -21,8 +21,9 @@ from functools import cached_property
 from math import ceil
 
 from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
+from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.adders import adder_stages
-from codesign.rtl.layout import PASS_HEADER
+from codesign.rtl.layout import PARAMS, PASS_HEADER, Layout
 from codesign.rtl.products import Product, product_of
 
 READ_LATENCY = 4
@@ -105,6 +106,16 @@ class Geometry:
     @property
     def acc_bits(self) -> int:
         return self.hw.acc_bits
+
+    @property
+    def multiplier(self) -> Multiplier:
+        """What requantization multiplies with."""
+        return MULTIPLIERS[self.hw.multiplier_bits]
+
+    @property
+    def param(self) -> Layout:
+        """A row's parameter record."""
+        return PARAMS[self.hw.multiplier_bits]
 
     @cached_property
     def row_bands(self) -> tuple[Band, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from codesign.arch.multiplier import MULTIPLIERS
+
 
 class Op(IntEnum):
     """Operation codes of a layer descriptor."""
@@ -157,17 +159,23 @@ PASS_HEADER = Layout(
     ),
 )
 
-PARAM = Layout(
-    "param",
-    (
-        Field("bias", 32, signed=True),
-        Field("mult", 16),
-        Field("shift", 6),
-        Field("residual_mult", 24),
-        Field("word", 12),  # output channel = (word * groups + group) * dot + element
-        Field("group", 6),
-        Field("element", 5),
-        Field("valid", 1),
-        Field("channel", 16),
-    ),
-)
+
+def _param(mult_bits: int) -> Layout:
+    return Layout(
+        "param",
+        (
+            Field("bias", 32, signed=True),
+            Field("mult", mult_bits),
+            Field("shift", 6),
+            Field("residual_mult", 24),
+            Field("word", 12),  # output channel = (word * groups + group) * dot + element
+            Field("group", 6),
+            Field("element", 5),
+            Field("valid", 1),
+            Field("channel", 16),
+        ),
+    )
+
+
+PARAMS = {bits: _param(bits) for bits in MULTIPLIERS}
+"""A row's parameter record by bits of the multiplier; `Geometry.param` is an accelerator's."""

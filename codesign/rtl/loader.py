@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry, bits_for
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, PASS_HEADER_STRUCT
+from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -58,7 +58,7 @@ class Loader(SharedModule):
                 "headers": Out(PASS_HEADER_STRUCT).array(SLOTS),
                 "param_write_en": Out(1),
                 "param_write_addr": Out(self.param_addr_bits),
-                "param_write_data": Out(Shape.cast(PARAM_STRUCT).width),
+                "param_write_data": Out(geometry.param.bits),
                 "weight_write_group": Out(len(geometry.row_groups)),
                 "weight_write_addr": Out(geometry.weight_addr_bits),
                 "weight_write_data": Out(geometry.beat_bits),
@@ -253,7 +253,7 @@ class Loader(SharedModule):
         m.d.sync += [
             self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
             self.param_write_addr.eq(row + Mux(slot, rows, 0)),
-            self.param_write_data.eq(assembled[: Shape.cast(PARAM_STRUCT).width]),
+            self.param_write_data.eq(assembled[: geometry.param.bits]),
             self.weight_write_group.eq(Mux(weights_taken, group, 0)),
             self.weight_write_addr.eq(write_addr),
             self.weight_write_data.eq(self.beat),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from codesign.rtl.array import rotate_left, rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry, bits_for
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.multiply import product_terms
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PARAM_STRUCT, add_modulo
+from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo, struct
 
 NEAR = 10
 """Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
@@ -76,7 +76,7 @@ class PostProcessor(SharedModule):
                 "final": In(1),
                 "param_write_en": In(1),
                 "param_write_addr": In(bits_for(self.param_slots)),
-                "param_write_data": In(Shape.cast(PARAM_STRUCT).width),
+                "param_write_data": In(geometry.param.bits),
                 "results": In(geometry.acc_bits).array(columns),
                 "pooled": In(geometry.act_bits + SUM_BITS),
                 "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
@@ -144,7 +144,8 @@ class PostProcessor(SharedModule):
         m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
-        m.submodules.params = params = Memory(shape=PARAM_STRUCT, depth=self.param_slots, init=[])
+        param_struct = struct(geometry.param)
+        m.submodules.params = params = Memory(shape=param_struct, depth=self.param_slots, init=[])
         write, read = params.write_port(), params.read_port()
         m.d.comb += [
             write.en.eq(self.param_write_en),
@@ -153,7 +154,7 @@ class PostProcessor(SharedModule):
             read.addr.eq(Mux(slot, rows, 0) + Mux(self.averaging, 0, row)),
             read.en.eq(1),
         ]
-        param = Signal(PARAM_STRUCT, reset_less=True)
+        param = Signal(param_struct, reset_less=True)
         turned = Mux(self.averaging, delay(group, 1), read.data.group[:kbits])[:kbits]
         m.d.sync += [param.eq(read.data), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):
@@ -221,11 +222,12 @@ class PostProcessor(SharedModule):
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
         biased_bits = max(geometry.acc_bits + 1, ab + SUM_BITS + 2)
-        # its product with a 16-bit factor, a rounding constant up to 2**39, a residual product
-        total_bits = max(biased_bits + 18, 42, ab + 27)
+        # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
+        multiplier = geometry.multiplier
+        total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, ab + 27)
         bias_6, mult_7 = at(param.bias, 6), at(param.mult, 7)
         shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
-        rounding = Signal(41, reset_less=True)
+        rounding = Signal(multiplier.max_shift + 1, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
         for j in range(columns):

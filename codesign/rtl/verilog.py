@@ -8,6 +8,7 @@ from amaranth import __version__ as amaranth_version
 
 from codesign import __version__
 from codesign.arch.hardware import Hardware
+from codesign.arch.multiplier import NARROW
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import WRITE_STAGE, Geometry
 from codesign.rtl.modules import convert
@@ -49,12 +50,15 @@ def header(hw: Hardware) -> str:
     stationary, begin = "output", "last read of a tile"
     if geometry.weight_stationary:
         stationary, begin = "weight", "read that starts a drain"
+    accumulators = f"{hw.acc_bits}-bit accumulators"
+    if hw.multiplier_bits != NARROW.bits:
+        accumulators += f", {hw.multiplier_bits}-bit multipliers"
     registers = "\n".join(f"//   0x{r.address:03x} {r.name:16} {r.what}" for r in register_map(geometry).registers)
     return f"""\
 // codesign {__version__} (Amaranth {amaranth_version}): accelerator '{hw.name}'
 //
 // {hw.rows} rows x {hw.array_columns} columns of processing elements, {hw.dot} products each per cycle,
-// {hw.act_bits}-bit activations, {hw.acc_bits}-bit accumulators, {stationary} stationary. Bands, first row first:
+// {hw.act_bits}-bit activations, {accumulators}, {stationary} stationary. Bands, first row first:
 {bands}
 // Activation memories: 2 x {geometry.act_depth} words of {geometry.word_bits} bits.
 // Weight rings: {geometry.weight_depth} words a row. AXI4 data width: {geometry.beat_bits} bits.

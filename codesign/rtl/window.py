@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry, bits_for
-from codesign.rtl.layout import DESCRIPTOR, PARAM, PASS_HEADER, Layout
+from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER, Layout
 from codesign.rtl.modules import SharedModule
 
 
@@ -22,7 +22,6 @@ def struct(layout: Layout) -> data.StructLayout:
 
 DESCRIPTOR_STRUCT = struct(DESCRIPTOR)
 PASS_HEADER_STRUCT = struct(PASS_HEADER)
-PARAM_STRUCT = struct(PARAM)
 
 
 def add_modulo(a: Value, b: Value, modulus: int) -> Value:

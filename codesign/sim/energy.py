@@ -32,7 +32,7 @@ from codesign.arch.scheme import Scheme
 from codesign.program.plan import Plan, StepPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
-from codesign.quant.integer_network import MULT_BITS, RESIDUAL_MULT_BITS
+from codesign.quant.integer_network import RESIDUAL_MULT_BITS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 
@@ -183,7 +183,7 @@ class _Counter:
                 buffers += rows.steps * hw.dot * band.weight_bits * self.ring(band)
             buffers += cycles * hw.array_columns * hw.dot * hw.act_bits * self.activation_pj
         outputs, residual = self.outputs(plan)
-        products += outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
+        products += outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
         if residual:
             products += outputs * hw.act_bits * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
         moved = (0 if plan.wide else outputs) + (outputs if residual else 0)
@@ -207,7 +207,7 @@ class _Counter:
             "buffers_pj": (words * hw.word_elements + outputs) * hw.act_bits * self.activation_pj,
         }
         if plan.op == Op.AVG_POOL:
-            found["products_pj"] = outputs * (hw.acc_bits + 1) * MULT_BITS * units.multiply_pj_per_bit2
+            found["products_pj"] = outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
         return found
 
     def product(self, band: Band) -> float:

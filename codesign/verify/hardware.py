@@ -39,6 +39,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
         "groups": columns + choices.pick((0, 0, 1, 2)),
         "act_bits": choices.integer(2, 8),
         "acc_bits": choices.integer(22, 25),
+        "multiplier_bits": choices.pick((16, 16, 24)),
         "dataflow": dataflow or choices.pick(DATAFLOWS),
         "bands": [_band(choices) for _ in range(choices.integer(1, 3))],
         "buffers": {

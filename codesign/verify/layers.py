@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.quant.integer_network import WIDE_BITS, IntegerConv, IntegerPool, IntegerTensor
+from codesign.quant.integer_network import NARROW, WIDE_BITS, IntegerConv, IntegerPool, IntegerTensor, Multiplier
 from codesign.quant.levels import level_set
 
 Pair = tuple[int, int]
@@ -39,6 +39,7 @@ def random_conv(
     formats: list[tuple[Scheme, int]],
     out_bits: int,
     residual: str | None = None,
+    multiplier: Multiplier = NARROW,
 ) -> IntegerConv:
     """A convolution whose requantization spreads results over the output codes; `out_bits` 32 gives int32."""
     height = (source.height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
@@ -47,9 +48,9 @@ def random_conv(
     weight, schemes, bits = random_rows(rng, shape, formats)
     reach = np.abs(weight).reshape(filters, -1).sum(axis=1) * (1 << source.bits) // 4 + 1
     wide = out_bits == WIDE_BITS
-    shift = rng.integers(1, 30, filters)
+    shift = rng.integers(1, 30, filters) + multiplier.bits - NARROW.bits
     scale = 1.0 if wide else (1 << out_bits) / reach
-    mult = np.clip(scale * 2.0**shift * rng.uniform(0.3, 1.5, filters), 0, 65535).astype(np.int64)
+    mult = np.clip(scale * 2.0**shift * rng.uniform(0.3, 1.5, filters), 0, 2**multiplier.bits - 1).astype(np.int64)
     zero = 0 if wide or rng.random() < 0.5 else 1 << (out_bits - 1)
     high = INT32 - 1 if wide else (1 << out_bits) - 1
     low = -INT32 if wide else (zero if rng.random() < 0.5 else 0)
@@ -85,11 +86,12 @@ def random_pool(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
+    multiplier: Multiplier = NARROW,
 ) -> IntegerPool:
     """Max or average pooling of `source`."""
     height = (source.height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
     width = (source.width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
-    shift = int(rng.integers(8, 15))
+    shift = int(rng.integers(8, 15)) + multiplier.bits - NARROW.bits
     averaging = kind == "avg"
     return IntegerPool(
         name=name,

@@ -10,7 +10,7 @@ import numpy as np
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.quant.integer_network import WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.quant.integer_network import MULTIPLIERS, NARROW, WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
 from codesign.verify.layers import Padding, Pair, random_conv, random_pool, weight_formats
 
 Format = tuple[Scheme, int]
@@ -70,6 +70,7 @@ class Recipe:
         classes: results.
         formats: of which every filter takes one.
         seed: of everything that the recipe does not say.
+        multiplier_bits: of the requantization.
     """
 
     shape: tuple[int, int, int]
@@ -78,18 +79,20 @@ class Recipe:
     classes: int
     formats: tuple[Format, ...]
     seed: int
+    multiplier_bits: int = NARROW.bits
 
     def build(self) -> IntegerNetwork:
         """The network."""
         rng = np.random.default_rng(self.seed)
         formats = list(self.formats)
+        multiplier = MULTIPLIERS[self.multiplier_bits]
         first = source = IntegerTensor("input", *self.shape, self.bits, 0, 1.0)
         layers: list[IntegerLayer] = []
         for index, block in enumerate(self.blocks):
             padding = _fitting(source, block)
             if block.kind in ("max", "avg"):
                 layer: IntegerLayer = random_pool(
-                    rng, f"pool{index}", source, block.kind, block.kernel, block.stride, padding
+                    rng, f"pool{index}", source, block.kind, block.kernel, block.stride, padding, multiplier
                 )
                 layers.append(layer)
                 source = layer.output
@@ -97,19 +100,22 @@ class Recipe:
             groups = block.groups if source.channels % block.groups == 0 else 1
             filters = -(-block.filters // groups) * groups
             shape = (filters, block.kernel, block.stride, padding, groups, formats, block.bits)
-            layer = random_conv(rng, f"conv{index}", source, *shape)
+            layer = random_conv(rng, f"conv{index}", source, *shape, multiplier=multiplier)
             layers.append(layer)
             if block.kind == "residual":
                 same = ((3, 3), (1, 1), (1, 1, 1, 1), 1, formats, block.bits)
-                middle = random_conv(rng, f"mid{index}", layer.output, filters, *same)
+                middle = random_conv(rng, f"mid{index}", layer.output, filters, *same, multiplier=multiplier)
                 one = ((1, 1), (1, 1), (0, 0, 0, 0), 1, formats, block.bits)
-                last = random_conv(rng, f"res{index}", middle.output, filters, *one, residual=layer.output.name)
+                residual = layer.output.name
+                last = random_conv(
+                    rng, f"res{index}", middle.output, filters, *one, residual=residual, multiplier=multiplier
+                )
                 layers += [middle, last]
                 layer = last
             source = layer.output
         window = (source.height, source.width)
         rest = (window, (1, 1), (0, 0, 0, 0), 1, formats, WIDE_BITS)
-        layers.append(random_conv(rng, "fc", source, self.classes, *rest))
+        layers.append(random_conv(rng, "fc", source, self.classes, *rest, multiplier=multiplier))
         return IntegerNetwork("random", first, tuple(layers))
 
     def to_json(self) -> dict[str, Any]:
@@ -147,7 +153,8 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         if choices.integer(0, 1):
             pool: Literal["max", "avg"] = choices.pick(("max", "avg"))
             blocks.append(Block(pool, *window(3)))
-    return Recipe(shape, bits, tuple(blocks), choices.integer(1, 12), tuple(chosen), choices.integer(0, 2**32 - 1))
+    classes, seed = choices.integer(1, 12), choices.integer(0, 2**32 - 1)
+    return Recipe(shape, bits, tuple(blocks), classes, tuple(chosen), seed, hw.multiplier_bits)
 
 
 def _fitting(source: IntegerTensor, block: Block) -> Padding:

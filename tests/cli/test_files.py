@@ -232,11 +232,12 @@ def test_keyword_spotting_is_evaluated_on_all_of_its_samples(run: Run, tmp_path:
 
 
 @pytest.mark.slow
-def test_ten_samples_of_keyword_spotting_run_whole_on_the_rtl(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hardware", ["xc7z020_w8a8", "xc7z020_tflite"])
+def test_ten_samples_of_keyword_spotting_run_whole_on_the_rtl(hardware: str, run: Run, tmp_path: Path) -> None:
     pytest.importorskip("tflite", reason="needs tflite")
     path = data_file("mlperf_tiny_models/kws_ref_model.tflite")
     arguments = ("--data", "kws01", "--images", 10, "--json", tmp_path / "a.json")
-    assert run("cosim", "xc7z020_w8a8", path, *arguments)[0] == 0
+    assert run("cosim", hardware, path, *arguments)[0] == 0
     answer = json.loads((tmp_path / "a.json").read_text())
     assert answer["images"] == 10 and answer["mismatched_values"] == 0 and answer["compared_values"] == 720_760
     assert answer["rtl_cycles"] == answer["model_cycles"] and answer["counter_differences"] == []

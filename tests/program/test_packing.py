@@ -12,7 +12,7 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program.packing import pack_map, unpack_words, weight_codes
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR, PARAM, Field, Layout
+from codesign.rtl.layout import DESCRIPTOR, PARAMS, Field, Layout
 
 
 def geometry(columns: int, dot: int, act_bits: int, width: int) -> Geometry:
@@ -69,7 +69,7 @@ def test_a_value_that_is_no_power_of_two_is_refused() -> None:
         weight_codes(np.array([1, 3]), Band(scheme=Scheme.POT, weight_bits=4, rows=1))
 
 
-@pytest.mark.parametrize("layout", [DESCRIPTOR, PARAM], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", [DESCRIPTOR, *PARAMS.values()], ids=lambda layout: layout.name)
 def test_layouts_unpack_what_they_pack(layout: Layout) -> None:
     rng = np.random.default_rng(0)
 

@@ -94,13 +94,15 @@ def test_average_pooling_is_that_of_whole_numbers(mult: int, shift: int, size: i
         assert int(pool(layer, codes, 100)[0, channel, 0, 0]) == min(max(exact, 0), 255)
 
 
-def test_finer_multipliers_are_networks_but_no_program_yet() -> None:
+def test_finer_multipliers_need_hardware_that_has_them() -> None:
     narrow, precise = network_with(16), network_with(24)
     assert multiplier_of(narrow) == NARROW and multiplier_of(precise) == PRECISE
     check_network(precise)
     compile_network(narrow, load_hardware("tiny"))
-    with pytest.raises(UserError, match="requantizes with 24 bits, this hardware has 16; import it with"):
+    with pytest.raises(UserError, match="requantizes with 24 bits, tiny has 16: give it 'multiplier_bits: 24' or"):
         compile_network(precise, load_hardware("tiny"))
+    for network in (narrow, precise):
+        compile_network(network, load_hardware("tiny").model_copy(update={"multiplier_bits": 24}))
     layer = precise.layers[0]
     assert isinstance(layer, IntegerConv)
     broken = replace(precise, layers=(replace(layer, mult=layer.mult * 0 + 2**24), *precise.layers[1:]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR, DESCRIPTOR_MAGIC, PARAM, PASS_HEADER, Op
+from codesign.rtl.layout import DESCRIPTOR, DESCRIPTOR_MAGIC, PASS_HEADER, Op
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Stream:
             self.passes.append((header, len(self.descriptors) - 1, steps))
             self.emit("h", header, shape.header_beats)
             for row in range(shape.rows):
-                record = self.random(PARAM.bits)
+                record = self.random(shape.param.bits)
                 self.params.append((index, row, record))
                 self.emit("p", record, shape.param_beats)
             for step in range(steps):

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import Scheme
+from codesign.quant.arithmetic import requantize as integer_model
+from codesign.quant.integer_network import IntegerConv, IntegerTensor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR, PARAM
+from codesign.rtl.layout import DESCRIPTOR
 from codesign.rtl.postprocess import PostProcessor
 from tests.rtl.bench import FIXED4, IntArray, as_signed, geometry, play, rows
 
@@ -26,6 +30,12 @@ SHAPES = {
     "narrow multipliers": geometry(rows(FIXED4, 3), columns=2, dot=2, device="lfe5u-85f"),
     "one narrow product": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=4, acc_bits=12, device="lfe5u-85f"),
     "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
+    "precise": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=8, multiplier_bits=24),
+    "precise, one slice": geometry(rows(FIXED4, 3), columns=2, dot=2, act_bits=4, acc_bits=12, multiplier_bits=24),
+    "precise, widest": geometry(rows(FIXED4, 3), columns=2, dot=2, act_bits=8, acc_bits=25, multiplier_bits=24),
+    "precise, narrow multipliers": geometry(
+        rows(FIXED4, 3), columns=2, dot=2, act_bits=8, acc_bits=25, device="lfe5u-85f", multiplier_bits=24
+    ),
 }
 Params = dict[str, int]
 
@@ -41,8 +51,8 @@ def requantize(acc: int, param: Params, residual: int, d: dict[str, int]) -> int
 
 def random_param(rng: np.random.Generator, shape: Geometry, magnitude: int, out_bits: int) -> Params:
     """A row's parameters that spread sums of `magnitude` over `out_bits` bits."""
-    shift = int(rng.integers(max(1, magnitude.bit_length() - out_bits), 41))
-    mult = int(min(65535, 2.0 ** (shift + out_bits) / magnitude * rng.uniform(0.3, 2)))
+    shift = int(rng.integers(max(1, magnitude.bit_length() - out_bits), shape.multiplier.max_shift + 1))
+    mult = int(min((1 << shape.multiplier.bits) - 1, 2.0 ** (shift + out_bits) / magnitude * rng.uniform(0.3, 2)))
     return {
         "bias": int(rng.integers(-magnitude, magnitude)),
         "mult": mult,
@@ -86,7 +96,7 @@ class Bench:
         for row, param in enumerate(params):
             self.drive["param_write_en"][cycle + row] = 1
             self.drive["param_write_addr"][cycle + row] = slot * self.shape.rows + row
-            self.drive["param_write_data"][cycle + row] = PARAM.pack(param)
+            self.drive["param_write_data"][cycle + row] = self.shape.param.pack(param)
 
     def announce(self, tau: int, ends: bool, final: bool, rows: int, drain: bool = True) -> int:
         """A tile whose last read is issued in cycle tau; the cycle of its first parameter fetch."""
@@ -257,3 +267,64 @@ def test_narrow_accumulators_take_every_shift(residual: int) -> None:
 def test_narrow_accumulators_take_every_average() -> None:
     for seed in range(3):
         average(NARROW, seed).check(averaging=True)
+
+
+ENDS = {
+    "mult": (0, 1, 1 << 15, (1 << 16) - 1, 1 << 17, (1 << 23) + 1, (1 << 24) - 1),
+    "shift": (1, 2, 17, 40, 47, 48),
+    "residual_mult": (0, 1, (1 << 24) - 1),
+    "bias": (0, 1, -1),
+}
+"""Values at which widths show: ends of fields, and of the pieces that a product is cut into."""
+
+
+@pytest.mark.parametrize("name", ["precise", "precise, widest", "precise, narrow multipliers"])
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_precise_lane_is_the_integer_model(name: str, data: st.DataObject) -> None:
+    """Every field at its ends or anywhere, accumulators likewise: the codes are those of `arithmetic.requantize`."""
+    shape = SHAPES[name]
+    reach = 1 << shape.acc_bits - 1
+    limits = {
+        "mult": (0, (1 << 24) - 1),
+        "shift": (1, 48),
+        "residual_mult": (0, (1 << 24) - 1),
+        "bias": (-reach, reach),
+    }
+    params = [
+        {key: data.draw(st.sampled_from(ENDS[key]) | st.integers(low, high)) for key, (low, high) in limits.items()}
+        | {"word": 1, "group": row % shape.groups, "element": row % shape.dot, "valid": 1, "channel": row}
+        for row in range(shape.rows)
+    ]
+    fields = {"last_columns": shape.columns, "out_stride": 3, "tile_stride": 9, "zero": 100, "low": 0, "high": 255}
+    fields |= {"residual": 1, "residual_zero": 77, "residual_base": 3, "out_base": 5}
+    bench = Bench(shape, fields, 80, np.random.default_rng(data.draw(st.integers(0, 999))))
+    values = st.sampled_from([-reach, reach - 1, 0, -1]) | st.integers(-reach, reach - 1)
+    tau = 2 * shape.rows + 4
+    fetch = tau + shape.param_latency
+    accumulators = np.array([[data.draw(values) for _ in range(shape.columns)] for _ in range(shape.rows)])
+    bench.drive["results"][fetch + 6 : fetch + 6 + shape.rows] = accumulators & (1 << shape.acc_bits) - 1
+    bench.load(0, 0, params)
+    bench.announce(tau, True, True, shape.rows)
+    seen = play(PostProcessor(shape), bench.drive | {"averaging": [0]}, WATCH, bench.cycles)
+
+    def of_rows(key: str) -> IntArray:
+        return np.array([param[key] for param in params], dtype=np.int64)
+
+    layer = IntegerConv(
+        name="lane", input="in", output=IntegerTensor("out", shape.rows, 1, shape.columns, 8, 100, 1.0),
+        weight=np.zeros((shape.rows, 1, 1, 1), dtype=np.int64), scheme=(Scheme.FIXED,) * shape.rows,
+        weight_bits=(4,) * shape.rows, bias=of_rows("bias"), mult=of_rows("mult"), shift=of_rows("shift"),
+        stride=(1, 1), padding=(0, 0, 0, 0), groups=1, low=0, high=255, residual="res",
+        residual_mult=of_rows("residual_mult"), row_scale=np.ones(shape.rows),
+    )  # fmt: skip
+    acc = accumulators + of_rows("bias")[:, None]
+    mask = (1 << shape.act_bits) - 1
+    group = (of_rows("group")[:, None] + np.arange(shape.columns)) % shape.groups
+    element = of_rows("element")
+    when = fetch + np.arange(shape.rows)
+    stored = bench.drive["residual_data"][when[:, None] + 6, group] >> (element * shape.act_bits)[:, None] & mask
+    expected = integer_model(layer, acc[None, :, None, :], stored[None, :, None, :] - 77)[0, :, 0, :]
+    written = seen["write_data"][when[:, None] + 14, group] >> (element * shape.act_bits)[:, None] & mask
+    assert np.array_equal(seen["write_en"][when[:, None] + 14, group] >> element[:, None] & 1, np.ones_like(acc))
+    assert np.array_equal(written, expected)

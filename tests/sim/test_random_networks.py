@@ -69,13 +69,14 @@ FAMILIES = {
         buffers=Buffers(activation_words=1024, weight_words=1024),
         memory=Memory(width_bits=64, latency=11),
     ),
-    # one column, one product, 8-bit activations, a single band, a wide and far memory
+    # one column, one product, 8-bit activations, a single band, multipliers of 24 bits, a wide and far memory
     "single": Hardware(
         name="single",
         device="xc7z020",
         columns=1,
         dot=1,
         act_bits=8,
+        multiplier_bits=24,
         bands=(Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),),
         buffers=Buffers(activation_words=16384, weight_words=2048),
         memory=Memory(width_bits=128, latency=57),
