@@ -15,7 +15,8 @@ from codesign.quant.random_network import random_network
 from codesign.rtl.layout import Op
 from codesign.search.space import band_ratio
 from codesign.sim.cosim import run_network
-from codesign.sim.timing import _ReadClock, estimate
+from codesign.sim.reader import ReadClock
+from codesign.sim.timing import estimate
 from codesign.verify.recipe import RandomChoices, draw_recipe
 from codesign.workload import zoo
 from tests.program.test_spilling import block_network
@@ -32,7 +33,7 @@ def refreshed(interval: int, cycles: int, **changes: int) -> Hardware:
 @given(st.integers(2, 60), st.data())
 def test_the_clock_stands_still_at_the_end_of_every_interval(interval: int, data: st.DataObject) -> None:
     cycles = data.draw(st.integers(1, interval - 1))
-    clock = _ReadClock(Memory(width_bits=32, latency=1, refresh_interval=interval, refresh_cycles=cycles))
+    clock = ReadClock(Memory(width_bits=32, latency=1, refresh_interval=interval, refresh_cycles=cycles))
     ticks = 0
     for cycle in range(200):
         running = cycle % interval < interval - cycles
