@@ -42,18 +42,23 @@ Place = tuple[int, int]
 _MAX_STEPS = 20_000
 
 
+def check_alone(name: str, words: int, born: int, depth: int) -> None:
+    """PlacementError unless a map fits an empty memory."""
+    if words > depth:
+        raise PlacementError(
+            f"{name}: its map takes {words} words, an activation memory has {depth}; "
+            f"set buffers.activation_words to at least {1 << (words - 1).bit_length()}",
+            born,
+        )
+
+
 def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     """First-fit placement with backtracking over the choice of memory.
 
     Raises UserError naming the map that does not fit and the words that are missing.
     """
     for use in uses:
-        if use.words > depth:
-            raise PlacementError(
-                f"{use.name}: its map takes {use.words} words, an activation memory has {depth}; "
-                f"set buffers.activation_words to at least {1 << (use.words - 1).bit_length()}",
-                use.born,
-            )
+        check_alone(use.name, use.words, use.born, depth)
     by_name = {use.name: use for use in uses}
     placed: dict[str, Place] = {}
     deepest = 0

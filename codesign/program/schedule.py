@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from math import ceil
 
 from codesign.program.placement import Place
@@ -31,7 +32,7 @@ class StoredMap:
     rows: Rows
     use: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Unique name of the stored rows."""
         whole = self.rows == (0, self.tensor.height)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import ceil, gcd
 
 from codesign.errors import UserError
-from codesign.program.placement import MapUse, Place, PlacementError, place_maps
+from codesign.program.placement import MapUse, Place, PlacementError, check_alone, place_maps
 from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows, words_of
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import spilled_steps
@@ -75,9 +75,14 @@ def _attempt(network: NetworkShape, count: int, strips: int, geometry: Geometry,
     A residual operand must not lie in the memory that is streamed. Where both maps fit only in the same memory, the
     operand is copied into the other one just before it is needed, when more of that memory is free.
     """
+    given = []
+    for step in _steps(network, count, strips, geometry):
+        if step.target is not None:  # most attempts end here
+            check_alone(step.target.name, words_of(step.target, geometry), len(given), depth)
+        given.append(step)
     copied: frozenset[int] = frozenset()
     while True:
-        steps = list(_with_copies(_steps(network, count, strips, geometry), copied))
+        steps = list(_with_copies(given, copied))
         try:
             return Schedule(tuple(steps), _place(steps, geometry, depth), strips)
         except PlacementError as error:

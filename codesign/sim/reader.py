@@ -73,7 +73,9 @@ class Reader:
         last = ready - 1
         burst, beat, latency, arrivals, clock = self._burst, self._beat, self._latency, self.arrivals, self.clock
         still = clock.interval > 0
-        period = same = 0  # cycles from burst to burst, and for how many bursts it was the same
+        period = burst * beat
+        if beats > 3 * burst and not still:
+            self._settle(ready)
         while beats > 0:
             if self.position == 0:
                 self.first = arrivals.popleft()
@@ -85,43 +87,52 @@ class Reader:
             if self.position < burst:
                 break
             self.position = 0
-            newest = arrivals[-1]
             requested = clock.ticks(last + 1) if still else last + 1
-            arrivals.append(max(newest + burst * beat, requested + latency))
-            if still or count < burst:
-                continue
-            if last - before != period or arrivals[-1] - newest != period:
-                period, same = last - before, 0
-                continue
-            same += 1
-            if same > self.ahead and beats >= burst:  # everything moves by one period, and so does what comes of it
-                whole, beats = divmod(beats, burst)
-                last += whole * period
-                for index in range(len(arrivals)):
-                    arrivals[index] += whole * period
+            arrivals.append(max(arrivals[-1] + period, requested + latency))
+            if beats >= burst and last - before == period and arrivals[-1] - self.first == self.ahead * period:
+                # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed
+                # (but for refresh): everything moves by one period with every burst.
+                if not still:
+                    whole, beats = divmod(beats, burst)
+                    last += whole * period
+                    for index in range(len(arrivals)):
+                        arrivals[index] += whole * period
         return last
 
     def key(self, ready: int) -> tuple[int, ...]:
-        """What decides about the future, relative to `ready`, before which nothing more is consumed.
-
-        An arrival too early to delay anything is as good as the latest one of that kind. Beat i of the m-th burst from
-        now is consumed at the earliest `ready` + the beats before it; if the last beat of a burst is offered by then,
-        all are. The newest arrival also limits the next one, which is no earlier than what the next burst to be
-        consumed gives room for.
-        """
-        clock, burst = self.clock, self._burst
-        left = burst - self.position if self.position else 0
+        """What decides about the future, relative to `ready`, before which nothing more is consumed."""
+        self._settle(ready)
+        clock = self.clock
         base = clock.ticks(ready)
-        found = [ready % clock.interval if clock.interval else 0, self.position]
+        phase = ready % clock.interval if clock.interval else 0
+        return phase, self.position, *[arrival - base for arrival in (self.first, *self.arrivals)]
+
+    def _settle(self, ready: int) -> None:
+        """Raise arrivals that are too early to delay anything to the latest one of that kind.
+
+        Beat i of the m-th burst from now is consumed at the earliest in cycle `ready` + the beats before it; if the
+        last beat of a burst is offered by then, all are. The newest arrival also limits the next one, which is no
+        earlier than what the next burst to be consumed gives room for.
+        """
+        clock, burst, arrivals = self.clock, self._burst, self.arrivals
+        left = burst - self.position if self.position else 0
         due = ready + left - FIFO_LATENCY - 1
-        found.append(max(self.first, clock.ticks(due) - self._span) - base if left else 0)
-        for arrival in self.arrivals:
-            due += burst
-            found.append(max(arrival, clock.ticks(due) - self._span) - base)
+        newest = arrivals[-1]
+        if clock.interval:
+            self.first = max(self.first, clock.ticks(due) - self._span) if left else clock.ticks(ready)
+            for index in range(len(arrivals)):
+                due += burst
+                arrivals[index] = max(arrivals[index], clock.ticks(due) - self._span)
+        else:
+            due -= self._span
+            self.first = max(self.first, due) if left else ready
+            for index, arrival in enumerate(arrivals):
+                due += burst
+                if arrival < due:
+                    arrivals[index] = due
         if clock.interval or self._beat > 1:
-            room = clock.ticks(ready + (left or burst)) + self._latency - burst * self._beat - base
-            found[-1] = max(self.arrivals[-1] - base, min(found[-1], room))
-        return tuple(found)
+            room = clock.ticks(ready + (left or burst)) + self._latency - burst * self._beat
+            arrivals[-1] = max(newest, min(arrivals[-1], room))
 
     def restore(self, key: tuple[int, ...]) -> int:
         """Go to where `key` was taken; the cycle `ready` in which that is."""
