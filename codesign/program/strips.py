@@ -75,7 +75,7 @@ def _attempt(network: NetworkShape, count: int, strips: int, geometry: Geometry,
     A residual operand must not lie in the memory that is streamed. Where both maps fit only in the same memory, the
     operand is copied into the other one just before it is needed, when more of that memory is free.
     """
-    given = []
+    given: list[Step] = []
     for step in _steps(network, count, strips, geometry):
         if step.target is not None:  # most attempts end here
             check_alone(step.target.name, words_of(step.target, geometry), len(given), depth)

@@ -89,14 +89,14 @@ class Reader:
             self.position = 0
             requested = clock.ticks(last + 1) if still else last + 1
             arrivals.append(max(arrivals[-1] + period, requested + latency))
-            if beats >= burst and last - before == period and arrivals[-1] - self.first == self.ahead * period:
-                # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed
-                # (but for refresh): everything moves by one period with every burst.
-                if not still:
-                    whole, beats = divmod(beats, burst)
-                    last += whole * period
-                    for index in range(len(arrivals)):
-                        arrivals[index] += whole * period
+            even = last - before == period and arrivals[-1] - self.first == self.ahead * period
+            if even and beats >= burst and not still:
+                # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed:
+                # everything moves by one period with every burst.
+                whole, beats = divmod(beats, burst)
+                last += whole * period
+                for index in range(len(arrivals)):
+                    arrivals[index] += whole * period
         return last
 
     def key(self, ready: int) -> tuple[int, ...]:
