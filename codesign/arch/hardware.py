@@ -181,10 +181,13 @@ class Buffers(Model):
     Attributes:
         activation_words: depth of each of the two activation memories, in words of `Hardware.word_elements` codes.
         weight_words: depth of each row's weight ring, in words of `Hardware.dot` weights.
+        read_ports: with 2, the write port of the memory that windows are read from, idle then, reads as well. Windows
+            of maps whose channels fill at most half a word are then read two words a cycle (`Hardware.half_words`).
     """
 
     activation_words: Annotated[int, integer(16, 1 << 18, power_of_two=True)]
     weight_words: Annotated[int, integer(16, 1 << 16, power_of_two=True)]
+    read_ports: Annotated[int, choice(1, 2)] = 1
 
 
 class Memory(Model):
@@ -288,6 +291,11 @@ class Hardware(Model):
     def _check(self) -> Hardware:
         if self.groups < self.columns:
             raise rejected(f"groups: {self.groups} given, must be at least columns, {self.columns}")
+        if self.buffers.read_ports == 2 and not (self.half_words and self.half_columns < self.columns):
+            raise rejected(
+                "buffers.read_ports: 2 given, must be 1 unless dataflow is os, groups are even and columns exceed half "
+                f"of them; there are {self.columns} columns and {self.groups} groups, dataflow is {self.dataflow}"
+            )
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -371,6 +379,20 @@ class Hardware(Model):
         return self.groups * self.dot
 
     @property
+    def half_words(self) -> bool:
+        """Whether a tap may take half as many cycles as a word has groups, where a map fills half of its words.
+
+        In that time one port reads the words of half as many columns as there are groups; two read those of all.
+        """
+        reached = self.groups // 2 * self.buffers.read_ports
+        return self.dataflow == "os" and self.groups % 2 == 0 and self.columns <= reached
+
+    @property
+    def half_columns(self) -> int:
+        """Columns whose words the first port reads in half taps."""
+        return min(self.columns, self.groups // 2)
+
+    @property
     def macs(self) -> int:
         """Products of the whole array a cycle."""
         return self.rows * self.array_columns * self.dot
@@ -413,10 +435,12 @@ class Hardware(Model):
         return cycles / (self.clock_mhz * 1e3)
 
     def canonical_json(self) -> str:
-        """The same text for equal hardware; refresh and the multiplier are left out where they are the default."""
+        """The same text for equal hardware; what few configurations have is in it only where it is."""
         data = self.model_dump(mode="json", exclude=self._left_out)
         if self.memory.refresh_interval is None:
             del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
+        if self.buffers.read_ports == 1:
+            del data["buffers"]["read_ports"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @property

@@ -234,6 +234,7 @@ class _Compiler:
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
         fields |= {
             "op": Op.CONV,
+            "half": plan.half,
             "pad_code": self.zeros[source.tensor.name],
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
@@ -296,7 +297,9 @@ class _Compiler:
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
-        words, channels = plan.words, plan.words * geometry.word_elements
+        words = plan.words
+        groups = plan.steps // (words * kh * kw)  # of a word that are read
+        channels = words * groups * geometry.dot
         first_channel = plan.word_offset * geometry.word_elements
         # (row, word, ky, kx, group, element) is the order of the steps
         window = np.zeros((geometry.rows, channels, kh, kw), dtype=np.int64)
@@ -308,7 +311,7 @@ class _Compiler:
                     window[row, begin:end] = conv.weight[f, begin - start : end - start]
             elif geometry.row_bands[row].scheme is Scheme.BINARY:
                 window[row] = 1  # it has no zero
-        ordered = window.reshape(geometry.rows, words, geometry.groups, geometry.dot, kh, kw)
+        ordered = window.reshape(geometry.rows, words, groups, geometry.dot, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
         beats = np.zeros((steps, len(geometry.row_groups), geometry.beat_bits), dtype=np.uint8)

@@ -57,14 +57,14 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
     return min(together, apart, key=lambda sets: sum(_cycles(conv, geometry, item.words) for item in sets))
 
 
-def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry) -> tuple[PassPlan, ...]:
-    """The passes that compute the output of `conv`.
+def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half: bool = False) -> tuple[PassPlan, ...]:
+    """The passes that compute the output of `conv`; `half`: in half taps.
 
     Raises:
         UserError: a row's ring cannot hold one word's weights, or a layer takes too many passes.
     """
     taps = conv.weight[2] * conv.weight[3]
-    per_word, depth = taps * geometry.groups, geometry.weight_depth
+    per_word, depth = taps * geometry.tap_cycles(half), geometry.weight_depth
     pixels = conv.output.height * conv.output.width
     least = max(rows.words for rows in sets) if geometry.weight_stationary else 1
     if least * per_word > depth:
@@ -91,7 +91,9 @@ def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry) -> tu
                         word_offset=rows.first_word + start,
                         words=words,
                         steps=words * per_word,
-                        tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, len(sets), geometry),
+                        tiling=tile_pixels(
+                            pixels if whole else geometry.columns, words * taps, len(sets), geometry, half
+                        ),
                         begin=first and tile == 0,
                         fresh=first,
                         drain=last,

@@ -70,7 +70,7 @@ class Planner:
             if index == 0 and self._fold_pads:
                 filters = [row._replace(zeros=True) for row in filters]
             sets[index] = row_sets(conv, filters, self.geometry)
-        found: dict[tuple[int, int], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
+        found: dict[tuple[int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
         plans: list[StepPlan] = []
         beats, begun = 0, 0
         fences: list[int] = []
@@ -78,9 +78,9 @@ class Planner:
         for number, planned in enumerate(self.steps):
             plan, layer = planned.plan, planned.step.layer
             if isinstance(layer, ConvShape):
-                key = plan.layer, layer.output.height
+                key = plan.layer, layer.output.height, plan.half
                 if key not in found:
-                    found[key] = passes_of(layer, sets[plan.layer], self.geometry)
+                    found[key] = passes_of(layer, sets[plan.layer], self.geometry, plan.half)
                 plan = replace(plan, passes=found[key])
                 plan = replace(plan, beats=step_beats(plan, self.geometry))
             elif plan.op == Op.FENCE:
@@ -124,7 +124,7 @@ class Planner:
     def _plan(self, step: Step) -> StepPlan:
         geometry, layer = self.geometry, step.layer
         if isinstance(layer, ConvShape):
-            return StepPlan(step.index, Op.CONV, step.rows, self._written(step))
+            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), self._half(step))
         if isinstance(layer, PoolShape):
             return self._pool(step, layer)
         if step.kind is Kind.LOAD:
@@ -136,8 +136,15 @@ class Planner:
             assert source is not None
             words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
             windows = Tiling(words, 1, 1, geometry.load_beats - 1)
-            return StepPlan(step.index, Op.STORE, step.rows, None, windows, store_words=words)
+            return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words)
         return StepPlan(-1, Op.FENCE, (0, 0), None)
+
+    def _half(self, step: Step) -> bool:
+        """Whether a convolution runs in half taps; a second reader takes the write port of the memory it reads."""
+        source, target = self.placement(step.source), self.placement(step.target)
+        assert source is not None
+        free = target is None or target.memory != source.memory
+        return self.geometry.halves(source.tensor.channels) and (free or not self.geometry.second_reader)
 
     def _pool(self, step: Step, pool: PoolShape) -> StepPlan:
         averaging = pool.kind == "avg"
@@ -148,7 +155,7 @@ class Planner:
         if averaging:
             passes = (PassPlan((), 0, 0, words, 0, windows),)
             return StepPlan(step.index, Op.AVG_POOL, step.rows, self._written(step), passes=passes)
-        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), windows)
+        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), windows=windows)
 
     def _written(self, step: Step) -> Placement | None:
         """The rows that a step writes: its rows inside the map it belongs to."""

@@ -54,11 +54,16 @@ class Tiling:
         return {"tiles": self.count, "gap": self.gap, **(blocks if self.block else {})}
 
 
-def tile_pixels(pixels: int, taps: int, passes: int, geometry: Geometry) -> Tiling:
-    """The fastest way to cut `pixels` output pixels whose windows have `taps` activation words, for some passes."""
+def tile_pixels(pixels: int, taps: int, passes: int, geometry: Geometry, half: bool = False) -> Tiling:
+    """The fastest way to cut `pixels` output pixels whose windows have `taps` activation words, for some passes.
+
+    With `half`, the words are at most half full (`Geometry.halves`).
+    """
     if not geometry.weight_stationary:
-        cycles = taps * geometry.groups
-        return Tiling(ceil(pixels / geometry.columns), cycles, cycles, max(0, geometry.rows - cycles))
+        cycles = taps * geometry.tap_cycles(half)
+        # the second reader says where the next tile begins when its first tap is over
+        least = geometry.groups if half and geometry.second_reader else 0
+        return Tiling(ceil(pixels / geometry.columns), cycles, cycles, max(0, max(geometry.rows, least) - cycles))
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         tail = tiling.drains * geometry.rows - tiling.early - tiling.gap

@@ -22,6 +22,8 @@ class ActivationGroup(SharedModule):
     """One physical group: `dot` codes wide, with a write enable per code.
 
     Reads take two cycles: block RAM is slow to answer, so it is followed by a register (in Xilinx RAM its own).
+    With a second reader `second_data` follows `write_addr`, so that both ports of a block RAM read while nothing is
+    written.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -34,6 +36,7 @@ class ActivationGroup(SharedModule):
                 "write_en": In(geometry.dot),
                 "write_addr": In(geometry.act_addr_bits),
                 "write_data": In(geometry.group_bits),
+                **({"second_data": Out(geometry.group_bits)} if geometry.second_reader else {}),
             }
         )
 
@@ -45,6 +48,15 @@ class ActivationGroup(SharedModule):
         read = memory.read_port()
         data = Signal(geometry.group_bits, reset_less=True)
         m.d.sync += data.eq(read.data)
+        if geometry.second_reader:
+            second = memory.read_port()
+            second_data = Signal(geometry.group_bits, reset_less=True)
+            m.d.sync += second_data.eq(second.data)
+            m.d.comb += [
+                second.addr.eq(self.write_addr),
+                second.en.eq(1),
+                self.second_data.eq(second_data),
+            ]
         m.d.comb += [
             write.en.eq(self.write_en),
             write.addr.eq(self.write_addr),
@@ -70,6 +82,7 @@ class ActivationMemory(SharedModule):
                 "write_en": In(geometry.dot).array(groups),
                 "write_addr": In(geometry.act_addr_bits).array(groups),
                 "write_data": In(geometry.group_bits).array(groups),
+                **({"second_data": Out(geometry.group_bits).array(groups)} if geometry.second_reader else {}),
             }
         )
 
@@ -85,6 +98,8 @@ class ActivationMemory(SharedModule):
                 group.write_addr.eq(self.write_addr[g]),
                 group.write_data.eq(self.write_data[g]),
             ]
+            if self._geometry.second_reader:
+                m.d.comb += self.second_data[g].eq(group.second_data)
         return m
 
 
@@ -92,12 +107,13 @@ class WordAligner(SharedModule):
     """Selects the source memory, undoes the rotation and replaces padding.
 
     All inputs belong to one read and are presented in the cycle its data leaves the memory; `word` follows one
-    cycle later in logical channel order.
+    cycle later in logical channel order. `groups` says how many groups of the word are wanted, all by default.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, groups: int | None = None) -> None:
         self._geometry = geometry
-        self.module_name = "word_aligner"
+        self._groups = geometry.groups if groups is None else groups
+        self.module_name = "word_aligner" if groups is None else f"word_aligner_{groups}_groups"
         super().__init__(
             {
                 "data_0": In(geometry.group_bits).array(geometry.groups),
@@ -106,7 +122,7 @@ class WordAligner(SharedModule):
                 "key": In(geometry.key_bits),
                 "pad": In(1),
                 "pad_code": In(geometry.act_bits),
-                "word": Out(geometry.word_bits),
+                "word": Out(self._groups * geometry.group_bits),
             }
         )
 
@@ -114,8 +130,8 @@ class WordAligner(SharedModule):
         m = Module()
         geometry = self._geometry
         selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.groups)]
-        padding = self.pad_code.replicate(geometry.word_elements)
-        word = Signal(geometry.word_bits, reset_less=True)
-        m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key))))
+        padding = self.pad_code.replicate(self._groups * geometry.dot)
+        word = Signal(self._groups * geometry.group_bits, reset_less=True)
+        m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key)[: self._groups])))
         m.d.comb += self.word.eq(word)
         return m

@@ -19,18 +19,30 @@ class ColumnFeeder(SharedModule):
     """Turns one activation word into `groups` steps of `dot` codes.
 
     `load` puts `word` into the shift register; in the following `groups` cycles `group` shows its groups, first
-    channel first; element i of a group is late by `Geometry.skew(i)` cycles.
+    channel first; element i of a group is late by `Geometry.skew(i)` cycles. `second` adds a second word to choose
+    from, with the lower half of a word's groups.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, second: bool = False) -> None:
         self._geometry = geometry
-        self.module_name = "column_feeder"
-        super().__init__({"load": In(1), "word": In(geometry.word_bits), "group": Out(geometry.group_bits)})
+        self._second = second
+        self.module_name = "column_feeder_of_two" if second else "column_feeder"
+        super().__init__(
+            {
+                "load": In(1),
+                "word": In(geometry.word_bits),
+                **({"second_load": In(1), "second_word": In(geometry.word_bits // 2)} if second else {}),
+                "group": Out(geometry.group_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         register = Signal(self._geometry.word_bits, reset_less=True)
-        m.d.sync += register.eq(Mux(self.load, self.word, register >> self._geometry.group_bits))
+        following: Value = register >> self._geometry.group_bits
+        if self._second:
+            following = Mux(self.second_load, self.second_word, following)
+        m.d.sync += register.eq(Mux(self.load, self.word, following))
         group = register[: self._geometry.group_bits]
         m.d.comb += self.group.eq(Delay(m).skewed(group, self._geometry, "code"))
         return m
@@ -43,7 +55,8 @@ class SystolicArray(SharedModule):
 
         step_*      in cycle tau + READ_LATENCY - 1 for the step of column 0 that the same cycle's read begins;
                     `step_addr` is the weight ring address, `step_first`/`step_last` bound the tile
-        word, load  the activation word and its column (one-hot) in cycle tau + READ_LATENCY
+        word, load  the activation word and its column (one-hot) in cycle tau + READ_LATENCY; likewise `second_word`
+                    and `second_load` of the second reader, for the columns from `Geometry.half_columns` on
         results     the accumulators of one row for all columns, in cycle tau_last + Geometry.result_latency + row,
                     where tau_last is the last cycle of the tile in the window generator
 
@@ -59,6 +72,14 @@ class SystolicArray(SharedModule):
             {
                 "word": In(geometry.word_bits),
                 "load": In(geometry.columns),
+                **(
+                    {
+                        "second_word": In(geometry.word_bits // 2),
+                        "second_load": In(geometry.columns - geometry.half_columns),
+                    }
+                    if geometry.second_reader
+                    else {}
+                ),
                 "step_addr": In(geometry.weight_addr_bits),
                 "step_first": In(1),
                 "step_last": In(1),
@@ -76,8 +97,14 @@ class SystolicArray(SharedModule):
 
         a_edge: list[Value] = []
         for column in range(geometry.columns):
-            feeder = ColumnFeeder(geometry)
+            of_second = column - geometry.half_columns if geometry.second_reader else -1
+            feeder = ColumnFeeder(geometry, second=of_second >= 0)
             m.submodules[f"feeder_{column}"] = place(feeder)
+            if of_second >= 0:
+                m.d.comb += [
+                    feeder.second_load.eq(self.second_load[of_second]),
+                    feeder.second_word.eq(self.second_word),
+                ]
             m.d.comb += [feeder.load.eq(self.load[column]), feeder.word.eq(self.word)]
             a_edge.append(feeder.group)
 

@@ -153,6 +153,24 @@ class Geometry:
         return bits_for(self.weight_depth)
 
     @property
+    def second_reader(self) -> bool:
+        """Whether a second port reads the words of the columns from `half_columns` on, in half taps."""
+        return self.hw.buffers.read_ports == 2
+
+    @property
+    def half_columns(self) -> int:
+        """Columns whose words the first port reads in half taps."""
+        return self.hw.half_columns
+
+    def tap_cycles(self, half: bool) -> int:
+        """Cycles for which a word feeds its column: one for each of its groups, or of half of them."""
+        return self.groups // 2 if half else self.groups
+
+    def halves(self, channels: int) -> bool:
+        """Whether a map of so many channels may be read in half taps."""
+        return self.hw.half_words and channels <= self.word_elements // 2
+
+    @property
     def key_bits(self) -> int:
         """Width of a rotation key: pixel index modulo `groups`."""
         return bits_for(self.groups)

@@ -93,6 +93,7 @@ DESCRIPTOR = Layout(
         Field("op", 4),
         Field("source", 1),  # activation memory the windows are read from
         Field("target", 1),  # activation memory the results are written to
+        Field("half", 1),  # conv: words hold half of their groups at most, a tap takes half as many cycles
         Field("residual", 1),  # add a residual operand, read from the memory that is not `source`
         Field("wide", 1),  # results leave as 32-bit words to `out_addr`
         Field("pad_code", 8),

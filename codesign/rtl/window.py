@@ -71,7 +71,9 @@ class WindowGenerator(SharedModule):
     tile may span map rows.
 
         output stationary   a tile has `columns` pixels, a tap takes `groups` cycles: a column consumes a word in
-                            that time. With fewer columns than groups the rest of these cycles reads nothing.
+                            that time. With fewer columns than groups the rest of these cycles reads nothing. With
+                        `half`, words are at most half full and a tap takes half as many cycles; a second reader
+                        serves the columns for which that is too short, see below
         weight stationary   a tile has `block` pixels, the last one `last_block`, and a tap as many cycles; what lies
                             behind the map's last pixel is read as well, and nobody looks at it
 
@@ -87,6 +89,14 @@ class WindowGenerator(SharedModule):
     before, the others the read issued one cycle before. The descriptor is there one cycle before `start` and stays.
     `last` is high with the last cycle of a tile or window, `final` if it is the pass's; weight stationary: with the
     read that starts the tile's drain (Geometry.show_latency).
+
+    The second reader (`second_*`, if Geometry.second_reader) walks the last columns of a half tap while the first one
+    is at the next tap: it begins where that one stopped, T = groups / 2 cycles later, and where it stops after the
+    tile's first tap is where the next tile begins. So a tile with its gap lasts at least 2 T cycles.
+
+        cycle           0 ...... T-1   T ...... 2T-1   2T ..... 3T-1
+        first reader    tap 0          tap 1           tap 2           columns 0 .. T-1
+        second reader                  tap 0           tap 1           columns T .. columns-1
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -113,6 +123,16 @@ class WindowGenerator(SharedModule):
                 # the column a word is for, one-hot; weight stationary: the first pixel of a tap
                 **({"tap": Out(1)} if stationary else {"column": Out(geometry.columns)}),
                 "step": Out(geometry.weight_addr_bits),
+                **(
+                    {
+                        "second_addr": Out(geometry.act_addr_bits),
+                        "second_key": Out(geometry.key_bits),
+                        "second_pad": Out(1),
+                        "second_column": Out(geometry.columns - geometry.half_columns),
+                    }
+                    if geometry.second_reader
+                    else {}
+                ),
             }
         )
 
@@ -134,7 +154,7 @@ class WindowGenerator(SharedModule):
             }
         )
         walker, home = Signal(origin), Signal(origin, reset_less=True)  # this pixel, and the tile's first one
-        onward, after = Signal(origin), Signal(origin)
+        after = Signal(origin)
 
         pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
         reading = Signal()
@@ -142,10 +162,14 @@ class WindowGenerator(SharedModule):
         word = Counter(m, "word", Mux(self.start, self.next_header.words, self.header.words))
         tile = Counter(m, "tile", d.tiles)
         offset, offset_key = Signal(abits), Signal(kbits)
+        tap: list[Value] = [offset, offset_key, kx.value, ky.value]
         step = Signal(geometry.weight_addr_bits)
 
+        begin = Signal()
         last_pixel, last_tile, last_tap, tile_end = Signal(), Signal(), Signal(), Signal()
         end: Value = Const(groups - 1)
+        if geometry.hw.half_words:
+            end = Mux(d.half, groups // 2 - 1, groups - 1)
         if stationary:  # one cycle late after a change of tile: blocks are longer than that
             end = Signal(len(d.block), reset_less=True)
             m.d.sync += end.eq(Mux(last_tile, d.last_block, d.block) - 1)
@@ -161,25 +185,31 @@ class WindowGenerator(SharedModule):
             self.pass_end.eq(tile_end & last_tile),
         ]
 
-        m.d.comb += [
-            onward.column.eq(walker.column + 1),
-            onward.edge.eq(walker.column == before_edge),
-            onward.addr.eq(walker.addr + d.step_pixel),
-            onward.key.eq(add_modulo(walker.key, d.key_pixel[:kbits], groups)),
-            onward.x.eq(walker.x + d.stride_x),
-            onward.y.eq(walker.y),
-        ]
-        with m.If(walker.edge):
+        def onward(place: data.View[Any]) -> data.View[Any]:
+            """The pixel behind `place`."""
+            following = Signal(origin)
             m.d.comb += [
-                onward.column.eq(0),
-                onward.edge.eq(d.out_w == 1),
-                onward.addr.eq(walker.addr + d.step_row),
-                onward.key.eq(add_modulo(walker.key, d.key_row[:kbits], groups)),
-                onward.x.eq(d.start_x),
-                onward.y.eq(walker.y + d.stride_y),
+                following.column.eq(place.column + 1),
+                following.edge.eq(place.column == before_edge),
+                following.addr.eq(place.addr + d.step_pixel),
+                following.key.eq(add_modulo(place.key, d.key_pixel[:kbits], groups)),
+                following.x.eq(place.x + d.stride_x),
+                following.y.eq(place.y),
             ]
-        m.d.comb += after.eq(Mux(Mux(self.pooling, tile_end, reading), onward, walker))
+            with m.If(place.edge):
+                m.d.comb += [
+                    following.column.eq(0),
+                    following.edge.eq(d.out_w == 1),
+                    following.addr.eq(place.addr + d.step_row),
+                    following.key.eq(add_modulo(place.key, d.key_row[:kbits], groups)),
+                    following.x.eq(d.start_x),
+                    following.y.eq(place.y + d.stride_y),
+                ]
+            return following
 
+        m.d.comb += after.eq(Mux(Mux(self.pooling, tile_end, reading), onward(walker), walker))
+
+        left = Signal()  # the tile is left for the next one
         counted = self.pooling | (pixel < groups) if stationary else 1
         with m.If(self.advance):
             m.d.sync += [walker.eq(after), pixel.eq(pixel + 1), step.eq(step + counted)]
@@ -211,6 +241,7 @@ class WindowGenerator(SharedModule):
                 with m.Else():
                     with m.If(self.pooling | self.header.drain):
                         m.d.sync += home.eq(after)
+                        m.d.comb += left.eq(1)
                     with m.Else():
                         m.d.sync += walker.eq(home)
                     m.d.sync += [
@@ -222,6 +253,37 @@ class WindowGenerator(SharedModule):
                         step.eq(0),
                         *tile.step(),
                     ]
+        if geometry.second_reader:
+            # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
+            second, beyond = Signal(origin, reset_less=True), Signal(origin)
+            second_pixel, reads = Signal(range(groups // 2)), Signal()
+            second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
+            of_first_tap, known, passed, late = Signal(), Signal(), Signal(), Signal()
+            next_home = Signal(origin, reset_less=True)
+            m.d.comb += [
+                beyond.eq(Mux(second_pixel < columns - geometry.half_columns, onward(second), second)),
+                passed.eq(reads & of_first_tap & (second_pixel == groups // 2 - 1)),
+            ]
+            with m.If(self.advance & begin):
+                m.d.sync += known.eq(0)
+            with m.If(left & d.half):
+                with m.If(passed | (known & ~begin)):
+                    for place in (walker, home):
+                        m.d.sync += place.eq(Mux(passed, beyond, next_home))
+                with m.Else():
+                    m.d.sync += late.eq(1)
+            with m.Elif(passed):
+                m.d.sync += [next_home.eq(beyond), known.eq(1), late.eq(0)]
+                with m.If(late):
+                    m.d.sync += [walker.eq(beyond), home.eq(beyond)]
+            with m.If(reads):
+                m.d.sync += [second.eq(beyond), second_pixel.eq(second_pixel + 1)]
+                with m.If(second_pixel == groups // 2 - 1):
+                    m.d.sync += reads.eq(0)
+            with m.If(self.advance & d.half & last_pixel):
+                m.d.sync += [second.eq(after), second_pixel.eq(0), reads.eq(1)]
+                m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
+                m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
         with m.If(self.start):
             with m.If(self.next_header.begin):
                 for place in (walker, home):
@@ -244,10 +306,25 @@ class WindowGenerator(SharedModule):
                 offset_key.eq(0),
             ]
 
-        # the first cycle adds coordinates, the second compares them: block RAM is still busy with the address
-        x, y = Signal(signed(COORD_BITS), reset_less=True), Signal(signed(COORD_BITS), reset_less=True)
-        key, key_within = Signal(kbits, reset_less=True), Signal(kbits, reset_less=True)
-        begin = Signal()
+        def read(place: data.View[Any], tap: list[Value]) -> tuple[Value, Value, Value]:
+            """Address (a cycle later), key and padding (two cycles later) of the word of a pixel at a tap.
+
+            The first cycle adds coordinates, the second compares them: block RAM is still busy with the address.
+            """
+            x, y = Signal(signed(COORD_BITS), reset_less=True), Signal(signed(COORD_BITS), reset_less=True)
+            key, key_within = Signal(kbits, reset_less=True), Signal(kbits, reset_less=True)
+            addr, turned, pad = Signal(abits), Signal(kbits), Signal()
+            m.d.sync += [
+                addr.eq(place.addr + tap[0]),
+                x.eq(place.x + tap[2]),
+                y.eq(place.y + tap[3]),
+                key.eq(place.key),
+                key_within.eq(tap[1]),
+                turned.eq(add_modulo(key, key_within, groups)),
+                pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
+            ]
+            return addr, turned, pad
+
         drained, ended = Signal(), Signal()
         m.d.comb += [
             begin.eq(kx.first & ky.first & (self.pooling | ((pixel == 0) & word.first))),
@@ -262,17 +339,17 @@ class WindowGenerator(SharedModule):
             self.first.eq(self.advance & begin & (self.pooling | self.header.fresh)),
             self.last.eq(self.advance & drained),
             self.final.eq(self.advance & ended),
-            self.addr.eq(walker.addr + offset),
-            x.eq(walker.x + kx.value),
-            y.eq(walker.y + ky.value),
-            key.eq(walker.key),
-            key_within.eq(offset_key),
-            self.key.eq(add_modulo(key, key_within, groups)),
-            self.pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
             self.step.eq(step),
         ]
+        for port, value in zip((self.addr, self.key, self.pad), read(walker, tap), strict=True):
+            m.d.comb += port.eq(value)
         if stationary:
             m.d.sync += self.tap.eq(self.advance & ~self.pooling & (pixel == 0))
         else:
             m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel, 0)[:columns])
+        if geometry.second_reader:
+            ports = (self.second_addr, self.second_key, self.second_pad)
+            for port, value in zip(ports, read(second, second_tap), strict=True):
+                m.d.comb += port.eq(value)
+            m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel, 0)[: len(self.second_column)])
         return m

@@ -36,7 +36,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
         "device": "xc7z045",
         "columns": columns,
         "dot": choices.integer(1, 6),
-        "groups": columns + choices.pick((0, 0, 1, 2)),
+        "groups": columns + choices.pick((0, 0, 1, 2, columns)),
         "act_bits": choices.integer(2, 8),
         "acc_bits": choices.integer(22, 25),
         "multiplier_bits": choices.pick((16, 16, 24)),
@@ -45,6 +45,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
         "buffers": {
             "activation_words": 1 << choices.integer(8, 12),
             "weight_words": 1 << choices.integer(6, 10),
+            "read_ports": choices.pick((1, 2)),
         },
         "memory": {
             "width_bits": choices.pick((32, 64, 128, 256)),

@@ -42,6 +42,7 @@ def geometry(
     multiplier_bits: Literal[16, 24] = 16,
     activation_words: int = 64,
     weight_words: int = 16,
+    read_ports: int = 1,
     memory: Memory | None = None,
     dataflow: Literal["os", "ws"] = "os",
     device: str = "xc7z045",
@@ -59,7 +60,7 @@ def geometry(
             multiplier_bits=multiplier_bits,
             dataflow=dataflow,
             bands=bands or (FIXED4,),
-            buffers=Buffers(activation_words=activation_words, weight_words=weight_words),
+            buffers=Buffers(activation_words=activation_words, weight_words=weight_words, read_ports=read_ports),
             memory=memory or Memory(width_bits=64, latency=1),
         )
     )

@@ -38,6 +38,12 @@ class Walk:
     word_offset: int = 0
     block: int = 0  # pixels of a block, 0 if output stationary
     rows: int = 1
+    half: bool = False  # taps of half a word, read by one reader or two
+
+    @property
+    def slots(self) -> int:
+        """Cycles of a tap, output stationary."""
+        return self.groups // 2 if self.half else self.groups
 
     @property
     def output(self) -> tuple[int, int]:
@@ -64,7 +70,7 @@ class Walk:
         place = Placement(source, (above, above + height), 0, self.base, self.per_pixel)
         fields = _Compiler.walk(compiler, place, self.kernel, self.stride, self.padding, output)
         blocks = {"block": self.block, "last_block": self.last_block} if self.block else {}
-        return DESCRIPTOR.pack(fields | blocks | {"tiles": self.tiles})
+        return DESCRIPTOR.pack(fields | blocks | {"tiles": self.tiles, "half": self.half})
 
     def header(self, **fields: int) -> dict[str, int]:
         """A pass over all words and tiles, but for `fields`."""
@@ -76,7 +82,7 @@ def expected_reads(walk: Walk, depth: int) -> list[dict[str, int]]:
     """Every read in order: im2col, one index after the other, and the cycles left out for want of columns."""
     reads: list[dict[str, int]] = []
     (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
-    lanes, slots = (1, 1) if walk.pooling else (walk.columns, walk.groups)
+    lanes, slots = (1, 1) if walk.pooling else (walk.columns, walk.slots)
     for tile in range(walk.tiles):
         if walk.block and not walk.pooling:
             lanes = walk.block
@@ -205,6 +211,67 @@ def test_convolution_reads_what_im2col_reads(walk: Walk, seed: int) -> None:
 @given(walk=walks(pooling=False, stationary=True), seed=st.integers(0, 1 << 32))
 def test_weight_stationary_convolution_reads_block_after_block(walk: Walk, seed: int) -> None:
     check(walk, seed)
+
+
+def halved(walk: Walk) -> Walk:
+    """The walk in half taps; an odd number of groups gets one more."""
+    return replace(walk, half=True, groups=walk.groups + walk.groups % 2)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@example(walk=halved(PLAIN), idle=0)
+@example(walk=halved(ONE_PIXEL), idle=0)
+@example(walk=halved(FEWER_PIXELS_THAN_COLUMNS), idle=0)
+@example(walk=halved(Walk(2, 2, False, (3, 4), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tap is one cycle
+@example(walk=halved(Walk(5, 6, False, (7, 4), 1, 1, (2, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tile is two taps
+@given(walk=walks(pooling=False).map(halved), idle=st.integers(0, 3))
+def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> None:
+    """Two passes, with `idle` cycles or as many as a tile needs at least behind every tile."""
+    taps = walk.words * walk.kernel[0] * walk.kernel[1]
+    split = walk.slots < walk.columns
+    ports = 2 if split else 1
+    shape = geometry(
+        columns=walk.columns, groups=walk.groups, read_ports=ports, activation_words=1024, weight_words=1024
+    )
+    assert shape.half_columns == min(walk.slots, walk.columns)
+    tile = max(taps * walk.slots + idle, 2 * walk.slots)
+    a_pass = [0, *([1] * taps * walk.slots + [0] * (tile - taps * walk.slots)) * walk.tiles]
+    advance = [0, *a_pass * 2, *[0] * walk.slots]
+    start = [0, *([1] + [0] * (len(a_pass) - 1)) * 2, 0]
+    header = PASS_HEADER.pack(walk.header())
+    drive = {
+        "descriptor": [walk.descriptor(shape)],
+        "next_header": [header],
+        "header": [header],
+        "start": start,
+        "advance": advance,
+    }
+    second = ["second_addr", "second_key", "second_pad", "second_column"] if split else []
+    seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(advance) + 3)
+    issue = np.flatnonzero(advance)
+    lanes = [0] * len(seen["column"])  # which column's word is read in every cycle, one-hot, by either reader
+    for place, (tile_number, tap, slot) in enumerate(list(np.ndindex(walk.tiles, taps, walk.slots)) * 2):
+        for lane, name in ((slot, ""), (slot + walk.slots, "second_")):
+            if lane >= walk.columns:
+                continue
+            word, ky, kx = np.unravel_index(tap, (walk.words, *walk.kernel))
+            oy, ox = divmod(tile_number * walk.columns + lane, walk.output[1])
+            y = int(oy * walk.stride[0] - walk.padding[0] + ky)
+            x = int(ox * walk.stride[1] - walk.padding[2] + kx)
+            cycle = issue[place] + 1 + (walk.slots if name else 0)
+            lanes[cycle] |= 1 << lane
+            pad = not (0 <= y < walk.size[0] and 0 <= x < walk.size[1])
+            assert seen[f"{name}pad"][cycle + 1] == pad
+            if not pad:
+                pixel = y * walk.size[1] + x
+                addr = walk.base + pixel * walk.per_pixel + walk.word_offset + word
+                assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
+                assert seen[f"{name}key"][cycle + 1] == pixel % walk.groups
+    both = seen["column"] | (seen["second_column"] << walk.slots if split else 0)
+    assert np.array_equal(both, lanes)
+    steps = np.arange(len(issue)) % (taps * walk.slots)
+    assert np.array_equal(seen["step"][issue + 1], steps)
+    assert np.array_equal(seen["last"][issue + 1], steps == taps * walk.slots - 1)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -83,6 +83,32 @@ FAMILIES = {
     ),
 }
 FAMILIES |= {
+    # half taps, read by two readers, which leave a column out, and by one
+    "halved": Hardware(
+        name="halved",
+        device="xc7z045",
+        columns=5,
+        dot=4,
+        groups=6,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=3),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=256, read_ports=2),
+        memory=Memory(width_bits=64, latency=9),
+    ),
+    "halved_alone": Hardware(
+        name="halved_alone",
+        device="xc7z020",
+        columns=2,
+        dot=3,
+        groups=4,
+        act_bits=5,
+        bands=(Band(scheme=Scheme.FIXED, weight_bits=4, rows=3, multiplier="lut"),),
+        buffers=Buffers(activation_words=1024, weight_words=128),
+        memory=Memory(width_bits=32, latency=5),
+    ),
     # weight stationary: more groups than columns, several blocks to a map; drains are often the bottleneck
     "stationary": Hardware(
         name="stationary",
@@ -161,6 +187,8 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         ("packed", 20, 50),
         ("formats", 20, 50),
         ("single", 12, 30),
+        ("halved", 20, 50),
+        ("halved_alone", 10, 25),
         ("stationary", 40, 100),
         ("stationary_flat", 20, 50),
         ("stationary_packed", 20, 50),
@@ -175,6 +203,8 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "packed": (40, 9),
         "formats": (20, 7),
         "single": (6, 7),
+        "halved": (30, 9),
+        "halved_alone": (14, 9),
         "stationary": (40, 11),
         "stationary_flat": (20, 9),
         "stationary_packed": (40, 9),
