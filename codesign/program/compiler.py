@@ -189,20 +189,27 @@ class _Compiler:
         stride: tuple[int, int],
         padding: tuple[int, int, int, int],
         output: MapShape,
+        pairs: bool = False,
     ) -> dict[str, int]:
         """Descriptor fields of the window generator."""
         groups = self.geometry.groups
         mask = (1 << 20) - 1
         per_pixel, width = source.words_per_pixel, source.tensor.width
         (kh, kw), (sy, sx), (top, _, left, _) = kernel, stride, padding
-        back_y = width - (kw - 1)  # from the last tap of a kernel row to the first of the next, in pixels
-        back_word = -((kh - 1) * width + kw - 1)
+        at_once = 2 if pairs else 1
+        odd = kw % at_once
+        kw = -(-kw // at_once)
+        across = (kw - 1) * at_once
+        back_y = width - across  # from the last tap of a kernel row to the first of the next, in pixels
+        back_word = -((kh - 1) * width + across)
         back_row = sy * width - (output.width - 1) * sx
         start = -top * width - left
         return {
             "kernel_h": kh,
             "kernel_w": kw,
-            "step_kx": per_pixel & mask,
+            "pairs": pairs,
+            "odd": odd,
+            "step_kx": at_once * per_pixel & mask,
             "step_ky": back_y * per_pixel & mask,
             "step_word": (1 + back_word * per_pixel) & mask,
             "key_ky": back_y % groups,
@@ -338,7 +345,7 @@ class _Compiler:
         assert source is not None
         assert target is not None
         averaging = plan.op == Op.AVG_POOL
-        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, pairs=plan.half)
         fields |= {
             "op": plan.op,
             "pad_code": self.zeros[source.tensor.name] if averaging else 0,

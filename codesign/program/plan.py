@@ -100,7 +100,7 @@ class StepPlan:
         layer: number of the network layer, -1 for a load.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
-        half: whether a convolution runs in half taps.
+        half: whether a convolution runs in half taps, or max pooling reads pairs of words.
         windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words, store_words: activation words of a load or a store.

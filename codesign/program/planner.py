@@ -140,22 +140,28 @@ class Planner:
         return StepPlan(-1, Op.FENCE, (0, 0), None)
 
     def _half(self, step: Step) -> bool:
-        """Whether a convolution runs in half taps; a second reader takes the write port of the memory it reads."""
+        """Whether a convolution runs in half taps."""
+        source = self.placement(step.source)
+        assert source is not None
+        return self.geometry.halves(source.tensor.channels) and (not self.geometry.second_reader or self._frees(step))
+
+    def _frees(self, step: Step) -> bool:
+        """Whether nothing is written to the memory that a step reads: its write port is free for a second reader."""
         source, target = self.placement(step.source), self.placement(step.target)
         assert source is not None
-        free = target is None or target.memory != source.memory
-        return self.geometry.halves(source.tensor.channels) and (free or not self.geometry.second_reader)
+        return target is None or target.memory != source.memory
 
     def _pool(self, step: Step, pool: PoolShape) -> StepPlan:
         averaging = pool.kind == "avg"
-        reads = pool.kernel[0] * pool.kernel[1]
-        gap = max(0, (self.geometry.word_elements if averaging else self.geometry.groups) - reads)
+        pairs = not averaging and self.geometry.second_reader and pool.kernel[1] > 1 and self._frees(step)
+        reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
+        gap = max(0, self.geometry.word_elements - reads) if averaging else 0
         words = self.words_per_pixel(pool.output)
         windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
         if averaging:
             passes = (PassPlan((), 0, 0, words, 0, windows),)
             return StepPlan(step.index, Op.AVG_POOL, step.rows, self._written(step), passes=passes)
-        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), windows=windows)
+        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), pairs, windows)
 
     def _written(self, step: Step) -> Placement | None:
         """The rows that a step writes: its rows inside the map it belongs to."""

@@ -167,7 +167,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         ]
         delay = Delay(m)
         if geometry.second_reader:
-            m.submodules.second_aligner = place(second_aligner := WordAligner(geometry, geometry.groups // 2), abort)
+            m.submodules.second_aligner = place(second_aligner := WordAligner(geometry), abort)
             for g in range(geometry.groups):
                 m.d.comb += [
                     second_aligner.data_0[g].eq(memory_0.second_data[g]),
@@ -178,7 +178,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 second_aligner.key.eq(delay(window.second_key, READ_LATENCY - 3, "second_key")),
                 second_aligner.pad.eq(delay(window.second_pad, READ_LATENCY - 3, "second_pad")),
                 second_aligner.pad_code.eq(d.pad_code),
-                array.second_word.eq(second_aligner.word),
+                array.second_word.eq(second_aligner.word[: geometry.word_bits // 2]),
+                pooling.second_word.eq(second_aligner.word),
                 array.second_load.eq(delay(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
@@ -286,7 +287,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         ]
 
         # ---- writing: only one of loader, pooling unit and post-processing writes at a time --------------------
-        # in half taps nobody writes to the memory that is read, except loads, which wait until nothing runs
+        # while two readers read, nobody writes to that memory, except loads, which wait until nothing runs
         for index, memory in enumerate((memory_0, memory_1)):
             selected = Signal(name=f"selected_{index}")
             loads = Signal(name=f"loads_{index}")
@@ -303,13 +304,13 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                         memory.write_data[g].eq(loader.load_data[start : start + geometry.group_bits]),
                     ]
                 if geometry.second_reader:
-                    with m.Elif(d.half & (d.source == index)):
+                    with m.Elif((d.half | d.pairs) & (d.source == index)):
                         m.d.comb += memory.write_addr[g].eq(window.second_addr)
-                with m.Elif(pooling.write_group[g]):
+                with m.Elif(pooling.write):
                     m.d.comb += [
                         memory.write_en[g].eq(selected.replicate(geometry.dot)),
                         memory.write_addr[g].eq(pooling.write_addr),
-                        memory.write_data[g].eq(pooling.write_data),
+                        memory.write_data[g].eq(pooling.write_data[g]),
                     ]
                 with m.Else():
                     m.d.comb += [

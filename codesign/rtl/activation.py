@@ -107,13 +107,12 @@ class WordAligner(SharedModule):
     """Selects the source memory, undoes the rotation and replaces padding.
 
     All inputs belong to one read and are presented in the cycle its data leaves the memory; `word` follows one
-    cycle later in logical channel order. `groups` says how many groups of the word are wanted, all by default.
+    cycle later in logical channel order.
     """
 
-    def __init__(self, geometry: Geometry, groups: int | None = None) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
-        self._groups = geometry.groups if groups is None else groups
-        self.module_name = "word_aligner" if groups is None else f"word_aligner_{groups}_groups"
+        self.module_name = "word_aligner"
         super().__init__(
             {
                 "data_0": In(geometry.group_bits).array(geometry.groups),
@@ -122,7 +121,7 @@ class WordAligner(SharedModule):
                 "key": In(geometry.key_bits),
                 "pad": In(1),
                 "pad_code": In(geometry.act_bits),
-                "word": Out(self._groups * geometry.group_bits),
+                "word": Out(geometry.word_bits),
             }
         )
 
@@ -130,8 +129,8 @@ class WordAligner(SharedModule):
         m = Module()
         geometry = self._geometry
         selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.groups)]
-        padding = self.pad_code.replicate(self._groups * geometry.dot)
-        word = Signal(self._groups * geometry.group_bits, reset_less=True)
-        m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key)[: self._groups])))
+        padding = self.pad_code.replicate(geometry.word_elements)
+        word = Signal(geometry.word_bits, reset_less=True)
+        m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key))))
         m.d.comb += self.word.eq(word)
         return m

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.counters import COUNTERS
-from codesign.rtl.geometry import MAX_WRITE_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
@@ -15,7 +15,7 @@ from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
 
 def drain_cycles(geometry: Geometry) -> int:
     """What DRAIN counts down from after max pooling, whose end no counter reports: it lasts one cycle more."""
-    return MAX_WRITE_LATENCY + geometry.groups
+    return geometry.max_write_latency
 
 
 class Executor(SharedModule):

@@ -45,8 +45,6 @@ WRITE_STAGE = PARAM_LEAD + POST_LATENCY
 WIDE_STAGE = WRITE_STAGE - 1
 """Cycles from a row's parameter fetch to its int32 result being handed to the writer."""
 
-MAX_WRITE_LATENCY = 7
-"""Cycles from the issue of a max pooling window's last read to the write of its first group."""
 STORE_LATENCY = READ_LATENCY + 1
 """Cycles from the read of an activation word that is stored to its first beat entering the writer."""
 FIFO_LATENCY = 2
@@ -161,6 +159,11 @@ class Geometry:
     def half_columns(self) -> int:
         """Columns whose words the first port reads in half taps."""
         return self.hw.half_columns
+
+    @cached_property
+    def max_write_latency(self) -> int:
+        """Cycles from the issue of a max pooling window's last read to the write of its word."""
+        return READ_LATENCY + 2 + self.second_reader
 
     def tap_cycles(self, half: bool) -> int:
         """Cycles for which a word feeds its column: one for each of its groups, or of half of them."""

@@ -94,6 +94,8 @@ DESCRIPTOR = Layout(
         Field("source", 1),  # activation memory the windows are read from
         Field("target", 1),  # activation memory the results are written to
         Field("half", 1),  # conv: words hold half of their groups at most, a tap takes half as many cycles
+        Field("pairs", 1),  # max pooling: two words of a window's row are read at a time
+        Field("odd", 1),  # and the last pair of a row has but one
         Field("residual", 1),  # add a residual operand, read from the memory that is not `source`
         Field("wide", 1),  # results leave as 32-bit words to `out_addr`
         Field("pad_code", 8),

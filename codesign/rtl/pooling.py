@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array import split
-from codesign.rtl.geometry import READ_LATENCY, SUM_BITS, Geometry
+from codesign.rtl.array import rotate_right, split
+from codesign.rtl.geometry import SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo
 
@@ -16,10 +16,11 @@ class PoolingUnit(SharedModule):
 
     Timing, with tau the issue of a window's last read (`word`, `first`, `last` arrive at tau + READ_LATENCY):
 
-        max       groups 0, 1, ... are written in cycles tau + MAX_WRITE_LATENCY, + 1, ...: `groups` cycles
+        max       the window's word is written in cycle tau + Geometry.max_write_latency
         average   channel sums appear on `pooled` from cycle tau + Geometry.result_latency, one per cycle
 
-    so windows may follow each other every `groups` (max) or `word_elements` (average) cycles.
+    so windows may follow each other at once (max) or every `word_elements` cycles (average). A second reader brings
+    `second_word` with every `word` of max pooling: another word of the window, or zeros.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -33,10 +34,11 @@ class PoolingUnit(SharedModule):
                 "word": In(geometry.word_bits),
                 "first": In(1),
                 "last": In(1),
+                **({"second_word": In(geometry.word_bits)} if geometry.second_reader else {}),
                 "pooled": Out(geometry.act_bits + SUM_BITS),
-                "write_group": Out(geometry.groups),
+                "write": Out(1),
                 "write_addr": Out(geometry.act_addr_bits),
-                "write_data": Out(geometry.group_bits),
+                "write_data": Out(geometry.group_bits).array(geometry.groups),
             }
         )
 
@@ -46,41 +48,50 @@ class PoolingUnit(SharedModule):
         count, ab = geometry.groups, geometry.act_bits
         width = ab + SUM_BITS
 
+        codes: list[Value] = split(self.word, ab)
+        first, last = Signal(), Signal()
+        later = m.d.comb
+        if geometry.second_reader:
+            later = m.d.sync
+            larger = [Signal(ab, name=f"larger_{i}", reset_less=True) for i in range(len(codes))]
+            for register, code, other in zip(larger, codes, split(self.second_word, ab), strict=True):
+                later += register.eq(Mux(~self.averaging & (other > code), other, code))
+            codes = list(larger)
+        later += [first.eq(self.first), last.eq(self.last)]
         reduced: list[Signal] = []
-        for i, code in enumerate(split(self.word, ab)):
+        for i, code in enumerate(codes):
             register = Signal(width, name=f"reduced_{i}", reset_less=True)
             maximum = Mux(code > register[:ab], code, register[:ab])
-            m.d.sync += register.eq(Mux(self.first, code, Mux(self.averaging, register + code, maximum)))
+            m.d.sync += register.eq(Mux(first, code, Mux(self.averaging, register + code, maximum)))
             reduced.append(register)
         ready = Signal()
-        m.d.sync += ready.eq(self.last)
+        m.d.sync += ready.eq(last)
 
         # average: sums leave one by one, delayed so that they meet the parameters in post-processing
         serial = Signal(width * geometry.word_elements, reset_less=True)
         m.d.sync += serial.eq(Mux(ready, Cat(*reduced), serial >> width))
         pooled: Value = serial[:width]
-        for i in range(geometry.result_latency - READ_LATENCY - 2):
+        for i in range(geometry.result_latency - geometry.max_write_latency):
             register = Signal(width, name=f"pooled_{i}", reset_less=True)
             m.d.sync += register.eq(pooled)
             pooled = register
         m.d.comb += self.pooled.eq(pooled)
 
-        # max: groups leave one by one into their rotated place
-        groups = Signal(geometry.word_bits, reset_less=True)
-        running = Signal(count)
-        position, key = Signal(geometry.key_bits), Signal(geometry.key_bits)
+        # max: the word leaves with its groups in their rotated places
+        key = Signal(geometry.key_bits)
         index, word = Signal(geometry.act_addr_bits), Signal(12)
         last_word = Signal(12, reset_less=True)
-        m.d.sync += last_word.eq(d.words - 1)
+        groups = split(Cat(*(register[:ab] for register in reduced)), geometry.group_bits)
+        for g, group in enumerate(rotate_right(groups, key)):
+            data = Signal(geometry.group_bits, name=f"write_data_{g}", reset_less=True)
+            m.d.sync += data.eq(group)
+            m.d.comb += self.write_data[g].eq(data)
         m.d.sync += [
-            groups.eq(Mux(ready, Cat(*(register[:ab] for register in reduced)), groups >> geometry.group_bits)),
-            running.eq(Mux(ready & ~self.averaging, 1, running << 1)),
-            position.eq(Mux(ready, key, add_modulo(position, Const(1 % count, geometry.key_bits), count))),
-            self.write_group.eq(Mux(running.any(), 1 << position, 0)),
-            self.write_data.eq(groups[: geometry.group_bits]),
+            last_word.eq(d.words - 1),
+            self.write.eq(ready & ~self.averaging),
+            self.write_addr.eq(d.out_base + index),
+            index.eq(index + ready),
         ]
-        with m.If(running[0]):
-            m.d.sync += [self.write_addr.eq(d.out_base + index), index.eq(index + 1)]
         with m.If(ready):
             with m.If(word == last_word):
                 m.d.sync += [

@@ -77,7 +77,8 @@ class WindowGenerator(SharedModule):
         weight stationary   a tile has `block` pixels, the last one `last_block`, and a tap as many cycles; what lies
                             behind the map's last pixel is read as well, and nobody looks at it
 
-    Pooling: for every output pixel, for every word: ky, kx.
+    Pooling: for every output pixel, for every word: ky, kx. In `pairs` the second reader reads the tap beside the
+    first one's, and kx counts pairs of taps; step_kx is twice as large. Where it has no tap it announces padding.
 
     A pass that does not `begin` goes on behind the tile that the one before it visited last; if that one did not
     `drain`, it stays at its tile. A pass that is `single` ends after one tile.
@@ -163,6 +164,10 @@ class WindowGenerator(SharedModule):
         tile = Counter(m, "tile", d.tiles)
         offset, offset_key = Signal(abits), Signal(kbits)
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
+        step_key: Value = Const(1 % groups, kbits)
+        if geometry.second_reader:
+            tap[2] = Mux(d.pairs, kx.value << 1, kx.value)
+            step_key = Mux(d.pairs, 2 % groups, 1 % groups)
         step = Signal(geometry.weight_addr_bits)
 
         begin = Signal()
@@ -221,7 +226,7 @@ class WindowGenerator(SharedModule):
                     m.d.sync += [
                         *kx.step(),
                         offset.eq(offset + d.step_kx),
-                        offset_key.eq(add_modulo(offset_key, Const(1 % groups, kbits), groups)),
+                        offset_key.eq(add_modulo(offset_key, step_key, groups)),
                     ]
                 with m.Elif(~ky.last):
                     m.d.sync += [
@@ -306,22 +311,25 @@ class WindowGenerator(SharedModule):
                 offset_key.eq(0),
             ]
 
-        def read(place: data.View[Any], tap: list[Value]) -> tuple[Value, Value, Value]:
+        def read(place: data.View[Any], tap: list[Value], absent: Value) -> tuple[Value, Value, Value]:
             """Address (a cycle later), key and padding (two cycles later) of the word of a pixel at a tap.
 
-            The first cycle adds coordinates, the second compares them: block RAM is still busy with the address.
+            What is `absent` counts as padding. The first cycle adds coordinates, the second compares them: block RAM
+            is still busy with the address.
             """
             x, y = Signal(signed(COORD_BITS), reset_less=True), Signal(signed(COORD_BITS), reset_less=True)
             key, key_within = Signal(kbits, reset_less=True), Signal(kbits, reset_less=True)
             addr, turned, pad = Signal(abits), Signal(kbits), Signal()
+            missing = Signal()
             m.d.sync += [
+                missing.eq(absent),
                 addr.eq(place.addr + tap[0]),
                 x.eq(place.x + tap[2]),
                 y.eq(place.y + tap[3]),
                 key.eq(place.key),
                 key_within.eq(tap[1]),
                 turned.eq(add_modulo(key, key_within, groups)),
-                pad.eq((x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
+                pad.eq(missing | (x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
             ]
             return addr, turned, pad
 
@@ -341,7 +349,7 @@ class WindowGenerator(SharedModule):
             self.final.eq(self.advance & ended),
             self.step.eq(step),
         ]
-        for port, value in zip((self.addr, self.key, self.pad), read(walker, tap), strict=True):
+        for port, value in zip((self.addr, self.key, self.pad), read(walker, tap, Const(0, 1)), strict=True):
             m.d.comb += port.eq(value)
         if stationary:
             m.d.sync += self.tap.eq(self.advance & ~self.pooling & (pixel == 0))
@@ -349,7 +357,17 @@ class WindowGenerator(SharedModule):
             m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel, 0)[:columns])
         if geometry.second_reader:
             ports = (self.second_addr, self.second_key, self.second_pad)
-            for port, value in zip(ports, read(second, second_tap), strict=True):
+            beside = [
+                offset + d.step_kx[1:],
+                add_modulo(offset_key, Const(1 % groups, kbits), groups),
+                tap[2] + 1,
+                ky.value,
+            ]
+            place = Signal(origin)
+            m.d.comb += place.eq(Mux(self.pooling, walker, second))
+            chosen = [Mux(self.pooling, near, far) for near, far in zip(beside, second_tap, strict=True)]
+            absent = self.pooling & (~d.pairs | (kx.last & d.odd))
+            for port, value in zip(ports, read(place, chosen, absent), strict=True):
                 m.d.comb += port.eq(value)
             m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel, 0)[: len(self.second_column)])
         return m

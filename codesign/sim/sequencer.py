@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from codesign.arch.hardware import Hardware
 from codesign.program.plan import PassPlan, StepPlan
-from codesign.rtl.geometry import FIFO_LATENCY, MAX_WRITE_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
+from codesign.rtl.geometry import FIFO_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
 from codesign.rtl.layout import Op
 from codesign.sim.reader import Reader
 
@@ -176,7 +176,7 @@ class End:
         if self.windows:
             now.wait_pass += 1
             drain_begin = position + self.windows + 1
-            drain_end = drain_begin + MAX_WRITE_LATENCY + geometry.groups
+            drain_end = drain_begin + geometry.max_write_latency
             if self.stores:
                 last_read = position + self.windows - self.gap
                 now.sent = last_read + STORE_LATENCY + geometry.load_beats - 1 + FIFO_LATENCY

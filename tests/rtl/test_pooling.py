@@ -15,8 +15,9 @@ SHAPES = [
     geometry(columns=4, dot=2, act_bits=4),
     geometry(columns=3, dot=3, act_bits=5),
     geometry(columns=2, groups=5, dot=2),
+    geometry(columns=3, groups=4, dot=2, read_ports=2),
 ]
-WATCH = ["write_group", "write_addr", "write_data", "pooled"]
+WATCH = ["write", "write_addr", "write_data", "pooled"]
 
 
 def windows_at(
@@ -40,30 +41,36 @@ def windows_at(
 
 @pytest.mark.parametrize("steps", [1, 4, 9])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.columns}x{shape.dot}")
-def test_maxima_are_written_group_by_group(shape: Geometry, steps: int) -> None:
+def test_maxima_are_written_word_by_word(shape: Geometry, steps: int) -> None:
     rng = np.random.default_rng(steps)
     count, words, base = shape.groups, 2, 21
     pixels = 2 * count + 1
-    spacing = [max(steps, count) + int(extra) for extra in rng.choice([0, 0, 1, 4], pixels * words)]
-    codes = rng.integers(0, 1 << shape.act_bits, (sum(spacing) + 12 + count, shape.word_elements))
+    spacing = [steps + int(extra) for extra in rng.choice([0, 0, 1, 4], pixels * words)]
+    codes, others = rng.integers(0, 1 << shape.act_bits, (2, sum(spacing) + 12, shape.word_elements))
     drive, last = windows_at(shape, steps, spacing, codes)
+    latency = 7 if shape.second_reader else 6
+    assert latency == shape.max_write_latency
+    if shape.second_reader:
+        drive["second_word"] = [packed(now, shape.act_bits) for now in others]
+        codes = np.maximum(codes, others)
     descriptor = DESCRIPTOR.pack({"out_base": base, "words": words})
 
     cycles = len(codes)
     # twice: `start` begins again at the first pixel
     twice = {name: list(values) * 2 for name, values in drive.items()} | {"descriptor": [descriptor], "averaging": [0]}
     seen = play(PoolingUnit(shape), twice, WATCH, 2 * cycles)
-    group, addr, data = (np.zeros(cycles, dtype=np.int64) for _ in range(3))
+    write, addr = np.zeros(cycles, dtype=np.int64), np.zeros(cycles, dtype=np.int64)
+    data = np.zeros((cycles, count), dtype=np.int64)
     for index, tau in enumerate(last):
         largest = codes[tau + 4 - steps + 1 : tau + 5].max(axis=0).reshape(count, shape.dot)
+        write[tau + latency] = 1
+        addr[tau + latency] = base + index
         for s in range(count):
-            group[tau + 7 + s] = 1 << (s + index // words) % count
-            addr[tau + 7 + s] = base + index
-            data[tau + 7 + s] = packed(largest[s], shape.act_bits)
-    assert np.array_equal(seen["write_group"], np.tile(group, 2))  # and nothing is written in other cycles
-    written = seen["write_group"] != 0
+            data[tau + latency, (s + index // words) % count] = packed(largest[s], shape.act_bits)
+    assert np.array_equal(seen["write"], np.tile(write, 2))  # and nothing is written in other cycles
+    written = seen["write"] != 0
     assert np.array_equal(seen["write_addr"][written], np.tile(addr, 2)[written])
-    assert np.array_equal(seen["write_data"][written], np.tile(data, 2)[written])
+    assert np.array_equal(seen["write_data"][written], np.tile(data, (2, 1))[written])
 
 
 @pytest.mark.parametrize("steps", [1, 6, 20])
@@ -78,7 +85,7 @@ def test_sums_leave_one_by_one(shape: Geometry, steps: int) -> None:
     for tau in last:
         at = tau + shape.result_latency
         assert np.array_equal(seen["pooled"][at : at + count], codes[tau + 5 - steps : tau + 5].sum(axis=0))
-    assert not seen["write_group"].any()
+    assert not seen["write"].any()
 
 
 def test_the_largest_sum_fits() -> None:

@@ -38,6 +38,7 @@ class Walk:
     word_offset: int = 0
     block: int = 0  # pixels of a block, 0 if output stationary
     rows: int = 1
+    pairs: bool = False
     half: bool = False  # taps of half a word, read by one reader or two
 
     @property
@@ -68,7 +69,7 @@ class Walk:
         output = IntegerTensor("output", 1, *self.output, 4, 0, 1.0)
         compiler: Any = SimpleNamespace(geometry=shape)  # all of the compiler that the walk looks at
         place = Placement(source, (above, above + height), 0, self.base, self.per_pixel)
-        fields = _Compiler.walk(compiler, place, self.kernel, self.stride, self.padding, output)
+        fields = _Compiler.walk(compiler, place, self.kernel, self.stride, self.padding, output, self.pairs)
         blocks = {"block": self.block, "last_block": self.last_block} if self.block else {}
         return DESCRIPTOR.pack(fields | blocks | {"tiles": self.tiles, "half": self.half})
 
@@ -272,6 +273,45 @@ def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> No
     steps = np.arange(len(issue)) % (taps * walk.slots)
     assert np.array_equal(seen["step"][issue + 1], steps)
     assert np.array_equal(seen["last"][issue + 1], steps == taps * walk.slots - 1)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(walk=walks(pooling=True).map(halved), pairs=st.booleans())
+def test_pooling_reads_pairs_of_a_windows_words(walk: Walk, pairs: bool) -> None:
+    if walk.groups // 2 >= walk.columns:  # one reader is enough there
+        walk = replace(walk, columns=walk.groups)
+    walk = replace(walk, half=False, pairs=pairs)
+    shape = geometry(columns=walk.columns, groups=walk.groups, read_ports=2, activation_words=1024, weight_words=1024)
+    (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
+    at_once = 2 if pairs else 1
+    pixels = walk.output[0] * walk.output[1]
+    reads = list(np.ndindex(pixels, walk.words, kh, -(-kw // at_once)))
+    drive = {
+        "descriptor": [walk.descriptor(shape)],
+        "pooling": [1],
+        "next_header": [PASS_HEADER.pack(walk.header())],
+        "header": [PASS_HEADER.pack(walk.header())],
+        "start": [0, 1, 0],
+        "advance": [0, 0, *[1] * len(reads), 0],
+    }
+    second = ["second_addr", "second_key", "second_pad", "second_column"]
+    seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(reads) + 6)
+    assert not seen["column"].any()
+    assert not seen["second_column"].any()
+    for cycle, (pixel, word, ky, step) in enumerate(reads, start=3):
+        oy, ox = divmod(pixel, walk.output[1])
+        for kx, name in ((step * at_once, ""), (step * at_once + 1, "second_")):
+            y, x = oy * sy - top + ky, ox * sx - left + kx
+            pad = not (0 <= y < h and 0 <= x < w) or kx >= kw or (name != "" and not pairs)
+            assert seen[f"{name}pad"][cycle + 1] == pad
+            if not pad:
+                addr = walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word
+                assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
+                assert seen[f"{name}key"][cycle + 1] == (y * w + x) % walk.groups
+        within = ky * -(-kw // at_once) + step
+        last = within + 1 == kh * -(-kw // at_once)
+        assert (seen["first"][cycle], seen["last"][cycle]) == (within == 0, last)
+        assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
