@@ -75,7 +75,7 @@ class Trace:
         self.states += letter * cycles
 
 
-def timeline(layers: list[Layer], world: World, columns: int) -> Trace:
+def timeline(layers: list[Layer], world: World) -> Trace:
     """The documented states, one letter a cycle from `start` on."""
     trace, count = Trace(), 0
     for index, layer in enumerate(layers):
@@ -98,7 +98,7 @@ def timeline(layers: list[Layer], world: World, columns: int) -> Trace:
             if layer.op not in BARE:
                 trace.done.append(len(trace.states) - layer.gap - 1 + world.drain)
         here = len(trace.states)
-        last = here + 7 + columns if layer.op in BARE else max(here, trace.done[-1] + 1)
+        last = here + 6 if layer.op in BARE else max(here, trace.done[-1] + 1)
         trace.fill("D", last - here + 2)
         trace.ends.append(len(trace.states) - 1)
     trace.fill("F", max(1, max(world.finish) - len(trace.states) + 1))
@@ -121,7 +121,7 @@ class Bench:
     async def run(self, ctx: SimulatorContext, layers: list[Layer], world: World) -> None:
         """One program, compared in every cycle."""
         e, shape = self.executor, self.shape
-        expected = timeline(layers, world, shape.columns)
+        expected = timeline(layers, world)
         descriptors = [layer.descriptor(self.rng) for layer in layers]
         headers = [header for layer in layers for header in layer.headers(self.rng)]
         seen, counters = Trace(), [0] * len(COUNTERS)
