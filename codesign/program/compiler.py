@@ -109,7 +109,7 @@ class _Compiler:
 
     @property
     def results(self) -> int:
-        """Byte address of the int32 results: behind the finished stream."""
+        """Byte address of the results: behind the finished stream."""
         return self.plan.beats * self.geometry.beat_bytes
 
     def step(self, planned: PlannedStep, plan: StepPlan) -> None:
@@ -129,22 +129,24 @@ class _Compiler:
                 self.pool(planned, plan)
 
     def store(self, planned: PlannedStep, plan: StepPlan) -> None:
-        """Rows of a map, word after word as they lie there, to where a later load finds them."""
+        """Rows of a map, word after word as they lie there, to where a later load finds them, or as the result."""
         geometry, source, destination = self.geometry, planned.source, planned.step.target
         assert source is not None
-        assert destination is not None
         assert plan.windows is not None
         words = source.words_per_pixel
         per_row = words * source.tensor.width
         skipped = (plan.rows[0] - source.rows[0]) * per_row
-        ahead = (plan.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
+        address = self.results
+        if destination is not None:
+            ahead = (plan.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
+            address = (self.loads[destination.name] + ahead) * geometry.beat_bytes
         output = replace(source.tensor, height=plan.rows[1] - plan.rows[0])
         place = replace(source, rows=plan.rows, base=source.base + skipped)
         pixels = output.height * output.width
         fields = self.walk(place, (1, 1), (1, 1), (0, 0, 0, 0), output)
         fields |= {name: 0 for name in fields if "key" in name}  # as they lie there: rotated
         fields |= {"op": Op.STORE, "tiles": pixels, "words": words, "gap": plan.windows.gap}
-        fields |= {"out_addr": (self.loads[destination.name] + ahead) * geometry.beat_bytes}
+        fields |= {"out_addr": address}
         self.emit_descriptor(fields)
 
     def load(self, plan: StepPlan) -> None:

@@ -52,6 +52,15 @@ def pack_map(codes: NDArray[np.int64], geometry: Geometry) -> NDArray[np.uint8]:
     return beats_to_bytes(beats)
 
 
+def unpack_map(data: NDArray[np.uint8], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
+    """Codes (C, H, W) of a map from the bytes of its stored words: the inverse of `pack_map`."""
+    per_beat, load_beats = geometry.groups_per_beat, geometry.load_beats
+    bits = np.unpackbits(data.reshape(-1, geometry.beat_bytes), axis=1, bitorder="little")
+    used = bits[:, : per_beat * geometry.group_bits].reshape(-1, load_beats * per_beat, geometry.group_bits)
+    places = 1 << np.arange(geometry.group_bits, dtype=np.int64)
+    return unpack_words(used[:, : geometry.groups] @ places, shape, geometry)
+
+
 def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
     """Codes (C, H, W) of a map from its stored groups.
 

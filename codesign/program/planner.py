@@ -184,7 +184,7 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
     """What can be said of sizes before placement.
 
     Raises:
-        UserError: a size exceeds its field, or the network does not end in a fully connected layer.
+        UserError: a size exceeds its field, or the network ends in a map of int32 results.
     """
     for tensor in (network.input, *(layer.output for layer in network.layers)):
         if not tensor.wide and tensor.bits > hw.act_bits:
@@ -195,10 +195,10 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
                 f"{(1 << (COORD_BITS - 1)) - 1}"
             )
     last = network.layers[-1]
-    if not (isinstance(last, ConvShape) and last.output.wide and last.output.height * last.output.width == 1):
+    if last.output.wide and not (isinstance(last, ConvShape) and last.output.height * last.output.width == 1):
         raise UserError(
-            f"{last.name}: the last layer must be fully connected with int32 results, one per class; "
-            f"this one gives a {last.output.height}x{last.output.width} map of {last.output.bits} bits"
+            f"{last.name}: int32 results must be those of a fully connected layer, one per class; this one gives a "
+            f"{last.output.height}x{last.output.width} map of them: requantize it to {hw.act_bits} bits"
         )
     for layer in network.layers:
         if layer.output.wide and layer is not last:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.program.input_folding import InputFolding
-from codesign.program.packing import pack_map
+from codesign.program.packing import pack_map, unpack_map
 from codesign.program.plan import Plan
 from codesign.quant.integer_network import IntegerNetwork
 
@@ -29,7 +29,7 @@ class Program(Plan):
         network: the network that was compiled, as given.
         stream: the memory image from `address` on, as bytes; the input pieces lie inside it.
         folding: how the host lays the image out.
-        output_address: byte address of the int32 results, one per class.
+        output_address: byte address of the results: int32, one per class, or the activation words of a map of codes.
     """
 
     network: IntegerNetwork
@@ -42,7 +42,21 @@ class Program(Plan):
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory from address 0 to the end of the results."""
-        return self.output_address + 4 * self.network.output.channels
+        return self.output_address + 4 * self.result_words
+
+    @property
+    def result_words(self) -> int:
+        """32-bit words of the results."""
+        if self.network.output.wide:
+            return self.network.output.channels
+        return self.steps[-1].store_words * self.geometry.load_beats * self.geometry.beat_bytes // 4
+
+    def decode_results(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The network's output (C, H, W), int32 results or codes, from the unsigned 32-bit words that hold it."""
+        shape = self.network.output.shape
+        if self.network.output.wide:
+            return np.where(words >= 1 << 31, words - (1 << 32), words).reshape(shape)
+        return unpack_map(words.astype("<u4").view(np.uint8), shape, self.geometry)
 
     def encode_input(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
         """The bytes of every input piece for an image (C, H, W) of codes."""

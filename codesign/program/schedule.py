@@ -50,7 +50,8 @@ class Step:
             has only `rows` of height.
         rows: rows of the output tensor that are computed (or that are loaded or stored).
         source, target, residual: stored maps that are read and written; target None for int32 results. A store reads
-            `rows` of `source` and writes them where the load of `target` reads them.
+            `rows` of `source` and writes them where the load of `target` reads them; the network's result if target
+            is None.
     """
 
     index: int

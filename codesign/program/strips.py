@@ -156,6 +156,10 @@ def _steps(network: NetworkShape, count: int, strips: int, geometry: Geometry) -
             stored,
             full[residual] if residual is not None else None,
         )
+    result = network.layers[-1].output
+    if not result.wide:
+        whole = full[result.name]
+        yield Step(len(network.layers) - 1, None, whole.rows, whole, None, None, Kind.STORE)
 
 
 def _strip(network: NetworkShape, count: int, rows: Rows, target: StoredMap, geometry: Geometry) -> Iterator[Step]:

@@ -75,7 +75,10 @@ def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
             return Traffic(inputs=moved, descriptors=descriptors)
         return Traffic(reloads=moved, descriptors=descriptors)
     if plan.op == Op.STORE:
-        return Traffic(spills=plan.store_words * geometry.load_beats * beat, descriptors=descriptors)
+        moved = plan.store_words * geometry.load_beats * beat
+        if plan is program.steps[-1]:  # behind one that spills comes a fence
+            return Traffic(outputs=moved, descriptors=descriptors)
+        return Traffic(spills=moved, descriptors=descriptors)
     if plan.op == Op.FENCE:
         return Traffic(descriptors=descriptors + plan.dropped * beat)
     weights = sum(each.steps for each in plan.passes) * len(geometry.row_groups)

@@ -50,7 +50,7 @@ class CosimResult:
     Attributes:
         rtl_cycles, model_cycles: cycles of one image; every image takes the same.
         counter_differences: counters (name, RTL, model) that differ in any image.
-        outputs: (images, classes) int32 results of the RTL.
+        outputs: (images, classes) int32 results of the RTL; of a network that ends in a map its codes (images, C*H*W).
         sim_cycles_per_s: simulated cycles per second of the simulator's run.
         build_s, wall_s: seconds to build (0 from cache) and to simulate.
     """
@@ -125,7 +125,7 @@ def write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work:
     executed = [plan for plan in program.steps if plan.op not in (Op.LOAD, Op.FENCE)]
     lines = [
         f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
-        f"{program.output_address // 4} {program.network.output.channels} {len(executed)}"
+        f"{program.output_address // 4} {program.result_words} {len(executed)}"
     ]
     for piece, part in zip(program.pieces, encoded[0], strict=True):
         lines.append(f"{piece.beat} {part.size // geometry.beat_bytes}")
@@ -165,8 +165,7 @@ def _compare(
     counters = counters.reshape(len(images), len(executed) + 1, len(names))
     maps = _read_maps(work / "maps.hex", geometry)
     results = np.array((work / "results.hex").read_text().split(), dtype=object)
-    outputs = np.array([int(word, 16) for word in results], dtype=np.int64)
-    outputs = np.where(outputs >= 1 << 31, outputs - (1 << 32), outputs).reshape(len(images), -1)
+    words = np.array([int(word, 16) for word in results], dtype=np.int64).reshape(len(images), -1)
 
     mismatched = dict.fromkeys((layer.name for layer in network.layers), 0)
     compared = dict(mismatched)
@@ -174,13 +173,13 @@ def _compare(
     for index, image in enumerate(images):
         expected = functional.run(network, image)
         for _, plan in executed:
-            if plan.op == Op.STORE:  # what comes back is seen in the layers that read it
-                continue
+            if plan.op == Op.STORE and plan is not program.steps[-1]:
+                continue  # what comes back is seen in the layers that read it
             layer = network.layers[plan.layer]
             want = expected[layer.output.name][:, plan.rows[0] : plan.rows[1]]
             place = plan.written
             if place is None:
-                got = outputs[index].reshape(want.shape)
+                got = program.decode_results(words[index])
             else:
                 got = unpack_words(maps[position : position + place.words], want.shape, geometry)
                 position += place.words
@@ -218,7 +217,7 @@ def _compare(
         compared_values=sum(compared.values()),
         counter_differences=tuple(sorted(differences)),
         layers=layers,
-        outputs=outputs,
+        outputs=np.stack([program.decode_results(part).reshape(-1) for part in words]),
         images=len(images),
         sim_cycles_per_s=int(progress[1]) / max(float(progress[2]), 1e-9),
         build_s=build_s,

@@ -155,7 +155,10 @@ def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str]
     env = environment()
     results = work / "results.xml"
     results.unlink(missing_ok=True)
+    # A build that is found may have been linked with the library of an environment that is gone.
+    libraries = [str(config.libs_dir), *filter(None, [env.get("LD_LIBRARY_PATH")])]
     env |= {
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{libpython};{config.pygpi_entry_point()}",

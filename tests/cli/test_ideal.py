@@ -163,7 +163,10 @@ WRONG = {
     "reports": (("simulate", "tiny", "smallcnn", "--out", "reports"), "--out given, but it needs --ideal or --config"),
     "network": ((*OS, "8x8", "smalcnn"), "smalcnn: no such network, must be .*csv.*smallcnn"),
     "topology with branches": (("simulate", "tiny", "branch.csv"), "branch.csv: layer 'b' reads 4x3x3, layer 'a'"),
-    "topology that ends in a map": (("simulate", "tiny", "map.csv"), "the last layer must be fully connected"),
+    "topology that ends in a map": (
+        ("simulate", "tiny", "map.csv"),
+        "int32 results must be those of a fully connected layer",
+    ),
     "onnx": (("simulate", "tiny", "cut.onnx"), "cut.onnx"),
     "tflite": (("simulate", "tiny", "cut.tflite"), "cut.tflite: not a TensorFlow Lite model"),
     "other file": (("simulate", "tiny", "net.h5"), "net.h5"),

@@ -15,6 +15,8 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program import compile_network
 from codesign.program.dealing import deal_filters, rows_of
+from codesign.program.packing import pack_map
+from codesign.program.traffic import traffic
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.layout import DESCRIPTOR, Op
@@ -124,10 +126,20 @@ def test_what_does_not_fit_says_by_how_much(network: IntegerNetwork, hw: Hardwar
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_that_ends_in_a_map_is_refused() -> None:
+def test_a_map_of_int32_results_is_refused_and_one_of_codes_leaves() -> None:
     network = small_network()
-    with pytest.raises(UserError, match=r"^pool: the last layer must be fully connected"):
-        compile_network(replace(network, layers=network.layers[:-1]), TINY)
+    conv = network.layers[0]
+    assert isinstance(conv, IntegerConv)
+    wide = replace(conv, output=replace(conv.output, bits=32, zero_point=0), low=-(2**31), high=2**31 - 1)
+    with pytest.raises(UserError, match=r"^conv: int32 results must be those of a fully connected layer, .* to 4 bits"):
+        compile_network(replace(network, layers=(wide,)), TINY)
+    program = compile_network(replace(network, layers=network.layers[:1]), TINY)
+    output = program.network.output
+    assert program.steps[-1].op == Op.STORE and traffic(program)[-1].outputs * 8 >= np.prod(output.shape) * output.bits
+    codes = np.random.default_rng(0).integers(0, 2**output.bits, output.shape)
+    words = pack_map(codes, program.geometry).view("<u4").astype(np.int64)
+    assert len(words) == program.result_words
+    assert np.array_equal(program.decode_results(words), codes)
 
 
 def test_sides_that_a_descriptor_cannot_hold_are_named() -> None:

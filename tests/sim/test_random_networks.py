@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -223,3 +225,25 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
 
     property_()
     assert LAYERS_OF[family] >= layers
+
+
+@pytest.mark.parametrize("family", ["tiny", "odd", "stationary_flat"])
+def test_networks_that_end_in_a_map_are_exact(family: str) -> None:
+    """Cut behind any layer, a network's map leaves: what lies in memory is compared, too."""
+    mapped = 0
+
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(network=networks(FAMILIES[family], 20, 9), cut=st.integers(1, 8), seed=st.integers(0, 2**32 - 1))
+    def property_(network: IntegerNetwork, cut: int, seed: int) -> None:
+        nonlocal mapped
+        layers = network.layers[: min(cut, len(network.layers) - 1)]
+        check(family, replace(network, layers=layers), seed)
+        mapped += layers[-1].output.height * layers[-1].output.width > 1
+
+    property_()
+    assert mapped >= 4
