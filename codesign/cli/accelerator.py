@@ -170,17 +170,26 @@ def cosim(
 ) -> None:
     """Run a network on the generated RTL in Verilator and compare every value and cycle with the models.
 
+    Of an encoder (bert_tiny) every matrix product runs on the RTL, and softmax, GELU and layer norm beside it.
     Exit status 1 unless the RTL equals both models.
     """
     from codesign.arch.load import load_hardware
-    from codesign.cli.inputs import integer_network
+    from codesign.cli.encoder import cosim_encoder
+    from codesign.cli.inputs import encoder, integer_network
     from codesign.cli.output import facts, progress, save, shown, table
+    from codesign.errors import UserError
     from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.sim.cosim import run_network
     from codesign.sim.energy import unit_energies
 
     hardware = load_hardware(hw)
+    if (found := encoder(network)) is not None:
+        given = {"--data": data, "--data-dir": data_dir, "--bits": bits, "--ratio": ratio, "--assignment": assignment}
+        if chosen := [option for option, value in given.items() if value is not None]:
+            raise UserError(f"{chosen[0]}: not for {found.name}, whose weights and inputs are random")
+        cosim_encoder(hardware, found, images, seed, json)
+        return
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     codes = _images(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)

@@ -83,3 +83,47 @@ def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int,
         "host": [{"name": item.name, "count": item.count, "numbers": item.numbers} for item in encoder.host],
     }
     save(json, answer | provenance(hw, seed))
+
+
+def cosim_encoder(hw: Hardware, encoder: Encoder, sequences: int, seed: int, json: Path | None) -> None:
+    """Run the products of `encoder` on the RTL, print and save what differs; exit status 1 if anything does."""
+    import typer
+
+    from codesign.cli.output import facts, progress, save, table
+    from codesign.provenance import provenance
+    from codesign.sim.encoder_cosim import run_encoder
+
+    with progress() as report:
+        result = run_encoder(hw, encoder, sequences, seed, report)
+    table(
+        f"{encoder.name}, {encoder.sequence} positions, on {hw.name}: matrix products in RTL against the models",
+        ("product", "values", "different", "cycles in RTL", "in model"),
+        [(x.name, x.compared_values, x.mismatched_values, x.rtl_cycles, x.model_cycles) for x in result.products],
+        (
+            "all",
+            sum(x.compared_values for x in result.products),
+            sum(x.mismatched_values for x in result.products),
+            sum(x.rtl_cycles for x in result.products),
+            sum(x.model_cycles for x in result.products),
+        ),
+    )
+    facts(
+        {
+            "on the host": "softmax, GELU, residual sums, layer norm, in integers",
+            "results": f"{result.outputs.size:,} codes, {result.mismatched_outputs:,} differ",
+            "equal": result.exact,
+        }
+    )
+    answer: dict[str, Any] = {
+        "hardware": hw.name,
+        "network": encoder.name,
+        "sequence": encoder.sequence,
+        "sequences": sequences,
+        "products": [vars(item) for item in result.products],
+        "compared_outputs": result.outputs.size,
+        "mismatched_outputs": result.mismatched_outputs,
+        "exact": result.exact,
+    }
+    save(json, answer | provenance(hw, seed))
+    if not result.exact:
+        raise typer.Exit(1)

@@ -117,5 +117,10 @@ def bert_base(sequence: int = 128) -> Encoder:
     return Encoder("bert_base", sequence, 768, 3072, 12, 12)
 
 
-ENCODERS = {"bert_base": bert_base}
+def bert_tiny(sequence: int = 128) -> Encoder:
+    """BERT-Tiny's encoder (Turc et al. 2019): 2 layers, 128 features, 2 heads."""
+    return Encoder("bert_tiny", sequence, 128, 512, 2, 2)
+
+
+ENCODERS = {"bert_base": bert_base, "bert_tiny": bert_tiny}
 """Encoders of the zoo by their names."""

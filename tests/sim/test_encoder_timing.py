@@ -75,7 +75,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     for arguments, message in (
         (("simulate", "xc7z045", "bert_base:heads=3"), "takes the option sequence, not heads"),
         (("simulate", "xc7z045", "bert_base", "--resources"), "--resources: not for bert_base"),
-        (("cosim", "xc7z045", "bert_base"), "is no single program"),
+        (("cosim", "tiny", "bert_tiny", "--data", "digits"), "--data: not for bert_tiny, whose weights and inputs are"),
     ):
         status, _, err = run(*arguments)
         assert status == 2 and message in err and err.count("\n") == 1
