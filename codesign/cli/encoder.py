@@ -53,7 +53,7 @@ def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int,
         {
             "hardware": hw,
             "products": f"{shown(latency)} ms at {hw.clock_mhz:g} MHz{several}",
-            "not counted": "the host's operators, and results on their way to it",
+            "not counted": "the host's operators, and its work between the products",
         }
     )
     answer: dict[str, Any] = {

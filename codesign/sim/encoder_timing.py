@@ -1,25 +1,25 @@
 """Cycles of an encoder's matrix products on an accelerator, each from the exact timing of a program that holds it.
 
 A product is a 1x1 convolution over the positions of the sequence, in as few equal blocks of positions as the
-activation memories hold; its weights stream in for each block. Its cycles include loading its input from memory. What
-leaves is not counted: accelerators write results of one pixel only, so that moving a product's result to the host
-is not part of any program yet.
+activation memories hold; its weights stream in for each block. Its cycles are those of the whole program, from its
+start to the last code of the result in memory.
 
 A product of two computed maps runs with one of them as its weights, in fixed-point rows of the activations' bits; on
-hardware without such rows it stays on the host. The host would have to write that map into the program's weight stream.
+hardware without such rows it stays on the host. The host writes that map into the program's weight stream
+(`codesign.sim.encoder_cosim` does).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
 from codesign.quant.assignment import Ratio
 from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import Scheme
+from codesign.quant.integer_network import MULTIPLIERS, IntegerNetwork, Scheme
 from codesign.quant.random_network import random_network
 from codesign.sim.timing import estimate
 from codesign.workload.encoder import Encoder, Product
@@ -64,20 +64,18 @@ def _timing(product: Product, hw: Hardware, formats: Ratio, seed: int) -> Produc
     positions = product.n
     while True:
         try:
-            timing = estimate(
-                compile_network(random_network(_program(product, positions), formats, hw.act_bits, seed), hw)
-            )
+            timing = estimate(compile_network(product_network(product, positions, formats, hw, seed), hw))
             break
         except UserError:
             if positions == 1:
                 raise
             positions = -(-positions // 2)
-    return ProductTiming(product, positions, math.ceil(product.n / positions), timing.layers[0].cycles)
+    return ProductTiming(product, positions, math.ceil(product.n / positions), timing.total_cycles)
 
 
-def _program(product: Product, positions: int) -> Network:
-    """The product, and behind it what brings its map to the one pixel that leaves an accelerator."""
-    return Network(
+def product_network(product: Product, positions: int, formats: Ratio, hw: Hardware, seed: int) -> IntegerNetwork:
+    """The product of `positions`, with random weights: a network that ends in its map."""
+    network = Network(
         product.name,
         (
             Input("input", (), product.k, positions, 1),
@@ -87,3 +85,6 @@ def _program(product: Product, positions: int) -> Network:
             Linear("result", ("flatten",), 1),
         ),
     )
+    # a network of floats ends in classes: they are cut off
+    whole = random_network(network, formats, hw.act_bits, seed, MULTIPLIERS[hw.multiplier_bits])
+    return replace(whole, layers=whole.layers[:1])
