@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codesign.arch.hardware import WEIGHT_BITS, Band
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import IntegerConv
+
+IntArray = NDArray[np.int64]
 
 Choice = tuple[int, ...]
 """Numbers of the bands that can hold a filter."""
@@ -51,6 +55,7 @@ class Row(NamedTuple):
         return self.scheme is band.scheme and self.bits == band.weight_bits
 
 
+@cache
 def row_of(form: RowFormat) -> Row:
     """A filter of a format whose weights reach the format's largest."""
     levels = form.levels()
@@ -94,7 +99,7 @@ def deal_filters(
         if row not in able:
             able[row] = bands_for(row, bands, whole_words)
             if not able[row]:
-                raise _nowhere(f"{name}: filter {f}", row, bands, whole_words)
+                raise no_band(f"{name}: filter {f}", row, bands, whole_words)
         choices.setdefault(able[row], []).append(f)
     dealt: list[list[int]] = [[] for _ in bands]
     held = [0] * len(bands)
@@ -106,13 +111,38 @@ def deal_filters(
     return [sorted(filters) for filters in dealt]
 
 
-def deal_counts(counts: Mapping[Choice, int], bands: Sequence[Band]) -> tuple[int, ...]:
-    """How many filters `deal_filters` gives to each band, when so many filters have each choice of bands."""
-    held = [0] * len(bands)
-    for choice in sorted(counts, key=_order):
-        for _ in _shares(counts[choice], choice, held, bands):
-            pass
-    return tuple(held)
+def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Band]) -> IntArray:
+    """How many filters `deal_filters` gives to each band, for many layers at once.
+
+    Args:
+        counts: (layers, choices), how many filters have each choice of bands.
+        choices: the choices, none of them empty.
+        bands: the bands, in any order.
+
+    Returns:
+        (layers, bands).
+    """
+    held = np.zeros((len(counts), len(bands)), dtype=np.int64)
+    for index in sorted(range(len(choices)), key=lambda index: _order(choices[index])):
+        choice, left = choices[index], counts[:, index]
+        if len(choice) == 1:
+            held[:, choice[0]] += left
+            continue
+        able = sorted(choice, key=lambda i: (bands[i].weight_bits, i))
+        rows, have = np.array([bands[i].rows for i in able]), held[:, able]
+        # first up to the most whole passes that leave no place empty, then the narrowest bands of the pass after these
+        full, beyond = np.zeros_like(left), (left + have.sum(axis=1)) // rows.sum() + 1
+        while (beyond - full > 1).any():
+            middle = (full + beyond) // 2
+            fits = np.maximum(middle[:, None] * rows - have, 0).sum(axis=1) <= left
+            full, beyond = np.where(fits, middle, full), np.where(fits, beyond, middle)
+        filled = np.maximum(have, full[:, None] * rows)
+        left = left - (filled - have).sum(axis=1)
+        for place, band in enumerate(able):
+            share = np.minimum(left, np.maximum((full + 1) * rows[place] - filled[:, place], 0))
+            held[:, band] = filled[:, place] + share
+            left = left - share
+    return held
 
 
 def bands_for(row: Row, bands: Sequence[Band], whole_words: bool = True) -> Choice:
@@ -137,8 +167,8 @@ def _shares(count: int, choice: Choice, held: list[int], bands: Sequence[Band]) 
         yield best, share
 
 
-def _nowhere(what: str, row: Row, bands: Sequence[Band], whole_words: bool) -> UserError:
-    """No band can hold the filter, and what to do about it."""
+def no_band(what: str, row: Row, bands: Sequence[Band], whole_words: bool = True) -> UserError:
+    """The error that no band can hold the filter, and what to do about it."""
     offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
     without = any(band.scheme is row.scheme is Scheme.BINARY for band in bands)
     reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""

@@ -57,58 +57,87 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
     return min(together, apart, key=lambda sets: sum(_cycles(conv, geometry, item.words) for item in sets))
 
 
+def plain_set(conv: ConvShape, geometry: Geometry) -> RowSet:
+    """A set of a convolution without groups, for timing: every row has some filter."""
+    return RowSet((0,) * geometry.rows, 0, 0, ceil(conv.weight[1] / geometry.word_elements))
+
+
 def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half: bool = False) -> tuple[PassPlan, ...]:
     """The passes that compute the output of `conv`; `half`: in half taps.
 
     Raises:
         UserError: a row's ring cannot hold one word's weights, or a layer takes too many passes.
     """
+    most = max(rows.words for rows in sets)
+    known: dict[int, tuple[PassPlan, ...]] = {}
+    passes: list[PassPlan] = []
+    for rows in sets:
+        if rows.words not in known:
+            known[rows.words] = passes_of_set(conv, rows, len(sets), most, geometry, half)
+        offset = rows.first_word - known[rows.words][0].word_offset
+        passes += (
+            replace(item, filters=rows.filters, bands=rows.bands, word_offset=item.word_offset + offset)
+            for item in known[rows.words]
+        )
+    check_passes(conv, len(passes), most, geometry, half)
+    return tuple(passes)
+
+
+def passes_of_set(
+    conv: ConvShape, rows: RowSet, sets: int, most: int, geometry: Geometry, half: bool = False
+) -> tuple[PassPlan, ...]:
+    """The passes of one of `sets` sets, which read at most `most` words; UserError as `passes_of`."""
     taps = conv.weight[2] * conv.weight[3]
     per_word, depth = taps * geometry.tap_cycles(half), geometry.weight_depth
     pixels = conv.output.height * conv.output.width
-    least = max(rows.words for rows in sets) if geometry.weight_stationary else 1
+    least = most if geometry.weight_stationary else 1
     if least * per_word > depth:
         raise UserError(
             f"{conv.name}: {least * geometry.word_elements} channels of a filter take {least * per_word} weight words "
             f"of {geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to "
             f"{1 << (least * per_word - 1).bit_length()}"
         )
-    passes: list[PassPlan] = []
-    for rows in sets:
-        whole = rows.words * per_word <= depth
-        # parts leave room for the next one's weights, where they can
-        part = rows.words if whole else max(1, depth // 2 // per_word)
-        starts = range(0, rows.words, part)
-        tiles = 1 if whole else ceil(pixels / geometry.columns)
-        for tile in range(tiles):
-            for start in starts:
-                words = min(part, rows.words - start)
-                first, last = start == 0, start + words == rows.words
-                passes.append(
-                    PassPlan(
-                        filters=rows.filters,
-                        bands=rows.bands,
-                        word_offset=rows.first_word + start,
-                        words=words,
-                        steps=words * per_word,
-                        tiling=tile_pixels(
-                            pixels if whole else geometry.columns, words * taps, len(sets), geometry, half
-                        ),
-                        begin=first and tile == 0,
-                        fresh=first,
-                        drain=last,
-                        single=not whole,
-                        final=last and tile == tiles - 1,
-                    )
-                )
-    most = (1 << DESCRIPTOR.bits_of("passes")) - 1
-    if len(passes) > most:
-        need = max(rows.words for rows in sets) * per_word
-        raise UserError(
-            f"{conv.name}: {len(passes)} passes, a layer may have {most}; its filters take {need} weight words, a "
-            f"row's ring holds {depth}: set buffers.weight_words to {1 << (need - 1).bit_length()}"
+    whole = rows.words * per_word <= depth
+    # parts leave room for the next one's weights, where they can
+    part = rows.words if whole else max(1, depth // 2 // per_word)
+    tiles = 1 if whole else ceil(pixels / geometry.columns)
+    parts: list[PassPlan] = []
+    for start in range(0, rows.words, part):
+        words = min(part, rows.words - start)
+        parts.append(
+            PassPlan(
+                filters=rows.filters,
+                bands=rows.bands,
+                word_offset=rows.first_word + start,
+                words=words,
+                steps=words * per_word,
+                tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, sets, geometry, half),
+                begin=start == 0,
+                fresh=start == 0,
+                drain=start + words == rows.words,
+                single=not whole,
+                final=start + words == rows.words,
+            )
         )
+    if tiles == 1:
+        return tuple(parts)
+    # a walk over all tiles begins with the first part and ends with the last one
+    between = [replace(item, begin=False, final=False) for item in parts]
+    passes = between * tiles
+    passes[0] = replace(passes[0], begin=True)
+    passes[-1] = replace(passes[-1], final=True)
     return tuple(passes)
+
+
+def check_passes(conv: ConvShape, count: int, words: int, geometry: Geometry, half: bool = False) -> None:
+    """UserError if a layer takes too many passes; `words` are the most that a filter reads."""
+    most = (1 << DESCRIPTOR.bits_of("passes")) - 1
+    if count > most:
+        need = words * conv.weight[2] * conv.weight[3] * geometry.tap_cycles(half)
+        raise UserError(
+            f"{conv.name}: {count} passes, a layer may have {most}; its filters take {need} weight words, a "
+            f"row's ring holds {geometry.weight_depth}: set buffers.weight_words to {1 << (need - 1).bit_length()}"
+        )
 
 
 def _sets(

@@ -59,7 +59,11 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     """
     for use in uses:
         check_alone(use.name, use.words, use.born, depth)
-    by_name = {use.name: use for use in uses}
+    apart: dict[str, set[str]] = {use.name: set() for use in uses}
+    for use in uses:
+        for name in use.apart_from:
+            apart[use.name].add(name)
+            apart.setdefault(name, set()).add(use.name)
     placed: dict[str, Place] = {}
     deepest = 0
     steps = 0
@@ -69,7 +73,7 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
         live = sorted(
             (placed[other.name][1], other.words)
             for other in uses[:index]
-            if placed[other.name][0] == memory and other.dies >= use.born and other.name != use.may_replace
+            if other.dies >= use.born and other.name != use.may_replace and placed[other.name][0] == memory
         )
         if use.may_replace is not None and placed[use.may_replace][0] == memory:
             base = placed[use.may_replace][1]
@@ -83,11 +87,7 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
         return base if base + use.words <= depth else None
 
     def allowed(index: int, memory: int) -> bool:
-        name = uses[index].name
-        for other, (other_memory, _) in placed.items():
-            if other_memory == memory and (other in uses[index].apart_from or name in by_name[other].apart_from):
-                return False
-        return True
+        return all(placed[other][0] != memory for other in apart[uses[index].name] if other in placed)
 
     def descend(index: int) -> bool:
         nonlocal deepest, steps

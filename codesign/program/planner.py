@@ -67,9 +67,7 @@ class Planner:
         for index, filters in zip(convs, rows, strict=True):
             conv = self.network.layers[index]
             assert isinstance(conv, ConvShape)
-            if index == 0 and self._fold_pads:
-                filters = [row._replace(zeros=True) for row in filters]
-            sets[index] = row_sets(conv, filters, self.geometry)
+            sets[index] = row_sets(conv, self.filters(index, filters), self.geometry)
         found: dict[tuple[int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
         plans: list[StepPlan] = []
         beats, begun = 0, 0
@@ -81,8 +79,7 @@ class Planner:
                 key = plan.layer, layer.output.height, plan.half
                 if key not in found:
                     found[key] = passes_of(layer, sets[plan.layer], self.geometry, plan.half)
-                plan = replace(plan, passes=found[key])
-                plan = replace(plan, beats=step_beats(plan, self.geometry))
+                plan = replace(plan, passes=found[key], beats=step_beats(found[key], self.geometry))
             elif plan.op == Op.FENCE:
                 plan = replace(plan, dropped=-(beats + plan.beats) % self.hw.memory.burst_beats)
                 plan = replace(plan, beats=plan.beats + plan.dropped)
@@ -99,11 +96,12 @@ class Planner:
             plans[number] = replace(plans[number], bursts=count)
         return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0])
 
-    @property
-    def _fold_pads(self) -> bool:
-        """Whether folding fills the first kernel up with zeros."""
+    def filters(self, index: int, rows: Sequence[Row]) -> list[Row]:
+        """The filters of a layer as they are on the accelerator: folding may fill the first kernel up with zeros."""
         first = self.given.layers[0]
-        return self.fold > 0 and first.kernel[0] % self.fold > 0
+        if index == 0 and self.fold and first.kernel[0] % self.fold:
+            return [row._replace(zeros=True) for row in rows]
+        return list(rows)
 
     def placement(self, stored: StoredMap | None) -> Placement | None:
         """Where stored rows lie."""
@@ -117,27 +115,27 @@ class Planner:
         return ceil(tensor.channels / self.geometry.word_elements)
 
     def _planned(self, step: Step) -> PlannedStep:
-        plan = self._plan(step)
-        plan = replace(plan, beats=step_beats(plan, self.geometry))
-        return PlannedStep(step, plan, self.placement(step.source), self.placement(step.residual))
+        return PlannedStep(step, self._plan(step), self.placement(step.source), self.placement(step.residual))
 
     def _plan(self, step: Step) -> StepPlan:
         geometry, layer = self.geometry, step.layer
+        beats = geometry.descriptor_beats
         if isinstance(layer, ConvShape):
-            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), self._half(step))
+            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), self._half(step), beats=beats)
         if isinstance(layer, PoolShape):
             return self._pool(step, layer)
         if step.kind is Kind.LOAD:
             target = self.placement(step.target)
             assert target is not None
-            return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words)
+            beats += target.words * geometry.load_beats
+            return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words, beats=beats)
         if step.kind is Kind.STORE:
             source = self.placement(step.source)
             assert source is not None
             words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
             windows = Tiling(words, 1, 1, geometry.load_beats - 1)
-            return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words)
-        return StepPlan(-1, Op.FENCE, (0, 0), None)
+            return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words, beats=beats)
+        return StepPlan(-1, Op.FENCE, (0, 0), None, beats=beats)
 
     def _half(self, step: Step) -> bool:
         """Whether a convolution runs in half taps."""
@@ -158,10 +156,12 @@ class Planner:
         gap = max(0, self.geometry.word_elements - reads) if averaging else 0
         words = self.words_per_pixel(pool.output)
         windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
+        target, beats = self._written(step), self.geometry.descriptor_beats
         if averaging:
             passes = (PassPlan((), 0, 0, words, 0, windows),)
-            return StepPlan(step.index, Op.AVG_POOL, step.rows, self._written(step), passes=passes)
-        return StepPlan(step.index, Op.MAX_POOL, step.rows, self._written(step), pairs, windows)
+            beats += pass_beats(0, self.geometry)
+            return StepPlan(step.index, Op.AVG_POOL, step.rows, target, passes=passes, beats=beats)
+        return StepPlan(step.index, Op.MAX_POOL, step.rows, target, pairs, windows, beats=beats)
 
     def _written(self, step: Step) -> Placement | None:
         """The rows that a step writes: its rows inside the map it belongs to."""
@@ -169,15 +169,17 @@ class Planner:
         if whole is None:
             return None
         skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
-        return replace(whole, rows=step.rows, base=whole.base + skipped)
+        return Placement(whole.tensor, step.rows, whole.memory, whole.base + skipped, whole.words_per_pixel)
 
 
-def step_beats(plan: StepPlan, geometry: Geometry) -> int:
-    """Beats of a step in the stream, without those that a fence drops."""
-    beats = geometry.descriptor_beats + plan.load_words * geometry.load_beats
-    for item in plan.passes:
-        beats += geometry.header_beats + geometry.param_row_beats + item.steps * len(geometry.row_groups)
-    return beats
+def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:
+    """Beats of a convolution in the stream."""
+    return geometry.descriptor_beats + sum(pass_beats(item.steps, geometry) for item in passes)
+
+
+def pass_beats(steps: int, geometry: Geometry) -> int:
+    """Beats of a pass with `steps` weight words in every row."""
+    return geometry.header_beats + geometry.param_row_beats + steps * len(geometry.row_groups)
 
 
 def check_shape(network: NetworkShape, hw: Hardware) -> None:

@@ -10,8 +10,6 @@ slower than they arrive.
 
 from __future__ import annotations
 
-from collections import deque
-
 from codesign.arch.hardware import Memory
 from codesign.rtl.geometry import FIFO_LATENCY
 
@@ -59,44 +57,47 @@ class Reader:
         self._span = (self._burst - 1) * self._beat  # from the first beat of a burst to its last
         self.position = 0
         self.first = 0
-        self.arrivals: deque[int] = deque(maxlen=self.ahead)
+        self.arrivals: list[int] = []
         self.go_on(0)
 
     def go_on(self, cycle: int) -> None:
         """All that was announced is consumed; more is in `cycle`."""
-        first = self.clock.ticks(cycle + 1) + self._latency
-        self.arrivals.clear()
-        self.arrivals.extend(range(first, first + self.ahead * self._burst * self._beat, self._burst * self._beat))
+        first, period = self.clock.ticks(cycle + 1) + self._latency, self._burst * self._beat
+        self.arrivals = list(range(first, first + self.ahead * period, period))
 
     def take(self, beats: int, ready: int) -> int:
         """Consume `beats` beats, the first not before cycle `ready`; the cycle of the last one."""
         last = ready - 1
-        burst, beat, latency, arrivals, clock = self._burst, self._beat, self._latency, self.arrivals, self.clock
+        burst, beat, latency, clock = self._burst, self._beat, self._latency, self.clock
         still = clock.interval > 0
-        period = burst * beat
+        period, distance = burst * beat, self.ahead * burst * beat
         if beats > 3 * burst and not still:
             self._settle(ready)
+        position, first, arrivals = self.position, self.first, self.arrivals
         while beats > 0:
-            if self.position == 0:
-                self.first = arrivals.popleft()
-            count = min(beats, burst - self.position)
-            self.position += count
+            if position == 0:
+                first = arrivals.pop(0)
+            count = min(beats, burst - position)
+            position += count
             beats -= count
-            arrived = self.first + (self.position - 1) * beat
-            before, last = last, max(last + count, (clock.cycle(arrived) if still else arrived) + FIFO_LATENCY)
-            if self.position < burst:
+            arrived = first + (position - 1) * beat
+            offered = (clock.cycle(arrived) if still else arrived) + FIFO_LATENCY
+            before, last = last, last + count
+            if offered > last:
+                last = offered
+            if position < burst:
                 break
-            self.position = 0
+            position = 0
             requested = clock.ticks(last + 1) if still else last + 1
-            arrivals.append(max(arrivals[-1] + period, requested + latency))
-            even = last - before == period and arrivals[-1] - self.first == self.ahead * period
-            if even and beats >= burst and not still:
+            newest = max(arrivals[-1] + period, requested + latency)
+            arrivals.append(newest)
+            if newest - first == distance and last - before == period and beats >= burst and not still:
                 # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed:
                 # everything moves by one period with every burst.
                 whole, beats = divmod(beats, burst)
                 last += whole * period
-                for index in range(len(arrivals)):
-                    arrivals[index] += whole * period
+                arrivals[:] = [arrival + whole * period for arrival in arrivals]
+        self.position, self.first = position, first
         return last
 
     def key(self, ready: int) -> tuple[int, ...]:
@@ -105,7 +106,7 @@ class Reader:
         clock = self.clock
         base = clock.ticks(ready)
         phase = ready % clock.interval if clock.interval else 0
-        return phase, self.position, *[arrival - base for arrival in (self.first, *self.arrivals)]
+        return phase, self.position, self.first - base, *[arrival - base for arrival in self.arrivals]
 
     def _settle(self, ready: int) -> None:
         """Raise arrivals that are too early to delay anything to the latest one of that kind.
@@ -114,31 +115,25 @@ class Reader:
         last beat of a burst is offered by then, all are. The newest arrival also limits the next one, which is no
         earlier than what the next burst to be consumed gives room for.
         """
-        clock, burst, arrivals = self.clock, self._burst, self.arrivals
+        clock, burst, span, arrivals = self.clock, self._burst, self._span, self.arrivals
         left = burst - self.position if self.position else 0
-        due = ready + left - FIFO_LATENCY - 1
-        newest = arrivals[-1]
+        due = ready + left - FIFO_LATENCY - 1  # when a burst's last beat is to be there, and arrived by
+        behind = range(due + burst, due + (len(arrivals) + 1) * burst, burst)
         if clock.interval:
-            self.first = max(self.first, clock.ticks(due) - self._span) if left else clock.ticks(ready)
-            for index in range(len(arrivals)):
-                due += burst
-                arrivals[index] = max(arrivals[index], clock.ticks(due) - self._span)
+            latest = [clock.ticks(cycle) - span for cycle in behind]
         else:
-            due -= self._span
-            self.first = max(self.first, due) if left else ready
-            for index, arrival in enumerate(arrivals):
-                due += burst
-                if arrival < due:
-                    arrivals[index] = due
+            latest = [cycle - span for cycle in behind]
+        newest = arrivals[-1]
+        self.first = max(self.first, clock.ticks(due) - span) if left else clock.ticks(ready)
+        self.arrivals = [a if a > b else b for a, b in zip(arrivals, latest, strict=True)]
         if clock.interval or self._beat > 1:
             room = clock.ticks(ready + (left or burst)) + self._latency - burst * self._beat
-            arrivals[-1] = max(newest, min(arrivals[-1], room))
+            self.arrivals[-1] = max(newest, min(self.arrivals[-1], room))
 
     def restore(self, key: tuple[int, ...]) -> int:
         """Go to where `key` was taken; the cycle `ready` in which that is."""
         ready, self.position, first, *arrivals = key
         base = self.clock.ticks(ready)
         self.first = first + base
-        self.arrivals.clear()
-        self.arrivals.extend(arrival + base for arrival in arrivals)
+        self.arrivals = [arrival + base for arrival in arrivals] if base else arrivals
         return ready

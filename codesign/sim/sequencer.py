@@ -60,8 +60,11 @@ class Now:
     """
 
     def __init__(self, hw: Hardware) -> None:
-        self.geometry = Geometry(hw)
+        self.geometry = geometry = Geometry(hw)
         self.latency = hw.memory.latency
+        self.descriptor_beats = geometry.descriptor_beats
+        self.head_beats = geometry.header_beats + geometry.param_row_beats
+        self.param_latency = geometry.param_latency
         self.reader = Reader(hw.memory)
         self.ready = self.executor = 1
         self.taken = self.sent = 0
@@ -84,11 +87,10 @@ class Now:
 
     def restore(self, key: tuple[int, ...]) -> None:
         """Go to where `key` was taken, some whole refresh intervals before or after."""
-        executor, taken, done, before, self.older, sent, *reader = key
-        self.ready = ready = self.reader.restore(tuple(reader))
+        executor, taken, done, before, self.older, sent = key[:6]
+        self.ready = ready = self.reader.restore(key[6:])
         self.executor, self.taken, self.sent = ready + executor, ready + taken, ready + sent
         self.done = ready + done, ready + before
-        self.end = self.wait_pass = self.drain = self.load = 0
 
 
 class Act(Protocol):
@@ -102,7 +104,7 @@ class Descriptor:
     """The loader reads the descriptor of a layer, the executor takes it."""
 
     def __call__(self, now: Now) -> None:
-        last = now.reader.take(now.geometry.descriptor_beats, now.ready)
+        last = now.reader.take(now.descriptor_beats, now.ready)
         now.ready = last + 2  # the loader's state after DISPATCH, which sets descriptor_valid
         now.taken = max(now.executor, last + 2)
         now.executor = now.taken + 1
@@ -129,14 +131,13 @@ class Pass:
     idle: int | None
 
     def __call__(self, now: Now) -> None:
-        geometry = now.geometry
         loaded = self._load(now)
         now.ready = loaded + 1
         start = max(now.executor, loaded + 1)
         if self.waits:
             start = max(start, now.done[0] + 1)
         now.wait_pass += start - now.executor + 1
-        last_row = start + self.drain + geometry.param_latency + self.rows - 1
+        last_row = start + self.drain + now.param_latency + self.rows - 1
         now.done = last_row + WRITE_STAGE + 1, now.done[0]
         now.older = self.steps
         if self.idle is not None:
@@ -145,13 +146,11 @@ class Pass:
 
     def _load(self, now: Now) -> int:
         """Load the pass from the loader's PASS state on; the cycle of the `pass_loaded` pulse."""
-        reader, geometry = now.reader, now.geometry
+        reader, groups = now.reader, len(now.geometry.row_groups)
         begin = max(now.ready, now.done[1] + 1)
-        last = reader.take(geometry.header_beats + geometry.param_row_beats, begin + 1)
-        groups = len(geometry.row_groups)
         older = now.older if now.done[0] > begin else 0
-        free_steps = min(self.steps, geometry.weight_depth - older)
-        last = reader.take(free_steps * groups, last + 1)
+        free_steps = min(self.steps, now.geometry.weight_depth - older)
+        last = reader.take(now.head_beats + free_steps * groups, begin + 1)
         blocked = self.steps - free_steps
         if blocked:
             last = reader.take(blocked * groups, max(last + 1, now.done[0] + 1))
@@ -196,7 +195,7 @@ class Load:
     beats: int
 
     def __call__(self, now: Now) -> None:
-        last = now.reader.take(now.geometry.descriptor_beats, now.ready)
+        last = now.reader.take(now.descriptor_beats, now.ready)
         begin = max(last + 2, now.executor) + 1  # DISPATCH, then LOAD_WAIT until the executor is idle
         now.end = now.reader.take(self.beats, begin)
         now.load += now.end - begin + 1
@@ -210,7 +209,7 @@ class Fence:
     dropped: int
 
     def __call__(self, now: Now) -> None:
-        last = now.reader.take(now.geometry.descriptor_beats, now.ready)
+        last = now.reader.take(now.descriptor_beats, now.ready)
         last = now.reader.take(self.dropped, last + 2)
         now.end = max(last + 1, now.executor, now.sent + now.latency + 1)
         now.reader.go_on(now.end)
@@ -224,7 +223,7 @@ class Stop:
     dropped: int
 
     def __call__(self, now: Now) -> None:
-        stopped = now.reader.take(now.geometry.descriptor_beats, now.ready) + 2
+        stopped = now.reader.take(now.descriptor_beats, now.ready) + 2
         last = now.reader.take(self.dropped, stopped)
         now.end = max(stopped, last + 1, now.executor, now.sent + now.latency + 1)
         now.ready = now.end + 1
@@ -238,16 +237,28 @@ class Move:
         self.after: dict[int, Outcome] = {}
 
 
+class Loop:
+    """Moves in a row, and what they made of the states they met, done once, twice, ..."""
+
+    def __init__(self, moves: tuple[Move, ...]) -> None:
+        self.moves = moves
+        self.walks: dict[int, list[Outcome]] = {}
+
+
+Parts = tuple[tuple[Loop, int], ...]
+"""Loops with how often each is repeated."""
+
+
 class Run:
-    """A step: its moves with how often each is repeated, and what they made of the states they met.
+    """A step, and what it made of the states it met.
 
     Attributes:
         issue, gap: cycles of the walk in which the array (or the pooling unit) is fed, and in which it is not.
         beats: of the stream.
     """
 
-    def __init__(self, moves: tuple[tuple[Move, int], ...], issue: int, gap: int, beats: int) -> None:
-        self.moves = moves
+    def __init__(self, parts: Parts, issue: int, gap: int, beats: int) -> None:
+        self.parts = parts
         self.issue, self.gap, self.beats = issue, gap, beats
         self.after: dict[int, Outcome] = {}
 
@@ -262,8 +273,9 @@ class Sequencer:
         self._keys: list[tuple[int, ...]] = []
         self._numbers: dict[tuple[int, ...], int] = {}
         self._moves: dict[Act, Move] = {}
-        self._runs: dict[tuple[tuple[tuple[Move, int], ...], int, int, int], Run] = {}
-        self._number(self._now.key())
+        self._loops: dict[tuple[Act, ...], Loop] = {}
+        self._runs: dict[tuple[Parts, int, int, int], Run] = {}
+        self._at = self._number(self._now.key())  # the state that `_now` is in
 
     @property
     def transitions(self) -> int:
@@ -274,18 +286,53 @@ class Sequencer:
         """The run of a step."""
         issue = sum(tiling.issue for tiling in plan.tilings)
         gap = sum(tiling.count * tiling.gap for tiling in plan.tilings)
-        return self.run(self._acts(plan), issue, gap, plan.beats)
+        return self.run([((act,), len(list(same))) for act, same in groupby(self._acts(plan))], issue, gap, plan.beats)
+
+    def repeated(self, plan: StepPlan, sets: int, idle: int) -> Run:
+        """The run of a convolution of `sets` sets of rows that have the passes of `plan` each; `idle` as in `Pass`.
+
+        The last set leaves `idle` rows without a filter at its end, the others none.
+        """
+        issue = sets * sum(item.tiling.issue for item in plan.passes)
+        gap = sets * sum(item.tiling.count * item.tiling.gap for item in plan.passes)
+        beats = self.geometry.descriptor_beats + sets * (plan.beats - self.geometry.descriptor_beats)
+
+        def passes(first: bool, idle: int) -> tuple[Act, ...]:
+            return tuple(
+                pass_act(
+                    item,
+                    self.geometry,
+                    plan.op,
+                    waits=plan.wide and not (first and index == 0),
+                    idle=idle if plan.wide and item.drain else None,
+                )
+                for index, item in enumerate(plan.passes)
+            )
+
+        inner: list[tuple[tuple[Act, ...], int]]
+        if not plan.wide:
+            inner = [(passes(True, 0), sets)]
+        elif sets == 1:
+            inner = [(passes(True, idle), 1)]
+        else:
+            inner = [(passes(True, 0), 1), (passes(False, 0), sets - 2), (passes(False, idle), 1)]
+        return self.run([((Descriptor(),), 1), *inner, ((End(),), 1)], issue, gap, beats)
+
+    def fence(self, beats: int) -> Run:
+        """A fence behind `beats` beats of a program."""
+        size = self.geometry.descriptor_beats
+        dropped = -(beats + size) % self.geometry.hw.memory.burst_beats
+        return self.run([((Fence(dropped),), 1)], 0, 0, size + dropped)
 
     def stop(self, beats: int) -> Run:
         """What comes after `beats` beats of a program."""
         burst = self.geometry.hw.memory.burst_beats
         dropped = -(beats + self.geometry.descriptor_beats) % burst
-        return self.run([Stop(dropped)], 0, 0, self.geometry.descriptor_beats + dropped)
+        return self.run([((Stop(dropped),), 1)], 0, 0, self.geometry.descriptor_beats + dropped)
 
-    def run(self, acts: Sequence[Act], issue: int, gap: int, beats: int) -> Run:
-        """The run of some moves."""
-        moves = tuple((self._move(act), len(list(same))) for act, same in groupby(acts))
-        key = moves, issue, gap, beats
+    def run(self, acts: Sequence[tuple[tuple[Act, ...], int]], issue: int, gap: int, beats: int) -> Run:
+        """The run of some acts in loops."""
+        key = tuple((self._loop(loop), count) for loop, count in acts), issue, gap, beats
         found = self._runs.get(key)
         if found is None:
             found = self._runs[key] = Run(*key)
@@ -295,28 +342,33 @@ class Sequencer:
         """What a run makes of a state."""
         found = run.after.get(state)
         if found is None:
-            found = run.after[state] = self._advance(run, state)
+            found = Outcome(state, 0, 0, 0, 0, 0)
+            for loop, count in run.parts:
+                found = _joined(found, self._walk(loop, found.state, count))
+            run.after[state] = found
         return found
 
-    def _advance(self, run: Run, state: int) -> Outcome:
-        cycles = end = wait_pass = drain = load = 0
-        for move, count in run.moves:
-            for _ in range(count):
-                found = move.after.get(state) or self._act(move, state)
-                state = found.state
-                end = cycles + found.end
-                cycles += found.cycles
-                wait_pass += found.wait_pass
-                drain += found.drain
-                load += found.load
-        return Outcome(state, cycles, end, wait_pass, drain, load)
+    def _walk(self, loop: Loop, state: int, count: int) -> Outcome:
+        """What so many rounds of a loop make of a state."""
+        walk = loop.walks.get(state)
+        if walk is None:
+            walk = loop.walks[state] = [Outcome(state, 0, 0, 0, 0, 0)]
+        while len(walk) <= count:
+            found = walk[-1]
+            for move in loop.moves:
+                found = _joined(found, move.after.get(found.state) or self._act(move, found.state))
+            walk.append(found)
+        return walk[count]
 
     def _act(self, move: Move, state: int) -> Outcome:
         now = self._now
-        now.restore(self._keys[state])
-        begin = now.ready
+        if state != self._at:
+            now.restore(self._keys[state])
+        now.end = begin = now.ready
+        now.wait_pass = now.drain = now.load = 0
         move.act(now)
-        found = Outcome(self._number(now.key()), now.ready - begin, now.end - begin, now.wait_pass, now.drain, now.load)
+        self._at = self._number(now.key())
+        found = Outcome(self._at, now.ready - begin, now.end - begin, now.wait_pass, now.drain, now.load)
         move.after[state] = found
         return found
 
@@ -326,10 +378,11 @@ class Sequencer:
             self._keys.append(key)
         return number
 
-    def _move(self, act: Act) -> Move:
-        found = self._moves.get(act)
+    def _loop(self, acts: tuple[Act, ...]) -> Loop:
+        found = self._loops.get(acts)
         if found is None:
-            found = self._moves[act] = Move(act)
+            moves = tuple(self._moves.setdefault(act, Move(act)) for act in acts)
+            found = self._loops[acts] = Loop(moves)
         return found
 
     def _acts(self, plan: StepPlan) -> list[Act]:
@@ -347,6 +400,18 @@ class Sequencer:
         if plan.wide and item.drain:
             idle = next(i for i, f in enumerate(reversed(item.filters)) if f >= 0)
         return pass_act(item, self.geometry, plan.op, waits=plan.wide and index > 0, idle=idle)
+
+
+def _joined(first: Outcome, then: Outcome) -> Outcome:
+    """One after the other."""
+    return Outcome(
+        then.state,
+        first.cycles + then.cycles,
+        first.cycles + then.end,
+        first.wait_pass + then.wait_pass,
+        first.drain + then.drain,
+        first.load + then.load,
+    )
 
 
 def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: int | None) -> Pass:

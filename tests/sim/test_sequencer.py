@@ -101,8 +101,8 @@ def plain_ends(plan: Plan) -> list[int]:
     sequencer = Sequencer(plan.hw)
     ends = []
     for run in (*map(sequencer.step, plan.steps), sequencer.stop(sum(step.beats for step in plan.steps))):
-        for move, count in run.moves:
-            for _ in range(count):
+        for loop, count in run.parts:
+            for move in loop.moves * count:
                 move.act(now)
         ends.append(now.end)
     assert isinstance(move.act, Stop)
