@@ -7,7 +7,9 @@ which is made in the cache folder on the first run. Traces are off, bandwidth mo
 of its own and measures itself: CPU seconds of user and system, and the peak of its resident memory.
 
 NETWORK is resnet8 of the zoo, with --full resnet18. `ideal` is SCALE-Sim's own number in closed form, and the cycles of
-every layer are compared; `exact` is the timing model of a generated accelerator, to which SCALE-Sim has no counterpart.
+every layer are compared; `exact` is the timing model of a generated accelerator, to which SCALE-Sim has no counterpart:
+one network with one assignment of row formats, 10,000 random assignments at once, and 1,000 random accelerators that
+differ in rows, buffers and memory. Some of the assignments are timed by their whole plans, too, and must be equal.
 Exit status 1 if a layer's cycles differ.
 """
 
@@ -106,18 +108,52 @@ done(once_s=once, cycles=[int(c) for c in cycles],
 """
 
 EXACT = """
+import statistics
+import numpy as np
 from codesign.arch.load import load_hardware
-from codesign.program import compile_network
-from codesign.quant.random_network import random_network
+from codesign.program.dealing import row_of
+from codesign.quant.assignment import Assignment
+from codesign.quant.formats import FIXED4, FIXED8, POT4
 from codesign.search.space import band_ratio
+from codesign.sim.assignments import NetworkTimer, estimate_hardware, network_shape
 from codesign.sim.timing import estimate
 from codesign.workload import zoo
-hw = load_hardware(sys.argv[3])
-network = random_network(zoo.get(sys.argv[2]), band_ratio(hw), hw.act_bits)
-program = compile_network(network, hw)
-total, once = estimate(program).total_cycles, time.process_time()
-done(once_s=once, total=total, network_s=seconds(lambda: estimate(program)),
-     compiled_s=seconds(lambda: estimate(compile_network(network, hw))))
+job, network, hw = sys.argv[2], zoo.get(sys.argv[3]), load_hardware(sys.argv[4])
+rng = np.random.default_rng(0)
+def ratio():
+    return dict(zip((POT4, FIXED4, FIXED8), rng.dirichlet((6, 3, 1)).tolist()))
+def clocked(job):
+    begin = time.process_time()
+    return job(), time.process_time() - begin
+if job == "assignment":
+    own = Assignment.random(network, band_ratio(hw), hw.act_bits, 0)
+    (timer, first), first_s = clocked(lambda: (lambda timer: (timer, timer.assignment(own)))(NetworkTimer(network, hw)))
+    others = [Assignment.random(network, ratio(), hw.act_bits, seed) for seed in range(1, 101)]
+    taken = [clocked(lambda: timer.assignment(other)) for other in others]
+    for other, (found, _) in zip(others[::10], taken[::10]):  # the plain way, whole plan by whole plan
+        plan = timer.planner.plan([[row_of(form) for form in other[name]] for name in timer.names])
+        assert estimate(plan).total_cycles == found.total[0]
+    done(total=int(first.total[0]), first_s=first_s, median_s=statistics.median(s for _, s in taken),
+         worst_s=max(s for _, s in taken), once_s=time.process_time())
+elif job == "batch":
+    size = 10_000
+    convs = network_shape(network, hw.act_bits).convs
+    counts = np.array([[rng.multinomial(conv.filters, tuple(ratio().values())) for conv in convs] for _ in range(size)])
+    _, batch_s = clocked(lambda: NetworkTimer(network, hw).cycles((POT4, FIXED4, FIXED8), counts))
+    done(each_s=batch_s / size, batch_s=batch_s, once_s=time.process_time())
+else:
+    size = 1000
+    def drawn():
+        bands = tuple(band.model_copy(update={"rows": band.height(hw.dataflow) * int(rng.integers(1, 12))})
+                      for band in hw.bands)
+        memory = hw.memory.model_copy(update={"latency": int(rng.integers(10, 120))})
+        buffers = hw.buffers.model_copy(update={"activation_words": 1 << int(rng.integers(11, 15)),
+                                                "weight_words": 1 << int(rng.integers(10, 13))})
+        return hw.model_copy(update={"bands": bands, "memory": memory, "buffers": buffers})
+    variants = [(other, band_ratio(other)) for other in (drawn() for _ in range(size))]
+    found, batch_s = clocked(lambda: list(estimate_hardware(network, variants)))
+    done(each_s=batch_s / size, batch_s=batch_s, once_s=time.process_time(),
+         fitting=sum(hasattr(cycles, "total") for _, cycles in found))
 """
 
 
@@ -139,7 +175,9 @@ def main() -> int:
         folder = Path(name)
         write_inputs(topology, CONFIG.format(rows=rows, columns=columns, dataflow=options.dataflow), folder)
         ideal = measured(sys.executable, IDEAL, folder)
-        exact = measured(sys.executable, EXACT, folder, network.name, options.hw)
+        jobs = ("assignment", "batch", "hardware")
+        one, many, others = (measured(sys.executable, EXACT, folder, job, network.name, options.hw) for job in jobs)
+        larger = measured(sys.executable, EXACT, folder, "assignment", "resnet50", options.hw) if options.full else None
         console.print(f"running SCALE-Sim on {network.name}, {network.macs:,} MACs ...", highlight=False)
         peer = measured(str(python), SCALE_SIM, folder)
         theirs = peer_cycles(folder / "run" / "COMPUTE_REPORT.csv")
@@ -150,17 +188,32 @@ def main() -> int:
         ("ideal: cycles, utilisations", ideal["network_s"], ideal),
         ("ideal: three reports", ideal["reports_s"], ideal),
         ("ideal: three reports, replayed", ideal["replayed_s"], ideal),
-        (f"exact: {options.hw}, compiled", exact["network_s"], exact),
-        (f"exact: {options.hw}, and compiling", exact["compiled_s"], exact),
+        (f"exact: {options.hw}, its first assignment", one["first_s"], one),
+        ("exact: another assignment, median of 100", one["median_s"], one),
+        ("exact: another assignment, slowest of 100", one["worst_s"], one),
+        ("exact: each of 10,000 assignments", many["each_s"], many),
+        ("exact: each of 1,000 accelerators", others["each_s"], others),
     )
     for what, seconds, side in lines:
         factor = "" if side is peer else f"{peer['network_s'] / seconds:,.0f}"
         table.add_row(what, f"{seconds:.3g}", factor, f"{side['once_s']:.3g}", f"{side['peak_mib']:,.0f}")
     console.print(table)
+    console.print(
+        f"10,000 assignments: {many['batch_s']:.2f} s; 1,000 accelerators, of which {others['fitting']} can run it: "
+        f"{others['batch_s']:.2f} s",
+        highlight=False,
+    )
+    if larger is not None:
+        console.print(
+            f"resnet50 on {options.hw}: first assignment {1e3 * larger['first_s']:.3g} ms, another one "
+            f"{1e3 * larger['median_s']:.3g} ms (median of 100; slowest {1e3 * larger['worst_s']:.3g} ms), "
+            f"{larger['peak_mib']:,.0f} MiB",
+            highlight=False,
+        )
     equal = sum(a == b for a, b in zip(ideal["cycles"], theirs, strict=True))
     console.print(
         f"{network.name}: cycles of {equal} of {len(theirs)} layers equal, {sum(theirs):,} in total; "
-        f"exact on {options.hw}: {exact['total']:,}",
+        f"exact on {options.hw}: {one['total']:,}",
         highlight=False,
     )
     return 0 if equal == len(theirs) else 1

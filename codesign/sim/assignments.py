@@ -228,29 +228,28 @@ class NetworkTimer:
         heights = np.array([band.rows for band in bands])
         passes = -(-dealt // heights)
         sets = passes.max(axis=2)
-        busy = np.zeros((size, len(self.hw.bands)), dtype=np.int64)
-        issue = np.zeros((size, len(self._layers)), dtype=np.int64)
-        gap = np.zeros(size, dtype=np.int64)
-        columns: list[list[tuple[Run, ...]]] = []
-        for layer in self._layers:
+        columns: list[list[_Variant]] = []
+        for layer, of_layer in zip(self._layers, sets.T.tolist(), strict=True):
             number = layer.number
-            keys: list[Hashable] = sets[:, number].tolist()
+            keys: list[Hashable] = of_layer
             if layer.conv.groups > 1:
                 keys = [tuple(rows[one, number]) for one in range(size)]
             elif layer.conv.output.wide:
                 keys = list(zip(keys, self._idle(dealt[:, number], sets[:, number], heights), strict=True))
+            variants = layer.variants
             for key in dict.fromkeys(keys):
-                if key not in layer.variants:
-                    layer.variants[key] = self._variant(layer, key)
-            variants = [layer.variants[key] for key in keys]
-            columns.append([variant.runs for variant in variants])
-            issue[:, number] = [variant.issue for variant in variants]
-            gap += [variant.gap for variant in variants]
-            if layer.conv.groups > 1:
-                busy += [variant.busy for variant in variants]
+                if key not in variants:
+                    variants[key] = self._variant(layer, key)
+            columns.append([variants[key] for key in keys])
+        issue = np.array([[variant.issue for variant in column] for column in columns]).reshape(-1, size).T
+        gap = np.array([[variant.gap for variant in column] for column in columns]).reshape(-1, size).sum(axis=0)
         plain = [layer.number for layer in self._layers if layer.conv.groups == 1]
         of_set = issue[:, plain] // sets[:, plain]
-        busy[:, list(self.planner.geometry.band_order)] += (passes[:, plain] * of_set[:, :, None]).sum(axis=1)
+        busy = np.zeros((size, len(self.hw.bands)), dtype=np.int64)
+        busy[:, list(self.planner.geometry.band_order)] = (passes[:, plain] * of_set[:, :, None]).sum(axis=1)
+        for layer, column in zip(self._layers, columns, strict=True):
+            if layer.conv.groups > 1:
+                busy += [variant.busy for variant in column]
         return self._walked(list(zip(*columns, strict=True)), issue.sum(axis=1), gap, busy)
 
     def _variant(self, layer: _Layer, key: Hashable) -> _Variant:
@@ -305,21 +304,19 @@ class NetworkTimer:
             found.append(self._bands_for[row, whole_words])
         return tuple(found)
 
-    def _walked(
-        self, chosen: Sequence[Sequence[tuple[Run, ...]]], issue: IntArray, gap: IntArray, busy: IntArray
-    ) -> Cycles:
+    def _walked(self, chosen: Sequence[Sequence[_Variant]], issue: IntArray, gap: IntArray, busy: IntArray) -> Cycles:
         """Walk through the steps of every assignment."""
         sequencer, size = self.sequencer, len(chosen)
         names = ("wait_pass", "drain", "load")
         layers = np.zeros((size, len(self.planner.layers)), dtype=np.int64)
         spent = np.zeros((len(names), size), dtype=np.int64)
         totals = np.zeros(size, dtype=np.int64)
-        for one, runs in enumerate(chosen):
+        for one, variants in enumerate(chosen):
             state, ready, before, beats = 0, sequencer.begin, 0, 0
             wait_pass = drain = load = 0
             of_layer = [0] * len(self.planner.layers)
             for fixed, owner, number, place in self._steps:
-                run = fixed or (runs[number][place] if number >= 0 else sequencer.fence(beats))
+                run = fixed or (variants[number].runs[place] if number >= 0 else sequencer.fence(beats))
                 found = run.after.get(state) or sequencer.after(run, state)
                 end = ready + found[2]
                 of_layer[owner] += end - before

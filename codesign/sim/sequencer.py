@@ -342,23 +342,38 @@ class Sequencer:
         """What a run makes of a state."""
         found = run.after.get(state)
         if found is None:
-            found = Outcome(state, 0, 0, 0, 0, 0)
-            for loop, count in run.parts:
-                found = _joined(found, self._walk(loop, found.state, count))
-            run.after[state] = found
+            found = run.after[state] = self._joined(run.parts, state)
         return found
 
-    def _walk(self, loop: Loop, state: int, count: int) -> Outcome:
-        """What so many rounds of a loop make of a state."""
-        walk = loop.walks.get(state)
-        if walk is None:
-            walk = loop.walks[state] = [Outcome(state, 0, 0, 0, 0, 0)]
+    def _joined(self, parts: Parts, state: int) -> Outcome:
+        """What loops one after the other make of a state."""
+        cycles = end = wait_pass = drain = load = 0
+        for loop, count in parts:
+            walk = loop.walks.get(state)
+            if walk is None or len(walk) <= count:
+                walk = self._walk(loop, state, count)
+            found = walk[count]
+            state, end = found[0], cycles + found[2]
+            cycles += found[1]
+            wait_pass += found[3]
+            drain += found[4]
+            load += found[5]
+        return Outcome(state, cycles, end, wait_pass, drain, load)
+
+    def _walk(self, loop: Loop, state: int, count: int) -> list[Outcome]:
+        """What a loop makes of a state, done up to `count` times and perhaps more often."""
+        walk = loop.walks.setdefault(state, [Outcome(state, 0, 0, 0, 0, 0)])
+        state, cycles, end, wait_pass, drain, load = walk[-1]
         while len(walk) <= count:
-            found = walk[-1]
             for move in loop.moves:
-                found = _joined(found, move.after.get(found.state) or self._act(move, found.state))
-            walk.append(found)
-        return walk[count]
+                found = move.after.get(state) or self._act(move, state)
+                state, end = found[0], cycles + found[2]
+                cycles += found[1]
+                wait_pass += found[3]
+                drain += found[4]
+                load += found[5]
+            walk.append(Outcome(state, cycles, end, wait_pass, drain, load))
+        return walk
 
     def _act(self, move: Move, state: int) -> Outcome:
         now = self._now
@@ -400,18 +415,6 @@ class Sequencer:
         if plan.wide and item.drain:
             idle = next(i for i, f in enumerate(reversed(item.filters)) if f >= 0)
         return pass_act(item, self.geometry, plan.op, waits=plan.wide and index > 0, idle=idle)
-
-
-def _joined(first: Outcome, then: Outcome) -> Outcome:
-    """One after the other."""
-    return Outcome(
-        then.state,
-        first.cycles + then.cycles,
-        first.cycles + then.end,
-        first.wait_pass + then.wait_pass,
-        first.drain + then.drain,
-        first.load + then.load,
-    )
 
 
 def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: int | None) -> Pass:
