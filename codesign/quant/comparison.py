@@ -14,6 +14,7 @@ from codesign._files import read_json, write_json
 from codesign.errors import UserError
 from codesign.quant.assignment import Ratio, parse_ratio
 from codesign.quant.data import Dataset
+from codesign.quant.formats import FloatArray
 from codesign.quant.module import build_module
 from codesign.quant.placing import on
 from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, quantize
@@ -176,21 +177,24 @@ def _run_seed(
 
 
 def as_text(table: Sequence[Accuracies]) -> str:
-    """The table with means and sample standard deviations in percent, and the mean difference to the first line."""
-    first = np.mean(table[0].trained)
+    """The table with means and sample standard deviations in percent, of each line and of its distance to the first.
+
+    Distances are taken seed by seed: what a seed's data and float network do to all lines alike is not in their spread.
+    """
+    first = np.asarray(table[0].trained)
     width = max(len(line.entry) for line in table)
-    lines = [f"{'':{width}}  {'calibrated %':>14}  {'trained %':>14}  {'to float':>8}"]
+    lines = [f"{'':{width}}  {'calibrated %':>14}  {'trained %':>14}  {'to float':>14}"]
     for line in table:
-        difference = 100 * (np.mean(line.trained) - first)
+        distance = _spread(np.asarray(line.trained) - first, sign="+")
         lines.append(
-            f"{line.entry:{width}}  {_spread(line.calibrated):>14}  {_spread(line.trained):>14}  {difference:>+8.2f}"
+            f"{line.entry:{width}}  {_spread(line.calibrated):>14}  {_spread(line.trained):>14}  {distance:>14}"
         )
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float] | FloatArray, sign: str = "-") -> str:
     percent = 100 * np.asarray(values)
-    return f"{percent.mean():.2f} ± {percent.std(ddof=1) if len(percent) > 1 else 0.0:.2f}"
+    return f"{percent.mean():{sign}.2f} ± {percent.std(ddof=1) if len(percent) > 1 else 0.0:.2f}"
 
 
 def _float_state(

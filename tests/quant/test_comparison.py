@@ -71,8 +71,8 @@ def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> N
 def test_text_of_a_table() -> None:
     table = [Accuracies("float", [0.9, 0.92], [0.9, 0.92]), Accuracies("pot", [0.5, 0.6], [0.9, 0.9])]
     rows = [line.split() for line in as_text(table).splitlines()[1:]]
-    assert rows[0] == ["float", "91.00", "±", "1.41", "91.00", "±", "1.41", "+0.00"]
-    assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00"]
+    assert rows[0] == ["float", "91.00", "±", "1.41", "91.00", "±", "1.41", "+0.00", "±", "0.00"]
+    assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00", "±", "1.41"]
 
 
 @pytest.mark.parametrize("method", DEFAULT_RATIOS)
