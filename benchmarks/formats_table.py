@@ -1,11 +1,12 @@
 """Accuracies of the number formats on real data: post-training and trained, mean and deviation over seeds.
 
     python benchmarks/formats_table.py [--data digits] [--network smallcnn] [--seeds 3] [--float-epochs 20]
-        [--epochs 8] [--post-training bias] [--train-images N] [--test-images N]
+        [--epochs 8] [--post-training bias] [--only-seeds K ...] [--train-images N] [--test-images N]
         [--device cuda] [--folder DIR] [--lines NAME ...]
 
-With --folder every epoch and every accuracy is kept, and the same command continues from there. The table that compares
-with RMSMP's table 1 takes a GPU:
+With --folder every epoch and every accuracy is kept, and the same command continues from there; with --only-seeds K as
+well, seeds run beside each other on one folder, and the command without it then prints them all. The table that
+compares with RMSMP's table 1 takes a GPU:
 
     python benchmarks/formats_table.py --data cifar10 --network resnet8 --float-epochs 100 --epochs 40 --seeds 3
         --device cuda --folder results/cifar10
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=None)
     parser.add_argument("--network", default="smallcnn")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only-seeds", type=int, nargs="*", default=None)
     parser.add_argument("--float-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--post-training", nargs="*", choices=("equalize", "adaround", "bias"), default=["bias"])
@@ -50,13 +52,14 @@ def main() -> None:
     def report(line: str) -> None:
         sys.stderr.write(f"{time.perf_counter() - start:6.0f} s  {line}\n")
 
+    seeds = list(range(arguments.seeds)) if arguments.only_seeds is None else arguments.only_seeds
     table = compare(
         zoo_network(arguments.network),
         load,
         entries=[entry for entry in TABLE if arguments.lines is None or entry.name in arguments.lines],
         device=arguments.device,
         folder=arguments.folder,
-        seeds=range(arguments.seeds),
+        seeds=seeds,
         float_epochs=arguments.float_epochs,
         epochs=arguments.epochs,
         post_training=arguments.post_training,
@@ -64,7 +67,7 @@ def main() -> None:
     )
     done = ", ".join(arguments.post_training) or "calibration only"
     sys.stdout.write(
-        f"{arguments.network} on {load(0)}\n{arguments.seeds} seeds, {arguments.float_epochs} float epochs, "
+        f"{arguments.network} on {load(0)}\nseeds {', '.join(map(str, seeds))}; {arguments.float_epochs} float epochs, "
         f"{arguments.epochs} with quantizers; post-training: {done}\n"
         f"{as_text(table)}\n"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from torch import Tensor
 
 from codesign._files import read_json, write_json
@@ -90,6 +91,7 @@ def compare(
         report: called with a line of text after every run.
         device: of torch, where training computes.
         folder: keeps every accuracy, and the state of training after every epoch; the same call continues from it.
+            Calls with other seeds may run at the same time on the same folder.
 
     Raises:
         UserError: the folder is of a comparison with other settings.
@@ -127,11 +129,15 @@ class _Results:
         self.folder = folder
         self.settings = dict(settings)
         self.found: dict[str, list[float]] = {}
-        if folder is not None and (folder / RESULTS).is_file():
-            data = read_json(folder / RESULTS)
-            if data.get("settings") != self.settings:
-                raise UserError(f"{folder / RESULTS}: is of a comparison with other settings; choose another folder")
-            self.found = data["accuracies"]
+        self._read()
+
+    def _read(self) -> None:
+        if self.folder is None or not (self.folder / RESULTS).is_file():
+            return
+        data = read_json(self.folder / RESULTS)
+        if data.get("settings") != self.settings:
+            raise UserError(f"{self.folder / RESULTS}: is of a comparison with other settings; choose another folder")
+        self.found |= data["accuracies"]
 
     @staticmethod
     def key(seed: int, entry: Entry) -> str:
@@ -143,7 +149,10 @@ class _Results:
     def keep(self, seed: int, entry: Entry, accuracies: list[float]) -> None:
         self.found[self.key(seed, entry)] = accuracies
         if self.folder is not None:
-            write_json(self.folder / RESULTS, {"settings": self.settings, "accuracies": self.found})
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f"{RESULTS}.lock"):
+                self._read()  # other seeds may run beside this one
+                write_json(self.folder / RESULTS, {"settings": self.settings, "accuracies": self.found})
 
     def training(self, *names: object) -> Path | None:
         return None if self.folder is None else self.folder.joinpath(*map(str, names))

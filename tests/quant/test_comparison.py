@@ -61,6 +61,28 @@ def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> N
     assert table(tmp_path, done.append) == expected and len(done) == 6
     with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
         table(tmp_path, epochs=3)
+    # Two seeds beside each other: the one that finishes a line first does not lose it to the other.
+    beside = tmp_path / "beside"
+
+    def one(seed: int, report: Callable[[str], None] | None = None) -> None:
+        compare(
+            zoo.smallcnn(width=6), small, entries=chosen, seeds=[seed], float_epochs=2, epochs=2, folder=beside,
+            report=report,
+        )  # fmt: skip
+
+    started: list[str] = []
+
+    def other(line: str) -> None:
+        if not started:
+            started.append(line)
+            one(1)
+
+    one(0, other)
+    assert compare(
+        zoo.smallcnn(width=6), small, entries=chosen, seeds=[0, 1], float_epochs=2, epochs=2, folder=beside,
+        report=started.append,
+    ) == expected  # fmt: skip
+    assert len(started) == 1
     with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
         compare(
             zoo.smallcnn(width=6), lambda seed: small(seed).part(test=100), entries=chosen, seeds=[0, 1],
