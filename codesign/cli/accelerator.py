@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
-    from codesign.program import Program
+    from codesign.program import Plan
     from codesign.quant.integer_network import IntArray, IntegerNetwork
     from codesign.sim.energy import UnitEnergies
     from codesign.sim.place_route import Routed
@@ -89,9 +89,8 @@ def simulate(
         )
         return
     from codesign.arch.load import load_hardware
-    from codesign.cli.inputs import encoder, integer_network
+    from codesign.cli.inputs import encoder, network_plan
     from codesign.cli.output import facts, percent, progress, save, shown
-    from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.sim.energy import unit_energies
     from codesign.sim.timing import estimate
@@ -102,8 +101,7 @@ def simulate(
             hardware, found, bits, ratio, {"--assignment": assignment, "--resources": resources}, batch, seed, json
         )
         return
-    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
-    program = compile_network(net, hardware)
+    program = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     timing = estimate(program)
     units = unit_energies(energy)
     answer = timing_answer(program, timing, batch, units) | provenance(hardware, seed)
@@ -294,7 +292,7 @@ def synth(
     save(json, answer)
 
 
-def timing_answer(program: Program, timing: Timing, batch: int, units: UnitEnergies) -> dict[str, Any]:
+def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies) -> dict[str, Any]:
     """The answer of `simulate` without resources; cycles, operations and energy are those of the whole batch."""
     from dataclasses import asdict
 
@@ -307,7 +305,7 @@ def timing_answer(program: Program, timing: Timing, batch: int, units: UnitEnerg
     operations = 2 * batch * sum(layer.macs for layer in program.layers)
     return {
         "hardware": hw.name,
-        "network": program.network.name,
+        "network": program.shape.name,
         "clock_mhz": hw.clock_mhz,
         "batch": batch,
         "total_cycles": cycles,
@@ -340,7 +338,7 @@ def timing_answer(program: Program, timing: Timing, batch: int, units: UnitEnerg
     }
 
 
-def print_layers(program: Program, timing: Timing) -> None:
+def print_layers(program: Plan, timing: Timing) -> None:
     """The table of a network's layers; the last columns are bytes over the memory bus, by kind."""
     from codesign.cli.output import percent, table
     from codesign.program.traffic import Traffic, traffic
@@ -349,7 +347,7 @@ def print_layers(program: Program, timing: Timing) -> None:
     total = sum(moved, Traffic())
     kinds = ["weights", "parameters", "inputs", "outputs", *(["spills", "reloads"] if total.spills else [])]
     table(
-        f"{program.network.name} on {program.hw.name}; weights and what follows: bytes of memory traffic",
+        f"{program.shape.name} on {program.hw.name}; weights and what follows: bytes of memory traffic",
         ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", *kinds),
         [
             (

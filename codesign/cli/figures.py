@@ -25,24 +25,23 @@ def roofline(
 
     from codesign._files import write_text
     from codesign.arch.load import load_hardware
-    from codesign.cli.inputs import integer_network
+    from codesign.cli.inputs import network_plan
     from codesign.cli.output import facts, percent, save, table
-    from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.report.roofline import Roof, roofline, roofline_figure
     from codesign.report.style import page
     from codesign.sim.timing import estimate
 
     hardware = load_hardware(hw)
-    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
-    timing = estimate(compile_network(net, hardware))
+    plan = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    timing = estimate(plan)
     roof, points = Roof.of(hardware), roofline(hardware, timing)
     columns = ("layer", "operations / byte", "GOP/s", "roof, GOP/s", "of the roof", "bound by")
     rows = [
         (p.name, p.intensity, p.gops, p.limit, percent(p.gops / p.limit), "memory" if p.memory_bound else "array")
         for p in points
     ]
-    title = f"{net.name} on {hardware.name}"
+    title = f"{plan.shape.name} on {hardware.name}"
     table(title, columns, rows)
     summary = {
         "array": f"{roof.peak_gops:.4g} GOP/s at {hardware.clock_mhz:g} MHz",
@@ -64,5 +63,5 @@ def roofline(
         )
         write_text(out, text)
         facts({"plot": out})
-    answer = {"hardware": hardware.name, "network": net.name, "roof": asdict(roof), "ridge": roof.ridge}
+    answer = {"hardware": hardware.name, "network": plan.shape.name, "roof": asdict(roof), "ridge": roof.ridge}
     save(json, answer | {"points": [asdict(point) for point in points]} | provenance(hardware, seed))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.program import Plan, Planner, plan_network
+from codesign.program.dealing import row_of
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
@@ -14,6 +16,7 @@ from codesign.quant.integer_network import MULTIPLIERS, NARROW, IntegerNetwork, 
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
 from codesign.search.space import band_ratio, zoo_network, zoo_options
+from codesign.sim.assignments import network_shape
 from codesign.workload import zoo
 from codesign.workload.encoder import ENCODERS, Encoder
 from codesign.workload.network import Network
@@ -119,6 +122,43 @@ def integer_network(
     Raises:
         UserError: no such network or file, or more than one way of choosing formats.
     """
+    found, formats = _network_and_formats(name, hw, bits, ratio, assignment)
+    if isinstance(found, IntegerNetwork):
+        return found
+    multiplier = MULTIPLIERS[hw.multiplier_bits]
+    if isinstance(formats, Assignment):
+        return random_network(found, formats, seed=seed, multiplier=multiplier)
+    return random_network(found, *formats, seed, multiplier)
+
+
+def network_plan(
+    name: str,
+    hw: Hardware,
+    *,
+    bits: str | None = None,
+    ratio: str | None = None,
+    assignment: Path | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The plan of what `integer_network` gives for `hw`, without drawing weights for a network that has none.
+
+    Raises:
+        UserError: as `integer_network` and `plan_network`; without weights nothing is said of their sums.
+    """
+    found, formats = _network_and_formats(name, hw, bits, ratio, assignment)
+    if isinstance(found, IntegerNetwork):
+        return plan_network(found, hw)
+    if not isinstance(formats, Assignment):
+        formats = Assignment.random(found, *formats, seed)
+    formats.check(found)
+    shape = network_shape(found, formats.act_bits)
+    return Planner(shape, hw).plan([[row_of(form) for form in formats[conv.name]] for conv in shape.convs])
+
+
+def _network_and_formats(
+    name: str, hw: Hardware, bits: str | None, ratio: str | None, assignment: Path | None
+) -> tuple[IntegerNetwork | Network, Assignment | tuple[Ratio, int]]:
+    """What NETWORK names, and the row formats that the options say, which integers have of their own."""
     chosen = [option for option, value in (("--bits", bits), ("--ratio", ratio), ("--assignment", assignment)) if value]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} given, must be at most one of them")
@@ -126,17 +166,15 @@ def integer_network(
         raise UserError(
             f"{name}: is no single program, since its host computes between the products; only for simulate"
         )
-    multiplier = MULTIPLIERS[hw.multiplier_bits]
-    found = read_network(name, multiplier)
+    found = read_network(name, MULTIPLIERS[hw.multiplier_bits])
     if isinstance(found, IntegerNetwork):
         if chosen:
             raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
-        return found
+        return found, row_ratio(hw, None, None)
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
-        return random_network(network, _read_assignment(assignment), seed=seed, multiplier=multiplier)
-    formats, act_bits = row_ratio(hw, bits, ratio)
-    return random_network(network, formats, act_bits, seed, multiplier)
+        return network, _read_assignment(assignment)
+    return network, row_ratio(hw, bits, ratio)
 
 
 def _parse_bits(text: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def sweep(
     Ctrl-C and start again to continue.
     """
     from codesign._files import write_text
-    from codesign.cli.inputs import integer_network, read_network
+    from codesign.cli.inputs import network_plan, read_network
     from codesign.cli.output import facts, progress, save
     from codesign.report.sweep import render_sweep
     from codesign.search.sweep import Sweep
@@ -45,7 +45,7 @@ def sweep(
             loaded,
             tuple(dict.fromkeys(networks)),
             out,
-            partial(integer_network, seed=loaded.seed),
+            partial(network_plan, seed=loaded.seed),
             unit_energies(energy),
             energy_option="" if energy == DEFAULT_ENERGY else f"--energy {energy}",
             jobs=jobs,

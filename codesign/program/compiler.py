@@ -14,7 +14,7 @@ from codesign.errors import UserError
 from codesign.program.dealing import rows_of
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
-from codesign.program.plan import PassPlan, Placement, StepPlan
+from codesign.program.plan import PassPlan, Placement, Plan, StepPlan
 from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
@@ -36,25 +36,30 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
     Raises:
         UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
     """
-    needed = multiplier_of(network).bits
-    if needed > hw.multiplier_bits:
-        raise UserError(
-            f"network '{network.name}': requantizes with {needed} bits, {hw.name} has {hw.multiplier_bits}: give it "
-            f"'multiplier_bits: {needed}' or import the network with --multiplier-bits {hw.multiplier_bits}"
-        )
     return _Compiler(network, hw).program()
+
+
+def plan_network(network: IntegerNetwork, hw: Hardware) -> Plan:
+    """The plan of the program that `compile_network` makes, without packing it; UserError as there."""
+    return _Compiler(network, hw).plan
 
 
 class _Compiler:
     def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
+        needed = multiplier_of(network).bits
+        if needed > hw.multiplier_bits:
+            raise UserError(
+                f"network '{network.name}': requantizes with {needed} bits, {hw.name} has {hw.multiplier_bits}: give "
+                f"it 'multiplier_bits: {needed}' or import the network with --multiplier-bits {hw.multiplier_bits}"
+            )
         self.given = network
         self.hw = hw
         planner = Planner(shape_of(network), hw)
         self.geometry = planner.geometry
         self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
-        convs = [layer for layer in self.network.layers if isinstance(layer, IntegerConv)]
-        for conv in convs:
-            self.check_conv(conv)
+        for layer in self.network.layers:
+            if isinstance(layer, IntegerConv):
+                self.check_conv(layer)
         self.plan = planner.plan([rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)])
         self.steps = planner.steps
         self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}

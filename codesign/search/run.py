@@ -19,7 +19,7 @@ import yaml
 from codesign._files import atomic_write, content_hash, read_json, write_json
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.program import compile_network
+from codesign.program import plan_network
 from codesign.provenance import provenance
 from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.integer_network import IntegerNetwork
@@ -111,7 +111,7 @@ class Search:
         chosen = choose(points, self.space.accuracy_loss)
         network = self.network(chosen.hardware)
         rtl = self._verify(chosen, network)
-        timing = estimate(compile_network(network, chosen.hardware))
+        timing = estimate(plan_network(network, chosen.hardware))
         result = SearchResult(self.space, points, rejected, pareto(points), chosen, network, timing, rtl)
         write_json(self.folder / RESULT, result.to_json())
         return result
@@ -163,7 +163,7 @@ class Search:
         network = self.network(hw)
         found: Point | str
         try:
-            program = compile_network(network, hw)
+            plan = plan_network(network, hw)
         except UserError as error:
             found = str(error)
             write_json(path, {"rejected": found})
@@ -172,7 +172,7 @@ class Search:
         accuracy, images = network.provenance["integer_accuracy"], network.provenance["integer_images"]
         assert isinstance(accuracy, float)
         assert isinstance(images, int)
-        cost = measure(program, resources, unit_energies())
+        cost = measure(plan, resources, unit_energies())
         found = Point(hardware=hw, accuracy=accuracy, images=images, **asdict(cost))
         write_json(path, {"point": found.to_json(), **provenance(hw, self.space.seed)})
         return found

@@ -27,9 +27,8 @@ import yaml
 from codesign._files import atomic_write, read_json, write_json, write_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.program import compile_network
+from codesign.program import Plan
 from codesign.provenance import provenance
-from codesign.quant.integer_network import IntegerNetwork
 from codesign.search.cost import Cost, measure, with_resources
 from codesign.search.folder import claim
 from codesign.search.pareto import front
@@ -42,8 +41,8 @@ FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
 
 Report = Callable[..., None]
-Networks = Callable[[str, Hardware], IntegerNetwork]
-"""Gives the network of a name on the command line, quantized for a hardware; it must be picklable."""
+Plans = Callable[[str, Hardware], Plan]
+"""Gives the plan of a network, by its name on the command line, on a hardware; it must be picklable."""
 Evaluated = dict[str, dict[str, Any]]
 """By network: the fields of a `Cost`, or why it cannot run as `rejected`."""
 
@@ -129,7 +128,7 @@ class Sweep:
         space: SweepSpace,
         networks: tuple[str, ...],
         folder: Path,
-        load: Networks,
+        load: Plans,
         units: UnitEnergies,
         *,
         energy_option: str = "",
@@ -142,7 +141,7 @@ class Sweep:
             space: the hardware.
             networks: names as on the command line.
             folder: the run folder.
-            load: gives their integers.
+            load: gives their plans.
             units: energies of single operations.
             energy_option: what a command needs to use the same ones, such as `--energy FILE`.
             jobs: processes; as many as there are processors if nothing is said.
@@ -307,12 +306,12 @@ def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:
     return sorted((mine[index] for index in front([point.axes for point in mine])), key=lambda point: point.axes)
 
 
-def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Networks, units: UnitEnergies) -> Evaluated:
+def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies) -> Evaluated:
     """Costs of every network on one variant."""
     found: Evaluated = {}
     for name in networks:
         try:
-            found[name] = asdict(measure(compile_network(load(name, hw), hw), None, units))
+            found[name] = asdict(measure(load(name, hw), None, units))
         except UserError as error:
             found[name] = {"rejected": str(error)}
     return found
