@@ -1,16 +1,17 @@
 """SCALE-Sim beside this package on the same layers in the same run: cycles, CPU time, peak memory.
 
-    python benchmarks/scale_sim.py [--full] [--array 32x32] [--dataflow os] [--hw xc7z020] [NETWORK]
+    python benchmarks/scale_sim.py [--full] [--alone] [--array 32x32] [--dataflow os] [--hw xc7z020] [NETWORK]
 
 SCALE-Sim 3.0.0 comes from PyPI into an environment of its own (it needs older numpy and pandas than this package),
 which is made in the cache folder on the first run. Traces are off, bandwidth mode is CALC. Every side runs in a process
 of its own and measures itself: CPU seconds of user and system, and the peak of its resident memory.
 
-NETWORK is resnet8 of the zoo, with --full resnet18. `ideal` is SCALE-Sim's own number in closed form, and the cycles of
-every layer are compared; `exact` is the timing model of a generated accelerator, to which SCALE-Sim has no counterpart:
-one network with one assignment of row formats, 10,000 random assignments at once, and 1,000 random accelerators that
-differ in rows, buffers and memory. Some of the assignments are timed by their whole plans, too, and must be equal.
-Exit status 1 if a layer's cycles differ.
+NETWORK is resnet8 of the zoo, with --full resnet18, and resnet50 for the exact model. `ideal` is SCALE-Sim's own
+number in closed form, and the cycles of every layer are compared; `exact` is the timing model of a generated
+accelerator, to which SCALE-Sim has no counterpart: one network with one assignment of row formats, 10,000 random
+assignments at once, and 1,000 random accelerators that differ in rows, buffers and memory. Some of the assignments
+are timed by their whole plans, too, and must be equal. --alone leaves SCALE-Sim out. Exit status 1 if a layer's
+cycles differ.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", nargs="?", help="a name of the zoo")
     parser.add_argument("--full", action="store_true", help="ResNet-18, some minutes and 4 GB")
+    parser.add_argument("--alone", action="store_true", help="without SCALE-Sim")
     parser.add_argument("--array", default="32x32", help="rows x columns of the ideal array")
     parser.add_argument("--dataflow", default="os", choices=("os", "ws", "is"))
     parser.add_argument("--hw", default="xc7z020", help="accelerator of the exact model")
@@ -170,7 +172,7 @@ def main() -> int:
     topology = topology_of(network)
     console = Console(width=120)
     rows, columns = options.array.split("x")
-    python = peer_python(console)
+    python = None if options.alone else peer_python(console)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(topology, CONFIG.format(rows=rows, columns=columns, dataflow=options.dataflow), folder)
@@ -178,24 +180,25 @@ def main() -> int:
         jobs = ("assignment", "batch", "hardware")
         one, many, others = (measured(sys.executable, EXACT, folder, job, network.name, options.hw) for job in jobs)
         larger = measured(sys.executable, EXACT, folder, "assignment", "resnet50", options.hw) if options.full else None
-        console.print(f"running SCALE-Sim on {network.name}, {network.macs:,} MACs ...", highlight=False)
-        peer = measured(str(python), SCALE_SIM, folder)
-        theirs = peer_cycles(folder / "run" / "COMPUTE_REPORT.csv")
+        peer, theirs = None, []
+        if python is not None:
+            console.print(f"running SCALE-Sim on {network.name}, {network.macs:,} MACs ...", highlight=False)
+            peer = measured(str(python), SCALE_SIM, folder)
+            theirs = peer_cycles(folder / "run" / "COMPUTE_REPORT.csv")
     where = f"{options.array} {options.dataflow}"
     table = Table("what", "CPU s", "times as fast", "with start and imports", "peak MiB")
     lines = (
-        (f"SCALE-Sim 3.0.0, {where}", peer["network_s"], peer),
+        *([(f"SCALE-Sim 3.0.0, {where}", peer["network_s"], peer)] if peer else []),
         ("ideal: cycles, utilisations", ideal["network_s"], ideal),
         ("ideal: three reports", ideal["reports_s"], ideal),
         ("ideal: three reports, replayed", ideal["replayed_s"], ideal),
-        (f"exact: {options.hw}, its first assignment", one["first_s"], one),
-        ("exact: another assignment, median of 100", one["median_s"], one),
-        ("exact: another assignment, slowest of 100", one["worst_s"], one),
+        *exact_lines(network.name, options.hw, one),
         ("exact: each of 10,000 assignments", many["each_s"], many),
         ("exact: each of 1,000 accelerators", others["each_s"], others),
+        *(exact_lines("resnet50", options.hw, larger) if larger else []),
     )
     for what, seconds, side in lines:
-        factor = "" if side is peer else f"{peer['network_s'] / seconds:,.0f}"
+        factor = f"{peer['network_s'] / seconds:,.0f}" if peer and side not in (peer, larger) else ""
         table.add_row(what, f"{seconds:.3g}", factor, f"{side['once_s']:.3g}", f"{side['peak_mib']:,.0f}")
     console.print(table)
     console.print(
@@ -203,13 +206,9 @@ def main() -> int:
         f"{others['batch_s']:.2f} s",
         highlight=False,
     )
-    if larger is not None:
-        console.print(
-            f"resnet50 on {options.hw}: first assignment {1e3 * larger['first_s']:.3g} ms, another one "
-            f"{1e3 * larger['median_s']:.3g} ms (median of 100; slowest {1e3 * larger['worst_s']:.3g} ms), "
-            f"{larger['peak_mib']:,.0f} MiB",
-            highlight=False,
-        )
+    if peer is None:
+        console.print(f"exact: {network.name} on {options.hw}: {one['total']:,} cycles", highlight=False)
+        return 0
     equal = sum(a == b for a, b in zip(ideal["cycles"], theirs, strict=True))
     console.print(
         f"{network.name}: cycles of {equal} of {len(theirs)} layers equal, {sum(theirs):,} in total; "
@@ -217,6 +216,15 @@ def main() -> int:
         highlight=False,
     )
     return 0 if equal == len(theirs) else 1
+
+
+def exact_lines(network: str, hw: str, found: dict[str, Any]) -> list[tuple[str, float, dict[str, Any]]]:
+    """Lines of the table for single assignments of a network."""
+    return [
+        (f"exact: {network} on {hw}, first assignment", found["first_s"], found),
+        (f"exact: {network}, another one, median of 100", found["median_s"], found),
+        (f"exact: {network}, another one, slowest", found["worst_s"], found),
+    ]
 
 
 def peer_python(console: Console) -> Path:

@@ -98,7 +98,7 @@ class SweepSpace(Model):
             rows to bands as a search does.
         where: conditions (`codesign.search.expressions`) that a point must satisfy.
         resources: whether to synthesize every variant; without, `dsp` is the estimate and there are no LUTs.
-        seed: of random weights.
+        seed: by which rows are dealt their formats.
     """
 
     base: str
