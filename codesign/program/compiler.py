@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from codesign.quant.integer_network import (
     IntegerPool,
     multiplier_of,
 )
+from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import DESCRIPTOR, Op
 
 IntArray = NDArray[np.int64]
@@ -278,8 +281,7 @@ class _Compiler:
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for item in passes:
             self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
-            for f in item.filters:
-                self.emit(record_bytes(self.param(conv, f, bias), geometry.param_beats, geometry))
+            self.emit(self.params([self.param(conv, f, bias) for f in item.filters]))
             key = (item.filters, item.word_offset)
             if key not in weights:
                 weights[key] = self.weights(conv, item)
@@ -306,8 +308,13 @@ class _Compiler:
             }
         )
 
+    def params(self, records: Sequence[int]) -> NDArray[np.uint8]:
+        """The beats of a pass's parameter records, those of the first rows given, zeros for the others."""
+        word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
+        return record_bytes(word, self.geometry.param_block_beats, self.geometry)
+
     def weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
-        """Weight beats of a pass: for every step, one beat per row group."""
+        """Weight beats of a pass: for every step, one beat per row group, as `codesign.rtl.loader` takes them."""
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
@@ -328,20 +335,27 @@ class _Compiler:
         ordered = window.reshape(geometry.rows, words, groups, geometry.dot, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
         steps = ordered.shape[1]
-        beats = np.zeros((steps, len(geometry.row_groups), geometry.beat_bits), dtype=np.uint8)
         row = 0
         for band in geometry.bands:
             for other in range(row, row + band.rows):
                 if (other - row) % geometry.band_height(band):
                     ordered[other] = packed_weights(ordered[other - 1], ordered[other])
             row += band.rows
+        share, whole = geometry.weight_share, geometry.whole_groups
+        blocks = ceil(steps / share)
+        beats = np.zeros((blocks * share, whole, geometry.beat_bits), dtype=np.uint8)
+        shared = np.zeros((blocks * share, geometry.shared_bits), dtype=np.uint8)
         for index, group in enumerate(geometry.row_groups):
-            band = geometry.row_bands[group.first_row]
-            for i in range(group.rows):
-                codes = weight_codes(ordered[group.first_row + i], band)
-                bits = to_bits(codes, band.weight_bits).reshape(steps, group.row_bits)
-                beats[:, index, i * group.row_bits : (i + 1) * group.row_bits] = bits
-        return beats_to_bytes(beats)
+            place = beats[:steps, index] if index < whole else shared[:steps]
+            for row, low, high in group.places:
+                band = geometry.row_bands[row]
+                place[:, low:high] = to_bits(weight_codes(ordered[row], band), band.weight_bits).reshape(steps, -1)
+        beats = beats.reshape(blocks, share * whole, geometry.beat_bits)
+        if share > 1:
+            first = np.zeros((blocks, 1, geometry.beat_bits), dtype=np.uint8)
+            first[:, 0, : share * geometry.shared_bits] = shared.reshape(blocks, -1)
+            beats = np.concatenate([first, beats], axis=1)
+        return beats_to_bytes(beats.reshape(-1, geometry.beat_bits)[: geometry.weight_beats(steps)])
 
     # ---- pooling ---------------------------------------------------------------------------------------------------
     def pool(self, planned: PlannedStep, plan: StepPlan) -> None:
@@ -374,5 +388,4 @@ class _Compiler:
             self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
             bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
             record = geometry.param.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
-            self.emit(record_bytes(record, geometry.param_beats, geometry))
-            self.emit_zeros((geometry.rows - 1) * geometry.param_beats)
+            self.emit(self.params([record]))

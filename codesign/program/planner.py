@@ -179,7 +179,7 @@ def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:
 
 def pass_beats(steps: int, geometry: Geometry) -> int:
     """Beats of a pass with `steps` weight words in every row."""
-    return geometry.header_beats + geometry.param_row_beats + steps * len(geometry.row_groups)
+    return geometry.header_beats + geometry.param_block_beats + geometry.weight_beats(steps)
 
 
 def check_shape(network: NetworkShape, hw: Hardware) -> None:

@@ -85,7 +85,7 @@ class SystolicArray(SharedModule):
                 "step_last": In(1),
                 "write_group": In(groups),
                 "write_addr": In(geometry.weight_addr_bits),
-                "write_data": In(geometry.beat_bits),
+                "write_data": In(geometry.ring_data_bits),
                 "results": Out(geometry.acc_bits).array(geometry.columns),
             }
         )
@@ -152,13 +152,14 @@ class SystolicArray(SharedModule):
 
 
 def ring_writes(geometry: Geometry, group: Value, data: Value) -> tuple[list[Value], list[Value]]:
-    """Write enable and data of every row's weight ring from those of the row groups that share a beat."""
-    enable: list[Value] = []
-    words: list[Value] = []
+    """Write enable and data of every row's weight ring from those of the row groups (`Geometry.ring_data_bits`)."""
+    enable: dict[int, Value] = {}
+    words: dict[int, Value] = {}
     for index, rows in enumerate(geometry.row_groups):
-        enable += [group[index]] * rows.rows
-        words += [data[i * rows.row_bits : (i + 1) * rows.row_bits] for i in range(rows.rows)]
-    return enable, words
+        base = 0 if index < geometry.whole_groups else geometry.beat_bits
+        for row, low, high in rows.places:
+            enable[row], words[row] = group[index], data[base + low : base + high]
+    return [enable[row] for row in range(geometry.rows)], [words[row] for row in range(geometry.rows)]
 
 
 def merge_rows(m: Module, geometry: Geometry, column: int, terms: Sequence[Value]) -> Value:

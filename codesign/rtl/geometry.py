@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import ceil
 
 from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
@@ -67,11 +68,21 @@ def bits_for(count: int) -> int:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows whose weight words share one memory beat: `rows` consecutive rows of one band, `row_bits` bits each."""
+    """Rows whose weight words share one memory beat, first row lowest; `row_bits` has the bits of each."""
 
-    first_row: int
-    rows: int
-    row_bits: int
+    rows: tuple[int, ...]
+    row_bits: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        """Bits of a step."""
+        return sum(self.row_bits)
+
+    @property
+    def places(self) -> tuple[tuple[int, int, int], ...]:
+        """(row, first bit, bit behind the last) of every row."""
+        ends = tuple(accumulate(self.row_bits))
+        return tuple((row, end - bits, end) for row, bits, end in zip(self.rows, self.row_bits, ends, strict=True))
 
 
 @dataclass(frozen=True)
@@ -197,13 +208,28 @@ class Geometry:
 
     @property
     def param_beats(self) -> int:
-        """Beats of one row's parameter record."""
+        """Beats of a line of parameters: of the records of `line_rows` rows."""
         return ceil(PARAM_BITS / self.beat_bits)
 
+    @cached_property
+    def line_rows(self) -> int:
+        """Rows whose parameter records are read and stored together, a power of two: as many as fill a beat."""
+        return 1 << (max(1, self.beat_bits // PARAM_BITS).bit_length() - 1)
+
     @property
-    def param_row_beats(self) -> int:
-        """Beats of the parameter block of one pass."""
-        return self.rows * self.param_beats
+    def param_lines(self) -> int:
+        """Lines of parameters of one pass."""
+        return ceil(self.rows / self.line_rows)
+
+    @cached_property
+    def param_block_beats(self) -> int:
+        """Beats of the parameters of one pass."""
+        return self.param_lines * self.param_beats
+
+    @cached_property
+    def param_addr_bits(self) -> int:
+        """Width of the address of a line in the parameter memory, which holds two passes."""
+        return bits_for(2 * self.param_lines)
 
     @cached_property
     def groups_per_beat(self) -> int:
@@ -217,18 +243,48 @@ class Geometry:
 
     @cached_property
     def row_groups(self) -> tuple[RowGroup, ...]:
-        """How rows share weight beats."""
-        groups: list[RowGroup] = []
-        row = 0
-        for band in self.bands:
-            row_bits = self.dot * band.weight_bits
-            per_beat = max(1, self.beat_bits // row_bits)
-            end = row + band.rows
-            while row < end:
-                count = min(per_beat, end - row)
-                groups.append(RowGroup(row, count, row_bits))
-                row += count
-        return tuple(groups)
+        """How rows share weight beats: wide words first, each in the first beat that has room for it."""
+        bits = [self.dot * band.weight_bits for band in self.row_bands]
+        members: list[list[int]] = []
+        free: list[int] = []
+        for row in sorted(range(self.rows), key=lambda row: -bits[row]):  # rows of equal width in their order
+            index = next((i for i, room in enumerate(free) if room >= bits[row]), len(free))
+            if index == len(free):
+                members.append([])
+                free.append(self.beat_bits)
+            members[index].append(row)
+            free[index] -= bits[row]
+        return tuple(RowGroup(tuple(rows), tuple(bits[row] for row in rows)) for rows in members)
+
+    @cached_property
+    def weight_share(self) -> int:
+        """Steps whose words of the last row group travel in one beat, a power of two.
+
+        A group that fills at most half a beat has room for the same rows in further steps. A group that is alone has a
+        beat to itself in any case: the rings take one step a cycle.
+        """
+        if len(self.row_groups) == 1:
+            return 1
+        return 1 << ((self.beat_bits // self.row_groups[-1].bits).bit_length() - 1)
+
+    @property
+    def shared_bits(self) -> int:
+        """Bits of a step in a beat that several steps share; 0 if none do."""
+        return self.row_groups[-1].bits if self.weight_share > 1 else 0
+
+    @cached_property
+    def whole_groups(self) -> int:
+        """Row groups with a beat in every step."""
+        return len(self.row_groups) - (self.weight_share > 1)
+
+    def weight_beats(self, steps: int) -> int:
+        """Beats of the first `steps` steps of a pass."""
+        return steps * self.whole_groups + (ceil(steps / self.weight_share) if self.weight_share > 1 else 0)
+
+    @property
+    def ring_data_bits(self) -> int:
+        """What the rings are written from: a beat, and behind it the step's part of the beat that steps share."""
+        return self.beat_bits + self.shared_bits
 
     # ---- pipeline ------------------------------------------------------------------------------------------
     @cached_property

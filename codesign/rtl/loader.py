@@ -5,7 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry, bits_for
+from codesign.rtl.array import split
+from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
@@ -20,13 +21,17 @@ class Loader(SharedModule):
     The stream is a sequence of layers, each a descriptor followed by its payload:
 
         LOAD       load_words activation words, as stored (rotated)
-        CONV, AVG  `passes` times: a header, `rows` parameter records, steps x row groups weight beats
+        CONV, AVG  `passes` times: a header, the rows' parameter records, the weight words of every step
         MAX, STORE nothing
         FENCE      `passes` beats that are dropped; then the loader waits until nothing runs and all writes have been
                    acknowledged, and asks the reader for the next `load_words` bursts: stored maps lie in there
         END        the stream ends
 
     Anything else in a descriptor's place, told by `magic` and `op`, raises `error` for one cycle and ends the stream.
+
+    A step's weights are one beat per row group. Where the last group is small, every `Geometry.weight_share` steps
+    begin with one beat that holds its words for all of them; it is kept here, and each step's part is written with the
+    first beat of the step.
 
     It runs ahead of the executor: the next layer's descriptor and passes load while the current one computes, held
     back only when both pass slots are taken, when a weight ring is full, or when the previous descriptor has not
@@ -39,7 +44,6 @@ class Loader(SharedModule):
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.module_name = "loader"
-        self.param_addr_bits = bits_for(2 * geometry.rows)
         super().__init__(
             {
                 "start": In(1),
@@ -57,11 +61,11 @@ class Loader(SharedModule):
                 "pass_done": In(1),
                 "headers": Out(PASS_HEADER_STRUCT).array(SLOTS),
                 "param_write_en": Out(1),
-                "param_write_addr": Out(self.param_addr_bits),
-                "param_write_data": Out(geometry.param.bits),
+                "param_write_addr": Out(geometry.param_addr_bits),
+                "param_write_data": Out(geometry.line_rows * geometry.param.bits),
                 "weight_write_group": Out(len(geometry.row_groups)),
                 "weight_write_addr": Out(geometry.weight_addr_bits),
-                "weight_write_data": Out(geometry.beat_bits),
+                "weight_write_data": Out(geometry.ring_data_bits),
                 "load_valid": Out(1),
                 "load_target": Out(1),
                 "load_groups": Out(geometry.groups),
@@ -76,7 +80,8 @@ class Loader(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        bits, rows, groups = geometry.beat_bits, geometry.rows, len(geometry.row_groups)
+        bits, lines = geometry.beat_bits, geometry.param_lines
+        share, part_bits = geometry.weight_share, geometry.shared_bits
         depth = geometry.weight_depth
 
         taken = Signal()
@@ -98,11 +103,13 @@ class Loader(SharedModule):
         free = Signal(range(depth + 1), init=depth)  # ring words that the other resident pass leaves
         last_step = Signal(len(view.steps), reset_less=True)
         m.d.sync += last_step.eq(view.steps - 1)
-        row = Signal(range(rows + 1))
+        line = Signal(range(lines + 1))
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
         write_addr = Signal(geometry.weight_addr_bits)
-        group = Signal(groups, init=1)
+        # the beat of a step that comes next, one-hot; the first is one that several steps share, if they do
+        group = Signal(geometry.whole_groups + (share > 1), init=1)
+        shared = Signal(share * part_bits, reset_less=True)
         load_addr = Signal(geometry.act_addr_bits)
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
@@ -188,7 +195,7 @@ class Loader(SharedModule):
                 with m.If(taken):
                     m.d.sync += [header.eq(Cat(header, self.beat)[bits:]), beats.eq(beats - 1)]
                     with m.If(beats == 0):
-                        m.d.sync += [row.eq(0), part.eq(0)]
+                        m.d.sync += [line.eq(0), part.eq(0)]
                         m.next = "PARAMETERS"
             with m.State("PARAMETERS"):
                 m.d.comb += self.beat_ready.eq(1)
@@ -198,8 +205,8 @@ class Loader(SharedModule):
                         m.d.sync += self.headers[i].eq(view)
                 with m.If(taken):
                     with m.If(part == geometry.param_beats - 1):
-                        m.d.sync += [part.eq(0), row.eq(row + 1)]
-                        with m.If(row == rows - 1):
+                        m.d.sync += [part.eq(0), line.eq(line + 1)]
+                        with m.If(line == lines - 1):
                             m.d.sync += [step.eq(0), group.eq(1)]
                             with m.If(view.steps == 0):
                                 m.next = "PASS_END"
@@ -210,9 +217,10 @@ class Loader(SharedModule):
             with m.State("WEIGHTS"):
                 m.d.comb += self.beat_ready.eq(room)
                 with m.If(taken):
-                    m.d.sync += group.eq((group << 1) | group[-1] if groups > 1 else 1)
+                    m.d.sync += group.eq(group << 1)
                     with m.If(group[-1]):
-                        m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1)]
+                        begin = 1 if share == 1 else Mux(step[: share.bit_length() - 1].all(), 1, 2)
+                        m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1), group.eq(begin)]
                         with m.If(step == last_step):
                             m.next = "PASS_END"
             with m.State("PASS_END"):
@@ -244,19 +252,27 @@ class Loader(SharedModule):
         with m.Elif(self.pass_done):
             m.d.sync += free.eq(depth)
 
+        if share > 1:
+            with m.If(weights_taken & group[0]):
+                m.d.sync += shared.eq(self.beat)
+            with m.If(weights_taken & group[1]):
+                m.d.sync += shared.eq(shared >> part_bits)
+        written = group if share == 1 else Cat(group[1:], group[1])
+
         # ---- registered write ports ----------------------------------------------------------------------------
-        record = Signal(max(1, geometry.param_beats - 1) * bits)
+        earlier = Signal(max(1, geometry.param_beats - 1) * bits)
         with m.If(params_taken):
-            m.d.sync += record.eq(Cat(record, self.beat)[bits:])
-        assembled = self.beat if geometry.param_beats == 1 else Cat(record, self.beat)
-        assert len(assembled) >= PARAM_BITS
+            m.d.sync += earlier.eq(Cat(earlier, self.beat)[bits:])
+        assembled = self.beat if geometry.param_beats == 1 else Cat(earlier, self.beat)
+        records = split(assembled, PARAM_BITS)[: geometry.line_rows]
+        assert len(records[-1]) == PARAM_BITS
         m.d.sync += [
             self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
-            self.param_write_addr.eq(row + Mux(slot, rows, 0)),
-            self.param_write_data.eq(assembled[: geometry.param.bits]),
-            self.weight_write_group.eq(Mux(weights_taken, group, 0)),
+            self.param_write_addr.eq(line + Mux(slot, lines, 0)),
+            self.param_write_data.eq(Cat(record[: geometry.param.bits] for record in records)),
+            self.weight_write_group.eq(Mux(weights_taken, written, 0)),
             self.weight_write_addr.eq(write_addr),
-            self.weight_write_data.eq(self.beat),
+            self.weight_write_data.eq(Cat(self.beat, shared[:part_bits])),
             self.load_valid.eq(load_taken),
             self.load_target.eq(d.target),
             self.load_groups.eq(load_groups),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array import rotate_left, rotate_right, split
-from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry, bits_for
+from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.multiply import product_terms
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo, struct
@@ -65,7 +66,6 @@ class PostProcessor(SharedModule):
         self._geometry = geometry
         self.module_name = "post_processor"
         columns = geometry.columns
-        self.param_slots = 2 * geometry.rows
         super().__init__(
             {
                 "descriptor": In(DESCRIPTOR_STRUCT),
@@ -75,8 +75,8 @@ class PostProcessor(SharedModule):
                 "drain": In(1),
                 "final": In(1),
                 "param_write_en": In(1),
-                "param_write_addr": In(bits_for(self.param_slots)),
-                "param_write_data": In(geometry.param.bits),
+                "param_write_addr": In(geometry.param_addr_bits),
+                "param_write_data": In(geometry.line_rows * geometry.param.bits),
                 "results": In(geometry.acc_bits).array(columns),
                 "pooled": In(geometry.act_bits + SUM_BITS),
                 "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
@@ -145,18 +145,22 @@ class PostProcessor(SharedModule):
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
         param_struct = struct(geometry.param)
-        m.submodules.params = params = Memory(shape=param_struct, depth=self.param_slots, init=[])
+        m.submodules.params = params = Memory(
+            shape=data.ArrayLayout(param_struct, geometry.line_rows), depth=2 * geometry.param_lines, init=[]
+        )
         write, read = params.write_port(), params.read_port()
+        asked, inside = Mux(self.averaging, 0, row), geometry.line_rows.bit_length() - 1
         m.d.comb += [
             write.en.eq(self.param_write_en),
             write.addr.eq(self.param_write_addr),
             Value.cast(write.data).eq(self.param_write_data),
-            read.addr.eq(Mux(slot, rows, 0) + Mux(self.averaging, 0, row)),
+            read.addr.eq(Mux(slot, geometry.param_lines, 0) + (asked >> inside)),
             read.en.eq(1),
         ]
         param = Signal(param_struct, reset_less=True)
-        turned = Mux(self.averaging, delay(group, 1), read.data.group[:kbits])[:kbits]
-        m.d.sync += [param.eq(read.data), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
+        record = read.data[delay(asked[:inside], 1) if inside else 0]
+        turned = Mux(self.averaging, delay(group, 1), record.group[:kbits])[:kbits]
+        m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):
             m.d.sync += [param.word.eq(0), param.element.eq(delay(element, 1))]
         valid = Signal()

@@ -52,7 +52,7 @@ class WeightStationaryArray(SharedModule):
                 "drain_first": In(1),
                 "write_group": In(len(geometry.row_groups)),
                 "write_addr": In(geometry.weight_addr_bits),
-                "write_data": In(geometry.beat_bits),
+                "write_data": In(geometry.ring_data_bits),
                 "results": Out(geometry.acc_bits).array(geometry.columns),
             }
         )

@@ -63,7 +63,7 @@ class Now:
         self.geometry = geometry = Geometry(hw)
         self.latency = hw.memory.latency
         self.descriptor_beats = geometry.descriptor_beats
-        self.head_beats = geometry.header_beats + geometry.param_row_beats
+        self.head_beats = geometry.header_beats + geometry.param_block_beats
         self.param_latency = geometry.param_latency
         self.reader = Reader(hw.memory)
         self.ready = self.executor = 1
@@ -146,14 +146,15 @@ class Pass:
 
     def _load(self, now: Now) -> int:
         """Load the pass from the loader's PASS state on; the cycle of the `pass_loaded` pulse."""
-        reader, groups = now.reader, len(now.geometry.row_groups)
+        reader, geometry = now.reader, now.geometry
         begin = max(now.ready, now.done[1] + 1)
         older = now.older if now.done[0] > begin else 0
-        free_steps = min(self.steps, now.geometry.weight_depth - older)
-        last = reader.take(now.head_beats + free_steps * groups, begin + 1)
-        blocked = self.steps - free_steps
+        free_steps = min(self.steps, geometry.weight_depth - older)
+        at_once = geometry.weight_beats(free_steps)
+        last = reader.take(now.head_beats + at_once, begin + 1)
+        blocked = geometry.weight_beats(self.steps) - at_once
         if blocked:
-            last = reader.take(blocked * groups, max(last + 1, now.done[0] + 1))
+            last = reader.take(blocked, max(last + 1, now.done[0] + 1))
         return last + 1
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR, DESCRIPTOR_MAGIC, PASS_HEADER, Op
 
 
@@ -17,8 +17,8 @@ class Stream:
     Attributes:
         descriptors: packed, one per layer but the LOADs and the END.
         passes: of every pass: its header, its layer (index of descriptor) and its steps.
-        params: (pass, row, record).
-        weights: (pass, step, row group, beat).
+        params: (pass, line, records side by side).
+        weights: (pass, step, row groups written at once, a bit for each, data).
         loads: (memory, address, groups, beat).
     """
 
@@ -68,14 +68,21 @@ class Stream:
             header = PASS_HEADER.pack(PASS_HEADER.unpack(self.random(PASS_HEADER.bits)) | {"steps": steps})
             self.passes.append((header, len(self.descriptors) - 1, steps))
             self.emit("h", header, shape.header_beats)
-            for row in range(shape.rows):
-                record = self.random(shape.param.bits)
-                self.params.append((index, row, record))
-                self.emit("p", record, shape.param_beats)
+            for line in range(shape.param_lines):
+                records = [self.random(shape.param.bits) for _ in range(shape.line_rows)]
+                self.params.append((index, line, sum(word << shape.param.bits * i for i, word in enumerate(records))))
+                self.emit("p", sum(word << PARAM_BITS * i for i, word in enumerate(records)), shape.param_beats)
+            share, whole, part = shape.weight_share, shape.whole_groups, shape.shared_bits
             for step in range(steps):
-                for group in range(len(shape.row_groups)):
-                    self.weights.append((index, step, group, self.random(shape.beat_bits)))
-                    self.emit("w", self.weights[-1][-1], 1)
+                if share > 1 and step % share == 0:
+                    self.emit("w", shared := self.random(shape.beat_bits), 1)
+                for group in range(whole):
+                    self.emit("w", data := self.random(shape.beat_bits), 1)
+                    written = 1 << group
+                    if share > 1 and group == 0:
+                        written |= 1 << whole
+                        data |= (shared >> step % share * part & (1 << part) - 1) << shape.beat_bits
+                    self.weights.append((index, step, written, data))
 
     def end(self, padding: int) -> None:
         """The last descriptor, and what fills the last burst."""

@@ -49,10 +49,15 @@ def weight_beats(shape: Geometry, codes: np.ndarray) -> dict[str, list[int]]:
     """Writes that put `codes` (step, row, dot) into the rings from address `base` on, one a cycle."""
     base, beats = shape.weight_depth - 2, []
     for step in range(len(codes)):
-        for index, group in enumerate(shape.row_groups):
-            chosen = range(group.first_row, group.first_row + group.rows)
-            bits = shape.row_bands[group.first_row].weight_bits
-            beats.append((1 << index, (base + step) % shape.weight_depth, packed(codes[step, chosen], bits)))
+        words = [
+            sum(packed(codes[step, row], shape.row_bands[row].weight_bits) << low for row, low, _ in group.places)
+            for group in shape.row_groups
+        ]
+        addr, whole = (base + step) % shape.weight_depth, shape.whole_groups
+        beats += [(1 << index, addr, word) for index, word in enumerate(words[:whole])]
+        if whole < len(words):  # written with another group
+            group, _, word = beats[-whole]
+            beats[-whole] = group | 1 << whole, addr, word | words[-1] << shape.beat_bits
     group, addr, data = zip(*beats, strict=True)
     return {"write_group": [*group, 0], "write_addr": [*addr], "write_data": [*data]}
 

@@ -66,18 +66,37 @@ def test_descriptor_fits_its_words() -> None:
 
 @pytest.mark.parametrize("width", [32, 64, 512])
 @pytest.mark.parametrize("dot", [1, 3, 4])
-def test_row_groups_share_beats_within_a_band(width: int, dot: int) -> None:
+def test_rows_of_all_bands_share_beats(width: int, dot: int) -> None:
     bands = (rows(POT4, 5), FIXED8, rows(FIXED4, 19))
     shape = geometry(*bands, dot=dot, memory=Memory(width_bits=width, latency=1))
-    covered = [group.first_row + i for group in shape.row_groups for i in range(group.rows)]
-    assert covered == list(range(25))
+    places = [place for group in shape.row_groups for place in group.places]
+    assert sorted(row for row, _, _ in places) == list(range(25))
+    assert all(high - low == dot * shape.row_bands[row].weight_bits for row, low, high in places)
     for group in shape.row_groups:
-        members: set[Band] = set(shape.row_bands[group.first_row : group.first_row + group.rows])
-        assert len(members) == 1 and group.row_bits == dot * members.pop().weight_bits
-        assert group.rows * group.row_bits <= width
-    # no fewer beats would do
+        bits = [bit for _, low, high in group.places for bit in range(low, high)]
+        assert len(set(bits)) == len(bits) == group.bits and max(bits) < width
     least = sum(-(-band.rows // (width // (dot * band.weight_bits))) for band in bands)
-    assert len(shape.row_groups) == least
+    assert -(-sum(group.bits for group in shape.row_groups) // width) <= len(shape.row_groups) <= least
+
+
+@pytest.mark.parametrize(
+    ("bands", "width", "groups", "share"),
+    [
+        ((rows(POT4, 46), rows(FIXED4, 16), rows(FIXED8, 2)), 512, 5, 8),  # 2 rows of 32 bits in the last one
+        ((rows(POT4, 19), FIXED8), 512, 2, 2),  # 19 x 32 + 64 = 512 + 5 x 32
+        ((rows(POT4, 24),), 512, 2, 2),
+        ((rows(POT4, 25),), 512, 2, 1),  # 9 rows are more than half
+        ((FIXED8,), 512, 1, 1),  # a ring takes one step a cycle
+    ],
+)
+def test_steps_share_a_beat_that_few_rows_fill(bands: tuple[Band, ...], width: int, groups: int, share: int) -> None:
+    shape = geometry(*bands, dot=8, memory=Memory(width_bits=width, latency=1))
+    assert (len(shape.row_groups), shape.weight_share) == (groups, share)
+    assert shape.shared_bits == (shape.row_groups[-1].bits if share > 1 else 0)
+    for steps in range(20):
+        # step after step: its own beats, and one more where a new one is shared
+        beats = sum(groups - (share > 1) + (share > 1 and step % share == 0) for step in range(steps))
+        assert shape.weight_beats(steps) == beats
 
 
 @pytest.mark.parametrize(

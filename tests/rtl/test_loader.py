@@ -17,9 +17,12 @@ from tests.rtl.streams import Stream
 
 SHAPES = {
     "tiny": geometry(rows(POT4, 3), rows(FIXED4, 2), FIXED8, columns=4, dot=2),
-    # several beats of parameters, of a word and of a step; groups that do not fill the last beat
+    # several beats of parameters, of a word and of a step; two steps share the beat of the last row
     "narrow": geometry(rows(FIXED4, 9), columns=5, dot=3, memory=Memory(width_bits=32, latency=1)),
-    "wide": geometry(FIXED8, memory=Memory(width_bits=128, latency=1)),
+    # two records in a beat, of which the last one has but one; four, of which one is used
+    "wide": geometry(rows(FIXED4, 3), memory=Memory(width_bits=256, latency=1)),
+    "wider": geometry(FIXED8, memory=Memory(width_bits=512, latency=1)),
+    "shared by four": geometry(rows(FIXED8, 4), rows(POT4, 2), dot=2),
 }
 
 
@@ -29,8 +32,8 @@ class Seen:
 
     descriptors: list[int] = field(default_factory=list)
     headers: list[int] = field(default_factory=list)
-    params: list[tuple[int, int]] = field(default_factory=list)  # address, record
-    weights: list[tuple[int, int, int]] = field(default_factory=list)  # row group (one-hot), address, beat
+    params: list[tuple[int, int]] = field(default_factory=list)  # address, records of a line
+    weights: list[tuple[int, int, int]] = field(default_factory=list)  # row groups (a bit for each), address, data
     loads: list[tuple[int, int, int, int]] = field(default_factory=list)  # memory, address, groups, beat
 
 
@@ -82,13 +85,16 @@ async def run(ctx: SimulatorContext, loader: Loader, stream: Stream, patience: i
         if ctx.get(loader.param_write_en):
             seen.params.append((ctx.get(loader.param_write_addr), ctx.get(Value.cast(loader.param_write_data))))
             # the slot is free: the pass that had it is done
-            assert executor.done >= (len(seen.params) - 1) // shape.rows - 1
+            assert executor.done >= (len(seen.params) - 1) // shape.param_lines - 1
         if group := ctx.get(loader.weight_write_group):
             owner, step, _, _ = stream.weights[len(seen.weights)]
             resident.append((owner, step))
             held = {word for word in resident if word[0] >= executor.done}
             assert owner - executor.done < 2 and len(held) <= shape.weight_depth
-            seen.weights.append((group, ctx.get(loader.weight_write_addr), ctx.get(loader.weight_write_data)))
+            data = ctx.get(loader.weight_write_data)
+            if not group >> shape.whole_groups:  # nothing of the beat that steps share is written
+                data &= (1 << shape.beat_bits) - 1
+            seen.weights.append((group, ctx.get(loader.weight_write_addr), data))
         if ctx.get(loader.load_valid):
             place = ctx.get(loader.load_target), ctx.get(loader.load_addr), ctx.get(loader.load_groups)
             seen.loads.append((*place, ctx.get(loader.load_data)))
@@ -118,11 +124,11 @@ def check(seen: Seen, stream: Stream, before: int, steps_before: int) -> None:
     shape = stream.shape
     assert seen.descriptors == stream.descriptors
     assert seen.headers == [header for header, _, _ in stream.passes]
-    assert seen.params == [((before + p) % 2 * shape.rows + row, record) for p, row, record in stream.params]
+    assert seen.params == [((before + p) % 2 * shape.param_lines + line, word) for p, line, word in stream.params]
     assert seen.loads == stream.loads
     base = np.cumsum([steps_before, *(steps for _, _, steps in stream.passes)])
     depth = shape.weight_depth
-    assert seen.weights == [(1 << g, (base[p] + step) % depth, beat) for p, step, g, beat in stream.weights]
+    assert seen.weights == [(groups, (base[p] + step) % depth, data) for p, step, groups, data in stream.weights]
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -13,8 +13,8 @@ from codesign.rtl.loader import Loader
 from tests.rtl.bench import FIXED8, POT4, geometry, rows, simulate
 from tests.rtl.streams import Stream
 
-SHAPE = geometry(rows(POT4, 3), FIXED8, columns=2, dot=2, weight_words=16)
-GROUPS = len(SHAPE.row_groups)
+# four steps share a beat
+SHAPE = geometry(rows(POT4, 8), FIXED8, columns=2, dot=2, weight_words=16)
 
 
 def prompt(layers: list[tuple[Op, int, int]], shape: Geometry) -> str:
@@ -30,7 +30,7 @@ def prompt(layers: list[tuple[Op, int, int]], shape: Geometry) -> str:
             text += "." + "l" * steps * shape.load_beats
         elif op is not Op.END:
             one_pass = (
-                "." + "h" * shape.header_beats + "p" * shape.param_row_beats + "w" * steps * len(shape.row_groups) + "."
+                "." + "h" * shape.header_beats + "p" * shape.param_block_beats + "w" * shape.weight_beats(steps) + "."
             )
             text += one_pass * passes + (".." if op is Op.MAX_POOL else ".")
     return text
@@ -121,10 +121,11 @@ def test_a_full_ring_waits_for_the_older_pass() -> None:
     """Words of two passes fill the ring to its last word; the next is taken in the cycle after `pass_done`."""
     layers = [(Op.CONV, 1, 10), (Op.CONV, 1, 9)]
     expected = prompt(layers, SHAPE)
-    second = expected.rindex("w" * 9 * GROUPS)
-    fits = (SHAPE.weight_depth - 10) * GROUPS
+    second = expected.rindex("w" * SHAPE.weight_beats(9))
+    fits = SHAPE.weight_beats(SHAPE.weight_depth - 10)
+    assert (SHAPE.weight_share, fits) == (4, 6 + 2)
     for cycle in (second - 20, second + fits - 1, second + fits + 5):
-        resumed, rest = max(cycle + 1, second + fits), 9 * GROUPS - fits
+        resumed, rest = max(cycle + 1, second + fits), SHAPE.weight_beats(9) - fits
         text, loaded = trace(layers, resumed + rest + 2, done=lambda now, cycle=cycle: now == cycle)
         assert text[: second + fits] == expected[: second + fits]
         assert set(text[second + fits : resumed]) <= {"."}

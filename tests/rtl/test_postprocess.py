@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band
+from codesign.arch.hardware import Band, Memory
 from codesign.arch.scheme import Scheme
 from codesign.quant.arithmetic import requantize as integer_model
 from codesign.quant.integer_network import IntegerConv, IntegerTensor
@@ -25,8 +25,9 @@ NARROW = geometry(rows(Band(scheme=Scheme.FIXED, weight_bits=2, rows=1), 3), col
 SHAPES = {
     "one": geometry(act_bits=8),
     "tiny": geometry(rows(FIXED4, 6), columns=4, dot=2, act_bits=4),
-    "odd": geometry(rows(FIXED4, 7), columns=3, dot=3, act_bits=5),
-    "more groups": geometry(rows(FIXED4, 5), columns=3, groups=8, dot=2),
+    # parameter records come two and four at a time
+    "odd": geometry(rows(FIXED4, 7), columns=3, dot=3, act_bits=5, memory=Memory(width_bits=256, latency=1)),
+    "more groups": geometry(rows(FIXED4, 5), columns=3, groups=8, dot=2, memory=Memory(width_bits=512, latency=1)),
     "narrow multipliers": geometry(rows(FIXED4, 3), columns=2, dot=2, device="lfe5u-85f"),
     "one narrow product": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=4, acc_bits=12, device="lfe5u-85f"),
     "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
@@ -93,10 +94,13 @@ class Bench:
 
     def load(self, cycle: int, slot: int, params: list[Params]) -> None:
         """Write the parameters of a pass into a slot, from `cycle` on."""
-        for row, param in enumerate(params):
-            self.drive["param_write_en"][cycle + row] = 1
-            self.drive["param_write_addr"][cycle + row] = slot * self.shape.rows + row
-            self.drive["param_write_data"][cycle + row] = self.shape.param.pack(param)
+        shape = self.shape
+        for line in range(shape.param_lines):
+            records = params[line * shape.line_rows : (line + 1) * shape.line_rows]
+            word = sum(shape.param.pack(record) << shape.param.bits * i for i, record in enumerate(records))
+            self.drive["param_write_en"][cycle + line] = 1
+            self.drive["param_write_addr"][cycle + line] = slot * shape.param_lines + line
+            self.drive["param_write_data"][cycle + line] = word
 
     def announce(self, tau: int, ends: bool, final: bool, rows: int, drain: bool = True) -> int:
         """A tile whose last read is issued in cycle tau; the cycle of its first parameter fetch."""
