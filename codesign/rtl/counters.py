@@ -6,7 +6,7 @@ COUNTER_TEXT = {
     "total": "cycles from the start to the end of the run; the sum of the counters below",
     "issue": "cycles in which the window generator reads: the array or the pooling unit is fed",
     "gap": "cycles in which a tile is over and the rows of the one before still leave",
-    "wait_pass": "cycles in which the next pass is not loaded yet, and the cycle that starts a pass",
+    "wait_pass": "cycles in which the next pass is not loaded yet, and the two cycles that start a pass",
     "drain": "cycles in which the last results of a layer are on their way",
     "fetch": "cycles in which there is no layer to run",
     "load": "cycles in which input rows are being stored",

@@ -22,13 +22,13 @@ class Executor(SharedModule):
     """Layer sequencing.
 
     States and their cycles: FETCH until a descriptor is there (it is copied in the last of these cycles); PASS until
-    the pass is loaded, the last of which starts the window generator; RUN one cycle per read; GAP the header's `gap`
-    cycles after every tile (pooling: window); DRAIN until the last write has been presented; END one cycle.
-    With wide results a pass starts only when the writer is empty and all earlier passes are done.
+    the pass is loaded; START one cycle, in which `pass_start` restarts the window generator; RUN one cycle per read;
+    GAP the header's `gap` cycles after every tile (pooling: window); DRAIN until the last write has been presented; END
+    one cycle. With wide results a pass starts only when the writer is empty and all earlier passes are done.
 
-    `next_header` belongs to the pass that `pass_start` starts, `header` to the one that runs: max pooling and stores
-    have none in the stream and run under one that is made up here. A store reads like pooling, word after word, and
-    pauses while `crowded` is high; a cycle of such a pause counts as a gap.
+    `header` belongs to the pass that starts or runs: max pooling and stores have none in the stream and run under one
+    that is made up here. A store reads like pooling, word after word, and pauses while `crowded` is high; a cycle of
+    such a pause counts as a gap.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -53,7 +53,6 @@ class Executor(SharedModule):
             "pooling": Out(1),
             "averaging": Out(1),
             "pass_start": Out(1),
-            "next_header": Out(PASS_HEADER_STRUCT),
             "header": Out(PASS_HEADER_STRUCT),
             "weight_base": Out(geometry.weight_addr_bits),
             "advance": Out(1),
@@ -80,7 +79,7 @@ class Executor(SharedModule):
         gap = Signal(16)
         at_pass_end = Signal()
         drain = Signal(16)
-        header, upcoming = self.header, self.next_header
+        header, upcoming = self.header, Signal(PASS_HEADER_STRUCT)
         started, ready, last_pass = Signal(), Signal(), Signal()
         bare = Signal()  # no pass header, no weights
 
@@ -93,6 +92,8 @@ class Executor(SharedModule):
             ready.eq(bare | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
         ]
 
+        # a register of its own: the way from `ready` to all that a start sets back is too long for one cycle
+        m.d.sync += self.pass_start.eq(0)
         with m.FSM(name="executor") as fsm:
             with m.State("FETCH"):
                 with m.If(self.descriptor_valid):
@@ -101,8 +102,7 @@ class Executor(SharedModule):
                     m.next = "PASS"
             with m.State("PASS"):
                 with m.If(ready):
-                    m.d.comb += self.pass_start.eq(1)
-                    m.d.sync += [passes.eq(passes - 1), header.eq(upcoming)]
+                    m.d.sync += [self.pass_start.eq(1), passes.eq(passes - 1), header.eq(upcoming)]
                     with m.If(bare):
                         m.d.comb += upcoming.eq(0)
                         m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
@@ -114,7 +114,9 @@ class Executor(SharedModule):
                             self.weight_base.eq(next_base),
                             next_base.eq(next_base + upcoming.steps),
                         ]
-                    m.next = "RUN"
+                    m.next = "START"
+            with m.State("START"):
+                m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.advance.eq(~(self.crowded & (d.op == Op.STORE)))
                 m.d.sync += [
@@ -144,7 +146,7 @@ class Executor(SharedModule):
                 m.d.comb += self.layer_done.eq(1)
                 m.next = "FETCH"
 
-            in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS")
+            in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS") | fsm.ongoing("START")
             in_gap = fsm.ongoing("GAP") | (fsm.ongoing("RUN") & ~self.advance)
             in_drain = fsm.ongoing("DRAIN") | fsm.ongoing("END")
             m.d.comb += [

@@ -133,9 +133,10 @@ class Pass:
     def __call__(self, now: Now) -> None:
         loaded = self._load(now)
         now.ready = loaded + 1
-        start = max(now.executor, loaded + 1)
+        decided = max(now.executor, loaded + 1)
         if self.waits:
-            start = max(start, now.done[0] + 1)
+            decided = max(decided, now.done[0] + 1)
+        start = decided + 1  # the executor's START state
         now.wait_pass += start - now.executor + 1
         last_row = start + self.drain + now.param_latency + self.rows - 1
         now.done = last_row + WRITE_STAGE + 1, now.done[0]
@@ -172,16 +173,17 @@ class End:
     stores: bool = False
 
     def __call__(self, now: Now) -> None:
-        geometry, position = now.geometry, now.executor
+        geometry = now.geometry
         if self.windows:
-            now.wait_pass += 1
-            drain_begin = position + self.windows + 1
+            now.wait_pass += 2
+            start = now.executor + 1
+            drain_begin = start + self.windows + 1
             drain_end = drain_begin + geometry.max_write_latency
             if self.stores:
-                last_read = position + self.windows - self.gap
+                last_read = start + self.windows - self.gap
                 now.sent = last_read + STORE_LATENCY + geometry.load_beats - 1 + FIFO_LATENCY
         else:
-            drain_begin = position
+            drain_begin = now.executor
             drain_end = max(drain_begin, now.done[0] + 1)
         now.end = drain_end + 1
         now.drain += now.end - drain_begin + 1

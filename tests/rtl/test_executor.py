@@ -92,8 +92,8 @@ def timeline(layers: list[Layer], world: World) -> Trace:
             if layer.wide:
                 ready = max([ready, *(cycle + 1 for cycle in trace.done)])
                 ready = world.empty.index(1, ready)
-            trace.fill("P", ready - len(trace.states) + 1)
-            trace.starts.append(ready)
+            trace.fill("P", ready - len(trace.states) + 2)
+            trace.starts.append(ready + 1)
             trace.fill(("R" * layer.steps + "G" * layer.gap), layer.tiles)
             if layer.op not in BARE:
                 trace.done.append(len(trace.states) - layer.gap - 1 + world.drain)
@@ -154,19 +154,19 @@ class Bench:
                 seen.starts.append(cycle)
                 weights = now.op not in BARE
                 if weights:
-                    assert ctx.get(Value.cast(e.next_header)) == headers[header]
+                    assert ctx.get(Value.cast(e.header)) == headers[header]
                 else:
                     words, gap = DESCRIPTOR.unpack(descriptors[layer])["words"], now.gap
                     made_up = {"words": words, "gap": gap, "begin": 1, "fresh": 1}
                     assert (
-                        PASS_HEADER.unpack(ctx.get(Value.cast(e.next_header)))
+                        PASS_HEADER.unpack(ctx.get(Value.cast(e.header)))
                         == dict.fromkeys((each.name for each in PASS_HEADER.fields), 0) | made_up
                     )
-                running = ctx.get(Value.cast(e.next_header))
+                running = ctx.get(Value.cast(e.header))
                 base = self.ring % shape.weight_depth
                 self.ring += now.steps if now.op == Op.CONV else 0
             if ctx.get(e.pass_start) or ctx.get(e.advance):
-                assert not ctx.get(e.advance) or ctx.get(Value.cast(e.header)) == running
+                assert ctx.get(Value.cast(e.header)) == running
                 assert ctx.get(Value.cast(e.current)) == descriptors[layer]
                 assert (ctx.get(e.pooling), ctx.get(e.averaging)) == (now.op != Op.CONV, now.op == Op.AVG_POOL)
             if ctx.get(e.advance):
