@@ -122,6 +122,7 @@ def simulate(
                 f"{band} {percent(busy / timing.total_cycles)}"
                 for band, busy in zip(hardware.bands, timing.band_busy, strict=True)
             ),
+            "bytes": _bytes(answer["bytes_moved"]),
             "energy": f"{shown(answer['energy_mj'])} mJ, estimated from counts of operations"
             + (f" for {batch} images" if batch > 1 else ""),
             "unit energies": units.source,
@@ -218,6 +219,7 @@ def cosim(
             "images": result.images,
             "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
             f" (build {result.build_s:.1f} s)",
+            "bytes": _bytes(answer["bytes_moved"]),
             "equal": result.exact,
         }
     )
@@ -292,11 +294,16 @@ def synth(
     save(json, answer)
 
 
+def _bytes(moved: dict[str, int]) -> str:
+    """What was read and written, for people."""
+    return ", ".join(f"{name} {count:,}" for name, count in moved.items())
+
+
 def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies) -> dict[str, Any]:
     """The answer of `simulate` without resources; cycles, operations and energy are those of the whole batch."""
     from dataclasses import asdict
 
-    from codesign.program.traffic import traffic
+    from codesign.program.traffic import bytes_moved, traffic
     from codesign.sim.energy import estimate_energy
 
     hw = program.hw
@@ -313,6 +320,7 @@ def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies
         "gops": operations / (hw.milliseconds(cycles) * 1e6),
         "counters": timing.counters,
         "band_busy": list(timing.band_busy),
+        "bytes_moved": bytes_moved(program),
         "layers": [
             {
                 "name": layer.name,

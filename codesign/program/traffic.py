@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from codesign.program.plan import Plan, StepPlan
+from codesign.rtl.counters import BYTES, RESULT_BYTES
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
-
-RESULT_BYTES = 4
-"""Of one int32 result."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,14 @@ def traffic(program: Plan) -> tuple[Traffic, ...]:
 def ending(program: Plan) -> int:
     """Bytes of the last descriptor, which ends the program, and of what fills its last burst."""
     return program.beats * program.geometry.beat_bytes - sum(layer.read for layer in traffic(program))
+
+
+def bytes_moved(program: Plan) -> dict[str, int]:
+    """Bytes of a run by the kinds that the hardware counts, `codesign.rtl.counters.BYTES`."""
+    total = sum(traffic(program), Traffic())
+    rest = total.descriptors + total.parameters + ending(program)
+    kinds = (rest, total.weights, total.inputs + total.reloads, total.outputs, total.spills)
+    return dict(zip(BYTES, kinds, strict=True))
 
 
 def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:

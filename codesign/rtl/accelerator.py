@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
@@ -17,6 +17,7 @@ from codesign.rtl.axi import (
     pass_on,
     prefixed,
 )
+from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.control import Control
 from codesign.rtl.delay import Delay
 from codesign.rtl.dma import ResultWriter, StreamReader
@@ -152,7 +153,17 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             control.write_response.eq(writer.error),
             control.descriptor.eq(loader.error),
         ]
-        for ours, theirs in ((control.counters, executor.counters), (control.band_busy, executor.band_busy)):
+        m.submodules.byte_counters = place(byte_counters := ByteCounters(geometry))
+        m.d.comb += [
+            byte_counters.start.eq(control.go),
+            byte_counters.running.eq(executor.running),
+            byte_counters.moved.eq(Cat(loader.moved, writer.moved)),
+        ]
+        for ours, theirs in (
+            (control.counters, executor.counters),
+            (control.byte_counters, byte_counters.counts),
+            (control.band_busy, executor.band_busy),
+        ):
             for target, source in zip(ours, theirs, strict=True):
                 m.d.comb += target.eq(source)
 

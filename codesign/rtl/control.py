@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, axi4_lite_slave, bus, pass_on, prefixed
 from codesign.rtl.axi_lite import LiteSlave
-from codesign.rtl.counters import COUNTERS
+from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import WRITE_STAGE, Geometry
 from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.registers import (
@@ -72,6 +72,7 @@ class Control(SharedModule):
                 "write_response": In(1),
                 "descriptor": In(1),
                 "counters": In(32).array(len(COUNTERS)),
+                "byte_counters": In(32).array(len(BYTES)),
                 "band_busy": In(32).array(len(geometry.hw.bands)),
             }
         )
@@ -147,7 +148,7 @@ class Control(SharedModule):
             ("TIMEOUT", "value"): timeout,
             ("LAYERS", "value"): layers,
         }
-        counts = [*self.counters, *self.band_busy]
+        counts = [*self.counters, *self.byte_counters, *self.band_busy]
         values |= {(name, "value"): count for name, count in zip(registers.counters, counts, strict=True)}
 
         # four registers fill a LUT; the synchronous reset of the flip-flop behind it gives the groups their turn

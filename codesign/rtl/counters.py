@@ -1,4 +1,4 @@
-"""What the accelerator counts: every cycle of a run is of one kind, and the kinds add up to the total."""
+"""What the accelerator counts: cycles, of which every one is of one kind, and bytes by kind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ COUNTER_TEXT = {
 """Cycle counters by name."""
 
 COUNTERS = tuple(COUNTER_TEXT)
+
+BYTES_TEXT = {
+    "program": "bytes read: descriptors, pass headers and parameters, and what fills bursts",
+    "weights": "bytes read: weights of all passes",
+    "maps": "bytes read: input rows, and stored maps that come back",
+    "results": "bytes written: int32 results",
+    "stored": "bytes written: maps that are stored",
+}
+"""Counters of bytes moved by name."""
+
+BYTES = tuple(BYTES_TEXT)
+
+RESULT_BYTES = 4
+"""Bytes of one int32 result."""
 
 BAND_BUSY = "cycles that fed the array in passes with a filter in band"
 """What the counter of a band counts; the band follows."""

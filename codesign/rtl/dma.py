@@ -125,7 +125,8 @@ class ResultWriter(SharedModule):
     holds those of one pass; the executor starts a pass with wide results only when the writer is empty. Beats go to
     consecutive addresses from `store_address` on, which `store_start` sets; while `crowded` is high no more activation
     words may be read to be stored. Results and beats never wait at the same time: results are those of the last layer.
-    `error` is high in the cycle of an answer other than OKAY.
+    `error` is high in the cycle of an answer other than OKAY, a bit of `moved` in that in which a result, or a beat of
+    a map, has been handed over.
 
     Timing: what comes in cycle t into an empty writer is offered in t + FIFO_LATENCY.
 
@@ -160,6 +161,7 @@ class ResultWriter(SharedModule):
                 "bready": Out(1),
                 "bresp": In(2),
                 "error": Out(1),
+                "moved": Out(2),
             }
         )
 
@@ -197,6 +199,7 @@ class ResultWriter(SharedModule):
             aw_now.eq(aw_sent | self.awready),
             w_now.eq(w_sent | self.wready),
             sent.eq(offering & aw_now & w_now),
+            self.moved.eq(Cat(sent & ~storing, sent & storing)),
             fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
             beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
             answered.eq(self.bvalid & (outstanding != 0)),

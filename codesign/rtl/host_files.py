@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from codesign import __version__
 from codesign.arch.hardware import Hardware
-from codesign.rtl.counters import COUNTERS
+from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.registers import ERROR_TEXT, TIMEOUT_BITS, VERSION, register_map
 
@@ -26,6 +27,7 @@ def host_files(hw: Hardware) -> dict[str, str]:
     """Texts of `FILES` by name; the same bytes for the same hardware."""
     geometry = Geometry(hw)
     registers = register_map(geometry)
+    names = iter(registers.counters)
     facts: dict[str, Any] = {
         "hardware": hw.name,
         "version": __version__,
@@ -36,8 +38,9 @@ def host_files(hw: Hardware) -> dict[str, str]:
         "errors": ERROR_TEXT,
         "burst_bytes": hw.memory.burst_beats * geometry.beat_bytes,
         "timeout_bits": TIMEOUT_BITS,
-        "counters": dict(zip(COUNTERS, registers.counters, strict=False)),
-        "bands": [(f"band_busy_{i}", name) for i, name in enumerate(registers.counters[len(COUNTERS) :])],
+        "counters": dict(zip(COUNTERS, islice(names, len(COUNTERS)), strict=True)),
+        "bytes": dict(zip(BYTES, islice(names, len(BYTES)), strict=True)),
+        "bands": [(f"band_busy_{i}", name) for i, name in enumerate(names)],
     }
     return {name: _environment().get_template(f"{name}.j2").render(facts) for name in FILES}
 

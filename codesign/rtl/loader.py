@@ -35,7 +35,8 @@ class Loader(SharedModule):
 
     It runs ahead of the executor: the next layer's descriptor and passes load while the current one computes, held
     back only when both pass slots are taken, when a weight ring is full, or when the previous descriptor has not
-    been taken yet. LOAD waits until the executor is idle.
+    been taken yet. LOAD waits until the executor is idle. `moved` tells what a beat taken in this cycle is: program,
+    weights or words of a map.
 
     Handshakes: `descriptor_valid` until `descriptor_taken`; `pass_loaded` pulses when a pass is complete in the
     rings; the executor answers `pass_done` when it no longer needs a pass.
@@ -72,6 +73,7 @@ class Loader(SharedModule):
                 "load_addr": Out(geometry.act_addr_bits),
                 "load_data": Out(geometry.beat_bits),
                 "loading": Out(1),
+                "moved": Out(3),
                 "finished": Out(1),
                 "error": Out(1),
             }
@@ -239,6 +241,7 @@ class Loader(SharedModule):
             params_taken = taken & fsm.ongoing("PARAMETERS")
             load_taken = taken & fsm.ongoing("LOAD")
 
+        m.d.comb += self.moved.eq(Cat(taken & ~weights_taken & ~load_taken, weights_taken, load_taken))
         with m.If(self.descriptor_taken):
             m.d.sync += self.descriptor_valid.eq(0)
         m.d.comb += self.pass_loaded.eq(pass_loaded)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from codesign.rtl.counters import BAND_BUSY, COUNTER_TEXT
+from codesign.rtl.counters import BAND_BUSY, BYTES_TEXT, COUNTER_TEXT
 from codesign.rtl.geometry import Geometry
 
 MAGIC = int.from_bytes(b"cdsn", "little")
 """What register MAGIC holds."""
-VERSION = (1, 0)
+VERSION = (1, 1)
 """Version of this map: a new first number when a driver must change, a new second one when something was added."""
 DEFAULT_TIMEOUT = 1 << 20
 """Cycles without progress after which a run ends, unless the host writes another number."""
@@ -98,7 +98,7 @@ class RegisterMap:
 
     registers: tuple[Register, ...]
     counters: tuple[str, ...]
-    """Names of the registers that count cycles, in the order of the RTL's counters, then of the bands."""
+    """Names of the registers that count, in the order of the RTL's counters: of cycles, of bytes, of the bands."""
 
     def __getitem__(self, name: str) -> Register:
         """The register of that name."""
@@ -201,10 +201,11 @@ def register_map(geometry: Geometry) -> RegisterMap:
     counters = [
         _whole(f"COUNTER_{name.upper()}", 0x040 + 4 * i, what) for i, (name, what) in enumerate(COUNTER_TEXT.items())
     ]
+    moved = [_whole(f"BYTES_{name.upper()}", 0x060 + 4 * i, what) for i, (name, what) in enumerate(BYTES_TEXT.items())]
     busy = [
         _whole(f"BAND_BUSY_{i}", 0x080 + 4 * i, f"{BAND_BUSY} {i} ({band})") for i, band in enumerate(geometry.hw.bands)
     ]
-    registers = (*fixed, *counters, *busy)
+    registers = (*fixed, *counters, *moved, *busy)
     addresses = [register.address for register in registers]
-    assert addresses == sorted(set(addresses)) and len(counters) <= 16
-    return RegisterMap(registers, tuple(register.name for register in (*counters, *busy)))
+    assert addresses == sorted(set(addresses))
+    return RegisterMap(registers, tuple(register.name for register in (*counters, *moved, *busy)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from codesign.arch.hardware import Hardware
-from codesign.rtl.counters import COUNTERS
+from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.registers import register_map
 from codesign.rtl.verilog import TOP, generate
@@ -32,7 +32,7 @@ def sources(hw: Hardware) -> dict[str, str]:
 
 def recorded(hw: Hardware) -> tuple[str, ...]:
     """Names of the values in a line of the counter file, in order."""
-    return (*COUNTERS, *(f"band_busy_{i}" for i in range(len(hw.bands))))
+    return (*COUNTERS, *(f"bytes_{name}" for name in BYTES), *(f"band_busy_{i}" for i in range(len(hw.bands))))
 
 
 class _Refresh(NamedTuple):
@@ -66,6 +66,7 @@ def bench(hw: Hardware) -> str:
     registers = register_map(geometry)
     address = {register.name: f"12'h{register.address:03x}" for register in registers.registers}
     counters = [*(f"dut.executor.counters__{i}" for i in range(len(COUNTERS)))]
+    counters += [f"dut.byte_counters.counts__{i}" for i in range(len(BYTES))]
     counters += [f"dut.executor.band_busy__{i}" for i in range(len(hw.bands))]
     read_counters = "\n".join(
         f'      peek({address[name]}); $fwrite(counter_file, "%0d ", word);' for name in registers.counters

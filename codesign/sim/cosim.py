@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Hardware
 from codesign.program import Program, compile_network
 from codesign.program.packing import unpack_words
+from codesign.program.traffic import bytes_moved
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -186,7 +187,7 @@ def _compare(
             mismatched[layer.name] += int(np.count_nonzero(got != want))
             compared[layer.name] += want.size
 
-    model = [*timing.counters.values(), *timing.band_busy]
+    model = [*timing.counters.values(), *bytes_moved(program).values(), *timing.band_busy]
     differences = {
         (name, int(counters[index, -1, i]), model[i])
         for i, name in enumerate(names)

@@ -11,10 +11,11 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from codesign.arch.hardware import Hardware, Memory
 from codesign.program import Program, compile_network
+from codesign.program.traffic import bytes_moved
 from codesign.quant.integer_network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.axi import axi4_master, bus
-from codesign.rtl.counters import COUNTERS
+from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.registers import Error, register_map
 from codesign.sim import functional
@@ -195,6 +196,7 @@ class Board:
         assert counters == timing.counters and counters["total"] == timing.total_cycles
         busy = [await self.read(f"BAND_BUSY_{i}") for i in range(len(SMALL.hw.bands))]
         assert busy == list(timing.band_busy)
+        assert {name: await self.read(f"BYTES_{name.upper()}") for name in BYTES} == bytes_moved(self.program)
 
 
 def play(ready: float, scene: Callable[[Board], Awaitable[None]], address: int = 0x460) -> None:

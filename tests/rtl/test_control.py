@@ -110,7 +110,7 @@ def test_writes_change_what_the_map_lets_them(writes: list[tuple]) -> None:  # t
 
 def test_counters_are_read_from_their_inputs() -> None:
     async def scene(bench: Bench) -> None:
-        ports = [*bench.control.counters, *bench.control.band_busy]
+        ports = [*bench.control.counters, *bench.control.byte_counters, *bench.control.band_busy]
         for index, port in enumerate(ports):
             bench.ctx.set(port, 0x80000001 + 1000 * index)
         for index, name in enumerate(MAP.counters):

@@ -65,6 +65,7 @@ def test_every_result_is_written_once_in_order(width: int, ready: float) -> None
             if now["w"][0]:
                 beats.extend([(now["w"][1], now["w"][2])] if wready else [])
                 held |= {} if wready else {"w": now["w"]}
+            assert ctx.get(writer.moved) == (min(len(addresses), len(beats)) > sent)
             pushed += valid
             acknowledged += int(bvalid)
             fullest = max(fullest, pushed - sent)

@@ -13,9 +13,10 @@ import pytest
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import FILES, host_files
-from codesign.rtl.registers import ERROR_TEXT, Error, Register, register_map
+from codesign.rtl.registers import ERROR_TEXT, VERSION, Error, Register, register_map
 from codesign.rtl.verilog import header
 from tests.rtl.bench import FIXED4, POT4, geometry
 
@@ -49,10 +50,11 @@ def test_c_sees_the_registers_where_the_map_has_them(name: str, tmp_path: Path) 
     wanted = {key: value for register in registers.registers for key, value in macros(register).items()}
     wanted |= {f"CODESIGN_ERROR_{error.name}": error.value for error in Error}
     wanted |= {f"CODESIGN_{r}_VALUE": registers[r].reset for r in ("MAGIC", "VERSION", "HASH_LOW", "HASH_HIGH")}
-    count = len(registers.counters) - len(hw.bands)
-    wanted |= {f"CODESIGN_COUNTER({i})": registers[registers.counters[i]].address for i in range(count)}
+    count, kinds = len(COUNTERS), len(BYTES)
+    wanted |= {f"CODESIGN_COUNTER({i})": registers[f"COUNTER_{n.upper()}"].address for i, n in enumerate(COUNTERS)}
+    wanted |= {f"CODESIGN_BYTES({i})": registers[f"BYTES_{name.upper()}"].address for i, name in enumerate(BYTES)}
     wanted |= {f"CODESIGN_BAND_BUSY({i})": registers[f"BAND_BUSY_{i}"].address for i in range(len(hw.bands))}
-    wanted |= {"CODESIGN_COUNTERS": count, "CODESIGN_BANDS": len(hw.bands)}
+    wanted |= {"CODESIGN_COUNTERS": count, "CODESIGN_BYTE_COUNTERS": kinds, "CODESIGN_BANDS": len(hw.bands)}
     wanted["CODESIGN_BURST_BYTES"] = hw.memory.burst_beats * hw.memory.width_bits // 8
     (tmp_path / "registers.h").write_text(host_files(hw)["registers.h"])
     prints = "\n".join(f'  printf("%lu\\n", (unsigned long)({key}));' for key in wanted)
@@ -103,7 +105,7 @@ def test_the_driver_knows_its_accelerator(tmp_path: Path) -> None:
         with pytest.raises(module.AcceleratorError, match=f"{meaning}.*: {register} is 0x12345678"):
             module.Accelerator(other.__getitem__, other.__setitem__)
     newer = values | {module.REGISTERS["VERSION"]: module.CONSTANTS["VERSION"] + 1}
-    assert module.Accelerator(newer.__getitem__, newer.__setitem__).read("VERSION.minor") == 1
+    assert module.Accelerator(newer.__getitem__, newer.__setitem__).read("VERSION.minor") == VERSION[1] + 1
 
 
 def test_bad_calls_are_explained(tmp_path: Path) -> None:

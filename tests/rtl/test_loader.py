@@ -103,8 +103,12 @@ async def run(ctx: SimulatorContext, loader: Loader, stream: Stream, patience: i
             executor.loaded += 1
         executor.done += done
         if offered and ctx.get(loader.beat_ready):
-            assert idle or stream.kinds[taken] != "l"
+            kind = stream.kinds[taken]
+            assert idle or kind != "l"
+            assert ctx.get(loader.moved) == {"w": 2, "l": 4}.get(kind, 1)
             taken += 1
+        else:
+            assert ctx.get(loader.moved) == 0
         if taken == len(stream.beats) and ctx.get(loader.finished):
             break
         await ctx.tick()

@@ -78,7 +78,8 @@ def test_beats_go_to_consecutive_addresses_and_none_is_lost(ready: float) -> Non
             awready, wready = rng.random(2) < ready
             ctx.set(writer.awready, int(awready))
             ctx.set(writer.wready, int(wready))
-            answer = acknowledged < min(len(addresses), len(data))
+            sent = min(len(addresses), len(data))
+            answer = acknowledged < sent
             ctx.set(writer.bvalid, int(answer))
             assert ctx.get(writer.idle) == (pushed == acknowledged and not valid)
             if ctx.get(writer.awvalid) and awready:
@@ -86,6 +87,7 @@ def test_beats_go_to_consecutive_addresses_and_none_is_lost(ready: float) -> Non
             if ctx.get(writer.wvalid) and wready:
                 assert ctx.get(writer.wstrb) == 0xF
                 data.append(ctx.get(writer.wdata))
+            assert ctx.get(writer.moved) == 2 * (min(len(addresses), len(data)) > sent)
             acknowledged += answer
             cycle += 1
             assert cycle < 20_000
