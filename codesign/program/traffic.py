@@ -67,7 +67,10 @@ def bytes_moved(program: Plan) -> dict[str, int]:
     """Bytes of a run by the kinds that the hardware counts, `codesign.rtl.counters.BYTES`."""
     total = sum(traffic(program), Traffic())
     rest = total.descriptors + total.parameters + ending(program)
-    kinds = (rest, total.weights, total.inputs + total.reloads, total.outputs, total.spills)
+    words = sum(plan.store_words for plan in program.steps)  # spilled, or the network's output
+    stored = words * program.geometry.load_beats * program.geometry.beat_bytes
+    results = total.outputs + total.spills - stored
+    kinds = (rest, total.weights, total.inputs + total.reloads, results, stored)
     return dict(zip(BYTES, kinds, strict=True))
 
 
