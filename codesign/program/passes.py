@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
 from codesign.errors import UserError
@@ -19,7 +20,7 @@ from codesign.program.dealing import Row, deal_filters
 from codesign.program.plan import PassPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import PASS_CYCLES, Geometry
 from codesign.rtl.layout import DESCRIPTOR
 
 
@@ -80,7 +81,17 @@ def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half:
             for item in known[rows.words]
         )
     check_passes(conv, len(passes), most, geometry, half)
-    return tuple(passes)
+    return tuple(passes) if len(known) == 1 or geometry.weight_stationary else _spaced(passes, geometry)
+
+
+def _spaced(passes: Sequence[PassPlan], geometry: Geometry) -> tuple[PassPlan, ...]:
+    """Passes that read different numbers of words, with gaps that keep the drains of two of them apart."""
+    spaced = list(passes)
+    for index, (item, after) in enumerate(pairwise(passes)):
+        gap = geometry.rows - PASS_CYCLES - after.tiling.cycles
+        if item.drain and after.drain and gap > item.tiling.gap:
+            spaced[index] = replace(item, tiling=replace(item.tiling, gap=gap))
+    return tuple(spaced)
 
 
 def passes_of_set(

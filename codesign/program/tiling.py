@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.geometry import PASS_CYCLES, Geometry
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def _blocks(pixels: int, taps: int, geometry: Geometry) -> Iterator[Tiling]:
         last = max(left, least)
         last_drains = ceil(left / columns)
         if count == 1:
-            # from pass to pass there is one more cycle, which starts the pass
-            gap = last_drains * rows - taps * last - 1
+            gap = last_drains * rows - taps * last - PASS_CYCLES
             block, drains = last, last_drains
         else:
             gap = max(0, drains * rows - taps * block) if count > 2 else 0
@@ -101,7 +100,7 @@ def _blocks(pixels: int, taps: int, geometry: Geometry) -> Iterator[Tiling]:
             gap = max(
                 gap,
                 drains * rows - ahead(block) - taps * last + ahead(last),
-                last_drains * rows - ahead(last) - taps * block + ahead(block) - 1,
+                last_drains * rows - ahead(last) - taps * block + ahead(block) - PASS_CYCLES,
             )
         yield Tiling(
             count=count,

@@ -48,6 +48,8 @@ WIDE_STAGE = WRITE_STAGE - 1
 
 STORE_LATENCY = READ_LATENCY + 1
 """Cycles from the read of an activation word that is stored to its first beat entering the writer."""
+PASS_CYCLES = 2
+"""Cycles between two passes, at least: the executor's states PASS and START."""
 FIFO_LATENCY = 2
 """Cycles from a word entering a FIFO to its being offered at the output."""
 

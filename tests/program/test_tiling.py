@@ -7,18 +7,20 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codesign.program.passes import RowSet, passes_of
+from codesign.program.shapes import ConvShape, MapShape
 from codesign.program.tiling import Tiling, tile_pixels
 from codesign.rtl.geometry import Geometry
 from tests.rtl.bench import FIXED4, geometry, rows
 
 
 def drains(tiling: Tiling, taps: int, passes: int, shape: Geometry) -> list[tuple[int, int]]:
-    """For every block: the cycle in which its drain starts, and the tiles that leave. A pass is started in a cycle."""
+    """For every block: the cycle in which its drain starts, and the tiles that leave. Passes start in two cycles."""
     early = shape.rows >= shape.columns
     events: list[tuple[int, int]] = []
     clock = 0
     for _ in range(passes):
-        clock += 1
+        clock += 2
         for index in range(tiling.count):
             last = index + 1 == tiling.count
             length = tiling.last_block if last else tiling.block
@@ -26,7 +28,7 @@ def drains(tiling: Tiling, taps: int, passes: int, shape: Geometry) -> list[tupl
             begin = (taps - 1) * length if early else taps * length - 1
             events.append((clock + begin, tiling.drains if last else tiling.block_drains))
             clock += taps * length + tiling.gap
-    assert clock == passes * (tiling.length + 1)
+    assert clock == passes * (tiling.length + 2)
     return events
 
 
@@ -84,3 +86,22 @@ def test_output_stationary_tiles_are_as_wide_as_the_array(pixels: int, taps: int
     assert tiling.cycles == tiling.last_cycles == taps * 5
     assert tiling.gap == max(0, count - taps * 5)
     assert tiling.fields() == {"tiles": tiling.count, "gap": tiling.gap}
+
+
+@given(words=st.lists(st.integers(1, 5), min_size=1, max_size=6), taps=st.integers(1, 6), count=st.integers(1, 40))
+@example(words=[1, 2, 1, 1], taps=5, count=10)
+def test_drains_of_passes_that_read_different_words_never_meet(words: list[int], taps: int, count: int) -> None:
+    """As the filters of grouped convolutions do."""
+    shape = geometry(rows(FIXED4, count), columns=1, weight_words=64)
+    sets = [RowSet((0,) * count, 1, 0, number) for number in words]
+    output = MapShape("out", count, 2, 2, 8)
+    conv = ConvShape("conv", "in", output, (count, max(words), 1, taps), (1, 1), (0, 0, 0, 0), 1, None)
+    ends: list[int] = []
+    clock = 0
+    for item in passes_of(conv, sets, shape):
+        clock += 2
+        for _ in range(item.tiling.count):
+            clock += item.tiling.cycles
+            ends.append(clock)
+            clock += item.tiling.gap
+    assert all(later - end >= count for end, later in pairwise(ends))
