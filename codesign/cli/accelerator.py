@@ -278,7 +278,7 @@ def synth(
     table(
         f"{hardware.name}, {synthesis.tool}, {answer['flow']}",
         ("module", "instances", "LUT", "FF", "DSP", "BRAM36"),
-        [(module.name, module.instances, *module.own) for module in synthesis.modules],
+        [(module.name, module.instances, *module.together) for module in synthesis.modules],
         ("all", "", *synthesis.total),
     )
     if device is not None:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 from codesign._files import cache_folder, content_hash, read_json, write_json
 from codesign.arch.devices import Family
-from codesign.sim.netlist import Cells, Progress, statistics, yosys_version
+from codesign.sim.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.processes import Processes
 from codesign.sim.resources import Resources, count
-
-FLOWS: dict[Family, str] = {
-    "xc7": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
-    "ecp5": "synth_ecp5 -noiopad",
-}
-"""Yosys pass by device family; `synth_ecp5` flattens unless told otherwise."""
-
-
-_NO_CELL = "$scopeinfo"
-"""What flattening leaves of a module: its name, for debuggers."""
 
 
 def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Processes, netlist: bool) -> Cells:
@@ -29,13 +18,9 @@ def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Pr
     Raises:
         RuntimeError: Yosys gave no statistics.
     """
-    (folder / "design.v").write_text(verilog)
     job = {"pass": FLOWS[family], "module": top, "memory": None, "netlist": netlist}
-    (folder / "job.json").write_text(json.dumps(job))
-    log = folder / "yosys.log"
-    status = processes.start(["-m", "codesign.sim.yosys_job", str(folder)], log).wait()
-    cells = statistics(folder / "statistics.json", top, status, log)
-    return {kind: number for kind, number in cells.items() if kind != _NO_CELL}
+    status, log = run_yosys(verilog, job, folder, processes)
+    return statistics(folder / "statistics.json", top, status, log)
 
 
 def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-_INSTANCE = re.compile(r"^  (\\\S+|\w+) (\\\S+|\w+)\s*\($", re.MULTILINE)
+_INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+)\s*\(", re.MULTILINE)
 _UNIQUE = re.compile(r"\$\d+$")
 """What Yosys appends to a name that is taken."""
 

@@ -27,10 +27,10 @@ from codesign._files import cache_folder, content_hash, read_json, write_json
 from codesign.arch.devices import Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.sim.flat import FLOWS, run_flat
+from codesign.sim.flat import run_flat
 from codesign.sim.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.hierarchy import Hierarchy
-from codesign.sim.netlist import Progress, modules_of, yosys_version
+from codesign.sim.netlist import FLOWS, Progress, modules_of, yosys_version
 from codesign.sim.processes import Processes, last_lines
 from codesign.sim.resources import Resources
 

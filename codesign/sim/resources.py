@@ -9,13 +9,14 @@ LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, h
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
-from codesign.sim.netlist import FLOWS, Cells, Progress, synthesize_modules, yosys_version
+from codesign.sim.composition import compose
+from codesign.sim.hierarchy import Hierarchy
+from codesign.sim.netlist import FLOWS, Cells, Progress, modules_of, yosys_version
 
 Flow = Literal["xilinx", "ecp5"]
 FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
@@ -78,11 +79,11 @@ CELLS: dict[Family, dict[str, Resources]] = {
 
 @dataclass(frozen=True)
 class ModuleResources:
-    """One distinct module: how often it appears in the whole design, and what one of it holds itself."""
+    """One distinct module: how often it appears in the whole design, and what all of them hold themselves."""
 
     name: str
     instances: int
-    own: Resources
+    together: Resources
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Synthesis:
     """Resources of a design.
 
     Attributes:
-        total: the sum over `modules` of instances times own resources.
+        total: the sum over `modules`.
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
     """
@@ -112,28 +113,26 @@ class Synthesis:
             "flow": FLOWS[self.family],
             "tool": self.tool,
             "per_module": [
-                {"module": module.name, "instances": module.instances, **module.own._asdict()}
+                {"module": module.name, "instances": module.instances, **module.together._asdict()}
                 for module in self.modules
             ],
         }
 
 
 def synthesize(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Synthesis:
-    """Synthesize a Verilog design with top module `top`; modules that were synthesized before come from the cache.
+    """Synthesize a Verilog design with top module `top` (`codesign.sim.composition`); cached by content.
 
     Raises:
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed, or used a cell that is not in `CELLS`.
     """
-    cells = synthesize_modules(verilog, family, progress)
-    if top not in cells:
-        raise RuntimeError(f"the design has no module {top}")
-    instances = _instances(cells, top)
-    modules = [ModuleResources(name, count, _own(name, cells, family)) for name, count in instances.items()]
-    modules.sort(key=lambda module: (-module.instances * module.own.lut, module.name))
+    cells = compose(verilog, top, family, progress)
+    instances = Hierarchy(modules_of(verilog), top, top).instances(top)
+    modules = [ModuleResources(name, instances[name], count(held, family, name)) for name, held in cells.items()]
+    modules.sort(key=lambda module: (-module.together.lut, module.name))
     total = Resources()
     for module in modules:
-        total = total.plus(module.own, module.instances)
+        total = total.plus(module.together)
     return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)")
 
 
@@ -142,25 +141,6 @@ def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progre
     from codesign.rtl.verilog import TOP, generate
 
     return synthesize(generate(hw), TOP, FAMILY[flow] if flow else hw.totals.family, progress)
-
-
-def _instances(cells: dict[str, Cells], top: str) -> dict[str, int]:
-    """How often every module appears below (and with) `top`."""
-    count: Counter[str] = Counter()
-
-    def visit(name: str, times: int) -> None:
-        count[name] += times
-        for kind, number in cells[name].items():
-            if kind in cells:
-                visit(kind, times * number)
-
-    visit(top, 1)
-    return dict(count)
-
-
-def _own(name: str, cells: dict[str, Cells], family: Family) -> Resources:
-    """Resources of the cells of one module, without the modules inside it."""
-    return count({kind: number for kind, number in cells[name].items() if kind not in cells}, family, name)
 
 
 def count(cells: Cells, family: Family, name: str) -> Resources:

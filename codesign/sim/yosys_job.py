@@ -1,11 +1,15 @@
-"""One run of Yosys, as `python -m codesign.sim.yosys_job FOLDER`; see `codesign.sim.netlist` and `codesign.sim.flat`.
+"""One run of Yosys, as `python -m codesign.sim.yosys_job FOLDER`; see `codesign.sim.netlist`.
 
-Reads design.v and job.json in FOLDER, writes statistics.json and, if the job asks for it, netlist.json. Keys of a job:
+Reads design.v and job.json in FOLDER. A job that synthesizes writes statistics.json and, if it asks for it,
+netlist.json; its keys:
 
     pass      the synthesis flow, a Yosys command
     module    the top module
     memory    label of the flow's step that maps memories and of the one after it; null runs the flow as it is
     netlist   whether to write the netlist
+
+A job that takes a module apart (`codesign.sim.composition`) has the key `split`, the module's name, and writes split.v:
+the module with the registers that only delay its inputs, and NAME_core with all the rest.
 """
 
 from __future__ import annotations
@@ -14,6 +18,10 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+LONGEST_DELAY = 64
+"""Registers in a row that count as a delay of an input."""
 
 
 def main(folder: Path) -> None:
@@ -23,22 +31,51 @@ def main(folder: Path) -> None:
     job = json.loads((folder / "job.json").read_text())
     os.chdir(folder)  # paths in Yosys scripts cannot hold blanks
     design = yosys.Design()
-    flow = f"{job['pass']} -top {_selection(job['module'])}"
+    commands = _split(job["split"]) if "split" in job else _synthesis(job)
     yosys.run_pass("read_verilog design.v", design)
-    if job["memory"] is None:
-        yosys.run_pass(flow, design)
+    for command in commands:
+        if command is _MAPS_MEMORIES:
+            cells = json.loads(Path("memories.json").read_text())["design"]["num_cells_by_type"]
+            # Reading the maps of memories takes as long as all the rest of a small module: not where there is none.
+            start = job["memory"][0 if any(kind.startswith("$mem") for kind in cells) else 1]
+            command = f"{_flow(job)} -run {start}:"
+        yosys.run_pass(command, design)
+    if "split" in job:
+        Path("unfinished.v").rename("split.v")
     else:
-        before, after = job["memory"]
-        yosys.run_pass(f"{flow} -run begin:{before}", design)
-        yosys.run_pass("tee -q -o memories.json stat -json", design)
-        cells = json.loads(Path("memories.json").read_text())["design"]["num_cells_by_type"]
-        # Reading the maps of memories takes as long as all the rest of a small module: not where there is none.
-        start = before if any(kind.startswith("$mem") for kind in cells) else after
-        yosys.run_pass(f"{flow} -run {start}:", design)
+        Path("unfinished.json").rename("statistics.json")
+
+
+_MAPS_MEMORIES = "the flow from its memories on"
+
+
+def _flow(job: dict[str, Any]) -> str:
+    return f"{job['pass']} -top {_selection(job['module'])}"
+
+
+def _synthesis(job: dict[str, Any]) -> list[str]:
+    flow = _flow(job)
+    commands = [flow]
+    if job["memory"] is not None:
+        commands = [f"{flow} -run begin:{job['memory'][0]}", "tee -q -o memories.json stat -json", _MAPS_MEMORIES]
     if job["netlist"]:
-        yosys.run_pass("write_json netlist.json", design)
-    yosys.run_pass("tee -q -o unfinished.json stat -json", design)
-    Path("unfinished.json").rename("statistics.json")
+        commands.append("write_json netlist.json")
+    return [*commands, "tee -q -o unfinished.json stat -json"]
+
+
+def _split(name: str) -> list[str]:
+    module = _selection(name)
+    return [
+        "proc -norom -noopt",
+        "opt_clean",
+        f"cd {module}",
+        f"select -set delays i:* %co{LONGEST_DELAY}:+$dff[D,Q] t:$dff %i",
+        "select -set core t:* @delays %d",
+        f"submod -name {module}_core @core",
+        "cd ..",
+        "opt_clean",
+        "write_verilog -noattr unfinished.v",
+    ]
 
 
 def _selection(name: str) -> str:
