@@ -1,10 +1,9 @@
-"""Resources as the sum over distinct modules beside synthesis of the flattened accelerator.
+"""Resources by composition beside synthesis of the flattened accelerator.
 
     python benchmarks/composition.py [NAME ...]
 
-Both by the same Yosys and the same mapping; flat is `synth_xilinx -flatten` and `synth_ecp5`. The difference is what
-crosses the borders of modules: constants, logic that merges, registers that turn out to be equal or without a reader.
-The flat runs take minutes the first time; both are cached.
+Both by the same Yosys and the same flow, `synth_xilinx -flatten` and `synth_ecp5`; composition synthesizes the cores of
+repeated modules once (`codesign.sim.composition`). The flat runs take minutes the first time; both are cached.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def main() -> None:
         for family in given.family or FAMILIES:
             summed = synthesize(verilog, TOP, family).total
             flat = flat_resources(verilog, TOP, family)
-            table.add_row(name, family, "sum of modules", *(f"{value:,g}" for value in summed))
+            table.add_row(name, family, "composed", *(f"{value:,g}" for value in summed))
             table.add_row("", "", "flat", *(f"{value:,g}" for value in flat))
             table.add_row("", "", "difference", *(_percent(a, b) for a, b in zip(summed, flat, strict=True)))
     Console().print(table)

@@ -284,6 +284,7 @@ def synth(
     if device is not None:
         print_resources(hardware, synthesis.total._asdict())
         facts({"fits": answer["fits"]})
+    facts({"estimated clock": f"{synthesis.fmax_estimate_mhz:.0f} MHz, {answer['fmax_estimate_is']}"})
     if pnr:
         from codesign.sim.place_route import place_and_route
 
@@ -431,20 +432,24 @@ def print_routed(hw: Hardware, routed: Routed) -> None:
 
 
 def _warn_of_clock(hw: Hardware, cycles: int) -> float | None:
-    """The clock that place and route reached, if this accelerator was routed; says so when it is too low."""
+    """The clock that place and route reached, if this accelerator was routed; says so when it is too low.
+
+    Where nothing was routed, what an estimate before placement says is passed on.
+    """
     from codesign.cli.output import notes, shown
     from codesign.sim.place_route import known_result
+    from codesign.sim.resources import known_estimate
 
     routed = known_result(hw)
-    if routed is None:
-        return None
-    if routed.fmax_mhz < hw.clock_mhz:
+    clock = routed.fmax_mhz if routed else known_estimate(hw)
+    if clock is not None and clock < hw.clock_mhz:
+        says = "place and route reached" if routed else "the estimate before placement is"
         notes.print(
-            f"warning: latency is for clock_mhz, {hw.clock_mhz:g}, but place and route reached "
-            f"{routed.fmax_mhz:.1f} MHz: there it is {shown(cycles / (routed.fmax_mhz * 1e3))} ms",
+            f"warning: latency is for clock_mhz, {hw.clock_mhz:g}, but {says} "
+            f"{clock:.1f} MHz: there it is {shown(cycles / (clock * 1e3))} ms",
             highlight=False,
         )
-    return routed.fmax_mhz
+    return routed.fmax_mhz if routed else None
 
 
 def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:

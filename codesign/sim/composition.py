@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from codesign._files import cache_folder, content_hash, write_json, write_text
 from codesign.arch.devices import Family
+from codesign.sim.clock_estimate import slowest_path_ns
 from codesign.sim.hierarchy import Hierarchy
 from codesign.sim.netlist import (
     FLOWS,
@@ -67,12 +68,25 @@ class Context(NamedTuple):
     """Name, direction, letters."""
 
 
-Composition = dict[str, Cells]
+ByModule = dict[str, Cells]
 """Cells of all instances of every module together."""
 
 
+class Composition(NamedTuple):
+    """A synthesized design.
+
+    Attributes:
+        cells: shared out among its modules.
+        slowest_ns: of its slowest path before placement (`codesign.sim.clock_estimate`); outputs of cores, which are
+            registers in this project, begin a path.
+    """
+
+    cells: ByModule
+    slowest_ns: float
+
+
 def compose(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Composition:
-    """Cells of the design, shared out among its modules.
+    """Synthesize the design with top module `top`.
 
     Raises:
         UserError: Yosys is not installed.
@@ -98,17 +112,19 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
             if (core := parts.get(name + _CORE)) is not None:
                 shell[name + _CORE] = box(core)
                 cores[name + _CORE] = core
-        cells, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
+        cells, slowest, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             jobs = {pool.submit(_in_context, item, cores[item.core], family, processes): item for item in contexts}
             for done, job in enumerate(as_completed(jobs), 2):
                 item = jobs[job]
                 of_module = cells.setdefault(item.core.removesuffix(_CORE), {})
-                for kind, number in job.result().items():
+                held, path_ns = job.result()
+                slowest = max(slowest, path_ns)
+                for kind, number in held.items():
                     of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
                 report("synthesis", done, 1 + len(contexts))
-    return {name: {} for name in hierarchy.instances(top)} | cells
+    return Composition({name: {} for name in hierarchy.instances(top)} | cells, slowest)
 
 
 def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) -> bool:
@@ -131,8 +147,8 @@ def _split(name: str, text: str, processes: Processes) -> str:
 
 def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
-) -> tuple[Composition, dict[Context, int]]:
-    """Cells around the cores by module, and how often each core appears in which context."""
+) -> tuple[ByModule, float, dict[Context, int]]:
+    """Cells around the cores by module, their slowest path, and how often each core appears in which context."""
     path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'shell', top, text)}.json"
     if (stored := _cached(path)) is None:
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
@@ -143,10 +159,14 @@ def _shell(
             netlist = json.loads((folder / "netlist.json").read_text())["modules"]
         found = _contexts(netlist, top, frozenset(cores))
         cells = _by_module(netlist[top]["cells"], text, top, hierarchy)
-        stored = {"cells": cells, "contexts": [[*context, number] for context, number in found.items()]}
+        stored = {
+            "cells": cells,
+            "slowest_ns": slowest_path_ns(netlist[top]["cells"], family),
+            "contexts": [[*context, number] for context, number in found.items()],
+        }
         write_json(path, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
-    return stored["cells"], contexts
+    return stored["cells"], stored["slowest_ns"], contexts
 
 
 def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> dict[Context, int]:
@@ -173,7 +193,7 @@ def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> di
     return dict(found)
 
 
-def _by_module(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarchy) -> Composition:
+def _by_module(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarchy) -> ByModule:
     """Cells of a flattened netlist by the module that they belong to, boxes left out."""
     starts = [(text.count("\n", 0, match.start()) + 1, match[1]) for match in _STARTS.finditer(text)]
     lines = [line for line, _ in starts]
@@ -213,20 +233,22 @@ def _by_module(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarc
 _STARTS = re.compile(r"^module\s+(\\\S+|\w+)", re.MULTILINE)
 
 
-def _in_context(context: Context, core: str, family: Family, processes: Processes) -> Cells:
-    """Cells of a core in a context."""
+def _in_context(context: Context, core: str, family: Family, processes: Processes) -> tuple[Cells, float]:
+    """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], text)}.json"
-    cells: Cells | None = _cached(path)
-    if cells is None:
-        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": False}
+    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core', text)}.json"
+    if (stored := _cached(path)) is None:
+        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": True}
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
             folder = Path(temporary)
             status, log = run_yosys(text, job, folder, processes)
             cells = statistics(folder / "statistics.json", name, status, log)
-            write_json(path, cells)
-    return cells
+            netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
+        wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
+        stored = {"cells": cells, "slowest_ns": slowest_path_ns(netlist["cells"], family, wires)}
+        write_json(path, stored)
+    return stored["cells"], stored["slowest_ns"]
 
 
 def _cached(path: Path) -> Any:

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from codesign.errors import UserError
 from codesign.sim.flat import run_flat
 from codesign.sim.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.hierarchy import Hierarchy
+from codesign.sim.known import known_path
 from codesign.sim.netlist import FLOWS, Progress, modules_of, yosys_version
 from codesign.sim.processes import Processes, last_lines
 from codesign.sim.resources import Resources
@@ -123,28 +123,14 @@ def place_and_route(
 
     check_device(hw.totals)
     routed = route(generate(hw), TOP, hw.totals, hw.clock_mhz, progress, seed, time_limit_s)
-    write_json(_result_path(hw), routed.to_json())
+    write_json(known_path("routed", hw), routed.to_json())
     return routed
 
 
 def known_result(hw: Hardware) -> Routed | None:
     """The latest result for the accelerator that this version generates from `hw`; None if it was not routed here."""
-    path = _result_path(hw)
+    path = known_path("routed", hw)
     return Routed.from_json(read_json(path)) if path.is_file() else None
-
-
-def _result_path(hw: Hardware) -> Path:
-    return cache_folder() / "routed" / "by_hardware" / f"{content_hash(hw.canonical_json(), _generator_hash())}.json"
-
-
-@lru_cache(maxsize=1)
-def _generator_hash() -> str:
-    """Of the source files that say what Verilog a `Hardware` becomes."""
-    import codesign.arch
-    import codesign.rtl
-
-    folders = [Path(str(room.__file__)).parent for room in (codesign.arch, codesign.rtl)]
-    return content_hash(*(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py"))))
 
 
 def check_device(device: Device) -> None:

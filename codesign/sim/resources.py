@@ -12,14 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from codesign._files import read_json, write_json
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
 from codesign.sim.composition import compose
 from codesign.sim.hierarchy import Hierarchy
+from codesign.sim.known import known_path
 from codesign.sim.netlist import FLOWS, Cells, Progress, modules_of, yosys_version
 
 Flow = Literal["xilinx", "ecp5"]
 FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
+
+
+CLOCK_ESTIMATE = "before placement: published delays of cells, one delay for every wire"
+"""What an estimated clock rests on."""
 
 
 class Resources(NamedTuple):
@@ -94,6 +100,7 @@ class Synthesis:
         total: the sum over `modules`.
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
+        slowest_ns: of the slowest path, with one delay for every wire.
     """
 
     top: str
@@ -101,12 +108,20 @@ class Synthesis:
     total: Resources
     modules: tuple[ModuleResources, ...]
     tool: str
+    slowest_ns: float
+
+    @property
+    def fmax_estimate_mhz(self) -> float:
+        """The clock that the slowest path would allow, estimated before placement (`codesign.sim.clock_estimate`)."""
+        return 1e3 / self.slowest_ns
 
     def to_json(self, device: Device | None) -> dict[str, Any]:
         """The machine-readable answer; `fits` is null when there is no device to compare with."""
         return {
             **self.total._asdict(),
             "fmax_mhz": None,
+            "fmax_estimate_mhz": self.fmax_estimate_mhz,
+            "fmax_estimate_is": CLOCK_ESTIMATE,
             "fits": self.total.fits(device) if device else None,
             "device": device.name if device else None,
             "device_totals": {key: getattr(device, key) for key in Resources._fields} if device else None,
@@ -126,21 +141,31 @@ def synthesize(verilog: str, top: str, family: Family, progress: Progress | None
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed, or used a cell that is not in `CELLS`.
     """
-    cells = compose(verilog, top, family, progress)
+    cells, slowest_ns = compose(verilog, top, family, progress)
     instances = Hierarchy(modules_of(verilog), top, top).instances(top)
     modules = [ModuleResources(name, instances[name], count(held, family, name)) for name, held in cells.items()]
     modules.sort(key=lambda module: (-module.together.lut, module.name))
     total = Resources()
     for module in modules:
         total = total.plus(module.together)
-    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)")
+    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)", slowest_ns)
 
 
 def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progress | None = None) -> Synthesis:
     """Synthesize the accelerator of `hw`, by the flow of its device unless another is named."""
     from codesign.rtl.verilog import TOP, generate
 
-    return synthesize(generate(hw), TOP, FAMILY[flow] if flow else hw.totals.family, progress)
+    family = FAMILY[flow] if flow else hw.totals.family
+    found = synthesize(generate(hw), TOP, family, progress)
+    if family == hw.totals.family:
+        write_json(known_path("estimated", hw), {"fmax_estimate_mhz": found.fmax_estimate_mhz})
+    return found
+
+
+def known_estimate(hw: Hardware) -> float | None:
+    """The estimated clock in MHz of the accelerator that this version generates; None if it was not synthesized."""
+    path = known_path("estimated", hw)
+    return float(read_json(path)["fmax_estimate_mhz"]) if path.is_file() else None
 
 
 def count(cells: Cells, family: Family, name: str) -> Resources:

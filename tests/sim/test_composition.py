@@ -116,7 +116,7 @@ def test_cores_are_synthesized_once_for_each_context_and_never_twice(
 
 
 def test_every_module_gets_its_own_registers() -> None:
-    cells = compose(array(3, 4, constant_left=True), "top", "ecp5")
+    cells = compose(array(3, 4, constant_left=True), "top", "ecp5").cells
     of_element, of_top = count(cells["element"], "ecp5", "element"), count(cells["top"], "ecp5", "top")
     assert of_top.ff == 4 * 2 * 8  # the delays before the first row
     # operands, sums, totals and results; first and done have a register in every element, sums one in all but the last
