@@ -153,7 +153,7 @@ def _shell(
     if (stored := _cached(path)) is None:
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
             folder = Path(temporary)
-            job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": True}
+            job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
             status, log = run_yosys(text, job, folder, processes)
             statistics(folder / "statistics.json", top, status, log)  # the last file that a job writes
             netlist = json.loads((folder / "netlist.json").read_text())["modules"]
@@ -182,13 +182,13 @@ def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> di
         if cell["type"] not in cores:
             continue
         ports = []
-        for name, port in netlist[cell["type"]]["ports"].items():
-            bits = cell["connections"].get(name, ["x"] * len(port["bits"]))
-            if port["direction"] == "input":
+        for name, bits in sorted(cell["connections"].items()):
+            direction = cell["port_directions"][name]
+            if direction == "input":
                 letters = [_OPEN if isinstance(bit, int) else bit for bit in bits]
             else:
                 letters = ["n" if not isinstance(bit, int) or read[bit] < 2 else _OPEN for bit in bits]
-            ports.append((name, port["direction"], "".join(reversed(letters))))
+            ports.append((name, direction, "".join(reversed(letters))))
         found[Context(cell["type"], tuple(ports))] += 1
     return dict(found)
 
@@ -239,7 +239,7 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
     text = f"{core}\n{_wrapper(context, name)}"
     path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core', text)}.json"
     if (stored := _cached(path)) is None:
-        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": True}
+        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
             folder = Path(temporary)
             status, log = run_yosys(text, job, folder, processes)

@@ -6,7 +6,7 @@ netlist.json; its keys:
     pass      the synthesis flow, a Yosys command
     module    the top module
     memory    label of the flow's step that maps memories and of the one after it; null runs the flow as it is
-    netlist   whether to write the netlist
+    netlist   whether to write the netlist; "top" leaves out what the library says of its cells, which is most of it
 
 A job that takes a module apart (`codesign.sim.composition`) has the key `split`, the module's name, and writes split.v:
 the module with the registers that only delay its inputs, and NAME_core with all the rest.
@@ -59,7 +59,8 @@ def _synthesis(job: dict[str, Any]) -> list[str]:
     if job["memory"] is not None:
         commands = [f"{flow} -run begin:{job['memory'][0]}", "tee -q -o memories.json stat -json", _MAPS_MEMORIES]
     if job["netlist"]:
-        commands.append("write_json netlist.json")
+        alone = [f"select {_selection(job['module'])}", "write_json -selected netlist.json", "select -clear"]
+        commands += alone if job["netlist"] == "top" else ["write_json netlist.json"]
     return [*commands, "tee -q -o unfinished.json stat -json"]
 
 
