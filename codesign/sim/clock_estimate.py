@@ -12,7 +12,7 @@ benchmarks/clock_estimate.py compares it with place and route.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from codesign.arch.devices import Family
@@ -59,9 +59,6 @@ def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[i
         cells: the netlist's.
         family: whose cells they are.
         inputs: wires that come from registers outside.
-
-    Raises:
-        graphlib.CycleError: there is a loop without a register.
     """
     network = _Network(cells, _DELAYS[family], inputs)
     return network.slowest()
@@ -85,7 +82,7 @@ class _Network:
         for name, cell in self._cells.items():
             through = (bits for port, bits in _ports(cell, "input") if self._passes(cell, port))
             graph[name] = {self._driver[bit] for bits in through for bit in bits if bit in self._driver}
-        for name in TopologicalSorter(graph).static_order():
+        for name in _order(graph):
             self._place(self._cells[name])
         slowest = 0.0
         for cell in self._cells.values():
@@ -151,6 +148,19 @@ class _Network:
             return 0.566 if kind.startswith("RAMB") else 0.0
         # only a flip-flop's reset takes so long; its data is there in time when it reaches the slice
         return self._delays.setup if port in ("R", "S", "LSR") and kind.startswith(_FLIP_FLOPS) else 0.0
+
+
+def _order(graph: dict[str, set[str]]) -> list[str]:
+    """Cells after those that drive them.
+
+    Different bits of one cell may lie before and after another cell; such a loop is cut where it is found.
+    """
+    while True:
+        try:
+            return list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            before, after, *_ = error.args[1]
+            graph[after].discard(before)
 
 
 def _dsp_output(cell: Mapping[str, Any]) -> float:

@@ -52,6 +52,12 @@ def test_a_carry_chain_has_no_wires_inside() -> None:
     assert slowest_path_ns(between_flip_flops(*chain), "xc7") == pytest.approx(expected)
 
 
+def test_a_loop_through_different_bits_of_a_cell_is_no_loop() -> None:
+    chain = cell("CARRY4", {"S": [2, 5], "CI": ["0"]}, {"O": [4, 9]})
+    lut = cell("LUT1", {"I0": [4]}, {"O": [5]})
+    assert slowest_path_ns(between_flip_flops(chain, lut), "xc7") > 0.303 + 0.528 + WIRE_NS
+
+
 def test_a_dsp_with_registers_ends_a_path_and_begins_one() -> None:
     registers = {"AREG": "1", "MREG": "1", "PREG": "1"}
     dsp = cell("DSP48E1", {"A": [2], "CLK": [99]}, {"P": [9]}, **registers)
