@@ -171,7 +171,6 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         m.d.comb += [
             window.descriptor.eq(d),
             window.pooling.eq(executor.pooling),
-            window.next_header.eq(executor.header),
             window.header.eq(executor.header),
             window.start.eq(executor.pass_start),
             window.advance.eq(executor.advance),

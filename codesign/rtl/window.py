@@ -83,8 +83,8 @@ class WindowGenerator(SharedModule):
     A pass that does not `begin` goes on behind the tile that the one before it visited last; if that one did not
     `drain`, it stays at its tile. A pass that is `single` ends after one tile.
 
-    Timing: in the cycle of `start`, `next_header` is the header of the pass, afterwards `header` is; every later
-    cycle with `advance` issues one read.
+    Timing: from the cycle of `start` on `header` is that of the pass; every later cycle with `advance` issues one
+    read.
     `window_end` and `pass_end` are combinational and tell that this cycle is the last of a tile (pooling: of a
     window) or of the pass. All other outputs are registered: `key` and `pad` describe the read issued two cycles
     before, the others the read issued one cycle before. The descriptor is there one cycle before `start` and stays.
@@ -108,7 +108,6 @@ class WindowGenerator(SharedModule):
             {
                 "descriptor": In(DESCRIPTOR_STRUCT),
                 "pooling": In(1),
-                "next_header": In(PASS_HEADER_STRUCT),
                 "header": In(PASS_HEADER_STRUCT),
                 "start": In(1),
                 "advance": In(1),
@@ -160,7 +159,7 @@ class WindowGenerator(SharedModule):
         pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
         reading = Signal()
         kx, ky = Counter(m, "kx", d.kernel_w), Counter(m, "ky", d.kernel_h)
-        word = Counter(m, "word", Mux(self.start, self.next_header.words, self.header.words))
+        word = Counter(m, "word", self.header.words)
         tile = Counter(m, "tile", d.tiles)
         offset, offset_key = Signal(abits), Signal(kbits)
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
@@ -290,7 +289,7 @@ class WindowGenerator(SharedModule):
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
                 m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
         with m.If(self.start):
-            with m.If(self.next_header.begin):
+            with m.If(self.header.begin):
                 for place in (walker, home):
                     m.d.sync += [
                         place.addr.eq(d.start_addr),
@@ -307,7 +306,7 @@ class WindowGenerator(SharedModule):
                 *word.restart(),
                 step.eq(0),
                 *tile.restart(),
-                offset.eq(self.next_header.word_offset),
+                offset.eq(self.header.word_offset),
                 offset_key.eq(0),
             ]
 

@@ -137,7 +137,6 @@ def check(walk: Walk, seed: int) -> None:
     drive = {
         "descriptor": [walk.descriptor(shape)],
         "pooling": [walk.pooling],
-        "next_header": [PASS_HEADER.pack(walk.header())],
         "header": [PASS_HEADER.pack(walk.header())],
         "start": [*start, 0],
         "advance": [*advance, 0],
@@ -242,7 +241,6 @@ def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> No
     header = PASS_HEADER.pack(walk.header())
     drive = {
         "descriptor": [walk.descriptor(shape)],
-        "next_header": [header],
         "header": [header],
         "start": start,
         "advance": advance,
@@ -289,7 +287,6 @@ def test_pooling_reads_pairs_of_a_windows_words(walk: Walk, pairs: bool) -> None
     drive = {
         "descriptor": [walk.descriptor(shape)],
         "pooling": [1],
-        "next_header": [PASS_HEADER.pack(walk.header())],
         "header": [PASS_HEADER.pack(walk.header())],
         "start": [0, 1, 0],
         "advance": [0, 0, *[1] * len(reads), 0],
@@ -340,13 +337,10 @@ def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:
     issue = np.array([cycle for cycle in range(len(start)) if any(start[max(0, cycle - per_pass) : cycle])])
     advance = np.zeros(len(start), dtype=np.int64)
     advance[issue] = 1
-    # the header of a pass that runs; the next one is known in the cycle of the start alone
-    noise = [int.from_bytes(rng.bytes(PASS_HEADER.bits // 8), "little") for _ in start]
     drive = {
         "descriptor": [walk.descriptor(shape)],
         "pooling": [0],
-        "next_header": [header if begin else other for header, begin, other in zip(headers, start, noise, strict=True)],
-        "header": [other if begin else header for header, begin, other in zip(headers, start, noise, strict=True)],
+        "header": headers,
         "start": [*start, 0],
         "advance": [*advance.tolist(), 0],
     }
