@@ -1,8 +1,9 @@
-"""Running commands in this process, as a shell would see them."""
+"""What tests of several rooms need: commands as a shell would see them, a cache of a file's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +24,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return stopped.value.code, out, err
 
     return command
+
+
+@pytest.fixture(scope="module")
+def _cache_of_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def own_cache(_cache_of_module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache that the tests of a file share with each other and with nothing else."""
+    monkeypatch.setenv("CODESIGN_CACHE", str(_cache_of_module))

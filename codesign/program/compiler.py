@@ -366,7 +366,7 @@ class _Compiler:
         assert source is not None
         assert target is not None
         averaging = plan.op == Op.AVG_POOL
-        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, pairs=plan.half)
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, pairs=plan.pairs)
         fields |= {
             "op": plan.op,
             "pad_code": self.zeros[source.tensor.name] if averaging else 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codesign.arch.hardware import Hardware
@@ -100,7 +101,8 @@ class StepPlan:
         layer: number of the network layer, -1 for a load.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
-        half: whether a convolution runs in half taps, or max pooling reads pairs of words.
+        half: whether a convolution runs in half taps.
+        pairs: whether max pooling reads two words at a time.
         windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words, store_words: activation words of a load or a store.
@@ -112,6 +114,7 @@ class StepPlan:
     rows: tuple[int, int]
     written: Placement | None
     half: bool = False
+    pairs: bool = False
     windows: Tiling | None = None
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0
@@ -154,3 +157,11 @@ class Plan:
     def geometry(self) -> Geometry:
         """Derived quantities of the hardware."""
         return Geometry(self.hw)
+
+
+def owners(layers: Iterable[int]) -> list[int]:
+    """The layer every step counts for, given the steps' own: for a load or fence (-1) that of the next one."""
+    found: list[int] = []
+    for layer in reversed([*layers]):
+        found.append(layer if layer >= 0 else found[-1])
+    return found[::-1]

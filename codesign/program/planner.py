@@ -121,7 +121,7 @@ class Planner:
         geometry, layer = self.geometry, step.layer
         beats = geometry.descriptor_beats
         if isinstance(layer, ConvShape):
-            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), self._half(step), beats=beats)
+            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), half=self._half(step), beats=beats)
         if isinstance(layer, PoolShape):
             return self._pool(step, layer)
         if step.kind is Kind.LOAD:
@@ -161,7 +161,7 @@ class Planner:
             passes = (PassPlan((), 0, 0, words, 0, windows),)
             beats += pass_beats(0, self.geometry)
             return StepPlan(step.index, Op.AVG_POOL, step.rows, target, passes=passes, beats=beats)
-        return StepPlan(step.index, Op.MAX_POOL, step.rows, target, pairs, windows, beats=beats)
+        return StepPlan(step.index, Op.MAX_POOL, step.rows, target, pairs=pairs, windows=windows, beats=beats)
 
     def _written(self, step: Step) -> Placement | None:
         """The rows that a step writes: its rows inside the map it belongs to."""

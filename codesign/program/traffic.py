@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from codesign.program.plan import Plan, StepPlan
+from codesign.program.plan import Plan, StepPlan, owners
 from codesign.rtl.counters import BYTES, RESULT_BYTES
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -42,19 +42,20 @@ class Traffic:
     @property
     def read(self) -> int:
         """Bytes read."""
-        return self.total - self.outputs - self.spills
+        return self.total - self.written
+
+    @property
+    def written(self) -> int:
+        """Bytes written."""
+        return self.outputs + self.spills
 
 
 def traffic(program: Plan) -> tuple[Traffic, ...]:
     """Traffic of every layer of a program; loads of input rows count for the layer that they come before."""
     geometry = program.geometry
     found = [Traffic() for _ in program.layers]
-    waiting = Traffic()
-    for plan in program.steps:
-        waiting = waiting + _step(plan, program, geometry)
-        if plan.op not in (Op.LOAD, Op.FENCE):
-            found[plan.layer] += waiting
-            waiting = Traffic()
+    for plan, owner in zip(program.steps, owners(plan.layer for plan in program.steps), strict=True):
+        found[owner] += _step(plan, program, geometry)
     return tuple(found)
 
 

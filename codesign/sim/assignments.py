@@ -26,6 +26,7 @@ from codesign.program.passes import (
     plain_set,
     row_sets,
 )
+from codesign.program.plan import owners
 from codesign.program.planner import Planner, step_beats
 from codesign.program.shapes import ConvShape, NetworkShape, shape_of_fused
 from codesign.quant.assignment import Assignment, Ratio, row_counts
@@ -141,12 +142,10 @@ class NetworkTimer:
         )
         of_layer = {layer.index: layer for layer in self._layers}
         places = dict.fromkeys(of_layer, 0)
-        owners = [item.plan.layer for item in self.planner.steps]
-        for number in reversed(range(len(owners))):  # a load or fence belongs to the layer that comes after it
-            owners[number] = owners[number] if owners[number] >= 0 else owners[number + 1]
         # the run of each step, or where to find that of an assignment: (run, owner, convolution, place)
         self._steps: list[tuple[Run | None, int, int, int]] = []
-        for item, owner in zip(self.planner.steps, owners, strict=True):
+        of_step = owners(item.plan.layer for item in self.planner.steps)
+        for item, owner in zip(self.planner.steps, of_step, strict=True):
             if item.plan.op == Op.CONV:
                 layer = of_layer[item.plan.layer]
                 self._steps.append((None, owner, layer.number, places[layer.index]))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codesign.program.plan import Plan
+from codesign.program.plan import Plan, owners
+from codesign.program.traffic import traffic
 from codesign.sim.sequencer import Sequencer
 
 
@@ -63,7 +64,6 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
         sequencer: of the same hardware, which remembers what it has seen; by default a new one.
     """
     sequencer = sequencer or Sequencer(plan.hw)
-    geometry = sequencer.geometry
     band_busy = [0] * len(plan.hw.bands)
     spent = dict.fromkeys(("issue", "gap", "wait_pass", "drain", "fetch", "load"), 0)
     ends: list[int] = []
@@ -84,15 +84,10 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
                     band_busy[band] += item.tiling.issue
 
     layers: list[LayerTiming] = []
-    owners: list[int] = []  # a load or fence belongs to the layer that comes after it
-    for step in reversed(plan.steps):
-        owners.append(step.layer if step.layer >= 0 else owners[-1])
-    owners.reverse()
     numbers: list[list[int]] = [[] for _ in plan.layers]
-    for number, owner in enumerate(owners):
+    for number, owner in enumerate(owners(step.layer for step in plan.steps)):
         numbers[owner].append(number)
-    for work, mine in zip(plan.layers, numbers, strict=True):
-        chosen = [plan.steps[i] for i in mine]
+    for work, mine, moved in zip(plan.layers, numbers, traffic(plan), strict=True):
         cycles = sum(ends[i] - (ends[i - 1] if i else 0) for i in mine)
         compute = sum(runs[i].issue for i in mine)
         layers.append(
@@ -105,9 +100,8 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
                 compute_cycles=compute,
                 stall_cycles=cycles - compute,
                 utilization=work.macs / (cycles * plan.hw.macs),
-                dram_read_bytes=sum(step.beats for step in chosen) * geometry.beat_bytes,
-                dram_write_bytes=4 * work.m * work.n * any(step.wide for step in chosen)
-                + sum(step.store_words for step in chosen) * geometry.load_beats * geometry.beat_bytes,
+                dram_read_bytes=moved.read,
+                dram_write_bytes=moved.written,
             )
         )
     return Timing(total, tuple(layers), tuple(ends), {"total": total, **spent}, tuple(band_busy))

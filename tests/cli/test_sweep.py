@@ -190,7 +190,7 @@ def test_other_bad_input(run: Run, space: Path, tmp_path: Path) -> None:
     assert status == 2 and "smalcnn: no such network" in err and not (tmp_path / "r").exists()
     (tmp_path / "map.csv").write_text(f"{CONV_HEADER}\na, 8, 8, 3, 3, 2, 4, 1,\n")
     status, _, err = run("sweep", space, tmp_path / "map.csv", "-o", tmp_path / "r", "--jobs", 1)
-    assert status == 2 and "no variant can run any of the networks; columns2_dot2" in err and "the last layer" in err
+    assert status == 2 and "no variant can run any of the networks; columns2_dot2" in err and "one per class" in err
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
     status, _, err = run("sweep", space, "smallcnn", "-o", tmp_path / "other")

@@ -68,17 +68,6 @@ def array(rows: int, columns: int, constant_left: bool, seed: int = 0) -> str:
     return ELEMENT.replace("LOGIC", "\n".join(logic)) + top
 
 
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of these tests' own, that they share."""
-    monkeypatch.setenv("CODESIGN_CACHE", str(shared_cache))
-
-
 @pytest.mark.parametrize(
     ("family", "constant_left"), [("ecp5", True), pytest.param("xc7", False, marks=pytest.mark.slow)]
 )

@@ -1,7 +1,5 @@
 """Place and route of designs small enough for seconds: the clock, the named path, the harness, cache and limits."""
 
-from pathlib import Path
-
 import pytest
 
 from codesign.arch.devices import DEVICES
@@ -14,6 +12,7 @@ from codesign.sim.hierarchy import Hierarchy
 from codesign.sim.netlist import modules_of
 
 ECP5 = DEVICES["lfe5u-85f"]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def chain(adders: int) -> str:
@@ -52,17 +51,6 @@ module top(clk, rst, a, b, y);
   );
 endmodule
 """
-
-
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of these tests' own, that they share."""
-    monkeypatch.setenv("CODESIGN_CACHE", str(shared_cache))
 
 
 def test_longer_logic_is_slower_and_its_module_is_named() -> None:

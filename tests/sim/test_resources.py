@@ -14,20 +14,11 @@ from codesign.arch.load import load_hardware
 from codesign.sim import netlist
 from codesign.sim.resources import ModuleResources, Resources, synthesize, synthesize_hardware
 
-
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of these tests' own, that they share."""
-    monkeypatch.setenv("CODESIGN_CACHE", str(shared_cache))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
-def empty_cache(cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_cache(own_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of an empty cache."""
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))
     return tmp_path / "synthesis"
