@@ -54,6 +54,8 @@ class PostProcessor(SharedModule):
         t+12     zero point added          t+13               clipped
         t+14 (WRITE_STAGE)                 write presented to the memory
 
+    Every lane has its own multipliers, next to its DSP slices; they are 0 in a lane without a pixel.
+
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
 
@@ -214,13 +216,14 @@ class PostProcessor(SharedModule):
                 chosen = Mux(element_6 == i, codes[i], chosen)
             m.d.sync += register.eq(chosen)
             picked.append(register)  # t+7
-        residual_mult_8 = at(param.residual_mult, 8)
         family = geometry.hw.totals.family
         residual_products: list[list[Value]] = []
         for j, value in enumerate(rotate_left(picked, group_7[:kbits])[:columns]):
             lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
             m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0))
-            terms = product_terms(m, family, lane_code, residual_mult_8, f"residual_product_{j}")  # t+9
+            factor = Signal.like(param.residual_mult, name=f"residual_mult_{j}", reset_less=True)
+            m.d.sync += factor.eq(Mux(at(lane_mask, 7)[j], at(param.residual_mult, 7), 0))  # t+8
+            terms = product_terms(m, family, lane_code, factor, f"residual_product_{j}")  # t+9
             residual_products.append(terms)
 
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ class PostProcessor(SharedModule):
         # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
         multiplier = geometry.multiplier
         total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, ab + 27)
-        bias_6, mult_7 = at(param.bias, 6), at(param.mult, 7)
+        bias_6 = at(param.bias, 6)
         shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
@@ -243,11 +246,13 @@ class PostProcessor(SharedModule):
             near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
             below, above = Signal(name=f"below_{j}", reset_less=True), Signal(name=f"above_{j}", reset_less=True)
             clipped = Signal(ab, name=f"clipped_{j}", reset_less=True)
+            factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
             operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
             far = shifted[NEAR - 1 : -1]
             m.d.sync += [
                 summed.eq(operand + bias_6[:biased_bits].as_signed()),  # t+7
-                product_1.eq(sum(product_terms(m, family, summed, mult_7, f"product_{j}"))),  # t+8, t+9
+                factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
+                product_1.eq(sum(product_terms(m, family, summed, factor, f"product_{j}"))),  # t+8, t+9
                 total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
                 shifted.eq(total >> shift_10),
                 near.eq(shifted[:NEAR].as_signed() + d.zero),  # t+12
