@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, the cache folder, content hashes."""
+"""Files and folders that are whole or absent: atomic writes, the cache folder, content hashes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +59,35 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+def check_folder(folder: Path, manifest: str, command: str) -> None:
+    """UserError unless `folder` is new, empty, or an earlier output of `codesign COMMAND`, which has a `manifest`."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, must be a folder to write")
+    if any(folder.iterdir()) and not (folder / manifest).is_file():
+        raise UserError(f"{folder}: holds other files, must be new, empty or an earlier output of `codesign {command}`")
+
+
+def write_folder(folder: Path, bodies: Mapping[str, str | bytes]) -> None:
+    """A folder of these files, whole or not at all, in place of an earlier one. UserError if it cannot be written."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        try:
+            fresh = workplace / "new"
+            fresh.mkdir()
+            for name, body in bodies.items():
+                (fresh / name).write_bytes(body.encode() if isinstance(body, str) else body)
+            if folder.exists():
+                folder.rename(workplace / "old")
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with atomic_write(path) as file:
@@ -66,7 +96,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; ValueError for what JSON cannot hold (NaN, objects)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON; ValueError for what it cannot hold (NaN, objects)."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path) -> Any:

@@ -16,7 +16,7 @@ from cocotb.task import bridge, resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from tb.case import Case, Image, load
+from tb.case import load
 from tb.protocol import Monitor
 
 ADDRESS = 0x7340
@@ -82,7 +82,6 @@ class World:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
-        self.case: Case
         self.case, self.module = load()
         dut.rst.value = 1
         Clock(dut.clk, 10, unit="ns").start()
@@ -119,17 +118,16 @@ class World:
         """Run code of the driver, which waits, beside the simulation."""
         return await bridge(function)(*arguments)
 
-    async def infer(self, image: Image) -> dict[str, int]:
+    async def infer(self, image: bytes, right: list[int]) -> dict[str, int]:
         """One image from start to results, which must be right; the counters."""
-        self.ram.write(ADDRESS + self.case.result_offset, bytes(4 * len(image.results)))
+        self.ram.write(ADDRESS + self.case.result_offset, bytes(4 * len(right)))
 
         def job() -> tuple[list[int], dict[str, int], dict[str, Any]]:
-            self.driver.run(image.pieces, SECONDS)
-            results = self.driver.results(self.case.result_offset, len(image.results))
+            results = self.driver.infer(self.case, image, SECONDS)
             return results, self.driver.counters(), self.driver.status()
 
         results, counters, status = await self.call(job)
-        assert results == image.results
+        assert results == right
         assert status["done"] and status["idle"] and status["error"] == 0
         self.monitor.settled()
         return counters
@@ -196,13 +194,13 @@ async def registers_are_what_the_driver_says(dut: Any) -> None:
 async def images_one_after_the_other(dut: Any) -> None:
     """Every run takes the same cycles; the interrupt rises and falls."""
     world = await World.begin(dut)
-    first = await world.infer(world.case.images[0])
+    first = await world.infer(*world.case.images[0])
     assert dut.interrupt.value
     await world.call(world.driver.clear_interrupt)
     await ClockCycles(dut.clk, 2)
     assert not dut.interrupt.value
     for image in world.case.images[1:]:
-        assert await world.infer(image) == first
+        assert await world.infer(*image) == first
     total, *kinds = [first[name] for name in world.module.COUNTERS]
     assert total == sum(kinds) > 0
 
@@ -213,7 +211,7 @@ async def back_pressure_and_latency_on_every_channel(dut: Any) -> None:
     rng = random.Random(1)
     for share in (0.1, 0.3, 0.5, 0.7, 0.85):
         world.disturb(rng, share)
-        counters = await world.infer(rng.choice(world.case.images))
+        counters = await world.infer(*rng.choice(world.case.images))
         total, *kinds = [counters[name] for name in world.module.COUNTERS]
         assert total == sum(kinds)
     assert all(world.monitor.late.values()), f"a channel never had to wait: {world.monitor.late}"
@@ -224,7 +222,7 @@ async def wrong_answers_end_the_run_and_the_next_one_is_as_ever(dut: Any) -> Non
     """At many places, on a quick memory and on a slow one; after each the cycles of the next run are the usual ones."""
     world = await World.begin(dut)
     image = world.case.images[0]
-    usual = await world.infer(image)
+    usual = await world.infer(*image)
     beats, writes = world.ram.served["read"], world.ram.served["write"]
     rng = random.Random(2)
     for kind, error in (("read", "READ_RESPONSE"), ("last", "READ_LENGTH"), ("write", "WRITE_RESPONSE")):
@@ -232,16 +230,16 @@ async def wrong_answers_end_the_run_and_the_next_one_is_as_ever(dut: Any) -> Non
         places = {0, 1, answers - 1, *(rng.randrange(answers) for _ in range(5))}
         for place in sorted(places):
             world.ram.break_after(kind, place)
-            text = await world.fails(error, world.driver.run, image.pieces, SECONDS)
+            text = await world.fails(error, world.driver.infer, world.case, image[0], SECONDS)
             assert "layers" in text and world.ram.wrong is None
             if place == answers - 1 or rng.random() < 0.25:
-                assert await world.infer(image) == usual
+                assert await world.infer(*image) == usual
     world.disturb(rng, 0.4)
     for kind, error in (("read", "READ_RESPONSE"), ("last", "READ_LENGTH"), ("write", "WRITE_RESPONSE")):
         for _ in range(3):
             world.ram.break_after(kind, rng.randrange(writes if kind == "write" else beats))
-            await world.fails(error, world.driver.run, image.pieces, SECONDS)
-    await world.infer(image)
+            await world.fails(error, world.driver.infer, world.case, image[0], SECONDS)
+    await world.infer(*image)
 
 
 @cocotb.test()
@@ -253,7 +251,7 @@ async def damaged_programs_are_refused(dut: Any) -> None:
         await world.call(world.driver.load, damage, ADDRESS)
         await world.fails("DESCRIPTOR", world.driver.run, {}, SECONDS)
     await world.call(world.driver.load, good, ADDRESS)
-    await world.infer(image)
+    await world.infer(*image)
 
 
 @cocotb.test()
@@ -261,7 +259,7 @@ async def a_silent_memory_ends_the_run(dut: Any) -> None:
     """Silent from the first request on, in the middle of the data, and to the writes."""
     world = await World.begin(dut)
     image = world.case.images[0]
-    usual = await world.infer(image)
+    usual = await world.infer(*image)
     await world.call(world.driver.set_timeout, 2000)
     reads, writes = world.ram.read_if, world.ram.write_if
     for channel in (reads.ar_channel, reads.r_channel, writes.aw_channel, writes.w_channel, writes.b_channel):
@@ -275,15 +273,15 @@ async def a_silent_memory_ends_the_run(dut: Any) -> None:
         await world.fails("TIMEOUT", world.driver.wait, 0.2)  # does not become idle, and says so
         channel.pause = False
         await world.fails("TIMEOUT", world.driver.wait, SECONDS)
-        assert await world.infer(image) == usual
+        assert await world.infer(*image) == usual
 
 
 @cocotb.test()
 async def a_start_while_busy_does_nothing(dut: Any) -> None:
     world = await World.begin(dut)
     image = world.case.images[0]
-    usual = await world.infer(image)
-    for offset, data in image.pieces.items():
+    usual = await world.infer(*image)
+    for offset, data in world.case.encode(image[0]).items():
         world.ram.write(ADDRESS + offset, data)
     await world.call(world.driver.start)
     await ClockCycles(dut.clk, 300)
@@ -296,15 +294,15 @@ async def a_start_while_busy_does_nothing(dut: Any) -> None:
         await ClockCycles(dut.clk, 100)
     await world.call(world.driver.wait, SECONDS)
     assert await world.call(world.driver.counters) == usual
-    results = await world.call(world.driver.results, world.case.result_offset, len(image.results))
-    assert results == image.results
+    results = await world.call(world.driver.results, world.case.result_offset, world.case.result_words)
+    assert results == image[1]
 
 
 @cocotb.test()
 async def the_host_stops_runs_at_any_time(dut: Any) -> None:
     world = await World.begin(dut)
     image = world.case.images[0]
-    usual = await world.infer(image)
+    usual = await world.infer(*image)
     rng = random.Random(3)
     for round_ in range(12):
         await world.call(world.driver.start)
@@ -312,4 +310,4 @@ async def the_host_stops_runs_at_any_time(dut: Any) -> None:
         await world.call(world.driver.stop, SECONDS)
         await world.fails("STOPPED", world.driver.wait, SECONDS)
         if round_ % 4 == 3:
-            assert await world.infer(image) == usual
+            assert await world.infer(*image) == usual

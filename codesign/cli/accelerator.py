@@ -1,4 +1,4 @@
-"""Commands about accelerators: simulate, cosim, generate, synth."""
+"""Commands about accelerators: simulate, cosim, generate, compile, synth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
     from codesign.program import Plan
-    from codesign.quant.integer_network import IntArray, IntegerNetwork
     from codesign.sim.energy import UnitEnergies
     from codesign.sim.place_route import Routed
     from codesign.sim.timing import Timing
@@ -28,6 +27,8 @@ ENERGY = Annotated[
     str, typer.Option(metavar="FILE", help="Energies of single operations: YAML, or a name in hw_configs/energy/.")
 ]
 ASSIGNMENT = Annotated[Path | None, typer.Option(metavar="FILE", help="The format of every row, as JSON.")]
+DATA = Annotated[str | None, typer.Option(metavar="DATASET", help="Test images of a data set, not random.")]
+DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 DEFAULT_ENERGY = "horowitz2014"
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 SEED = Annotated[int, typer.Option(min=0, help="Seed of random weights and images.")]
@@ -159,8 +160,8 @@ def cosim(
     hw: HW,
     network: NETWORK,
     images: Annotated[int, typer.Option(min=1, help="How many images to run.")] = 1,
-    data: Annotated[str | None, typer.Option(metavar="DATASET", help="Test images of a data set, not random.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    data: DATA = None,
+    data_dir: DATA_DIR = None,
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
@@ -174,7 +175,7 @@ def cosim(
     """
     from codesign.arch.load import load_hardware
     from codesign.cli.encoder import cosim_encoder
-    from codesign.cli.inputs import encoder, integer_network
+    from codesign.cli.inputs import encoder, input_codes, integer_network
     from codesign.cli.output import facts, progress, save, shown, table
     from codesign.errors import UserError
     from codesign.program import compile_network
@@ -190,7 +191,7 @@ def cosim(
         cosim_encoder(hardware, found, images, seed, json)
         return
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
-    codes = _images(net, images, data, data_dir, seed)
+    codes = input_codes(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)
     with progress() as report:
         result = run_network(hardware, net, codes, report)
@@ -243,6 +244,58 @@ def generate(
         f"{manifest['hardware']} in {out}",
         ("file", "bytes", "what"),
         [(file["name"], file["bytes"], file["what"]) for file in manifest["files"]],
+    )
+    save(json, manifest)
+
+
+def compile_(
+    hw: HW,
+    network: NETWORK,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
+    images: Annotated[int, typer.Option(min=0, help="Images to write, with the results they must give.")] = 1,
+    data: DATA = None,
+    data_dir: DATA_DIR = None,
+    bits: BITS = None,
+    ratio: RATIO = None,
+    assignment: ASSIGNMENT = None,
+    seed: SEED = 0,
+    json: JSON = None,
+) -> None:
+    """Compile a network into an accelerator's memory image, for the driver that `generate` writes.
+
+    With images, and the results of the integer model that a board must give for them, bit for bit.
+    """
+    from codesign.arch.load import load_hardware
+    from codesign.cli.inputs import encoder, input_codes, integer_network
+    from codesign.cli.output import facts, progress, save, shown
+    from codesign.errors import UserError
+    from codesign.program import compile_network
+    from codesign.program.files import check_program_folder, write_program
+    from codesign.sim import functional
+    from codesign.sim.timing import estimate
+
+    check_program_folder(out)
+    hardware = load_hardware(hw)
+    if (found := encoder(network)) is not None:
+        raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")
+    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    codes = input_codes(net, images, data, data_dir, seed)
+    program = compile_network(net, hardware)
+    results = []
+    with progress() as report:
+        for index, image in enumerate(codes):
+            report("results", index, images)
+            results.append(functional.run(net, image)[net.output.name])
+    cycles = estimate(program).total_cycles
+    layers = [layer.name for layer in program.layers]
+    manifest = write_program(out, program, codes, results, {"cycles": cycles, "layers": layers, "seed": seed})
+    facts(
+        {
+            "program": f"{len(program.stream):,} bytes, results and spilled maps end at {manifest['memory_bytes']:,}",
+            "images": shown(images),
+            "cycles": f"{cycles:,} for one image, {shown(hardware.milliseconds(cycles))} ms",
+            "folder": f"{out}, for the driver.py of `codesign generate {hw}`",
+        }
     )
     save(json, manifest)
 
@@ -450,24 +503,3 @@ def _warn_of_clock(hw: Hardware, cycles: int) -> float | None:
             highlight=False,
         )
     return routed.fmax_mhz if routed else None
-
-
-def _images(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:
-    """Input codes (count, C, H, W): random, or the first test images of a data set."""
-    import numpy as np
-
-    from codesign.errors import UserError
-
-    source = network.input
-    if data is None:
-        return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
-    from codesign.cli.inputs import prepared
-    from codesign.quant.data import load_dataset
-    from codesign.sim.functional import quantize_input
-
-    dataset = prepared(network, load_dataset(data, data_dir))
-    if count > len(dataset.test_images):
-        raise UserError(
-            f"--images: {count} given, must be at most {len(dataset.test_images)}, the test images of {data}"
-        )
-    return quantize_input(source, dataset.test_images[:count])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import Plan, Planner, plan_network
@@ -12,7 +14,7 @@ from codesign.program.dealing import row_of
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import MULTIPLIERS, NARROW, IntegerNetwork, Multiplier, Scheme
+from codesign.quant.integer_network import MULTIPLIERS, NARROW, IntArray, IntegerNetwork, Multiplier, Scheme
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
 from codesign.search.space import band_ratio, zoo_network, zoo_options
@@ -191,3 +193,19 @@ def _read_assignment(path: Path) -> Assignment:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def input_codes(network: IntegerNetwork, count: int, data: str | None, data_dir: Path | None, seed: int) -> IntArray:
+    """Input codes (count, C, H, W): random, or the first test images of a data set."""
+    source = network.input
+    if data is None:
+        return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
+    from codesign.quant.data import load_dataset
+    from codesign.sim.functional import quantize_input
+
+    dataset = prepared(network, load_dataset(data, data_dir))
+    if count > len(dataset.test_images):
+        raise UserError(
+            f"--images: {count} given, must be at most {len(dataset.test_images)}, the test images of {data}"
+        )
+    return quantize_input(source, dataset.test_images[:count])

@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command()(accelerator.simulate)
 app.command()(accelerator.cosim)
 app.command()(accelerator.generate)
+app.command(name="compile")(accelerator.compile_)
 app.command()(accelerator.synth)
 app.command()(figures.roofline)
 app.command()(model.quantize)

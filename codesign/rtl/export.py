@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from amaranth.lib.wiring import In
 
+from codesign._files import check_folder, write_folder
 from codesign.arch.hardware import Hardware
-from codesign.errors import UserError
 from codesign.provenance import provenance
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import Geometry
@@ -34,7 +32,7 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
     Raises:
         UserError: `folder` holds something else, or cannot be written.
     """
-    _check_target(folder)
+    check_folder(folder, MANIFEST, "generate")
     constraints, text, what = _constraints(hw)
     files = {
         f"{TOP}.v": (generate(hw), "Verilog of all modules"),
@@ -61,7 +59,7 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
         **provenance(hw),
     }
     bodies = {name: body for name, (body, _) in files.items()} | {MANIFEST: json.dumps(manifest, indent=2) + "\n"}
-    _write(folder, bodies)
+    write_folder(folder, bodies)
     return manifest
 
 
@@ -83,30 +81,3 @@ def _constraints(hw: Hardware) -> tuple[str, str, str]:
         text = f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
         return f"{TOP}.xdc", text, f"clock of {hw.clock_mhz:g} MHz for Vivado"
     return f"{TOP}.lpf", f'FREQUENCY PORT "clk" {hw.clock_mhz:g} MHZ;\n', f"clock of {hw.clock_mhz:g} MHz for nextpnr"
-
-
-def _check_target(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file, must be a folder to write")
-    if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder}: holds other files, must be new, empty or an earlier output of `codesign generate`")
-
-
-def _write(folder: Path, bodies: dict[str, str]) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-        try:
-            fresh = workplace / "new"
-            fresh.mkdir()
-            for name, body in bodies.items():
-                (fresh / name).write_text(body)
-            if folder.exists():
-                folder.rename(workplace / "old")
-            fresh.rename(folder)
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -30,6 +30,7 @@ def host_files(hw: Hardware) -> dict[str, str]:
     names = iter(registers.counters)
     facts: dict[str, Any] = {
         "hardware": hw.name,
+        "hardware_hash": hw.content_hash,
         "version": __version__,
         "version_text": ".".join(map(str, VERSION)),
         "map": registers,

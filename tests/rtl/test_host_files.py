@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import FILES, host_files
 from codesign.rtl.registers import ERROR_TEXT, VERSION, Error, Register, register_map
 from codesign.rtl.verilog import header
+from tb.case import driver_module
 from tests.rtl.bench import FIXED4, POT4, geometry
 
 SHAPES = {"tiny": load_hardware("tiny"), "xc7z045": load_hardware("xc7z045"), "two": geometry(POT4, FIXED4).hw}
@@ -27,11 +27,7 @@ def driver(hw: Hardware, folder: Path) -> ModuleType:
     """The generated module."""
     path = folder / "driver.py"
     path.write_text(host_files(hw)["driver.py"])
-    spec = importlib.util.spec_from_file_location("driver", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return driver_module(path)
 
 
 def macros(register: Register) -> dict[str, int]:

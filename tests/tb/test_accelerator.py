@@ -12,10 +12,11 @@ import pytest
 
 from codesign.arch.hardware import Hardware, Memory
 from codesign.program import compile_network
+from codesign.program.files import write_program
 from codesign.rtl.host_files import host_files
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim import functional, verilator
-from tb.case import Case, Image
+from tb.case import DRIVER, PROGRAM
 from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network
 
@@ -38,25 +39,18 @@ def signals() -> tuple[str, ...]:
     return ("clk", "rst", "interrupt", *sorted(set(re.findall(r"\b(?:s_axi_ctrl|m_axi)_\w+", text))))
 
 
-def case(hw: Hardware) -> Case:
-    """A small network with every kind of layer, and three images."""
+def compiled(hw: Hardware, folder: Path) -> None:
+    """A folder with the driver and a small network with every kind of layer, and three images."""
     network = small_network(3, hw)
-    program = compile_network(network, hw)
-    rng = np.random.default_rng(5)
-    images = []
-    for _ in range(3):
-        image = rng.integers(0, 16, network.input.shape)
-        beat = program.geometry.beat_bytes
-        pieces = zip(program.pieces, program.encode_input(image), strict=True)
-        results = functional.run(network, image)["fc"].reshape(-1).tolist()
-        images.append(Image({piece.beat * beat: data.tobytes() for piece, data in pieces}, results))
-    offset = program.output_address - program.address
-    return Case(program.stream.tobytes(), offset, images, host_files(hw)["driver.py"])
+    images = np.random.default_rng(5).integers(0, 16, (3, *network.input.shape))
+    results = [functional.run(network, image)["fc"] for image in images]
+    write_program(folder / PROGRAM, compile_network(network, hw), images, results, {})
+    (folder / DRIVER).write_text(host_files(hw)["driver.py"])
 
 
 def simulate(verilog: str, hw: Hardware, work: Path) -> None:
     folder = verilator.build({f"{TOP}.v": verilog, "axi_harness.sv": TOP_FILE.read_text()}, "axi_harness", signals())
-    case(hw).save(work)
+    compiled(hw, work)
     verilator.run(folder, "axi_harness", "tb.accelerator", work)
 
 

@@ -1,0 +1,111 @@
+"""A folder with a compiled network for a board, and images with the results that the board must give.
+
+The driver that `codesign generate` writes reads it (`Compiled`), without codesign on the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign._files import check_folder, json_text, write_folder
+from codesign.program.program import Program
+from codesign.provenance import provenance
+
+MANIFEST = "program.json"
+STREAM = "program.bin"
+
+
+def write_program(
+    folder: Path,
+    program: Program,
+    images: NDArray[np.int64],
+    results: Sequence[NDArray[np.int64]],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the memory image, images and their results to `folder`; images as codes, in the order of their axes.
+
+    Args:
+        folder: new, empty, or an earlier program's.
+        program: the compiled network. Its image may lie at any address that is a multiple of `burst_bytes`.
+        images: codes (N, C, H, W).
+        results: their outputs (C, H, W) of the integer model, int32 or codes.
+        facts: what else the manifest shall say.
+
+    Returns:
+        The manifest, with all offsets in bytes from the beginning of the program.
+
+    Raises:
+        UserError: `folder` holds something else, or cannot be written.
+    """
+    check_program_folder(folder)
+    hw, beat = program.hw, program.geometry.beat_bytes
+    bodies: dict[str, bytes] = {STREAM: program.stream.tobytes()}
+    cases: list[dict[str, str]] = []
+    for index, (image, result) in enumerate(zip(images, results, strict=True)):
+        case = {"input": f"image_{index:04d}.bin", "results": f"results_{index:04d}.bin"}
+        bodies[case["input"]] = image.astype(np.uint8).tobytes()
+        bodies[case["results"]] = program.encode_results(result).tobytes()
+        cases.append(case)
+    manifest: dict[str, Any] = {
+        "format": "codesign program",
+        "network": program.shape.name,
+        "hardware": hw.name,
+        "program": STREAM,
+        "burst_bytes": hw.memory.burst_beats * beat,
+        "memory_bytes": program.memory_bytes - program.address,
+        "input": _input(program),
+        "output": {
+            "shape": list(program.network.output.shape),
+            "kind": "int32" if program.network.output.wide else "codes",
+            "scale": program.network.output.scale,
+            "zero_point": program.network.output.zero_point,
+            "offset": program.output_address - program.address,
+            "words": program.result_words,
+        },
+        "words": _words(program),
+        "images": cases,
+        **facts,
+        **provenance(hw),
+    }
+    write_folder(folder, {**bodies, MANIFEST: json_text(manifest)})
+    return manifest
+
+
+def check_program_folder(folder: Path) -> None:
+    """UserError if a program cannot be written there."""
+    check_folder(folder, MANIFEST, "compile")
+
+
+def _input(program: Program) -> dict[str, Any]:
+    """The image, what the host makes of it (`codesign.program.input_folding`), and where its pieces lie."""
+    source, folding, beat = program.network.input, program.folding, program.geometry.beat_bytes
+    return {
+        "shape": list(source.shape),
+        "bits": source.bits,
+        "scale": source.scale,
+        "zero_point": source.zero_point,
+        "fold": folding.fold,
+        "kernel_w": folding.kernel_w,
+        "stride": list(folding.stride),
+        "padding": list(folding.padding),
+        "folded_shape": list(folding.folded.shape),
+        "pieces": [{"offset": piece.beat * beat, "rows": list(piece.rows)} for piece in program.pieces],
+    }
+
+
+def _words(program: Program) -> dict[str, int]:
+    """How codes lie in the words of a map (`codesign.program.packing.pack_map`)."""
+    g = program.geometry
+    return {
+        "groups": g.groups,
+        "dot": g.dot,
+        "act_bits": g.act_bits,
+        "beat_bytes": g.beat_bytes,
+        "groups_per_beat": g.groups_per_beat,
+        "load_beats": g.load_beats,
+    }
