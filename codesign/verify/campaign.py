@@ -126,8 +126,9 @@ def draw_case(plan: Plan, number: int, index: int) -> Case:
     """Network `index` on hardware `number` of a campaign: a network that compiles, as a recipe."""
     hw = draw_hardware(plan, number)
     rng = np.random.default_rng([plan.seed, number, index + 1])
-    for _ in range(_DRAWS):
-        recipe = draw_recipe(RandomChoices(rng), hw, max_channels=24, max_side=9)
+    for attempt in range(_DRAWS):
+        smaller = attempt // 10  # the hardware may be one that little fits
+        recipe = draw_recipe(RandomChoices(rng), hw, max_channels=24 >> smaller, max_side=9 - 2 * smaller)
         try:
             compile_network(recipe.build(), hw)
         except UserError:
