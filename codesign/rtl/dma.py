@@ -175,7 +175,8 @@ class ResultWriter(SharedModule):
         m.submodules.beats = beats = SyncFIFOBuffered(width=geometry.beat_bits, depth=depth)
         beat_address = Signal(ADDRESS_BITS, reset_less=True)
         storing = beats.r_rdy
-        address = Mux(storing, beat_address, fifo.r_data[:ADDRESS_BITS])
+        of_map = Signal()  # what came last is a beat, and so is all that waits: selects data, far from `storing`
+        address = Mux(of_map, beat_address, fifo.r_data[:ADDRESS_BITS])
         aw_sent, w_sent = Signal(), Signal()
         aw_now, w_now, sent = Signal(), Signal(), Signal()
         offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
@@ -193,8 +194,8 @@ class ResultWriter(SharedModule):
             self.awvalid.eq(offering & ~aw_sent),
             self.awaddr.eq(Cat(address[:lane_bits] & 0, address[lane_bits:])),
             self.wvalid.eq(offering & ~w_sent),
-            self.wdata.eq(Mux(storing, beats.r_data, fifo.r_data[ADDRESS_BITS:].replicate(lanes))),
-            self.wstrb.eq(Mux(storing, (1 << geometry.beat_bytes) - 1, (0xF << (lane << 2)) if lanes > 1 else 0xF)),
+            self.wdata.eq(Mux(of_map, beats.r_data, fifo.r_data[ADDRESS_BITS:].replicate(lanes))),
+            self.wstrb.eq(Mux(of_map, (1 << geometry.beat_bytes) - 1, (0xF << (lane << 2)) if lanes > 1 else 0xF)),
             self.bready.eq(1),
             aw_now.eq(aw_sent | self.awready),
             w_now.eq(w_sent | self.wready),
@@ -208,6 +209,10 @@ class ResultWriter(SharedModule):
             self.idle.eq(self.empty & (outstanding == 0)),
         ]
         m.d.sync += [outstanding.eq(outstanding + sent - answered), offered.eq(offering & ~sent)]
+        with m.If(self.store_valid):
+            m.d.sync += of_map.eq(1)
+        with m.Elif(self.valid):
+            m.d.sync += of_map.eq(0)
         with m.If(self.store_start):
             m.d.sync += beat_address.eq(self.store_address)
         with m.Elif(sent & storing):
