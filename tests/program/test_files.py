@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from codesign.verify.hardware import random_hardware
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from codesign.program import compile_network
 from codesign.program.files import write_program
 from codesign.rtl.host_files import host_files
 from codesign.sim import functional
+from codesign.verify.hardware import random_hardware
 from tb.case import driver_module
 from tests.sim.strategies import networks
 
