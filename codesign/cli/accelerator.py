@@ -477,7 +477,7 @@ def print_routed(hw: Hardware, routed: Routed) -> None:
     facts(
         {
             "clock": f"{routed.fmax_mhz:.1f} MHz, {wanted}",
-            "device": f"{routed.device} {routed.package}, grade {routed.speed_grade}, seed {routed.seed}, {routed.tool}",
+            "device": f"{routed.device} {routed.package} grade {routed.speed_grade}, seed {routed.seed}; {routed.tool}",
             "harness": f"{routed.harness_ff:,} of {routed.used.ff:,} flip-flops belong to the test harness",
             "took": f"{routed.wall_s:.0f} s",
         }
