@@ -1,0 +1,196 @@
+"""Resources of an accelerator from its description alone, in less than a millisecond: for searches and sweeps.
+
+A design is a sum over its modules, and how often each appears follows from the configuration. What all instances of a
+module hold together is modelled as a sum of structural terms (bits of registers, of multiplexers, of memories) times
+coefficients. Terms are written down here; coefficients are fitted to composed syntheses (`codesign.sim.composition`) by
+`codesign.sim.predictor_fit` and shipped as predictor.json, which says what they were fitted to and how far off they are
+on configurations that the fit has not seen. DSP slices and block RAM are counted, not fitted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codesign.arch.devices import Family
+from codesign.arch.hardware import Band, Hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.rtl.axi import ADDRESS_BITS
+from codesign.rtl.geometry import BUS_RADIX, PARAM_BITS, SUM_BITS, Geometry
+from codesign.rtl.processing_element import band_name
+from codesign.sim.resources import Resources
+
+COEFFICIENTS = Path(__file__).parent / "predictor.json"
+LUT_RAM_DEPTH: dict[Family, int] = {"xc7": 64, "ecp5": 32}
+LUT_RAM_BITS = 1024
+"""Memories of at most so many words, or bits, are built of LUTs."""
+
+BLOCK_SHAPES = ((512, 36, 9), (1024, 18, 9), (2048, 9, 9), (4096, 4, 4), (8192, 2, 2), (16384, 1, 1))
+"""An 18 kbit block as depth, width, and bits that a write enable covers: RAMB18E1 (UG473), DP16KD (FPGA-TN-02204)."""
+
+
+class Part(NamedTuple):
+    """All instances of one module: how many, the kind whose coefficients they share, terms and block RAM of all.
+
+    `terms` are those of one instance.
+    """
+
+    module: str
+    kind: str
+    instances: int
+    terms: tuple[float, ...]
+    bram36: float = 0.0
+
+
+def predict(hw: Hardware) -> Resources:
+    """Predicted LUT, FF, DSP and block RAM of `hw`, in units of 36 kbit.
+
+    Raises:
+        UserError: it has a kind of module that the shipped coefficients were not fitted to.
+    """
+    fitted = _coefficients()[hw.totals.family]
+    lut = ff = bram36 = 0.0
+    for part in parts(Geometry(hw)):
+        if part.kind not in fitted:
+            raise UserError(f"{hw.name}: resources cannot be predicted: nothing was fitted to a '{part.kind}'")
+        factors = fitted[part.kind]
+        lut += part.instances * sum(map(float.__mul__, factors["lut"], part.terms))
+        ff += part.instances * sum(map(float.__mul__, factors["ff"], part.terms))
+        bram36 += part.instances * part.bram36
+    return Resources(round(lut), round(ff), hw.dsp_estimate, bram36)
+
+
+@lru_cache(maxsize=1)
+def _coefficients() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Coefficients by family, kind and resource."""
+    stored: dict[str, Any] = json.loads(COEFFICIENTS.read_text())
+    families: dict[str, dict[str, dict[str, list[float]]]] = stored["families"]
+    return families
+
+
+def parts(g: Geometry) -> Iterator[Part]:
+    """The modules of an accelerator, as `codesign.rtl` places them."""
+    family, two = g.hw.totals.family, "_two_readers" if g.second_reader else ""
+    columns, groups, dot, ab, acc = g.columns, g.groups, g.dot, g.act_bits, g.acc_bits
+    address, key, beat, word = g.act_addr_bits, g.key_bits, g.beat_bits, g.word_bits
+    bands, rows = len(g.bands), g.rows
+    # an accumulator times its multiplier, and a residual times its own
+    product = max(acc + 1, ab + SUM_BITS + 2) + g.hw.multiplier_bits
+
+    def part(module: str, *terms: float, instances: int = 1, kind: str = "", bram36: float = 0.0) -> Part:
+        return Part(f"codesign_{module}", kind or module, instances, (1.0, *map(float, terms)), bram36)
+
+    flow = "_ws" if g.weight_stationary else ""
+    yield part("top", groups * address, groups * g.group_bits, groups * dot, kind=f"top{flow}{two}")
+    yield part("control", bands)
+    yield part("axi_lite_slave")
+    yield part("executor", bands, g.weight_addr_bits, address)
+    yield part("loader", beat, len(g.row_groups), g.weight_addr_bits)
+    yield part("activation_memory", instances=2)
+    yield part(
+        "activation_group",
+        g.group_bits,
+        g.group_bits * ceil(g.act_depth / 16384),
+        instances=2 * groups,
+        kind=f"activation_group{two}",
+        bram36=blocks(family, g.act_depth, g.group_bits, ab),
+    )
+    yield part("word_aligner", word, word * key)
+    yield part("store_unit", word, kind="store_unit" if word > beat else "store_unit_of_one_beat")
+    sums = g.word_elements * (ab + SUM_BITS)
+    yield part("pooling_unit", sums, g.word_elements * ab, (ab + SUM_BITS) * g.result_latency, groups)
+    yield part(
+        "post_processor",
+        columns * product,
+        columns * acc,
+        groups * address,
+        groups * (dot + ab) * key,
+        groups * dot * ab,
+        bram36=blocks(family, 2 * rows, PARAM_BITS),
+    )
+    yield part("stream_reader")
+    depth = g.hw.memory.read_fifo_beats
+    yield part("stream_reader__fifo", beat, beat * ceil(depth / 32), bram36=blocks(family, depth, beat))
+    yield part("result_writer", beat)
+    yield part("result_writer__fifo", ADDRESS_BITS + 32, rows)
+    yield part("result_writer__beats", beat)
+    yield part("window_generator", address, key, columns, kind=f"window{flow}{two}")
+    for width in {dot * band.weight_bits for band in g.bands}:
+        count = sum(band.rows for band in g.bands if dot * band.weight_bits == width)
+        ram = blocks(family, g.weight_depth, width)
+        yield part(f"weight_bank_{width}b", width, width * (ram == 0), instances=count, kind="weight_bank", bram36=ram)
+    yield from _stationary_weights(g, part) if g.weight_stationary else _stationary_outputs(g, part)
+
+
+def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:
+    columns, acc = g.columns, g.acc_bits
+    terms, ors, registers = g.rows, 0, 0
+    for _ in range(g.bus_latency):
+        merged = ceil(terms / BUS_RADIX)
+        ors, registers, terms = ors + terms - merged, registers + merged, merged
+    spread = sum(g.pe_latency - g.band_latency(band) for band in g.bands)
+    deskew = columns * (columns - 1) / 2 * acc
+    yield part("array", columns * acc * ors, columns * acc * registers, deskew, spread * columns * g.group_bits)
+    feeder = "column_feeder_of_two" if g.second_reader else "column_feeder"
+    yield part(feeder, g.word_bits, g.group_bits, instances=columns)
+    for band in g.bands:
+        height = g.band_height(band)
+        lines = band.rows // height
+        bits = sum(g.skew(i) for i in range(g.dot)) * g.weight_bits(band)
+        yield part(f"row_{band_name(band)}", g.weight_addr_bits, bits, instances=lines, kind=f"row{height}")
+        wide = ceil(columns / 2) if band.pack > 1 else columns
+        name = f"pe_{band_name(band)}"
+        yield part(name, *_element_terms(g, band), instances=lines * wide, kind=f"pe_{_band_kind(band)}")
+
+
+def _stationary_weights(g: Geometry, part: Any) -> Iterator[Part]:
+    columns, groups, rows, acc = g.columns, g.groups, g.rows, g.acc_bits
+    terms, registers = rows, 0
+    for _ in range(g.bus_latency):
+        terms = ceil(terms / BUS_RADIX)
+        registers += terms
+    yield part("ws_array", columns * acc * registers, g.word_bits * groups, g.show_latency)
+    yield part("drain_sequencer", rows.bit_length())
+    places = columns * acc * ceil((1 << g.place_bits) / 32)
+    yield part("row_accumulators", columns * acc, places, columns, instances=rows)
+    for band in g.bands:
+        height = g.band_height(band)
+        lines = band.rows // height
+        bits = sum(g.skew(i) for i in range(g.dot)) * g.weight_bits(band)
+        name = band_name(band)
+        yield part(f"ws_row_{name}", g.weight_addr_bits, bits, instances=lines, kind=f"ws_row{height}")
+        terms_of_one = (*_element_terms(g, band), g.partial_bits(band))
+        yield part(f"ws_pe_{name}", *terms_of_one, instances=lines * groups, kind=f"ws_pe_{_band_kind(band)}")
+
+
+def _band_kind(band: Band) -> str:
+    """Bands whose elements are built the same way but for widths."""
+    if band.scheme is not Scheme.FIXED:
+        return f"{band.scheme}{band.weight_bits}"
+    return f"pack{band.pack}" if band.pack > 1 else f"fixed_{band.multiplier}"
+
+
+def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
+    """Accumulator, operands, products, and the adders that sum them."""
+    product = g.act_bits + band.product_magnitude_bits + 1
+    operands = g.dot * (g.act_bits + g.weight_bits(band))
+    return g.acc_bits, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product
+
+
+def blocks(family: Family, depth: int, width: int, granularity: int = 0) -> float:
+    """Block RAM, in units of 36 kbit, of a memory with one write and one read port; 0 if it is built of LUTs.
+
+    With a write enable for every `granularity` bits, a byte of the block holds one of them.
+    """
+    if depth <= LUT_RAM_DEPTH[family] or depth * width <= LUT_RAM_BITS:
+        return 0.0
+    best = float("inf")
+    for deep, wide, lane in BLOCK_SHAPES:
+        lanes = width // granularity * (max(granularity, lane) if lane == 9 else granularity) if granularity else width
+        best = min(best, ceil(depth / deep) * ceil(lanes / wide))
+    return best / 2

@@ -1,0 +1,35 @@
+"""The predictor's modules are those of the RTL, its memories and multipliers those of synthesis."""
+
+import random
+from typing import get_args
+
+import pytest
+
+from codesign.arch.devices import Family
+from codesign.arch.load import load_hardware
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.verilog import TOP, generate
+from codesign.sim.hierarchy import Hierarchy
+from codesign.sim.netlist import modules_of
+from codesign.sim.predictor import parts
+from codesign.sim.predictor_fit import random_hardware
+
+
+@pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", "xc7z045"])
+def test_every_module_of_the_rtl_is_predicted_as_often_as_it_appears(name: str) -> None:
+    hw = load_hardware(name)
+    predicted = {part.module: part.instances for part in parts(Geometry(hw))}
+    assert predicted == dict(Hierarchy(modules_of(generate(hw)), TOP, "accelerator").instances(TOP))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", get_args(Family))
+def test_random_accelerators_have_the_predicted_modules(family: Family, seed: int) -> None:
+    hw = random_hardware(random.Random(seed), family, "drawn")
+    predicted = {part.module: part.instances for part in parts(Geometry(hw))}
+    assert predicted == dict(Hierarchy(modules_of(generate(hw)), TOP, "accelerator").instances(TOP))
+
+
+@pytest.mark.parametrize(("name", "bram36"), [("tiny", 11), ("lfe5u85", 24.5)])
+def test_block_ram_is_counted_as_flat_synthesis_has_it(name: str, bram36: float) -> None:
+    assert sum(part.instances * part.bram36 for part in parts(Geometry(load_hardware(name)))) == bram36
