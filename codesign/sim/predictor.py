@@ -10,6 +10,7 @@ on configurations that the fit has not seen. DSP slices and block RAM are counte
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil
@@ -73,6 +74,14 @@ def _coefficients() -> dict[str, dict[str, dict[str, list[float]]]]:
     return families
 
 
+def instances(g: Geometry) -> dict[str, int]:
+    """How often every module appears; bands alike share theirs."""
+    count: Counter[str] = Counter()
+    for part in parts(g):
+        count[part.module] += part.instances
+    return dict(count)
+
+
 def parts(g: Geometry) -> Iterator[Part]:
     """The modules of an accelerator, as `codesign.rtl` places them."""
     family, two = g.hw.totals.family, "_two_readers" if g.second_reader else ""
@@ -89,6 +98,7 @@ def parts(g: Geometry) -> Iterator[Part]:
     yield part("top", groups * address, groups * g.group_bits, groups * dot, kind=f"top{flow}{two}")
     yield part("control", bands)
     yield part("axi_lite_slave")
+    yield part("byte_counters")
     yield part("executor", bands, g.weight_addr_bits, address)
     yield part("loader", beat, len(g.row_groups), g.weight_addr_bits)
     yield part("activation_memory", instances=2)

@@ -94,16 +94,19 @@ def gather(hw: Hardware, synthesis: Synthesis, rows: Rows) -> None:
     Raises:
         ValueError: the predictor does not know its modules, or counts them otherwise.
     """
-    parts = list(predictor.parts(Geometry(hw)))
+    geometry = Geometry(hw)
     found = {module.name: module for module in synthesis.modules}
-    counts = {part.module: part.instances for part in parts}
+    counts = predictor.instances(geometry)
     if counts != {name: module.instances for name, module in found.items()}:
         raise ValueError(
             f"{hw.name}: the predictor's modules are not those of the RTL: {sorted(set(counts) ^ set(found))}"
         )
-    for part in parts:
-        terms = tuple(part.instances * term for term in part.terms)
-        rows[part.kind].append((terms, found[part.module].together))
+    terms: dict[tuple[str, str], Any] = {}
+    for part in predictor.parts(geometry):
+        key = part.module, part.kind
+        terms[key] = terms.get(key, 0) + part.instances * np.array(part.terms)
+    for (module, kind), summed in terms.items():
+        rows[kind].append((tuple(summed), found[module].together))
 
 
 def fit(rows: Rows) -> dict[str, dict[str, list[float]]]:
