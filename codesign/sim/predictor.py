@@ -110,7 +110,7 @@ def parts(g: Geometry) -> Iterator[Part]:
         kind=f"activation_group{two}",
         bram36=blocks(family, g.act_depth, g.group_bits, ab),
     )
-    yield part("word_aligner", word, word * key)
+    yield part("word_aligner", word, word * key, instances=1 + g.second_reader)
     yield part("store_unit", word, kind="store_unit" if word > beat else "store_unit_of_one_beat")
     sums = g.word_elements * (ab + SUM_BITS)
     yield part("pooling_unit", sums, g.word_elements * ab, (ab + SUM_BITS) * g.result_latency, groups)
@@ -146,8 +146,10 @@ def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:
     spread = sum(g.pe_latency - g.band_latency(band) for band in g.bands)
     deskew = columns * (columns - 1) / 2 * acc
     yield part("array", columns * acc * ors, columns * acc * registers, deskew, spread * columns * g.group_bits)
-    feeder = "column_feeder_of_two" if g.second_reader else "column_feeder"
-    yield part(feeder, g.word_bits, g.group_bits, instances=columns)
+    of_first = g.half_columns if g.second_reader else columns
+    yield part("column_feeder", g.word_bits, g.group_bits, instances=of_first)
+    if g.second_reader:
+        yield part("column_feeder_of_two", g.word_bits, g.group_bits, instances=columns - of_first)
     for band in g.bands:
         height = g.band_height(band)
         lines = band.rows // height
