@@ -44,6 +44,7 @@ def simulate(
     assignment: ASSIGNMENT = None,
     batch: Annotated[int, typer.Option(min=1, help="Images, one after the other.")] = 1,
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
+    predict: Annotated[bool, typer.Option("--predict", help="Predict them instead, in a millisecond.")] = False,
     energy: ENERGY = DEFAULT_ENERGY,
     seed: SEED = 0,
     json: JSON = None,
@@ -69,6 +70,7 @@ def simulate(
         "--ratio": ratio,
         "--assignment": assignment,
         "--resources": resources,
+        "--predict": predict,
         "--batch": None if batch == 1 else batch,
         "--energy": None if energy == DEFAULT_ENERGY else energy,
     }
@@ -92,14 +94,24 @@ def simulate(
     from codesign.arch.load import load_hardware
     from codesign.cli.inputs import encoder, network_plan
     from codesign.cli.output import facts, percent, progress, save, shown
+    from codesign.errors import UserError
     from codesign.provenance import provenance
     from codesign.sim.energy import unit_energies
     from codesign.sim.timing import estimate
 
+    if resources and predict:
+        raise UserError("--predict: cannot be combined with --resources, which synthesizes")
     hardware = load_hardware(hw)
     if (found := encoder(network)) is not None:
         _simulate_encoder(
-            hardware, found, bits, ratio, {"--assignment": assignment, "--resources": resources}, batch, seed, json
+            hardware,
+            found,
+            bits,
+            ratio,
+            {"--assignment": assignment, "--resources": resources, "--predict": predict},
+            batch,
+            seed,
+            json,
         )
         return
     program = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
@@ -111,6 +123,10 @@ def simulate(
 
         with progress() as report:
             answer["resources"] = synthesize_hardware(hardware, progress=report).total._asdict()
+    elif predict:
+        from codesign.sim.predictor import predict as predict_resources
+
+        answer["resources"] = predict_resources(hardware)._asdict()
     answer["fmax_mhz"] = _warn_of_clock(hardware, timing.total_cycles * batch)
     print_layers(program, timing)
     facts(
@@ -129,8 +145,8 @@ def simulate(
             "unit energies": units.source,
         }
     )
-    if resources:
-        print_resources(hardware, answer["resources"])
+    if answer["resources"] is not None:
+        print_resources(hardware, answer["resources"], "predicted" if predict else "used")
     save(json, answer)
 
 
@@ -430,14 +446,14 @@ def print_layers(program: Plan, timing: Timing) -> None:
     )
 
 
-def print_resources(hw: Hardware, used: dict[str, Any]) -> None:
+def print_resources(hw: Hardware, used: dict[str, Any], word: str = "used") -> None:
     """Resources against the device's."""
     from codesign.cli.output import percent, table
 
     totals = hw.totals
     table(
         f"{hw.name} on {totals.name}",
-        ("resource", "used", "device", "share"),
+        ("resource", word, "device", "share"),
         [
             (key.upper(), value, getattr(totals, key), percent(value / getattr(totals, key)))
             for key, value in used.items()

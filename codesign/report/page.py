@@ -182,6 +182,7 @@ def _markers(points: list[Any]) -> dict[str, Any]:
         "marker": {"color": [point.lut for point in points]},
         "text": [
             f"{describe_bands(p.hardware.bands)}<br>{describe_size(p.hardware)}<br>{p.lut:,} LUT, {p.dsp} DSP"
+            f"{'' if p.synthesized else ', predicted'}"
             for p in points
         ],
         "hovertemplate": "%{text}<br>%{x:.4f} ms, %{y:.2f} %<extra></extra>",

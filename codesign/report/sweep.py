@@ -32,7 +32,7 @@ def render_sweep(result: SweepResult, title: str) -> str:
     columns = ("hardware", "network", "cycles", "ms", "LUT", "DSP", "BRAM36", "mJ", "makes it again")
     rows = [
         (
-            *(point.name, point.network, f"{point.cost.cycles:,}", f"{point.cost.latency_ms:.4g}"),
+            *(point.hardware.name, point.network, f"{point.cost.cycles:,}", f"{point.cost.latency_ms:.4g}"),
             *("" if x is None else f"{x:,}" for x in (point.cost.lut, point.cost.dsp, point.cost.bram36)),
             f"{point.cost.energy_mj:.4g}",
             point.command,
@@ -121,6 +121,6 @@ def _text(point: SweepPoint) -> str:
     cost = point.cost
     used = "" if cost.lut is None else f"{cost.lut:,} LUT, "
     return (
-        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms<br>{used}{cost.dsp} DSP, "
+        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms<br>{used}{cost.dsp} DSP{', predicted' if cost.synthesized is False else ''}, "
         f"{cost.energy_mj:.4g} mJ<br>{100 * cost.utilization:.1f} % used"
     )

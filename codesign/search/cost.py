@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from codesign.arch.hardware import Hardware
 from codesign.program import Plan
+from codesign.search.resource_levels import KnownResources
 from codesign.sim.energy import UnitEnergies, estimate_energy
-from codesign.sim.resources import Resources
 from codesign.sim.timing import estimate
 
 
@@ -18,8 +18,9 @@ class Cost:
     Attributes:
         cycles: by the exact timing model.
         latency_ms: at the hardware's clock.
-        lut, ff, dsp, bram36: from synthesis; without it `dsp` is the estimate and the others are None.
-        fits: whether the device has that much of everything; None without synthesis.
+        lut, ff, dsp, bram36: predicted or from synthesis; without either `dsp` is the estimate, the others None.
+        fits: whether the device has that much of everything; None where it is not known.
+        synthesized: whether synthesis said so, or the predictor; None where neither did.
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
         energy_mj: estimated (`codesign.sim.energy`).
     """
@@ -31,15 +32,16 @@ class Cost:
     dsp: int
     bram36: float | None
     fits: bool | None
+    synthesized: bool | None
     utilization: float
     energy_mj: float
 
 
-def measure(program: Plan, resources: Resources | None, units: UnitEnergies) -> Cost:
-    """The costs of a compiled network on its hardware, which takes `resources` if it was synthesized."""
+def measure(program: Plan, units: UnitEnergies) -> Cost:
+    """The costs of a compiled network on its hardware but for resources."""
     hw = program.hw
     cycles = estimate(program).total_cycles
-    used = Cost(
+    return Cost(
         cycles=cycles,
         latency_ms=hw.milliseconds(cycles),
         lut=None,
@@ -47,12 +49,13 @@ def measure(program: Plan, resources: Resources | None, units: UnitEnergies) -> 
         dsp=hw.dsp_estimate,
         bram36=None,
         fits=None,
+        synthesized=None,
         utilization=sum(layer.macs for layer in program.layers) / (cycles * hw.macs),
         energy_mj=estimate_energy(program, units).total_mj,
     )
-    return used if resources is None else with_resources(used, hw, resources)
 
 
-def with_resources(cost: Cost, hw: Hardware, resources: Resources) -> Cost:
-    """The cost with what synthesis says."""
-    return replace(cost, **resources._asdict(), fits=resources.fits(hw.totals))
+def with_resources(cost: Cost, hw: Hardware, known: KnownResources) -> Cost:
+    """The cost with the resources that are known of `hw`."""
+    used = known.of(hw)
+    return replace(cost, **used._asdict(), fits=used.fits(hw.totals), synthesized=known.is_synthesized(hw))

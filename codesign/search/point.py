@@ -19,7 +19,7 @@ class Point:
         accuracy: of the integer network on `images` test images, 0 to 1.
         cycles: of one image, by the exact timing model.
         latency_ms: at the hardware's clock.
-        lut, ff, dsp, bram36: from synthesis.
+        lut, ff, dsp, bram36: from synthesis if `synthesized`, else predicted.
         fits: whether the device has that much of everything.
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
         energy_mj: of one image, estimated (`codesign.sim.energy`); None in runs of versions that did not.
@@ -37,6 +37,7 @@ class Point:
     fits: bool
     utilization: float
     energy_mj: float | None = None
+    synthesized: bool = True
 
     @property
     def costs(self) -> Costs:
@@ -44,15 +45,9 @@ class Point:
         return (self.latency_ms, 1 - self.accuracy, float(self.lut))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """A JSON object."""
         values = {key: value for key, value in asdict(self).items() if key != "hardware"}
         return {"name": self.hardware.name, **values, "hardware": self.hardware.model_dump(mode="json")}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Point:
-        """The point of a JSON object."""
-        values = {key: value for key, value in data.items() if key != "name"}
-        return cls(**(values | {"hardware": Hardware.model_validate(data["hardware"])}))
 
 
 def pareto(points: list[Point]) -> list[Point]:

@@ -24,14 +24,14 @@ from codesign.provenance import provenance
 from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.quant.storage import load_network, save_network
-from codesign.search.cost import measure
+from codesign.search.cost import Cost, measure, with_resources
 from codesign.search.folder import claim
 from codesign.search.point import Point, choose, pareto
+from codesign.search.resource_levels import KnownResources
 from codesign.search.space import Space, band_ratio, zoo_network
 from codesign.sim.cosim import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
-from codesign.sim.resources import synthesize_hardware
 from codesign.sim.timing import Timing, estimate
 
 if TYPE_CHECKING:
@@ -76,6 +76,22 @@ class SearchResult:
         }
 
 
+@dataclass(frozen=True)
+class _Evaluated:
+    """What needs no synthesis."""
+
+    hardware: Hardware
+    accuracy: float
+    images: int
+    cost: Cost
+
+    def point(self, known: KnownResources) -> Point:
+        """With the resources that are known."""
+        return Point(
+            self.hardware, self.accuracy, self.images, **asdict(with_resources(self.cost, self.hardware, known))
+        )
+
+
 class Search:
     """One search in one run folder."""
 
@@ -96,18 +112,22 @@ class Search:
             UserError: the data or the network is unknown, or no variant can run it.
             RuntimeError: a tool failed, or the RTL differs from the models.
         """
-        points: list[Point] = []
+        evaluated: list[_Evaluated] = []
         rejected = dict(self.refused)
         for index, hw in enumerate(self.hardware):
             self._report("search", index, len(self.hardware))
-            found = self._point(hw)
+            found = self._evaluated(hw)
             if isinstance(found, str):
                 rejected[hw.name] = found
             else:
-                points.append(found)
+                evaluated.append(found)
         self._report("search", len(self.hardware), len(self.hardware))
-        if not points:
+        if not evaluated:
             raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
+        known = KnownResources(self.folder / "resources", self.space.resources, self._report)
+        points = [each.point(known) for each in evaluated]
+        while known.synthesize(point.hardware for point in pareto(points)):
+            points = [each.point(known) for each in evaluated]
         chosen = choose(points, self.space.accuracy_loss)
         network = self.network(chosen.hardware)
         rtl = self._verify(chosen, network)
@@ -154,28 +174,27 @@ class Search:
         text = yaml.safe_dump(self.space.model_dump(mode="json"), sort_keys=False)
         claim(self.folder, "space.yaml", text, "search")
 
-    def _point(self, hw: Hardware) -> Point | str:
-        """The evaluated point, or why the network cannot run on `hw`."""
+    def _evaluated(self, hw: Hardware) -> _Evaluated | str:
+        """Accuracy and cost on `hw`, or why the network cannot run on it."""
         path = self.folder / "points" / f"{hw.content_hash}.json"
         if path.is_file():
             stored = read_json(path)
-            return str(stored["rejected"]) if "rejected" in stored else Point.from_json(stored["point"])
+            if "rejected" in stored:
+                return str(stored["rejected"])
+            return _Evaluated(hw, stored["accuracy"], stored["images"], Cost(**stored["cost"]))
         network = self.network(hw)
-        found: Point | str
         try:
             plan = plan_network(network, hw)
         except UserError as error:
-            found = str(error)
-            write_json(path, {"rejected": found})
-            return found
-        resources = synthesize_hardware(hw, progress=self._report).total
+            write_json(path, {"rejected": str(error)})
+            return str(error)
         accuracy, images = network.provenance["integer_accuracy"], network.provenance["integer_images"]
         assert isinstance(accuracy, float)
         assert isinstance(images, int)
-        cost = measure(plan, resources, unit_energies())
-        found = Point(hardware=hw, accuracy=accuracy, images=images, **asdict(cost))
-        write_json(path, {"point": found.to_json(), **provenance(hw, self.space.seed)})
-        return found
+        cost = measure(plan, unit_energies())
+        stored = {"accuracy": accuracy, "images": images, "cost": asdict(cost)}
+        write_json(path, stored | provenance(hw, self.space.seed))
+        return _Evaluated(hw, accuracy, images, cost)
 
     def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
         path = self.folder / "verified" / f"{chosen.hardware.content_hash}.json"

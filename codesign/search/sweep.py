@@ -32,13 +32,16 @@ from codesign.provenance import provenance
 from codesign.search.cost import Cost, measure, with_resources
 from codesign.search.folder import claim
 from codesign.search.pareto import front
+from codesign.search.resource_levels import KnownResources
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
 from codesign.sim.energy import UnitEnergies
-from codesign.sim.resources import Resources, synthesize_hardware
 
 RESULT = "result.json"
 FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
+
+_RESOURCE_OPTION: dict[bool | None, list[str]] = {None: [], False: ["--predict"], True: ["--resources"]}
+"""Of the command that prints a point again, by `Cost.synthesized`."""
 
 Report = Callable[..., None]
 Plans = Callable[[str, Hardware], Plan]
@@ -52,14 +55,14 @@ class SweepPoint:
     """A network on a variant.
 
     Attributes:
-        name: of the variant.
+        hardware: the variant.
         network: as it was given.
         choice: values of the varied keys.
         cost: what it costs.
         command: prints the same numbers again.
     """
 
-    name: str
+    hardware: Hardware
     network: str
     choice: Mapping[str, Value]
     cost: Cost
@@ -75,7 +78,7 @@ class SweepPoint:
         """A flat row for a table."""
         return {
             "network": self.network,
-            "hardware": self.name,
+            "hardware": self.hardware.name,
             **self.choice,
             **asdict(self.cost),
             "front": on_front,
@@ -156,6 +159,8 @@ class Sweep:
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
+        level = space.resources
+        self._known = None if level == "none" else KnownResources(folder / "resources", level, self._report)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 
     def run(self, table_format: str | None = None) -> SweepResult:
@@ -169,40 +174,20 @@ class Sweep:
             RuntimeError: a tool failed.
         """
         costs = self._costs()
-        points: list[SweepPoint] = []
-        rejected: dict[str, str] = {}
-        satisfied = {item.text: 0 for item in self.variants.conditions}
-        evaluated = 0
-        resources: dict[str, Resources] = {}
-        wanted = [hw for hw in self.variants.hardware if self._may_satisfy(hw, costs[hw.name])]
-        if self.space.resources:
-            for index, hw in enumerate(wanted):
-                self._report("synthesis of variants", index, len(wanted))
-                resources[hw.name] = self._resources(hw)
-            self._report("synthesis of variants", len(wanted), len(wanted))
-        for network in self.networks:
-            for hw in self.variants.hardware:
-                found = costs[hw.name][network]
-                if "rejected" in found:
-                    rejected[f"{hw.name}: {network}"] = found["rejected"]
-                    continue
-                evaluated += 1
-                cost = Cost(**found)
-                if hw.name in resources:
-                    cost = with_resources(cost, hw, resources[hw.name])
-                values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
-                held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
-                for item, holds in zip(self.variants.conditions, held, strict=True):
-                    satisfied[item.text] += holds
-                if all(held):
-                    points.append(SweepPoint(hw.name, network, self._choice(hw), cost, self._command(hw, network)))
+        rejected = {
+            f"{hw.name}: {network}": found["rejected"]
+            for network in self.networks
+            for hw in self.variants.hardware
+            if "rejected" in (found := costs[hw.name][network])
+        }
+        evaluated = len(self.networks) * len(self.variants.hardware) - len(rejected)
         if not evaluated:
             where, why = next(iter(rejected.items()))
             raise UserError(f"no variant can run any of the networks; {where}: {why}")
-        if not points:
-            counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
-            raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
-        on_front = tuple(point for network in self.networks for point in _front(points, network))
+        points = self._satisfying(costs)
+        while self._known and self._known.synthesize(point.hardware for point in self._fronts(points)):
+            points = self._satisfying(costs)
+        on_front = self._fronts(points)
         table = self._write_table([point.row(point in on_front) for point in points], table_format)
         result = SweepResult(
             self.space,
@@ -216,6 +201,40 @@ class Sweep:
         )
         write_json(self.folder / RESULT, result.to_json())
         return result
+
+    def _satisfying(self, costs: Mapping[str, Evaluated]) -> list[SweepPoint]:
+        """The points that satisfy every condition, with what is known of their resources.
+
+        Raises:
+            UserError: there is none.
+        """
+        points: list[SweepPoint] = []
+        satisfied = {item.text: 0 for item in self.variants.conditions}
+        wanted = {hw.name for hw in self.variants.hardware if self._may_satisfy(hw, costs[hw.name])}
+        evaluated = 0
+        for network in self.networks:
+            for hw in self.variants.hardware:
+                found = costs[hw.name][network]
+                if "rejected" in found:
+                    continue
+                evaluated += 1
+                cost = Cost(**found)
+                if self._known and hw.name in wanted:
+                    cost = with_resources(cost, hw, self._known)
+                values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
+                held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
+                for item, holds in zip(self.variants.conditions, held, strict=True):
+                    satisfied[item.text] += holds
+                if all(held):
+                    points.append(SweepPoint(hw, network, self._choice(hw), cost, self._command(hw, network, cost)))
+        if not points:
+            counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
+            raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
+        return points
+
+    def _fronts(self, points: list[SweepPoint]) -> tuple[SweepPoint, ...]:
+        """The fronts of all networks."""
+        return tuple(point for network in self.networks for point in _front(points, network))
 
     def _costs(self) -> dict[str, Evaluated]:
         """Costs of every variant without resources, from the folder or evaluated in parallel."""
@@ -270,23 +289,15 @@ class Sweep:
                 return True
         return False
 
-    def _resources(self, hw: Hardware) -> Resources:
-        path = self._path("resources", hw)
-        if path.is_file():
-            return Resources(**read_json(path))
-        found = synthesize_hardware(hw, progress=self._report).total
-        write_json(path, found._asdict())
-        return found
-
     def _path(self, kind: str, hw: Hardware) -> Path:
         return self.folder / kind / f"{hw.content_hash}.json"
 
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
         return self.variants.choices[hw.name]
 
-    def _command(self, hw: Hardware, network: str) -> str:
+    def _command(self, hw: Hardware, network: str, cost: Cost) -> str:
         parts = ["codesign", "simulate", str(self.folder / "hardware" / f"{hw.name}.yaml"), network]
-        parts += ["--seed", str(self.space.seed), *(["--resources"] if self.space.resources else [])]
+        parts += ["--seed", str(self.space.seed), *_RESOURCE_OPTION[cost.synthesized]]
         return shlex.join(parts + shlex.split(self._energy_option))
 
     def _write_table(self, rows: list[dict[str, Any]], table_format: str | None) -> Path:
@@ -311,7 +322,7 @@ def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitE
     found: Evaluated = {}
     for name in networks:
         try:
-            found[name] = asdict(measure(load(name, hw), None, units))
+            found[name] = asdict(measure(load(name, hw), units))
         except UserError as error:
             found[name] = {"rejected": str(error)}
     return found

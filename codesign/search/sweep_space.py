@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from codesign.arch.checks import integer, rejected, shown
+from codesign.arch.checks import choice, integer, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
 from codesign.search.expressions import Condition
+from codesign.search.resource_levels import ResourceLevel
 from codesign.search.space import base_ratio, variant
 
 FOLDER = "sweep"
@@ -97,14 +98,15 @@ class SweepSpace(Model):
         vary: values of its keys, such as `columns`, `memory.latency` or `bands[0].rows`; `ratio` and `rows` deal the
             rows to bands as a search does.
         where: conditions (`codesign.search.expressions`) that a point must satisfy.
-        resources: whether to synthesize every variant; without, `dsp` is the estimate and there are no LUTs.
+        resources: `predicted` synthesizes the points that it proposes, `synthesized` every variant; with `none` `dsp`
+            is the estimate and there are no LUTs.
         seed: by which rows are dealt their formats.
     """
 
     base: str
     vary: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(_vary)]
     where: tuple[str, ...] = ()
-    resources: bool = True
+    resources: Annotated[ResourceLevel | Literal["none"], choice("predicted", "synthesized", "none")] = "predicted"
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
 
     @property
@@ -135,18 +137,18 @@ class SweepSpace(Model):
             raise UserError(f"where: {error}") from None
         late = [item for item in conditions if item.names & {*AFTER_TIMING, *AFTER_SYNTHESIS}]
         for item in late:
-            if not self.resources and (missing := item.names & {*AFTER_SYNTHESIS} - {"dsp"}):
-                raise UserError(f"where: '{item.text}': '{min(missing)}' is not known without 'resources: true'")
+            if self.resources == "none" and (missing := item.names & {*AFTER_SYNTHESIS} - {"dsp"}):
+                raise UserError(f"where: '{item.text}': '{min(missing)}' is not known with 'resources: none'")
         early = [item for item in conditions if item not in late]
         hardware: dict[str, Hardware] = {}
         choices: dict[str, Mapping[str, Value]] = {}
         refused: dict[str, str] = {}
         satisfied = dict.fromkeys((item.text for item in early), 0)
         built = 0
-        for choice in self._combinations():
-            name = variant_title(choice)
+        for chosen in self._combinations():
+            name = variant_title(chosen)
             try:
-                hw = self._build(name, choice)
+                hw = self._build(name, chosen)
             except UserError as error:
                 refused[name] = str(error).removeprefix(f"{name}: ")
                 continue
@@ -156,7 +158,7 @@ class SweepSpace(Model):
             for item, holds in zip(early, held, strict=True):
                 satisfied[item.text] += holds
             if all(held):
-                hardware[name], choices[name] = hw, choice
+                hardware[name], choices[name] = hw, chosen
         if not built:
             name, reason = next(iter(refused.items()))
             raise UserError(f"no variant can be built; {name}: {reason}")

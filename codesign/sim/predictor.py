@@ -157,7 +157,7 @@ def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:
         yield part(f"row_{band_name(band)}", g.weight_addr_bits, bits, instances=lines, kind=f"row{height}")
         wide = ceil(columns / 2) if band.pack > 1 else columns
         name = f"pe_{band_name(band)}"
-        yield part(name, *_element_terms(g, band), instances=lines * wide, kind=f"pe_{_band_kind(band)}")
+        yield part(name, *_element_terms(g, band), instances=lines * wide, kind=_band_kind(band))
 
 
 def _stationary_weights(g: Geometry, part: Any) -> Iterator[Part]:
@@ -176,22 +176,22 @@ def _stationary_weights(g: Geometry, part: Any) -> Iterator[Part]:
         bits = sum(g.skew(i) for i in range(g.dot)) * g.weight_bits(band)
         name = band_name(band)
         yield part(f"ws_row_{name}", g.weight_addr_bits, bits, instances=lines, kind=f"ws_row{height}")
-        terms_of_one = (*_element_terms(g, band), g.partial_bits(band))
-        yield part(f"ws_pe_{name}", *terms_of_one, instances=lines * groups, kind=f"ws_pe_{_band_kind(band)}")
+        yield part(f"ws_pe_{name}", *_element_terms(g, band), instances=lines * groups, kind=_band_kind(band))
 
 
 def _band_kind(band: Band) -> str:
     """Bands whose elements are built the same way but for widths."""
     if band.scheme is not Scheme.FIXED:
-        return f"{band.scheme}{band.weight_bits}"
-    return f"pack{band.pack}" if band.pack > 1 else f"fixed_{band.multiplier}"
+        return f"pe_{band.scheme}{band.weight_bits}"
+    return f"pe_pack{band.pack}" if band.pack > 1 else f"pe_fixed_{band.multiplier}"
 
 
 def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
-    """Accumulator, operands, products, and the adders that sum them."""
+    """Accumulator or partial sum of one element, operands, products, and the adders that sum them."""
     product = g.act_bits + band.product_magnitude_bits + 1
     operands = g.dot * (g.act_bits + g.weight_bits(band))
-    return g.acc_bits, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product
+    sums = (0, g.partial_bits(band)) if g.weight_stationary else (g.acc_bits, 0)
+    return *sums, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product
 
 
 def blocks(family: Family, depth: int, width: int, granularity: int = 0) -> float:

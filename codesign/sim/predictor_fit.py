@@ -16,6 +16,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import nnls
@@ -24,7 +25,8 @@ from codesign import __version__
 from codesign._files import write_json
 from codesign.arch.devices import Family
 from codesign.arch.documents import parse
-from codesign.arch.hardware import Hardware
+from codesign.arch.hardware import WEIGHT_BITS, Hardware
+from codesign.arch.scheme import Scheme
 from codesign.cli.output import progress
 from codesign.errors import UserError
 from codesign.rtl.geometry import Geometry
@@ -38,20 +40,18 @@ _FITTED = ("lut", "ff")
 
 
 def random_hardware(rng: random.Random, family: Family, name: str) -> Hardware:
-    """A configuration of a few rows: what one module holds does not depend on how many there are."""
+    """A configuration of many bands of two rows: what a module holds does not depend on how often it is there."""
     while True:
-        columns = rng.choice([2, 3, 4, 6, 8])
+        columns = rng.choice([2, 3, 4, 6])
         bands: list[dict[str, Any]] = []
-        for _ in range(rng.choice([1, 2, 3])):
-            scheme = rng.choice(["pot", "fixed", "fixed"])
-            band: dict[str, Any] = {"scheme": scheme, "rows": 2 * rng.randint(1, 4)}
-            if scheme == "pot":
-                band["weight_bits"] = rng.choice([3, 4, 4, 5])
-            else:
-                band["weight_bits"] = rng.choice([2, 3, 4, 4, 4, 6, 8])
+        for _ in range(rng.randint(1, 5)):
+            scheme = Scheme(rng.choice(["fixed", "fixed", "fixed", "pot", "pot", "apot", "ternary", "binary"]))
+            band: dict[str, Any] = {"scheme": scheme.value, "rows": 2, "weight_bits": rng.randint(*WEIGHT_BITS[scheme])}
+            if scheme is Scheme.FIXED:
                 band["multiplier"] = rng.choice(["lut", "dsp"])
                 if family == "xc7" and band["multiplier"] == "dsp":
-                    band["pack"] = rng.choice([1, 2, 4])
+                    band["weight_bits"] = rng.choice([4, 4, band["weight_bits"]])  # most do not fit otherwise
+                    band["pack"] = rng.choice([1, 2, 2, 3, 4])
             bands.append(band)
         dataflow = rng.choice(["os", "os", "ws"])
         values = {
@@ -62,6 +62,7 @@ def random_hardware(rng: random.Random, family: Family, name: str) -> Hardware:
             "dot": rng.choice([1, 2, 4, 8]),
             "act_bits": rng.choice([2, 4, 4, 4, 6, 8]),
             "acc_bits": rng.choice([20, 22, 24]),
+            "multiplier_bits": rng.choice([16, 16, 24]),
             "dataflow": dataflow,
             "bands": bands,
             "buffers": {
@@ -72,16 +73,9 @@ def random_hardware(rng: random.Random, family: Family, name: str) -> Hardware:
             "memory": {"width_bits": rng.choice([64, 128, 256]), "latency": 30},
         }
         try:
-            return parse(_yaml(values), name, Hardware, {})
+            return parse(yaml.safe_dump(values), name, Hardware, {})
         except UserError:
             continue  # not every draw can be built
-
-
-def _yaml(values: dict[str, Any]) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(values)
-    return text
 
 
 Rows = dict[str, list[tuple[tuple[float, ...], Resources]]]

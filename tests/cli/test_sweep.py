@@ -27,7 +27,7 @@ vary:
   dot: {from: 2, to: 4, times: 2}
   memory.latency: [5, 90]
   bands[1].rows: [1, 3]
-resources: false
+resources: none
 """
 
 
@@ -106,7 +106,7 @@ def test_it_continues_and_gives_the_same(
 
 @pytest.mark.slow
 def test_resources_and_conditions(run: Run, tmp_path: Path) -> None:
-    text = SPACE.replace("resources: false", "where: [rows <= 4, 'lut > 10', cycles < 100000]")
+    text = SPACE.replace("resources: none", "where: [rows <= 4, 'lut > 10', cycles < 100000]")
     text = text.replace("columns: [2, 4]", "columns: [1]").replace("times: 2", "step: 4")
     text = text.replace("rows: [1, 3]", "rows: [0, 1, 3]").replace("memory.latency: [5, 90]", "memory.latency: [5]")
     (tmp_path / "s.yaml").write_text(text.replace("base: tiny", "base: small.yaml"))
@@ -121,7 +121,7 @@ def test_resources_and_conditions(run: Run, tmp_path: Path) -> None:
     (point,) = result["points"]
     assert result["excluded"] == 1 and len(result["refused"]) == 1  # three rows more than four; no rows
     assert "bands[1].rows: 0 given" in next(iter(result["refused"].values())) and "cannot be built" in out
-    assert point["lut"] > 500 and point["fits"] is True
+    assert point["lut"] > 500 and point["fits"] is True and point["synthesized"] is True
     assert run(*shlex.split(point["command"])[1:], "--json", tmp_path / "b.json")[0] == 0
     assert answer(tmp_path / "b.json")["resources"] == {key: point[key] for key in ("lut", "ff", "dsp", "bram36")}
 
@@ -158,7 +158,7 @@ WRONG = {
     "condition": (SPACE + "where: ['rows >']\n", "where: 'rows >' is no condition, must be of numbers, names"),
     "call": (SPACE + "where: ['open(rows)']\n", "where: 'open\\(rows\\)': .* is not allowed, must be of"),
     "name": (SPACE + "where: [rovs > 1]\n", "where: 'rovs > 1': 'rovs' is not known, must be one of rows.*'rows'"),
-    "resources": (SPACE + "where: [lut < 9]\n", "'lut' is not known without 'resources: true'"),
+    "resources": (SPACE + "where: [lut < 9]\n", "'lut' is not known with 'resources: none'"),
     "nothing satisfies": (
         SPACE + "where: [rows > 40, columns > 1]\n",
         "where: none of 16 variants satisfies all conditions: 'rows > 40' holds for 0, 'columns > 1' holds for 16",

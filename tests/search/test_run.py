@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,15 @@ from plotly.offline import get_plotlyjs
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.program import Plan
 from codesign.report.page import render
+from codesign.search import resource_levels
 from codesign.search import run as search_run
+from codesign.search.cost import Cost
 from codesign.search.point import Point, choose, pareto
 from codesign.search.run import RESULT, Search
 from codesign.search.space import Space
+from codesign.sim.energy import UnitEnergies
 
 SPACE = Space(
     network="smallcnn:width=4",
@@ -47,34 +50,31 @@ def test_the_fastest_point_that_is_accurate_enough_is_chosen() -> None:
         choose([misfit], 0.01)
 
 
-def test_points_survive_json() -> None:
-    original = point(1, 0.9, 500)
-    assert Point.from_json(json.loads(json.dumps(original.to_json()))) == original
-
-
 def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
-    synthesize = search_run.synthesize_hardware
+    measure = search_run.measure
     calls: list[str] = []
 
-    def interrupted(hw: object, **options: object) -> object:
+    def interrupted(plan: Plan, units: UnitEnergies) -> Cost:
         if calls:
             raise KeyboardInterrupt
-        calls.append("synthesis")
-        return synthesize(hw, **options)  # type: ignore[arg-type]
+        calls.append("measured")
+        return measure(plan, units)
 
-    monkeypatch.setattr(search_run, "synthesize_hardware", interrupted)
+    monkeypatch.setattr(search_run, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Search(SPACE, folder).run()
     assert len(list((folder / "points").glob("*.json"))) == 1
     assert not (folder / RESULT).exists()
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    monkeypatch.setattr(search_run, "synthesize_hardware", synthesize)
+    monkeypatch.setattr(search_run, "measure", measure)
     result = Search(SPACE, folder).run()
     assert all(path.read_bytes() == content for path, content in first.items()), "nothing was done twice"
     assert len(result.points) == 2
     assert result.chosen in result.front
+    assert all(p.synthesized for p in result.front), "what is proposed was synthesized"
+    assert [p.synthesized for p in result.points] == [p in result.front for p in result.points]
     assert result.rtl["mismatched_values"] == 0 < result.rtl["compared_values"]
     assert result.rtl["rtl_cycles"] == result.rtl["model_cycles"] == result.chosen.cycles
     assert all(p.accuracy > 0.3 and p.images == 355 and p.lut > 1000 for p in result.points)
@@ -85,8 +85,12 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     def nothing(*_: object, **__: object) -> object:
         raise AssertionError("a complete search is only read")
 
-    for name in ("synthesize_hardware", "run_network", "load_dataset"):
-        monkeypatch.setattr(search_run, name, nothing)
+    for module, name in (
+        (resource_levels, "synthesize_hardware"),
+        (search_run, "run_network"),
+        (search_run, "load_dataset"),
+    ):
+        monkeypatch.setattr(module, name, nothing)
     read = Search(SPACE, folder).run()
     assert read.to_json() == result.to_json()
 
