@@ -120,7 +120,8 @@ def _text(point: SweepPoint) -> str:
     choice = "<br>".join(f"{key} {value}" for key, value in point.choice.items())
     cost = point.cost
     used = "" if cost.lut is None else f"{cost.lut:,} LUT, "
+    predicted = ", predicted" if cost.synthesized is False else ""
     return (
-        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms<br>{used}{cost.dsp} DSP{', predicted' if cost.synthesized is False else ''}, "
+        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms<br>{used}{cost.dsp} DSP{predicted}, "
         f"{cost.energy_mj:.4g} mJ<br>{100 * cost.utilization:.1f} % used"
     )

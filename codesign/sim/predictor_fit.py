@@ -10,13 +10,11 @@ coefficients on fresh configurations and writes nothing. Syntheses are cached: a
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import nnls
@@ -24,58 +22,40 @@ from scipy.optimize import nnls
 from codesign import __version__
 from codesign._files import write_json
 from codesign.arch.devices import Family
-from codesign.arch.documents import parse
-from codesign.arch.hardware import WEIGHT_BITS, Hardware
-from codesign.arch.scheme import Scheme
+from codesign.arch.hardware import Hardware
 from codesign.cli.output import progress
 from codesign.errors import UserError
 from codesign.rtl.geometry import Geometry
 from codesign.sim import predictor
 from codesign.sim.netlist import yosys_version
 from codesign.sim.resources import Resources, Synthesis, synthesize_hardware
+from codesign.verify.hardware import random_hardware
 
 DEVICES: dict[Family, str] = {"xc7": "xc7z045", "ecp5": "lfe5u-85f"}
 SEED = 2026
+_DRAWS = 100
 _FITTED = ("lut", "ff")
 
 
-def random_hardware(rng: random.Random, family: Family, name: str) -> Hardware:
-    """A configuration of many bands of two rows: what a module holds does not depend on how often it is there."""
-    while True:
-        columns = rng.choice([2, 3, 4, 6])
-        bands: list[dict[str, Any]] = []
-        for _ in range(rng.randint(1, 5)):
-            scheme = Scheme(rng.choice(["fixed", "fixed", "fixed", "pot", "pot", "apot", "ternary", "binary"]))
-            band: dict[str, Any] = {"scheme": scheme.value, "rows": 2, "weight_bits": rng.randint(*WEIGHT_BITS[scheme])}
-            if scheme is Scheme.FIXED:
-                band["multiplier"] = rng.choice(["lut", "dsp"])
-                if family == "xc7" and band["multiplier"] == "dsp":
-                    band["weight_bits"] = rng.choice([4, 4, band["weight_bits"]])  # most do not fit otherwise
-                    band["pack"] = rng.choice([1, 2, 2, 3, 4])
-            bands.append(band)
-        dataflow = rng.choice(["os", "os", "ws"])
-        values = {
-            "name": name,
-            "device": DEVICES[family],
-            "columns": columns,
-            "groups": columns + rng.choice([0, 0, 0, 1, 2]),
-            "dot": rng.choice([1, 2, 4, 8]),
-            "act_bits": rng.choice([2, 4, 4, 4, 6, 8]),
-            "acc_bits": rng.choice([20, 22, 24]),
-            "multiplier_bits": rng.choice([16, 16, 24]),
-            "dataflow": dataflow,
-            "bands": bands,
-            "buffers": {
-                "activation_words": 1 << rng.randint(9, 13),
-                "weight_words": 1 << rng.randint(8, 11),
-                "read_ports": 2 if dataflow == "os" and rng.random() < 0.25 else 1,
-            },
-            "memory": {"width_bits": rng.choice([64, 128, 256]), "latency": 30},
-        }
-        try:
-            return parse(yaml.safe_dump(values), name, Hardware, {})
-        except UserError:
-            continue  # not every draw can be built
+def drawn(family: Family, seed: int, count: int) -> list[Hardware]:
+    """Random configurations of a few rows: what a module holds hardly depends on how often it is there."""
+    rng = np.random.default_rng(seed)
+    return [random_hardware(rng, f"drawn_{index}", device=DEVICES[family]) for index in range(count)]
+
+
+def covering(family: Family, seed: int, count: int) -> list[Hardware]:
+    """Random configurations, each of `_DRAWS` the one whose kinds of modules were the rarest so far."""
+    rng = np.random.default_rng(seed)
+    seen: Counter[str] = Counter()
+    found: list[Hardware] = []
+    for index in range(count):
+        draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family]) for _ in range(_DRAWS)]
+        kinds = [{part.kind for part in predictor.parts(Geometry(hw))} for hw in draws]
+        rarity = [sum(0.1 ** seen[kind] for kind in each) for each in kinds]
+        best = int(np.argmax(rarity))
+        seen.update(kinds[best])
+        found.append(draws[best])
+    return found
 
 
 Rows = dict[str, list[tuple[tuple[float, ...], Resources]]]
@@ -148,10 +128,8 @@ def main() -> None:
         "family", "held out", *(f"{name.upper()} {kind}" for name in Resources._fields for kind in ("median", "worst"))
     )
     for family in DEVICES:
-        drawn = random.Random(f"{SEED} fit {family}")
-        fresh = random.Random(f"{SEED} held out {family}")
-        fitted_to = [random_hardware(drawn, family, f"fit_{i}") for i in range(given.configurations)]
-        held_out = [random_hardware(fresh, family, f"held_out_{i}") for i in range(given.held_out)]
+        fitted_to = covering(family, SEED, given.configurations)
+        held_out = drawn(family, SEED + 1, given.held_out)
         if not given.check:
             rows: Rows = defaultdict(list)
             for index, hw in enumerate(fitted_to):

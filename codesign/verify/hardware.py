@@ -17,12 +17,14 @@ DATAFLOWS = ("os", "ws")
 _ATTEMPTS = 10_000
 
 
-def random_hardware(rng: np.random.Generator, name: str, dataflow: str | None = None) -> Hardware:
+def random_hardware(
+    rng: np.random.Generator, name: str, dataflow: str | None = None, device: str = "xc7z045"
+) -> Hardware:
     """Hardware that the generator accepts, of a dataflow if one is asked for; the same generator gives the same one."""
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
         try:
-            hw = parse(json.dumps(_draw(choices, dataflow) | {"name": name}), name, Hardware, {})
+            hw = parse(json.dumps(_draw(choices, dataflow) | {"name": name, "device": device}), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
         if any(band.scheme is not Scheme.BINARY for band in hw.bands):  # else channels of every layer must fill words
@@ -33,7 +35,6 @@ def random_hardware(rng: np.random.Generator, name: str, dataflow: str | None = 
 def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
     columns = choices.integer(1, 6)
     return {
-        "device": "xc7z045",
         "columns": columns,
         "dot": choices.integer(1, 6),
         "groups": columns + choices.pick((0, 0, 1, 2, columns)),
