@@ -35,6 +35,10 @@ BLOCK_SHAPES = ((512, 36, 9), (1024, 18, 9), (2048, 9, 9), (4096, 4, 4), (8192, 
 """An 18 kbit block as depth, width, and bits that a write enable covers: RAMB18E1 (UG473), DP16KD (FPGA-TN-02204)."""
 
 
+Coefficients = dict[str, dict[str, list[float]]]
+"""By kind of module and resource: one for each of its terms."""
+
+
 class Part(NamedTuple):
     """All instances of one module: how many, the kind whose coefficients they share, terms and block RAM of all.
 
@@ -48,13 +52,17 @@ class Part(NamedTuple):
     bram36: float = 0.0
 
 
-def predict(hw: Hardware) -> Resources:
+def predict(hw: Hardware, coefficients: Coefficients | None = None) -> Resources:
     """Predicted LUT, FF, DSP and block RAM of `hw`, in units of 36 kbit.
 
+    Args:
+        hw: the accelerator.
+        coefficients: of its family; the shipped ones if none are given.
+
     Raises:
-        UserError: it has a kind of module that the shipped coefficients were not fitted to.
+        UserError: it has a kind of module that the coefficients were not fitted to.
     """
-    fitted = _coefficients()[hw.totals.family]
+    fitted = _coefficients()[hw.totals.family] if coefficients is None else coefficients
     lut = ff = bram36 = 0.0
     for part in parts(Geometry(hw)):
         if part.kind not in fitted:
@@ -67,10 +75,10 @@ def predict(hw: Hardware) -> Resources:
 
 
 @lru_cache(maxsize=1)
-def _coefficients() -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Coefficients by family, kind and resource."""
+def _coefficients() -> dict[str, Coefficients]:
+    """The shipped ones by family."""
     stored: dict[str, Any] = json.loads(COEFFICIENTS.read_text())
-    families: dict[str, dict[str, dict[str, list[float]]]] = stored["families"]
+    families: dict[str, Coefficients] = stored["families"]
     return families
 
 

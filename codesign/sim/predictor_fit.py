@@ -83,9 +83,9 @@ def gather(hw: Hardware, synthesis: Synthesis, rows: Rows) -> None:
         rows[kind].append((tuple(summed), found[module].together))
 
 
-def fit(rows: Rows) -> dict[str, dict[str, list[float]]]:
+def fit(rows: Rows) -> predictor.Coefficients:
     """Coefficients by kind and resource."""
-    answer: dict[str, dict[str, list[float]]] = {}
+    answer: predictor.Coefficients = {}
     for kind, samples in sorted(rows.items()):
         terms = np.array([sample[0] for sample in samples])
         answer[kind] = {}
@@ -137,13 +137,11 @@ def main() -> None:
                     report(f"{family} configurations to fit to", index, len(fitted_to))
                     gather(hw, synthesize_hardware(hw), rows)
             stored["families"][family] = fit(rows)
-            predictor._coefficients().setdefault(family, {}).clear()
-            predictor._coefficients()[family].update(stored["families"][family])
         pairs = []
         for hw in held_out:
             true = synthesize_hardware(hw).total
             try:
-                pairs.append((predictor.predict(hw), true))
+                pairs.append((predictor.predict(hw, stored["families"].get(family)), true))
             except UserError as error:
                 Console(stderr=True).print(str(error))
         measured = errors(pairs)
