@@ -1,5 +1,6 @@
 """The predictor's modules are those of the RTL, its memories and multipliers those of synthesis."""
 
+import json
 from typing import get_args
 
 import pytest
@@ -10,8 +11,9 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim.hierarchy import Hierarchy
 from codesign.sim.netlist import modules_of
-from codesign.sim.predictor import instances, parts
+from codesign.sim.predictor import COEFFICIENTS, instances, parts, predict
 from codesign.sim.predictor_fit import drawn
+from codesign.sim.resources import synthesize_hardware
 
 
 @pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", "xc7z045"])
@@ -30,3 +32,20 @@ def test_random_accelerators_have_the_predicted_modules(family: Family, seed: in
 @pytest.mark.parametrize(("name", "bram36"), [("tiny", 11), ("lfe5u85", 24.5)])
 def test_block_ram_is_counted_as_flat_synthesis_has_it(name: str, bram36: float) -> None:
     assert sum(part.instances * part.bram36 for part in parts(Geometry(load_hardware(name)))) == bram36
+
+
+def test_what_is_predicted_of_tiny_is_near_its_synthesis() -> None:
+    """An array that the coefficients were not fitted to; the fit prints the errors on many."""
+    hw = load_hardware("tiny")
+    guess, true = predict(hw), synthesize_hardware(hw).total
+    assert (guess.dsp, guess.bram36) == (true.dsp, true.bram36)
+    assert guess.lut == pytest.approx(true.lut, rel=0.12) and guess.ff == pytest.approx(true.ff, rel=0.12)
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_every_kind_of_module_is_fitted(family: Family) -> None:
+    """With as many coefficients as terms; others would be ignored."""
+    fitted = json.loads(COEFFICIENTS.read_text())["families"][family]
+    for hw in drawn(family, 7, 60):
+        for part in parts(Geometry(hw)):
+            assert {len(factors) for factors in fitted[part.kind].values()} == {len(part.terms)}
