@@ -219,7 +219,7 @@ def print_points(result: Any) -> None:
                 point.latency_ms,
                 point.lut,
                 point.dsp,
-                "chosen" if point == result.chosen else "front" if point in result.front else "",
+                result.standing(point),
             )
             for point in sorted(result.points, key=lambda point: point.costs)
         ],

@@ -66,7 +66,7 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
                 "name": describe_bands(point.hardware.bands),
                 "size": f"{point.hardware.rows} x {point.hardware.array_columns} x {point.hardware.dot}",
                 "point": point,
-                "front": point in result.front,
+                "standing": result.standing(point),
                 "chosen": point == chosen,
             }
             for point in sorted(result.points, key=lambda point: point.costs)

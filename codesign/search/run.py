@@ -63,6 +63,14 @@ class SearchResult:
     timing: Timing
     rtl: dict[str, Any]
 
+    def standing(self, point: Point) -> str:
+        """What is to be said of a point: chosen, on the front, why it is not, or that its resources are predicted."""
+        if point == self.chosen:
+            return "chosen"
+        if point in self.front:
+            return "front"
+        return ", ".join(["does not fit"] * (not point.fits) + ["predicted resources"] * (not point.synthesized))
+
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
         return {
