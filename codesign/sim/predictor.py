@@ -27,13 +27,10 @@ from codesign.rtl.processing_element import band_name
 from codesign.sim.resources import Resources
 
 COEFFICIENTS = Path(__file__).parent / "predictor.json"
-LUT_RAM_DEPTH: dict[Family, int] = {"xc7": 64, "ecp5": 32}
-LUT_RAM_BITS = 1024
-"""Memories of at most so many words, or bits, are built of LUTs."""
-
-BLOCK_SHAPES = ((512, 36, 9), (1024, 18, 9), (2048, 9, 9), (4096, 4, 4), (8192, 2, 2), (16384, 1, 1))
-"""An 18 kbit block as depth, width, and bits that a write enable covers: RAMB18E1 (UG473), DP16KD (FPGA-TN-02204)."""
-
+BLOCK_COST: dict[Family, int] = {"xc7": 129, "ecp5": 128}
+"""Of an 18 kbit block, in Yosys's units."""
+BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+"""An 18 kbit block as depth and width: RAMB18E1 (UG473), DP16KD (FPGA-TN-02204)."""
 
 Coefficients = dict[str, dict[str, list[float]]]
 """By kind of module and resource: one for each of its terms."""
@@ -116,7 +113,7 @@ def parts(g: Geometry) -> Iterator[Part]:
         g.group_bits * ceil(g.act_depth / 16384),
         instances=2 * groups,
         kind=f"activation_group{two}",
-        bram36=blocks(family, g.act_depth, g.group_bits, ab),
+        bram36=blocks(family, g.act_depth, g.group_bits, ab, 1 + g.second_reader),
     )
     yield part("word_aligner", word, word * key, instances=1 + g.second_reader)
     yield part("store_unit", word, kind="store_unit" if word > beat else "store_unit_of_one_beat")
@@ -202,15 +199,27 @@ def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
     return *sums, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product
 
 
-def blocks(family: Family, depth: int, width: int, granularity: int = 0) -> float:
-    """Block RAM, in units of 36 kbit, of a memory with one write and one read port; 0 if it is built of LUTs.
+def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers: int = 1) -> float:
+    """Block RAM, in units of 36 kbit, of a memory with a write port; 0 where Yosys takes LUTs, the cheaper ones.
 
-    With a write enable for every `granularity` bits, a byte of the block holds one of them.
+    Costs are those of Yosys 0.70 (share/xilinx/brams_xc4v.txt, lutrams_xc5v.txt, share/lattice). With a write enable
+    for every `granularity` bits these lie in bytes of a block, or in blocks, of their own. The second of two readers
+    takes the write port on the 7-series, and a copy of the memory on the ECP5.
     """
-    if depth <= LUT_RAM_DEPTH[family] or depth * width <= LUT_RAM_BITS:
-        return 0.0
-    best = float("inf")
-    for deep, wide, lane in BLOCK_SHAPES:
-        lanes = width // granularity * (max(granularity, lane) if lane == 9 else granularity) if granularity else width
-        best = min(best, ceil(depth / deep) * ceil(lanes / wide))
-    return best / 2
+    lane = granularity or width
+    lanes, copies = width // lane, readers if family == "ecp5" else 1
+    found = []
+    for deep, wide in BLOCK_SHAPES:
+        if wide == 36 and readers > copies:
+            continue  # a block has 36 bits where one port only writes and one only reads
+        together = wide // 9 // ceil(lane / 9) if granularity else 0
+        found.append(ceil(depth / deep) * (ceil(lanes / together) if together else lanes * ceil(lane / wide)))
+    best = copies * min(found)
+    if family == "ecp5":
+        luts: float = copies * lanes * ceil(depth / 16) * 4 * ceil(lane / 4)
+    elif readers > 1:
+        luts = min(lanes * ceil(depth / deep) * 8 * lane / wide for deep, wide in ((32, 4), (64, 2), (128, 1)))
+    else:
+        each = (ceil(depth / deep) * (ceil(lane / wide) + 7 * lane / wide) for deep, wide in ((32, 6), (64, 3)))
+        luts = lanes * min(each)
+    return best / 2 if luts >= BLOCK_COST[family] * best else 0.0

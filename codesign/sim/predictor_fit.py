@@ -51,7 +51,7 @@ def covering(family: Family, seed: int, count: int) -> list[Hardware]:
     for index in range(count):
         draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family]) for _ in range(_DRAWS)]
         kinds = [{part.kind for part in predictor.parts(Geometry(hw))} for hw in draws]
-        rarity = [sum(0.1 ** seen[kind] for kind in each) for each in kinds]
+        rarity = [sum(0.1 ** seen[kind] for kind in sorted(each)) for each in kinds]
         best = int(np.argmax(rarity))
         seen.update(kinds[best])
         found.append(draws[best])
@@ -110,8 +110,8 @@ def errors(pairs: list[tuple[Resources, Resources]]) -> dict[str, dict[str, floa
 def main() -> None:
     """Fit or check."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--configurations", type=int, default=40, help="to fit to, for each family")
-    arguments.add_argument("--held-out", type=int, default=12, help="to measure the error on, for each family")
+    arguments.add_argument("--configurations", type=int, default=16, help="to fit to, for each family")
+    arguments.add_argument("--held-out", type=int, default=5, help="to measure the error on, for each family")
     arguments.add_argument("--check", action="store_true", help="measure the shipped coefficients only")
     given = arguments.parse_args()
     stored: dict[str, Any] = {
