@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "quant": {"errors", "_files", "arch", "workload"},
     "interchange": {"errors", "_files", "arch", "workload", "quant"},
     "rtl": {"errors", "_files", "provenance", "arch"},
-    "program": {"errors", "_files", "arch", "workload", "quant", "rtl"},
+    "program": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl"},
     "sim": {"errors", "_files", "arch", "workload", "quant", "rtl", "program"},
     "verify": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
     "search": {"errors", "_files", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},

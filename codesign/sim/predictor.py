@@ -3,8 +3,8 @@
 A design is a sum over its modules, and how often each appears follows from the configuration. What all instances of a
 module hold together is modelled as a sum of structural terms (bits of registers, of multiplexers, of memories) times
 coefficients. Terms are written down here; coefficients are fitted to composed syntheses (`codesign.sim.composition`) by
-`codesign.sim.predictor_fit` and shipped as predictor.json, which says what they were fitted to and how far off they are
-on configurations that the fit has not seen. DSP slices and block RAM are counted, not fitted.
+`codesign.verify.predictor_fit` and shipped as predictor.json, which says what they were fitted to and how far off they
+are on configurations that the fit has not seen. DSP slices and block RAM are counted, not fitted.
 """
 
 from __future__ import annotations

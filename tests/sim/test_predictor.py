@@ -12,8 +12,8 @@ from codesign.rtl.verilog import TOP, generate
 from codesign.sim.hierarchy import Hierarchy
 from codesign.sim.netlist import modules_of
 from codesign.sim.predictor import COEFFICIENTS, instances, parts, predict
-from codesign.sim.predictor_fit import drawn
 from codesign.sim.resources import synthesize_hardware
+from codesign.verify.predictor_fit import drawn
 
 
 @pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", "xc7z045"])

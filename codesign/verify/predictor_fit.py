@@ -1,6 +1,6 @@
 """Fits the coefficients of `codesign.sim.predictor` to synthesized accelerators, and measures what they are worth.
 
-    python -m codesign.sim.predictor_fit [--configurations N] [--held-out N] [--check]
+    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--check]
 
 Draws random configurations, synthesizes them, fits every kind of module by non-negative least squares,
 prints the error on the held-out configurations and writes predictor.json. `--check` prints the error of the shipped
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from scipy.optimize import nnls
 
@@ -24,7 +25,6 @@ from codesign._files import write_json
 from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
-from codesign.cli.output import progress
 from codesign.errors import UserError
 from codesign.rtl.geometry import Geometry
 from codesign.sim import predictor
@@ -119,7 +119,7 @@ def main() -> None:
     given = arguments.parse_args()
     stored: dict[str, Any] = {
         "what": "coefficients of codesign.sim.predictor",
-        "command": "python -m codesign.sim.predictor_fit "
+        "command": "python -m codesign.verify.predictor_fit "
         f"--configurations {given.configurations} --held-out {given.held_out}",
         "codesign": __version__,
         "tool": f"Yosys {yosys_version()} (pyosys)",
@@ -135,13 +135,11 @@ def main() -> None:
         held_out = drawn(family, SEED + 1, given.held_out)
         if not given.check:
             rows: Rows = defaultdict(list)
-            for index, hw in enumerate(fitted_to):
-                with progress() as report:
-                    report(f"{family} configurations to fit to", index, len(fitted_to))
-                    gather(hw, synthesize_hardware(hw), rows)
+            for hw in track(fitted_to, f"{family}, to fit to"):
+                gather(hw, synthesize_hardware(hw), rows)
             stored["families"][family] = fit(rows)
         pairs = []
-        for hw in held_out:
+        for hw in track(held_out, f"{family}, held out"):
             true = synthesize_hardware(hw).total
             try:
                 pairs.append((predictor.predict(hw, stored["families"].get(family)), true))
