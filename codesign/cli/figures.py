@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codesign.cli.accelerator import ASSIGNMENT, BITS, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.options import ASSIGNMENT, BITS, HW, JSON, NETWORK, RATIO, SEED
 
 
 def roofline(

@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from codesign import __version__
-from codesign.cli import accelerator, amed, demo, doctor, figures, files, model, sweep, verify
+from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, sweep, verify
 from codesign.errors import UserError
 
 RETRY_S = 0.01
@@ -29,8 +29,8 @@ app = typer.Typer(
 )
 app.command()(accelerator.simulate)
 app.command()(accelerator.cosim)
-app.command()(accelerator.generate)
-app.command(name="compile")(accelerator.compile_)
+app.command()(board.generate)
+app.command(name="compile")(board.compile_)
 app.command()(accelerator.synth)
 app.command()(figures.roofline)
 app.command()(model.quantize)

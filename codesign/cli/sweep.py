@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from codesign.cli.accelerator import DEFAULT_ENERGY, ENERGY, JSON
+from codesign.cli.options import DEFAULT_ENERGY, ENERGY, JSON
 
 if TYPE_CHECKING:
     from codesign.search.sweep import SweepResult

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from codesign.cli.accelerator import JSON
+from codesign.cli.options import JSON
 
 if TYPE_CHECKING:
     from codesign.verify.campaign import HardwareResult

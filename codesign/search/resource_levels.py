@@ -8,8 +8,7 @@ from typing import Literal
 
 from codesign._files import read_json, write_json
 from codesign.arch.hardware import Hardware
-from codesign.errors import UserError
-from codesign.sim.predictor import predict
+from codesign.sim.predictor import NotFittedError, predict
 from codesign.sim.resources import Resources, synthesize_hardware
 
 ResourceLevel = Literal["predicted", "synthesized"]
@@ -19,9 +18,9 @@ ResourceLevel = Literal["predicted", "synthesized"]
 class KnownResources:
     """Resources of variants; syntheses are kept as files, so that a run that is started again goes the same way."""
 
-    def __init__(self, folder: Path, level: ResourceLevel, report: Callable[..., None]) -> None:
+    def __init__(self, folder: Path, report: Callable[..., None]) -> None:
         """Keep syntheses in `folder`; `report` is told of their progress."""
-        self._folder, self._level, self._report = folder, level, report
+        self._folder, self._report = folder, report
         self._synthesized: dict[str, Resources] = {}
 
     def of(self, hw: Hardware) -> Resources:
@@ -32,26 +31,24 @@ class KnownResources:
         """
         if (known := self._synthesized.get(hw.content_hash)) is not None:
             return known
-        if self._level == "predicted":
-            try:
-                return predict(hw)
-            except UserError:
-                pass  # a kind of module that nothing was fitted to
-        return self._synthesize(hw)
+        try:
+            return predict(hw)
+        except NotFittedError:
+            return self._synthesize(hw)
 
     def is_synthesized(self, hw: Hardware) -> bool:
         """Whether `of` gives what synthesis said."""
         return hw.content_hash in self._synthesized
 
-    def synthesize(self, proposed: Iterable[Hardware]) -> bool:
+    def synthesize(self, variants: Iterable[Hardware]) -> bool:
         """Synthesize those that are not yet; whether there was one.
 
         Raises:
             RuntimeError: synthesis failed.
         """
-        missing = {hw.content_hash: hw for hw in proposed if not self.is_synthesized(hw)}
+        missing = {hw.content_hash: hw for hw in variants if not self.is_synthesized(hw)}
         for index, hw in enumerate(missing.values()):
-            self._report("synthesis of what is proposed", index, len(missing))
+            self._report("synthesis of variants", index, len(missing))
             self._synthesize(hw)
         return bool(missing)
 

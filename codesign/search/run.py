@@ -132,7 +132,9 @@ class Search:
         self._report("search", len(self.hardware), len(self.hardware))
         if not evaluated:
             raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
-        known = KnownResources(self.folder / "resources", self.space.resources, self._report)
+        known = KnownResources(self.folder / "resources", self._report)
+        if self.space.resources == "synthesized":
+            known.synthesize(each.hardware for each in evaluated)
         points = [each.point(known) for each in evaluated]
         while known.synthesize(point.hardware for point in pareto(points)):
             points = [each.point(known) for each in evaluated]

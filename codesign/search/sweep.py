@@ -159,8 +159,7 @@ class Sweep:
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
-        level = space.resources
-        self._known = None if level == "none" else KnownResources(folder / "resources", level, self._report)
+        self._known = None if space.resources == "none" else KnownResources(folder / "resources", self._report)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 
     def run(self, table_format: str | None = None) -> SweepResult:
@@ -184,6 +183,8 @@ class Sweep:
         if not evaluated:
             where, why = next(iter(rejected.items()))
             raise UserError(f"no variant can run any of the networks; {where}: {why}")
+        if self._known and self.space.resources == "synthesized":
+            self._known.synthesize(hw for hw in self.variants.hardware if self._may_satisfy(hw, costs[hw.name]))
         points = self._satisfying(costs)
         while self._known and self._known.synthesize(point.hardware for point in self._fronts(points)):
             points = self._satisfying(costs)

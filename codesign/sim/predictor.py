@@ -36,6 +36,10 @@ Coefficients = dict[str, dict[str, list[float]]]
 """By kind of module and resource: one for each of its terms."""
 
 
+class NotFittedError(UserError):
+    """An accelerator has modules of which nothing is known but by synthesis."""
+
+
 class Part(NamedTuple):
     """All instances of one module: how many, the kind whose coefficients they share, terms and block RAM of all.
 
@@ -57,13 +61,13 @@ def predict(hw: Hardware, coefficients: Coefficients | None = None) -> Resources
         coefficients: of its family; the shipped ones if none are given.
 
     Raises:
-        UserError: it has a kind of module that the coefficients were not fitted to.
+        NotFittedError: it has a kind of module that the coefficients were not fitted to.
     """
     fitted = _coefficients()[hw.totals.family] if coefficients is None else coefficients
     lut = ff = bram36 = 0.0
     for part in parts(Geometry(hw)):
         if part.kind not in fitted:
-            raise UserError(f"{hw.name}: resources cannot be predicted: nothing was fitted to a '{part.kind}'")
+            raise NotFittedError(f"{hw.name}: resources cannot be predicted: nothing was fitted to a '{part.kind}'")
         factors = fitted[part.kind]
         lut += part.instances * sum(map(float.__mul__, factors["lut"], part.terms))
         ff += part.instances * sum(map(float.__mul__, factors["ff"], part.terms))

@@ -25,7 +25,6 @@ from codesign._files import write_json
 from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
-from codesign.errors import UserError
 from codesign.rtl.geometry import Geometry
 from codesign.sim import predictor
 from codesign.sim.netlist import yosys_version
@@ -143,7 +142,7 @@ def main() -> None:
             true = synthesize_hardware(hw).total
             try:
                 pairs.append((predictor.predict(hw, stored["families"].get(family)), true))
-            except UserError as error:
+            except predictor.NotFittedError as error:
                 Console(stderr=True).print(str(error))
         measured = errors(pairs)
         stored["errors"][family] = {"configurations": len(pairs), **measured}

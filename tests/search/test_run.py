@@ -15,9 +15,13 @@ from codesign.search import resource_levels
 from codesign.search import run as search_run
 from codesign.search.cost import Cost
 from codesign.search.point import Point, choose, pareto
+from codesign.search.resource_levels import KnownResources
 from codesign.search.run import RESULT, Search
 from codesign.search.space import Space
+from codesign.sim import predictor
 from codesign.sim.energy import UnitEnergies
+from codesign.sim.predictor import NotFittedError, predict
+from codesign.sim.resources import synthesize_hardware
 
 SPACE = Space(
     network="smallcnn:width=4",
@@ -120,3 +124,19 @@ def test_a_network_that_fits_no_variant_is_one_line(tmp_path: Path) -> None:
     space = SPACE.model_copy(update={"network": "nothing"})
     with pytest.raises(UserError, match="'nothing' is not in the zoo"):
         Search(space, tmp_path / "run").run()
+
+
+def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: what a folder holds is not synthesized again."""
+    hw = load_hardware("tiny")
+    known = KnownResources(tmp_path, lambda *_: None)
+    assert known.of(hw) == predict(hw) and not known.is_synthesized(hw)
+    monkeypatch.setattr(predictor, "_coefficients", lambda: {hw.totals.family: {}})
+    with pytest.raises(NotFittedError, match="tiny: resources cannot be predicted"):
+        predict(hw)
+    found = known.of(hw)
+    assert known.is_synthesized(hw) and found == synthesize_hardware(hw).total
+    assert not known.synthesize([hw])
+    monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
+    again = KnownResources(tmp_path, lambda *_: None)
+    assert again.synthesize([hw]) and again.of(hw) == found
