@@ -12,7 +12,6 @@ benchmarks/clock_estimate.py compares it with place and route.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from codesign.arch.devices import Family
@@ -53,15 +52,21 @@ _IN_SLICE = ("S", "CI", "CIN", "CYINIT", "PCIN")
 
 
 def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> float:
-    """Nanoseconds from register to register, of a netlist as Yosys writes it; boxes begin and end paths.
+    """Nanoseconds of the slowest of `path_ends_ns`; 0 where there is no path."""
+    return max(path_ends_ns(cells, family, inputs).values(), default=0.0)
+
+
+def path_ends_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> dict[str, float]:
+    """For every cell where paths end, the nanoseconds of the slowest one, its setup included.
+
+    Paths go from register to register of a netlist as Yosys writes it; boxes begin and end paths.
 
     Args:
-        cells: the netlist's.
+        cells: the netlist's, by name.
         family: whose cells they are.
         inputs: wires that come from registers outside.
     """
-    network = _Network(cells, _DELAYS[family], inputs)
-    return network.slowest()
+    return _Network(cells, _DELAYS[family], inputs).ends()
 
 
 class _Network:
@@ -70,26 +75,69 @@ class _Network:
     def __init__(self, cells: Mapping[str, Any], delays: _Delays, inputs: Iterable[int]) -> None:
         self._cells, self._delays = cells, delays
         self._arrival = dict.fromkeys(inputs, delays.clock_to_output)
-        self._inputs = frozenset(self._arrival)
-        self._driver: dict[int, str] = {}
+        self._driver: dict[int, tuple[str, str, int]] = {}
+        """Of every wire: cell, port, and bit of the port."""
         for name, cell in cells.items():
-            for _, bits in _ports(cell, "output"):
-                self._driver.update((bit, name) for bit in bits)
+            for port, direction in cell["port_directions"].items():
+                if direction == "output" and port in cell["connections"]:
+                    bits = enumerate(cell["connections"][port])
+                    self._driver.update((bit, (name, port, place)) for place, bit in bits if isinstance(bit, int))
+        self._sequential = frozenset(
+            name for name, cell in cells.items() if not any(self._passes(cell, port) for port in cell["connections"])
+        )
 
-    def slowest(self) -> float:
-        """The latest time at which an input of a register must be there, its setup included."""
-        graph: dict[str, set[str]] = {}
+    def ends(self) -> dict[str, float]:
+        """By register or box, the latest time at which an input of it is there, setup included."""
+        ends: dict[str, float] = {}
         for name, cell in self._cells.items():
-            through = (bits for port, bits in _ports(cell, "input") if self._passes(cell, port))
-            graph[name] = {self._driver[bit] for bits in through for bit in bits if bit in self._driver}
-        for name in _order(graph):
-            self._place(self._cells[name])
-        slowest = 0.0
-        for cell in self._cells.values():
             for port, bits in _ports(cell, "input"):
-                if not self._passes(cell, port) and any(bit in self._driver or bit in self._inputs for bit in bits):
-                    slowest = max(slowest, self._at(cell, port, bits) + self._setup(cell, port))
-        return slowest
+                if not self._passes(cell, port) and any(bit in self._driver or bit in self._arrival for bit in bits):
+                    ends[name] = max(ends.get(name, 0.0), self._at(cell, port, bits) + self._setup(cell, port))
+        return ends
+
+    def _settle(self, wire: int) -> None:
+        """Note when `wire` and all that it depends on are there.
+
+        Raises:
+            RuntimeError: it depends on itself.
+        """
+        waiting, open_ = [wire], set[int]()
+        while waiting:
+            bit = waiting[-1]
+            if bit in self._arrival or bit not in self._driver:
+                waiting.pop()
+                continue
+            missing = [near for near in self._sources(bit) if near not in self._arrival and near in self._driver]
+            if not missing:
+                self._arrival[bit] = self._time(bit)
+                open_.discard(bit)
+            elif bit in open_:
+                raise RuntimeError(f"combinational loop through {self._driver[bit][0]}")
+            else:
+                open_.add(bit)
+                waiting += missing
+
+    def _sources(self, wire: int) -> list[int]:
+        """The wires that a change of `wire` within a cycle may come from."""
+        name, port, place = self._driver[wire]
+        cell = self._cells[name]
+        if name in self._sequential:
+            return []
+        return [bit for _, bits in self._through(cell, port, place) for bit in bits]
+
+    def _through(self, cell: Mapping[str, Any], port: str, place: int) -> list[tuple[str, list[int]]]:
+        """Input ports that bit `place` of output `port` depends on, each with those of its wires that matter."""
+        kind = cell["type"]
+        found = [(name, bits) for name, bits in _ports(cell, "input") if self._passes(cell, name)]
+        if kind.startswith("CARRY4"):  # bits below, and of the sum's carries the one below
+            cut = {name: list(cell["connections"][name]) for name, _ in found}
+            last = {"S": place, "DI": place - (port == "O")}
+            return [(n, [b for b in bits[: last.get(n, 3) + 1] if isinstance(b, int)]) for n, bits in cut.items()]
+        if kind.startswith("CCU2C") and port == "S0":
+            return [(name, bits) for name, bits in found if not name.endswith("1")]
+        if kind.startswith(("RAM32M", "RAM64M")):  # four memories, each with an address of its own
+            return [(name, bits) for name, bits in found if name == f"ADDR{port.removeprefix('DO')}"]
+        return found
 
     def _passes(self, cell: Mapping[str, Any], port: str) -> bool:
         """Whether a change of this input is seen at an output before the next clock edge."""
@@ -107,36 +155,44 @@ class _Network:
             kind.startswith(_MULTIPLEXERS) and port not in ("S", "SD", "C0")
         )
         wire = 0.0 if inside else WIRE_NS
+        for bit in bits:
+            self._settle(bit)
         return max((self._arrival[bit] + wire for bit in bits if bit in self._arrival), default=0.0)
 
-    def _place(self, cell: Mapping[str, Any]) -> None:
-        """Note when the outputs of a cell are there; those of its inputs that matter are known."""
-        kind, delays = cell["type"], self._delays
-        inputs = {port: self._at(cell, port, bits) for port, bits in _ports(cell, "input") if self._passes(cell, port)}
+    def _time(self, wire: int) -> float:
+        """When an output is there; what it depends on is known."""
+        name, port, place = self._driver[wire]
+        cell, delays = self._cells[name], self._delays
+        kind = cell["type"]
+        if name in self._sequential:
+            return self._clocked(cell, port)
+        inputs = {near: self._at(cell, near, bits) for near, bits in self._through(cell, port, place)}
         latest = max(inputs.values(), default=0.0)
-        for port, bits in _ports(cell, "output"):
-            if kind.startswith(("CARRY4", "CCU2C")):
-                chained = max((at for name, at in inputs.items() if name in _CARRY_IN), default=0.0)
-                fresh = max((at for name, at in inputs.items() if name not in _CARRY_IN), default=0.0)
-                step = delays.carry if port in _CARRY_OUT else delays.carry_out
-                time = max(fresh + delays.carry_in, chained + step)
-            elif kind.startswith(("LUT", "INV")):
-                time = latest + delays.lut
-            elif kind.startswith(_MULTIPLEXERS):
-                time = latest + delays.multiplexer
-            elif kind.startswith(_BLOCKS):
-                registered = any(_parameter(cell, name) for name in ("DOA_REG", "DOB_REG"))
-                time = delays.registered_memory if registered else delays.memory
-            elif kind.startswith(_LUT_MEMORIES):
-                time = max(latest + delays.lut, delays.shift_register)
-            elif kind.startswith("SRL"):
-                time = delays.shift_register
-            elif kind.startswith(("DSP48E1", "MULT18X18D")):
-                time = latest + delays.product if not _registers(cell) else _dsp_output(cell)
-            else:  # a register, or a box, whose outputs are registers
-                time = delays.clock_to_output
-            for bit in bits:
-                self._arrival[bit] = time
+        if kind.startswith(("CARRY4", "CCU2C")):
+            chained = max((at for near, at in inputs.items() if near in _CARRY_IN), default=0.0)
+            fresh = max((at for near, at in inputs.items() if near not in _CARRY_IN), default=0.0)
+            return max(fresh + delays.carry_in, chained + (delays.carry if port in _CARRY_OUT else delays.carry_out))
+        if kind.startswith(("LUT", "INV")):
+            return latest + delays.lut
+        if kind.startswith(_MULTIPLEXERS):
+            return latest + delays.multiplexer
+        if kind.startswith(("DSP48E1", "MULT18X18D")):
+            return latest + delays.product
+        return max(latest + delays.lut, delays.shift_register)  # a memory in LUTs
+
+    def _clocked(self, cell: Mapping[str, Any], port: str) -> float:
+        """When an output of a register, a memory or a box is there after the clock's edge."""
+        kind, delays = cell["type"], self._delays
+        if kind.startswith(_BLOCKS):
+            registered = any(_parameter(cell, name) for name in ("DOA_REG", "DOB_REG"))
+            return delays.registered_memory if registered else delays.memory
+        if kind.startswith("SRL"):
+            return delays.shift_register
+        if kind.startswith("DSP48E1"):
+            return _dsp_output(cell)
+        if kind.startswith("MULT18X18D"):
+            return delays.product
+        return delays.clock_to_output
 
     def _setup(self, cell: Mapping[str, Any], port: str) -> float:
         kind = cell["type"]
@@ -148,19 +204,6 @@ class _Network:
             return 0.566 if kind.startswith("RAMB") else 0.0
         # only a flip-flop's reset takes so long; its data is there in time when it reaches the slice
         return self._delays.setup if port in ("R", "S", "LSR") and kind.startswith(_FLIP_FLOPS) else 0.0
-
-
-def _order(graph: dict[str, set[str]]) -> list[str]:
-    """Cells after those that drive them.
-
-    Different bits of one cell may lie before and after another cell; such a loop is cut where it is found.
-    """
-    while True:
-        try:
-            return list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            before, after, *_ = error.args[1]
-            graph[after].discard(before)
 
 
 def _dsp_output(cell: Mapping[str, Any]) -> float:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from codesign._files import cache_folder, content_hash, write_json, write_text
 from codesign.arch.devices import Family
-from codesign.sim.clock_estimate import slowest_path_ns
+from codesign.sim.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.hierarchy import Hierarchy
 from codesign.sim.netlist import (
     FLOWS,
@@ -77,12 +77,17 @@ class Composition(NamedTuple):
 
     Attributes:
         cells: shared out among its modules.
-        slowest_ns: of its slowest path before placement (`codesign.sim.clock_estimate`); outputs of cores, which are
-            registers in this project, begin a path.
+        paths_ns: the slowest path that ends in every module, before placement (`codesign.sim.clock_estimate`); outputs
+            of cores, which are registers in this project, begin a path. Modules without registers have none.
     """
 
     cells: ByModule
-    slowest_ns: float
+    paths_ns: dict[str, float]
+
+    @property
+    def slowest_ns(self) -> float:
+        """Of the slowest path of all."""
+        return max(self.paths_ns.values())
 
 
 def compose(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Composition:
@@ -112,19 +117,20 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
             if (core := parts.get(name + _CORE)) is not None:
                 shell[name + _CORE] = box(core)
                 cores[name + _CORE] = core
-        cells, slowest, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
+        cells, paths, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             jobs = {pool.submit(_in_context, item, cores[item.core], family, processes): item for item in contexts}
             for done, job in enumerate(as_completed(jobs), 2):
                 item = jobs[job]
-                of_module = cells.setdefault(item.core.removesuffix(_CORE), {})
+                module = item.core.removesuffix(_CORE)
+                of_module = cells.setdefault(module, {})
                 held, path_ns = job.result()
-                slowest = max(slowest, path_ns)
+                paths[module] = max(paths.get(module, 0.0), path_ns)
                 for kind, number in held.items():
                     of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
                 report("synthesis", done, 1 + len(contexts))
-    return Composition({name: {} for name in hierarchy.instances(top)} | cells, slowest)
+    return Composition({name: {} for name in hierarchy.instances(top)} | cells, paths)
 
 
 def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) -> bool:
@@ -147,9 +153,9 @@ def _split(name: str, text: str, processes: Processes) -> str:
 
 def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
-) -> tuple[ByModule, float, dict[Context, int]]:
-    """Cells around the cores by module, their slowest path, and how often each core appears in which context."""
-    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'shell', top, text)}.json"
+) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
+    """Cells around the cores by module, the slowest path into each, and how often each core appears in which context."""
+    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'shell and paths', top, text)}.json"
     if (stored := _cached(path)) is None:
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
             folder = Path(temporary)
@@ -158,15 +164,18 @@ def _shell(
             statistics(folder / "statistics.json", top, status, log)  # the last file that a job writes
             netlist = json.loads((folder / "netlist.json").read_text())["modules"]
         found = _contexts(netlist, top, frozenset(cores))
-        cells = _by_module(netlist[top]["cells"], text, top, hierarchy)
+        owner = _owners(netlist[top]["cells"], text, top, hierarchy)
+        paths: dict[str, float] = {}
+        for name, path_ns in path_ends_ns(netlist[top]["cells"], family).items():
+            paths[owner[name]] = max(paths.get(owner[name], 0.0), path_ns)
         stored = {
-            "cells": cells,
-            "slowest_ns": slowest_path_ns(netlist[top]["cells"], family),
+            "cells": _by_module(netlist[top]["cells"], owner),
+            "paths_ns": paths,
             "contexts": [[*context, number] for context, number in found.items()],
         }
         write_json(path, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
-    return stored["cells"], stored["slowest_ns"], contexts
+    return stored["cells"], stored["paths_ns"], contexts
 
 
 def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> dict[Context, int]:
@@ -193,8 +202,8 @@ def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> di
     return dict(found)
 
 
-def _by_module(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarchy) -> ByModule:
-    """Cells of a flattened netlist by the module that they belong to, boxes left out."""
+def _owners(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarchy) -> dict[str, str]:
+    """The module that every cell of a flattened netlist belongs to."""
     starts = [(text.count("\n", 0, match.start()) + 1, match[1]) for match in _STARTS.finditer(text)]
     lines = [line for line, _ in starts]
 
@@ -223,10 +232,15 @@ def _by_module(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarc
                 if source is not None and source not in owner:
                     owner[source] = owner[name]
                     waiting.append(source)
+    return {name: owner.get(name, top) for name in cells}
+
+
+def _by_module(cells: Mapping[str, Any], owner: Mapping[str, str]) -> ByModule:
+    """Cells by the module that they belong to, boxes left out."""
     counts: dict[str, Counter[str]] = {}
     for name, cell in cells.items():
         if not cell["type"].endswith(_CORE) and cell["type"] != "$scopeinfo":
-            counts.setdefault(owner.get(name, top), Counter())[cell["type"]] += 1
+            counts.setdefault(owner[name], Counter())[cell["type"]] += 1
     return {module: dict(held) for module, held in counts.items()}
 
 
@@ -237,7 +251,7 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core', text)}.json"
+    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core and path', text)}.json"
     if (stored := _cached(path)) is None:
         job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:

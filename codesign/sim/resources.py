@@ -9,6 +9,7 @@ LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -100,7 +101,7 @@ class Synthesis:
         total: the sum over `modules`.
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
-        slowest_ns: of the slowest path, with one delay for every wire.
+        paths_ns: by module, of the slowest path that ends in it, with one delay for every wire.
     """
 
     top: str
@@ -108,7 +109,12 @@ class Synthesis:
     total: Resources
     modules: tuple[ModuleResources, ...]
     tool: str
-    slowest_ns: float
+    paths_ns: Mapping[str, float]
+
+    @property
+    def slowest_ns(self) -> float:
+        """Of the slowest path of all."""
+        return max(self.paths_ns.values())
 
     @property
     def fmax_estimate_mhz(self) -> float:
@@ -141,14 +147,14 @@ def synthesize(verilog: str, top: str, family: Family, progress: Progress | None
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed, or used a cell that is not in `CELLS`.
     """
-    cells, slowest_ns = compose(verilog, top, family, progress)
+    cells, paths_ns = compose(verilog, top, family, progress)
     instances = Hierarchy(modules_of(verilog), top, top).instances(top)
     modules = [ModuleResources(name, instances[name], count(held, family, name)) for name, held in cells.items()]
     modules.sort(key=lambda module: (-module.together.lut, module.name))
     total = Resources()
     for module in modules:
         total = total.plus(module.together)
-    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)", slowest_ns)
+    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)", paths_ns)
 
 
 def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progress | None = None) -> Synthesis:
