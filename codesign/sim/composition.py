@@ -154,7 +154,7 @@ def _split(name: str, text: str, processes: Processes) -> str:
 def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
-    """Cells around the cores by module, the slowest path into each, and how often each core appears in which context."""
+    """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
     key = content_hash(yosys_version(), FLOWS[family], "shell and paths", top, text)
     path = cache_folder() / "synthesis" / f"{key}.json"
     if (stored := _cached(path)) is None:
