@@ -248,6 +248,9 @@ class Loop:
         self.walks: dict[int, list[Outcome]] = {}
 
 
+_NOWHERE = -1
+"""The number of no state."""
+
 Parts = tuple[tuple[Loop, int], ...]
 """Loops with how often each is repeated."""
 
@@ -267,7 +270,10 @@ class Run:
 
 
 class Sequencer:
-    """All states and moves of one accelerator; state 0 is that of the start, whose cycle is 0."""
+    """All states and moves of one accelerator; state 0 is that of the start, whose cycle is 0.
+
+    It may be used on after an exception at any point, an interrupt included: what is remembered is put down whole.
+    """
 
     def __init__(self, hw: Hardware) -> None:
         self._now = Now(hw)
@@ -380,20 +386,25 @@ class Sequencer:
 
     def _act(self, move: Move, state: int) -> Outcome:
         now = self._now
-        if state != self._at:
+        stands, self._at = self._at == state, _NOWHERE  # until the move is whole: an exception may leave it half done
+        if not stands:
             now.restore(self._keys[state])
         now.end = begin = now.ready
         now.wait_pass = now.drain = now.load = 0
         move.act(now)
-        self._at = self._number(now.key())
-        found = Outcome(self._at, now.ready - begin, now.end - begin, now.wait_pass, now.drain, now.load)
+        number = self._number(now.key())
+        found = Outcome(number, now.ready - begin, now.end - begin, now.wait_pass, now.drain, now.load)
         move.after[state] = found
+        self._at = number
         return found
 
     def _number(self, key: tuple[int, ...]) -> int:
-        number = self._numbers.setdefault(key, len(self._keys))
-        if number == len(self._keys):
+        number = self._numbers.get(key)
+        if number is None:
+            # In this order, an exception in between leaves a number that no state has, never two states with one.
+            number = len(self._keys)
             self._keys.append(key)
+            self._numbers[key] = number
         return number
 
     def _loop(self, acts: tuple[Act, ...]) -> Loop:
