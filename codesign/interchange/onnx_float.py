@@ -1,11 +1,15 @@
-"""Float ONNX models to a `Network` and its weights, and back.
+"""Float ONNX models to a `Network` and its weights.
 
 Weights are named as the network's layers, so the result is what `codesign.workload.trace` and a state dict would be.
+A constant that is added to or multiplied with the result of a layer goes into that layer's weights where nothing else
+reads the result; one that the image itself meets (a normalization) goes into the layers that read it, where that is
+exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
-from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, naming, onnx_padding, read_onnx, unsupported
+from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
+from codesign.interchange.onnx_prepare import prepare
+from codesign.interchange.onnx_shapes import axes_of, per_channel, read_pads, text, whole_numbers
+from codesign.interchange.onnx_windows import read_window
 from codesign.workload.layers import (
     NO_PADDING,
     Add,
@@ -28,6 +35,7 @@ from codesign.workload.layers import (
     Padding,
     Relu,
 )
+from codesign.workload.names import module_names
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ SUPPORTED = (
     "Identity",
     "Dropout",
 )
+QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
 
 
 def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
@@ -66,85 +75,202 @@ def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
 
     graph = read_onnx(path)
     with naming(path):
-        network, state = _Importer(graph).result()
+        for node in graph.nodes:
+            if node.op in QUANTIZERS:
+                raise node.error("the model is quantized; import it with import_quantized_onnx")
+        network, state = _Importer(prepare(graph, SUPPORTED)).result()
     return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """A tensor of the graph: the result of a layer, seen in a shape, perhaps with zeros around it.
+
+    Attributes:
+        layer: that computes it.
+        shape: in the graph, the batch included; the order of the numbers is the layer's.
+        padding: zeros that a Pad put around it, until a window takes them.
+        alone: nothing else reads the layer's result.
+        flatten: name of the node that made a vector of it.
+        scale, shift: of the network's input alone, (C,): the tensor is scale * input + shift.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    padding: Padding = NO_PADDING
+    alone: bool = True
+    flatten: str = ""
+    scale: Array | None = None
+    shift: Array | None = None
 
 
 class _Importer:
     def __init__(self, graph: OnnxGraph) -> None:
         self.graph = graph
+        if graph.types[graph.input] != "float":
+            raise UserError(f"input '{graph.input}' is of type {graph.types[graph.input]}; float (32 bits) is read")
         channels, height, width = graph.map_shape
-        self.layers: list[Layer] = [Input("input", (), channels, height, width)]
-        self.state: dict[str, Array] = {}
-        self.layer_of = {graph.input: "input"}
-        self.padding: dict[str, Padding] = {}
-        """Zeros around a tensor that a Pad node asked for, until a Conv takes them."""
-        if len(graph.input_shape) == 2:
-            self._append(Flatten("flatten_input", ("input",)), graph.input)
+        source = Input("input", (), channels, height, width)
+        self.layers: dict[str, Layer] = {source.name: source}
+        self.shapes: dict[str, tuple[int, ...]] = {source.name: source.output_shape(())}
+        self.state: dict[str, dict[str, Array]] = {}
+        self.flattened: dict[str, str] = {}
+        """The Flatten of a layer's result."""
+        self.maps = {graph.input: _Map(source.name, (graph.batch, *graph.input_shape[1:]), flatten="flatten_input")}
 
     def result(self) -> tuple[Network, dict[str, Array]]:
         nodes = list(self.graph.nodes)
         output = self.graph.output
         while nodes and nodes[-1].op in ("Softmax", "LogSoftmax") and nodes[-1].outputs[0] == output:
-            output = nodes.pop().inputs[0]
-        builders: dict[str, Callable[[Node], None]] = {
+            last = nodes.pop()
+            self._check_softmax(last)
+            output = last.inputs[0]
+        builders: dict[str, Callable[[Node], _Map]] = {
             "Conv": self._conv,
             "Gemm": self._gemm,
-            "MatMul": self._matmul,
+            "MatMul": self._gemm,
             "BatchNormalization": self._batchnorm,
-            "Relu": lambda node: self._append(Relu(node.name, (self._source(node),)), node.outputs[0]),
+            "Relu": lambda node: self._elementwise(node, Relu(node.name, ())),
             "Clip": self._clip,
             "Add": self._sum,
+            "Sum": self._sum,
+            "Sub": self._affine,
+            "Mul": self._affine,
+            "Div": self._affine,
             "MaxPool": self._pool,
             "AveragePool": self._pool,
-            "GlobalAveragePool": lambda node: self._append(AvgPool(node.name, (self._source(node),)), node.outputs[0]),
+            "GlobalAveragePool": lambda node: self._emit(node, AvgPool(node.name, (self._source(node),))),
             "ReduceMean": self._mean,
-            "Flatten": self._flatten,
-            "Reshape": self._flatten,
+            "Flatten": self._view,
+            "Reshape": self._view,
+            "Squeeze": self._view,
+            "Unsqueeze": self._view,
+            "Transpose": self._view,
             "Pad": self._pad,
-            "Identity": self._alias,
-            "Dropout": self._alias,
         }
         for node in nodes:
-            if node.op in ("QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"):
-                raise node.error("the model is quantized; import it with import_quantized_onnx")
             if node.op not in builders:
                 raise unsupported(node, SUPPORTED)
-            builders[node.op](node)
-        if self.padding:
-            raise UserError(f"the zeros of Pad around '{next(iter(self.padding))}' are read by no Conv")
-        if self.layer_of.get(output) != self.layers[-1].name:
-            raise UserError(f"the output '{output}' is not what the last node computes")
-        return Network(self.graph.name, tuple(self.layers)), self.state
+            try:
+                self.maps[node.outputs[0]] = builders[node.op](node)
+            except UserError as error:
+                raise error if str(error).startswith("node '") else node.error(str(error)) from None
+        return self._network(output)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        return Network("", tuple(self._needed(name))).shapes[name]
-
-    def _needed(self, name: str) -> list[Layer]:
-        """The layers that `name` stands on: a network of its own, where nothing is left unread."""
-        by_name = {layer.name: layer for layer in self.layers}
-        needed: set[str] = set()
-        waiting = [name]
+    def _network(self, output: str) -> tuple[Network, dict[str, Array]]:
+        found = self.maps[output]
+        self._check_plain(found, f"the output '{output}'")
+        last = found.layer
+        if found.shape != (self.graph.batch, *self.shapes[last]):
+            if found.shape[0] != self.graph.batch:
+                raise UserError(f"the output '{output}' is {text(found.shape)}: not one result for each image")
+            last = self._flat(found)
+        if last == "input":
+            raise UserError(f"the output '{output}' is the input; nothing is computed")
+        needed, waiting = {"input"}, [last]
         while waiting:
-            current = waiting.pop()
-            if current not in needed:
-                needed.add(current)
-                waiting += by_name[current].inputs
-        return [layer for layer in self.layers if layer.name in needed or isinstance(layer, Input)]
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting += self.layers[name].inputs
+        kept = [layer for name, layer in self.layers.items() if name in needed and name != last]
+        names = module_names([layer.name for layer in (*kept, self.layers[last])])
+        layers = tuple(
+            replace(layer, name=names[layer.name], inputs=tuple(names[source] for source in layer.inputs))
+            for layer in (*kept, self.layers[last])
+        )
+        state = {
+            f"{names[name]}.{key}": value
+            for name, values in self.state.items()
+            for key, value in values.items()
+            if name in needed
+        }
+        return Network(self.graph.name, layers), state
 
-    def _append(self, layer: Layer, output: str) -> None:
-        if any(layer.name == other.name for other in self.layers):
-            raise UserError(f"two nodes are called '{layer.name}'")
-        self.layers.append(layer)
-        self.layer_of[output] = layer.name
+    def _check_softmax(self, node: Node) -> None:
+        shape = self.graph.shapes[node.inputs[0]]
+        axis = int(node.attributes.get("axis", 1 if self.graph.opset < 13 else -1))
+        if len(shape) != 2 or axis % 2 != 1:
+            raise node.error(f"is along axis {axis} of {text(shape)}; over the classes of (N, classes) is supported")
 
-    def _source(self, node: Node, position: int = 0, padded: bool = False) -> str:
+    # Operands and layers.
+
+    def _map(self, node: Node, position: int = 0) -> _Map:
         name = node.inputs[position]
-        if name not in self.layer_of:
+        if name not in self.maps:
             raise node.error(f"reads '{name}' as a feature map, which is a constant")
-        if name in self.padding and not padded:
-            raise node.error("reads a padded tensor; only Conv can")
-        return self.layer_of[name]
+        found = self.maps[name]
+        return found if self.graph.readers[name] == 1 else replace(found, alone=False)
+
+    def _check_plain(self, found: _Map, where: str) -> None:
+        if found.padding != NO_PADDING:
+            raise UserError(f"{where} is padded by a Pad; only Conv and pooling can read that")
+        if found.scale is not None:
+            raise UserError(f"{where} is a normalized image{self._instead(found)}")
+
+    def _instead(self, found: _Map) -> str:
+        assert found.scale is not None and found.shift is not None
+        mean, std = (",".join(f"{v:.7g}" for v in values) for values in (-found.shift / found.scale, 1 / found.scale))
+        return f"; what would replace it: a model without this, and --mean {mean} --std {std}"
+
+    def _plain(self, node: Node, position: int = 0) -> _Map:
+        found = self._map(node, position)
+        self._check_plain(found, f"its input '{node.inputs[position]}'")
+        return found
+
+    def _source(self, node: Node, found: _Map | None = None) -> str:
+        """The layer whose result a node takes as maps (N, C, H, W)."""
+        found = found if found is not None else self._plain(node)
+        if len(found.shape) != 4 or found.shape != self._padded(found):
+            raise node.error(
+                f"reads {text(self.shapes[found.layer])} as {text(found.shape)}; it must be the map itself"
+            )
+        return found.layer
+
+    def _padded(self, found: _Map) -> tuple[int, ...]:
+        """The shape of a layer's result with the zeros around it."""
+        shape = self.shapes[found.layer]
+        top, bottom, left, right = found.padding
+        if len(shape) == 3:
+            shape = (shape[0], shape[1] + top + bottom, shape[2] + left + right)
+        return (self.graph.batch, *shape)
+
+    def _flat(self, found: _Map) -> str:
+        """The layer whose result is the vector of each image that `found` is."""
+        if len(self.shapes[found.layer]) == 1:
+            return found.layer
+        if found.layer not in self.flattened:
+            name = self._name(found.flatten or f"{found.layer}.flatten")
+            self._add(Flatten(name, (found.layer,)))
+            self.flattened[found.layer] = name
+        return self.flattened[found.layer]
+
+    def _name(self, name: str) -> str:
+        wanted, count = name, 0
+        while name in self.layers:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
+    def _add(self, layer: Layer, **weights: Array) -> str:
+        self.shapes[layer.name] = layer.output_shape(tuple(self.shapes[source] for source in layer.inputs))
+        self.layers[layer.name] = layer
+        if weights:
+            self.state[layer.name] = weights
+        return layer.name
+
+    def _emit(self, node: Node, layer: Layer, **weights: Array) -> _Map:
+        layer = replace(layer, name=self._name(layer.name))
+        name = self._add(layer, **weights)
+        shape = (self.graph.batch, *self.shapes[name])
+        if shape != self.graph.shapes[node.outputs[0]]:
+            raise node.error(f"gives {text(shape)}, not {text(self.graph.shapes[node.outputs[0]])}")
+        return _Map(name, shape)
+
+    def _elementwise(self, node: Node, layer: Layer) -> _Map:
+        found = self._plain(node)
+        name = self._add(replace(layer, name=self._name(layer.name), inputs=(found.layer,)))
+        return replace(found, layer=name, alone=True)
 
     def _constant(self, node: Node, position: int) -> Array:
         name = node.inputs[position]
@@ -152,190 +278,214 @@ class _Importer:
             raise node.error(f"'{name}' must be a constant")
         return self.graph.constants[name]
 
-    def _conv(self, node: Node) -> None:
-        check_window(node)
-        source = self._source(node, padded=True)
-        weight = self._constant(node, 1)
-        if weight.ndim != 4:
-            raise node.error(f"has {weight.ndim - 2}-D windows; only 2-D are supported")
-        kernel = (weight.shape[2], weight.shape[3])
-        stride = node.integers("strides", (1, 1))
-        extra = self.padding.pop(node.inputs[0], NO_PADDING)
-        shape = self._shape(source)
-        own = onnx_padding(node, (shape[1], shape[2]), kernel, (stride[0], stride[1]))
-        bias = len(node.inputs) > 2 and node.inputs[2] != ""
-        self.state[f"{node.name}.weight"] = weight
-        if bias:
-            self.state[f"{node.name}.bias"] = self._constant(node, 2)
-        padding = (own[0] + extra[0], own[1] + extra[1], own[2] + extra[2], own[3] + extra[3])
+    # Layers with weights.
+
+    def _conv(self, node: Node) -> _Map:
+        found = self._map(node)
+        source = self._source(node, found)
+        weight = self._constant(node, 1).astype(np.float64)
+        own = read_window(node, found.shape[2:], weight.shape[2:])
+        padding = _sum_of(own.padding, found.padding)
         groups = int(node.attributes.get("group", 1))
+        bias = self._constant(node, 2).astype(np.float64) if node.has(2) else None
+        if found.scale is not None and found.shift is not None:
+            if found.shift.any() and padding != NO_PADDING:
+                raise node.error(
+                    f"puts zeros around a normalized image, which cannot go into its weights{self._instead(found)}"
+                )
+            per_row = (len(weight) // groups, 1, 1, 1)
+            scale, shift = (
+                np.concatenate([np.tile(part.reshape(1, -1, 1, 1), per_row) for part in np.split(values, groups)])
+                for values in (found.scale, found.shift)
+            )
+            if found.shift.any():
+                bias = (weight * shift).sum(axis=(1, 2, 3)) + (0.0 if bias is None else bias)
+            weight = weight * scale
         layer = Conv(
-            node.name, (source,), weight.shape[0], kernel, (stride[0], stride[1]), padding, groups=groups, bias=bias
+            node.name, (source,), len(weight), own.kernel, own.stride, padding, groups=groups, bias=bias is not None
         )
-        self._append(layer, node.outputs[0])
+        return self._emit(node, layer, weight=weight, **({} if bias is None else {"bias": bias}))
 
-    def _gemm(self, node: Node) -> None:
-        if node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0:
-            raise node.error("alpha and beta must be 1; what would replace them: scaled weights")
-        if node.attributes.get("transA", 0):
-            raise node.error("transA is not supported")
-        weight = self._constant(node, 1)
-        self._linear(node, weight if node.attributes.get("transB", 0) else weight.T)
-        if len(node.inputs) > 2 and node.inputs[2]:
-            self._add_bias(node.name, self._constant(node, 2).reshape(-1))
+    def _gemm(self, node: Node) -> _Map:
+        found = self._map(node)
+        if found.padding != NO_PADDING:
+            self._check_plain(found, f"its input '{node.inputs[0]}'")
+        if node.attributes.get("transA", 0) or len(found.shape) != 2 or found.shape[0] != self.graph.batch:
+            raise node.error(f"reads {text(found.shape)}; only (N, features), not transposed, is supported")
+        alpha, beta = (float(node.attributes.get(key, 1.0)) for key in ("alpha", "beta"))
+        weight = self._constant(node, 1).astype(np.float64) * alpha
+        weight = weight if node.attributes.get("transB", 0) else weight.T
+        bias = None
+        if node.has(2):
+            bias = per_channel(node, self._constant(node, 2), (self.graph.batch, len(weight))) * beta
+        if found.scale is not None and found.shift is not None:
+            pixels = weight.shape[1] // len(found.scale)
+            shift = weight @ np.repeat(found.shift, pixels)
+            bias = shift + (0.0 if bias is None else bias)
+            weight = weight * np.repeat(found.scale, pixels)
+        layer = Linear(node.name, (self._flat(found),), len(weight), bias=bias is not None)
+        return self._emit(node, layer, weight=weight, **({} if bias is None else {"bias": bias}))
 
-    def _matmul(self, node: Node) -> None:
-        weight = self._constant(node, 1)
-        if weight.ndim != 2:
-            raise node.error("only a product with a constant matrix is supported")
-        self._linear(node, weight.T)
-
-    def _linear(self, node: Node, weight: Array) -> None:
-        self.state[f"{node.name}.weight"] = weight
-        self._append(Linear(node.name, (self._source(node),), len(weight), bias=False), node.outputs[0])
-
-    def _add_bias(self, name: str, bias: Array) -> None:
-        index = next(i for i, layer in enumerate(self.layers) if layer.name == name)
-        layer = self.layers[index]
-        rows = len(self.state[f"{name}.weight"])
-        if not isinstance(layer, Linear) or layer.bias or bias.size not in (1, rows):
-            raise UserError(f"node '{name}': a bias of {bias.size} numbers does not fit its {rows} rows")
-        self.layers[index] = Linear(layer.name, layer.inputs, layer.out_features, bias=True)
-        self.state[f"{name}.bias"] = np.broadcast_to(bias, (rows,))
-
-    def _batchnorm(self, node: Node) -> None:
-        for position, key in enumerate(("weight", "bias", "running_mean", "running_var"), start=1):
-            self.state[f"{node.name}.{key}"] = self._constant(node, position)
+    def _batchnorm(self, node: Node) -> _Map:
+        values = [self._constant(node, position) for position in range(1, 5)]
         epsilon = float(node.attributes.get("epsilon", 1e-5))
-        self._append(BatchNorm(node.name, (self._source(node),), epsilon), node.outputs[0])
+        if not ((values[3] + epsilon) > 0).all():
+            raise node.error("has a variance that is not positive")
+        found = self._map(node)
+        if found.layer == "input":
+            gamma, beta, mean, variance = (value.astype(np.float64) for value in values)
+            factor = gamma / np.sqrt(variance + epsilon)
+            return self._scaled(node, found, factor, beta - mean * factor)
+        found = self._plain(node)
+        source = self._flat(found) if len(found.shape) == 2 else self._source(node, found)
+        names = ("weight", "bias", "running_mean", "running_var")
+        return self._emit(node, BatchNorm(node.name, (source,), epsilon), **dict(zip(names, values, strict=True)))
 
-    def _clip(self, node: Node) -> None:
+    def _sum(self, node: Node) -> _Map:
+        """Add and Sum of tensors and constants, from left to right."""
+        constants = [i for i, name in enumerate(node.inputs) if name in self.graph.constants]
+        positions = [i for i in range(len(node.inputs)) if i not in constants]
+        total = self._map(node, positions[0])
+        for position in positions[1:]:
+            total = self._added(node, total, self._map(node, position))
+        if total.shape != self.graph.shapes[node.outputs[0]]:
+            raise node.error(f"broadcasts {text(total.shape)} to {text(self.graph.shapes[node.outputs[0]])}")
+        for position in constants:
+            shift = self._operand(node, total, position)
+            total = self._scaled(node, total, np.ones_like(shift), shift)
+        return total
+
+    def _added(self, node: Node, left: _Map, right: _Map) -> _Map:
+        for found in (left, right):
+            self._check_plain(found, "an operand")
+        if left.shape != right.shape:
+            raise node.error(f"adds {text(right.shape)} to {text(left.shape)}; the shapes must be equal")
+        sources = (left.layer, right.layer)
+        if self.shapes[left.layer] != self.shapes[right.layer]:
+            sources = (self._flat(left), self._flat(right))
+        name = self._add(Add(self._name(node.name), sources))
+        return replace(left, layer=name, alone=True)
+
+    def _affine(self, node: Node) -> _Map:
+        """Sub, Mul and Div by a constant."""
+        position = 0 if node.inputs[0] not in self.graph.constants else 1
+        if node.inputs[1 - position] not in self.graph.constants or (node.op == "Div" and position):
+            raise unsupported(node, SUPPORTED)
+        found = self._map(node, position)
+        value = self._operand(node, found, 1 - position)
+        one, zero = np.ones_like(value), np.zeros_like(value)
+        if node.op == "Sub":
+            return self._scaled(node, found, -one if position else one, value if position else -value)
+        if node.op == "Div" and not value.all():
+            raise node.error("divides by 0")
+        return self._scaled(node, found, value if node.op == "Mul" else one / value, zero)
+
+    def _operand(self, node: Node, found: _Map, position: int) -> Array:
+        """(C,) numbers of a constant that meets a tensor."""
+        if found.shape != self.graph.shapes[node.outputs[0]] or len(found.shape) < 2:
+            raise node.error(f"broadcasts {text(found.shape)} to {text(self.graph.shapes[node.outputs[0]])}")
+        return per_channel(node, self._constant(node, position), found.shape).astype(np.float64)
+
+    def _scaled(self, node: Node, found: _Map, scale: Array, shift: Array) -> _Map:
+        """scale * tensor + shift, by the weights of the layer that computes the tensor."""
+        if found.padding != NO_PADDING:
+            raise node.error("reads a padded tensor; only Conv and pooling can")
+        layer, shape = self.layers[found.layer], self.shapes[found.layer]
+        native = found.shape == (self.graph.batch, *shape)
+        if not (native or (len(found.shape) == 2 and shape == (found.shape[1], 1, 1))):
+            raise node.error(f"meets a constant as {text(found.shape)}, but is computed as {text(shape)}")
+        if isinstance(layer, Input):
+            before = (np.ones_like(scale), np.zeros_like(scale)) if found.scale is None else (found.scale, found.shift)
+            result = replace(found, scale=before[0] * scale, shift=before[1] * scale + shift)
+            if not (result.scale is not None and result.scale.all()):
+                raise node.error("multiplies the image by 0")
+            return result
+        if (scale == 1).all() and not shift.any():
+            return found
+        if not isinstance(layer, Conv | Linear | BatchNorm) or not found.alone:
+            what = "something that others read, too" if isinstance(layer, Conv | Linear | BatchNorm) else layer.name
+            raise node.error(
+                f"joins a constant to {what}; it can go into the weights of a Conv, Gemm or MatMul only that nothing "
+                "else reads; what would replace it: a 1x1 depthwise Conv"
+            )
+        weights = self.state[layer.name]
+        weights["bias"] = weights.get("bias", np.zeros(len(scale))).astype(np.float64) * scale + shift
+        weights["weight"] = weights["weight"].astype(np.float64) * scale.reshape(
+            -1, *[1] * (weights["weight"].ndim - 1)
+        )
+        if not isinstance(layer, BatchNorm):
+            self.layers[layer.name] = replace(layer, bias=True)
+        return found
+
+    # Layers without weights.
+
+    def _clip(self, node: Node) -> _Map:
         limits = [float(node.attributes.get(key, default)) for key, default in (("min", -np.inf), ("max", np.inf))]
         for position in (1, 2):
-            if len(node.inputs) > position and node.inputs[position]:
+            if node.has(position):
                 limits[position - 1] = float(self._constant(node, position).reshape(-1)[0])
         low, high = limits
+        if low <= -LARGEST_FLOAT32 and high >= LARGEST_FLOAT32:
+            return self._map(node)
         if low != 0 or not high > 0:
             raise node.error(f"clips to [{low:g}, {high:g}]; only [0, a positive number], a bounded ReLU, is supported")
-        limit = None if high >= LARGEST_FLOAT32 else high
-        self._append(Relu(node.name, (self._source(node),), limit=limit), node.outputs[0])
+        return self._elementwise(node, Relu(node.name, (), limit=None if high >= LARGEST_FLOAT32 else high))
 
-    def _sum(self, node: Node) -> None:
-        constant = [i for i in (0, 1) if node.inputs[i] in self.graph.constants]
-        if not constant:
-            self._append(Add(node.name, (self._source(node, 0), self._source(node, 1))), node.outputs[0])
-            return
-        source = self._source(node, 1 - constant[0])
-        if f"{source}.weight" not in self.state:
-            raise node.error(
-                "adds a constant to something other than a MatMul; what would replace it: the layer's bias"
-            )
-        self._add_bias(source, self._constant(node, constant[0]).reshape(-1))
-        self.layer_of[node.outputs[0]] = source
-
-    def _pool(self, node: Node) -> None:
-        check_window(node)
-        source = self._source(node)
-        kernel = node.integers("kernel_shape", (1, 1))
-        stride = node.integers("strides", (1, 1))
-        shape = self._shape(source)
-        window, step = (kernel[0], kernel[1]), (stride[0], stride[1])
-        padding = onnx_padding(node, (shape[1], shape[2]), window, step)
+    def _pool(self, node: Node) -> _Map:
+        found = self._map(node)
+        if found.scale is not None:
+            self._check_plain(found, f"its input '{node.inputs[0]}'")
+        source = self._source(node, found)
+        own = read_window(node, found.shape[2:])
+        padding = _sum_of(own.padding, found.padding)
         if node.op == "MaxPool":
-            self._append(MaxPool(node.name, (source,), window, step, padding), node.outputs[0])
-            return
-        if any(padding) and not node.attributes.get("count_include_pad", 0):
+            if found.padding != NO_PADDING and not isinstance(self.layers[source], Relu):
+                raise node.error("takes the zeros of a Pad for values; only after a Relu is that supported")
+            return self._emit(node, MaxPool(node.name, (source,), own.kernel, own.stride, padding))
+        if own.padded and not node.attributes.get("count_include_pad", 0):
             raise node.error(
                 "padding left out of the mean is not supported; what would replace it: count_include_pad=1"
             )
-        self._append(AvgPool(node.name, (source,), window, step, padding), node.outputs[0])
+        return self._emit(node, AvgPool(node.name, (source,), own.kernel, own.stride, padding))
 
-    def _mean(self, node: Node) -> None:
-        axes = node.integers("axes", ()) or tuple(self._constant(node, 1).reshape(-1).tolist())
-        if sorted(axis % 4 for axis in axes) != [2, 3]:
+    def _mean(self, node: Node) -> _Map:
+        found = self._plain(node)
+        shape, native = found.shape, self.shapes[found.layer]
+        axes = axes_of(node, whole_numbers(node, "axes", 1, self.graph.constants, ()), len(shape))
+        if not axes and node.attributes.get("noop_with_empty_axes", 0):
+            return found
+        spatial = len(native) == 3 and len(shape) > 2 and shape[:2] == (self.graph.batch, native[0])
+        if not spatial or sorted(axes) != list(range(2, len(shape))):
             raise node.error("takes the mean over other axes than height and width; only global pooling is supported")
-        source = self._source(node)
-        self._append(AvgPool(node.name, (source,)), node.outputs[0])
-        if not node.attributes.get("keepdims", 1):
-            self._append(Flatten(f"{node.name}.flatten", (node.name,)), node.outputs[0])
+        name = self._add(AvgPool(self._name(node.name), (found.layer,)))
+        return _Map(name, self.graph.shapes[node.outputs[0]], flatten=f"{name}.flatten")
 
-    def _flatten(self, node: Node) -> None:
-        source = self._source(node)
-        shape = self._shape(source)
-        if node.op == "Flatten" and node.attributes.get("axis", 1) != 1:
-            raise node.error("only axis 1 is supported")
-        if node.op == "Reshape":
-            target = self._constant(node, 1).reshape(-1).tolist()
-            if len(target) != 2 or target[1] not in (-1, int(np.prod(shape))):
-                raise node.error(f"reshapes to {target}; only flattening to (N, features) is supported")
-        if len(shape) == 1:
-            self.layer_of[node.outputs[0]] = source
-            return
-        self._append(Flatten(node.name, (source,)), node.outputs[0])
+    def _view(self, node: Node) -> _Map:
+        found = self._map(node)
+        if found.padding != NO_PADDING:
+            self._check_plain(found, f"its input '{node.inputs[0]}'")
+        shape = self.graph.shapes[node.outputs[0]]
+        if shape == found.shape and node.op != "Transpose":
+            return found
+        if node.op == "Transpose":
+            order = node.integers("perm", tuple(reversed(range(len(found.shape)))))
+            moved = [axis for axis in order if found.shape[axis] != 1]
+            if moved != sorted(moved):
+                raise node.error("moves axes; feature maps must be (N, C, H, W) throughout")
+        if shape[:1] != (self.graph.batch,):
+            raise node.error(
+                f"makes {text(shape)} of {text(found.shape)}, which does not keep the {self.graph.batch} images apart"
+            )
+        return replace(found, shape=shape, flatten=node.name if len(shape) == 2 else found.flatten)
 
-    def _pad(self, node: Node) -> None:
-        pads = node.integers("pads", ()) or tuple(int(v) for v in self._constant(node, 1).reshape(-1))
-        value = self._constant(node, 2).reshape(-1) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1)
-        if node.attributes.get("mode", b"constant") != b"constant" or value.any() or len(pads) != 8:
-            raise node.error("only zeros around height and width are supported")
-        if any(pads[i] for i in (0, 1, 4, 5)) or min(pads) < 0:
-            raise node.error("only zeros around height and width are supported")
-        self.layer_of[node.outputs[0]] = self._source(node)
-        self.padding[node.outputs[0]] = (pads[2], pads[6], pads[3], pads[7])
-
-    def _alias(self, node: Node) -> None:
-        self.layer_of[node.outputs[0]] = self._source(node)
+    def _pad(self, node: Node) -> _Map:
+        found = self._map(node)
+        padding = read_pads(node, found.shape, self.graph.constants)
+        if padding == NO_PADDING:
+            return found
+        self._source(node, found)
+        return replace(found, shape=self.graph.shapes[node.outputs[0]], padding=_sum_of(found.padding, padding))
 
 
-def export_float_onnx(network: Network, state: Mapping[str, Tensor], path: str | Path, opset: int = 17) -> None:
-    """Write a network with its float weights as ONNX that any runtime executes.
-
-    Args:
-        network, state: as everywhere; state entries of other layers are ignored.
-        path: of the file.
-        opset: of the standard operators.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, constants = [], []
-
-    def constant(key: str) -> str:
-        constants.append(numpy_helper.from_array(state[key].detach().float().numpy(), key))
-        return key
-
-    for layer in network.layers[1:]:
-        inputs = list(layer.inputs)
-        options: dict[str, Any] = {}
-        kind = type(layer).__name__
-        if isinstance(layer, Conv | MaxPool | AvgPool) and not (isinstance(layer, AvgPool) and layer.kernel is None):
-            top, bottom, left, right = layer.padding
-            options = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": (top, left, bottom, right)}
-        if isinstance(layer, Conv | Linear):
-            inputs.append(constant(f"{layer.name}.weight"))
-            inputs += [constant(f"{layer.name}.bias")] if layer.bias else []
-            options |= {"transB": 1} if isinstance(layer, Linear) else {"group": layer.groups}
-        elif isinstance(layer, BatchNorm):
-            inputs += [constant(f"{layer.name}.{key}") for key in ("weight", "bias", "running_mean", "running_var")]
-            options = {"epsilon": layer.eps}
-        elif isinstance(layer, Relu) and layer.limit is not None:
-            for key, bound in (("min", 0.0), ("max", layer.limit)):
-                inputs.append(f"{layer.name}.{key}")
-                constants.append(numpy_helper.from_array(np.asarray(bound, dtype=np.float32), inputs[-1]))
-            kind = "Clip"
-        operator = {"Linear": "Gemm", "BatchNorm": "BatchNormalization"}.get(kind, kind)
-        if isinstance(layer, AvgPool):
-            operator = "GlobalAveragePool" if layer.kernel is None else "AveragePool"
-            options |= {} if layer.kernel is None else {"count_include_pad": 1}
-        nodes.append(helper.make_node(operator, inputs, [layer.name], name=layer.name, **options))
-    source, last = network.input, network.output
-    graph = helper.make_graph(
-        nodes,
-        network.name,
-        [helper.make_tensor_value_info(source.name, TensorProto.FLOAT, ["N", *network.shapes[source.name]])],
-        [helper.make_tensor_value_info(last.name, TensorProto.FLOAT, ["N", *network.shapes[last.name]])],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+def _sum_of(left: Padding, right: Padding) -> Padding:
+    return (left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3])

@@ -6,9 +6,10 @@ are not fixed, weights that are not finite are `UserError`s of one line.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,24 @@ from codesign.errors import UserError
 
 FIRST_OPSET = 7
 """Oldest opset read: since 7, elementwise operators broadcast as today's do."""
+LAST_OPSET = 25
+"""Newest opset read. Of the operators that are read, 24 and 25 changed only the types and Cast."""
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-MICROSOFT_DOMAINS = ("com.microsoft", "ai.onnx.ml", "ai.onnx.training", "com.ms.internal.nhwc", "com.microsoft.nchwc")
-"""Domains that ONNX Runtime's tools declare whether or not a node uses them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An operator. `inputs` keeps empty names of optional inputs that are absent."""
+    """An operator.
+
+    Attributes:
+        index: position in the file.
+        name: its own, or that of its first output where it has none.
+        op, domain: which operator; the domain of standard ones is "".
+        inputs: names of tensors; "" is an optional input that is absent. None at the end are absent.
+        outputs: the same.
+        attributes: values by name.
+        attribute_types: ONNX's name of each one's type, such as "INTS".
+    """
 
     index: int
     name: str
@@ -35,10 +46,16 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    domain: str = ""
+    attribute_types: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, text: str) -> UserError:
         """An error about this node."""
         return UserError(f"node '{self.name}' ({self.op}): {text}")
+
+    def has(self, position: int) -> bool:
+        """Whether an input is there."""
+        return len(self.inputs) > position and self.inputs[position] != ""
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """An attribute that is a list of integers."""
@@ -47,7 +64,17 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class OnnxGraph:
-    """Nodes in execution order; `shapes` of the tensors, the batch included."""
+    """Nodes in execution order.
+
+    Attributes:
+        constants: arrays of initializers and Constant nodes; 4-bit integers as int8 and uint8, small floats as float32.
+        types: ONNX's element type of a tensor in small letters, such as "float", "int8", "uint4"; of `constants` and
+            of the input, and once `codesign.interchange.onnx_prepare.prepare` has checked the graph, of every tensor.
+        input_shape: (1, ...), of one image.
+        batch: images of a run that the file says; 1 where it leaves them open.
+        opset: of the standard operators.
+        shapes: of every tensor, (batch, ...), once `prepare` has checked the graph.
+    """
 
     name: str
     nodes: tuple[Node, ...]
@@ -56,6 +83,15 @@ class OnnxGraph:
     output: str
     input_shape: tuple[int, ...]
     metadata: Mapping[str, str]
+    opset: int
+    types: Mapping[str, str]
+    batch: int = 1
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def readers(self) -> Mapping[str, int]:
+        """How often each tensor is read, by nodes and as the output."""
+        return Counter([name for node in self.nodes for name in node.inputs] + [self.output])
 
     @cached_property
     def operators(self) -> frozenset[str]:
@@ -109,75 +145,105 @@ def _read(path: Path) -> OnnxGraph:
     graph = model.graph
     if not graph.node or not graph.output or not model.opset_import:
         raise UserError("not an ONNX model, or cut short (it has no nodes, no output or no opset)")
-    _check_opsets(model)
-    constants = _constants(graph)
+    opset = _opset(model)
+    if model.functions:
+        raise UserError(f"holds functions of its own ('{model.functions[0].name}'); inline them (onnx.inliner)")
+    if graph.sparse_initializer:
+        raise UserError("holds sparse initializers; dense ones are read")
+    constants, types = _constants(graph)
     inputs = [item for item in graph.input if item.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise UserError(f"has {len(inputs)} inputs and {len(graph.output)} outputs; 1 and 1 are supported")
     shape = _shape(inputs[0])
+    types[inputs[0].name] = type_name(inputs[0].type.tensor_type.elem_type)
     nodes = []
     known = {inputs[0].name, "", *constants}
     for index, proto in enumerate(graph.node):
-        node = Node(
-            index,
-            proto.name or (proto.output[0] if proto.output else f"{proto.op_type}_{index}"),
-            proto.op_type,
-            tuple(proto.input),
-            tuple(proto.output),
-            {item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute},
-        )
+        node = _node(index, proto)
         for name in node.inputs:
             if name not in known:
                 raise node.error(f"reads '{name}', which no earlier node produces")
+        for name in node.outputs:
+            if name in known and name != "":
+                raise node.error(f"makes '{name}', which the file has already")
         known.update(node.outputs)
-        if node.op == "Constant":
-            constants[node.outputs[0]] = _constant_node(node)
+        if node.op == "Constant" and node.domain == "":
+            constants[node.outputs[0]], types[node.outputs[0]] = _constant_node(node)
         else:
             nodes.append(node)
     if graph.output[0].name not in known:
         raise UserError(f"no node produces the output '{graph.output[0].name}'; the file is cut or damaged")
-    for name, value in constants.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            reader = next((node.name for node in nodes if name in node.inputs), "no node")
-            count = int((~np.isfinite(value)).sum())
-            raise UserError(f"node '{reader}': {count} of the {value.size} numbers of '{name}' are NaN or infinite")
     return OnnxGraph(
         graph.name or path.stem,
         tuple(nodes),
         constants,
         inputs[0].name,
         graph.output[0].name,
-        shape,
+        (1, *shape[1:]),
         {item.key: item.value for item in model.metadata_props},
+        opset,
+        types,
+        shape[0],
     )
 
 
-def _check_opsets(model: Any) -> None:
+def _opset(model: Any) -> int:
+    """The version of the standard operators."""
     import onnx
 
-    newest = onnx.defs.onnx_opset_version()
-    declared = {item.domain: item.version for item in model.opset_import}
-    version = declared.get("", declared.get("ai.onnx"))
+    newest = min(onnx.defs.onnx_opset_version(), LAST_OPSET)
+    declared = {item.domain if item.domain != "ai.onnx" else "": item.version for item in model.opset_import}
+    version = declared.get("")
     if version is None or not FIRST_OPSET <= version <= newest:
         raise UserError(f"opset {version} is unknown; {FIRST_OPSET} to {newest} are read")
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx", *QONNX_DOMAINS, *MICROSOFT_DOMAINS):
-            raise UserError(
-                f"node '{node.name or node.output[0]}' ({node.op_type}): its opset '{node.domain}' is unknown; "
-                f"standard ONNX and {QONNX_DOMAINS[0]} are read"
-            )
+    return int(version)
 
 
-def _constants(graph: Any) -> dict[str, NDArray[Any]]:
+def type_name(number: int) -> str:
+    """ONNX's name of an element type, in small letters: "float", "int8", "uint4"."""
+    from onnx import TensorProto
+
+    try:
+        return str(TensorProto.DataType.Name(number)).lower()
+    except ValueError:
+        raise UserError(f"holds numbers of the unknown type {number}") from None
+
+
+def _node(index: int, proto: Any) -> Node:
+    import onnx
+
+    name = proto.name or (proto.output[0] if proto.output else f"{proto.op_type}_{index}")
+    inputs, outputs = (tuple(names) for names in (proto.input, proto.output))
+    node = Node(
+        index,
+        name,
+        proto.op_type,
+        inputs[: max((i + 1 for i, item in enumerate(inputs) if item), default=0)],
+        outputs[: max((i + 1 for i, item in enumerate(outputs) if item), default=0)],
+        {item.name: onnx.helper.get_attribute_value(item) for item in proto.attribute if not item.ref_attr_name},
+        "" if proto.domain == "ai.onnx" else proto.domain,
+        {item.name: onnx.AttributeProto.AttributeType.Name(item.type) for item in proto.attribute},
+    )
+    if not node.outputs or node.outputs[0] == "":
+        raise node.error("has no output")
+    if len(node.attributes) != len(proto.attribute):
+        raise node.error("has an attribute twice, or one that refers to a function's")
+    return node
+
+
+def _constants(graph: Any) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Arrays and element types of the initializers."""
     from onnx import numpy_helper
 
-    constants = {}
+    constants: dict[str, NDArray[Any]] = {}
     for item in graph.initializer:
+        if item.name in constants:
+            raise UserError(f"has the initializer '{item.name}' twice")
         try:
             constants[item.name] = _plain(numpy_helper.to_array(item))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"initializer '{item.name}' is damaged ({error})") from None
-    return constants
+    return constants, {item.name: type_name(item.data_type) for item in graph.initializer}
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
@@ -189,19 +255,25 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     )
 
 
-def _constant_node(node: Node) -> NDArray[Any]:
+def _constant_node(node: Node) -> tuple[NDArray[Any], str]:
     from onnx import numpy_helper
 
-    for key in ("value_float", "value_floats", "value_int", "value_ints"):
-        if key in node.attributes:
-            return np.asarray(node.attributes[key], dtype=np.float32 if "float" in key else np.int64)
-    if "value" not in node.attributes:
-        raise node.error("holds neither a tensor nor numbers")
-    return _plain(numpy_helper.to_array(node.attributes["value"]))
+    if len(node.attributes) != 1 or node.inputs:
+        raise node.error(f"has the attributes {', '.join(node.attributes) or 'none'}; exactly one is allowed")
+    key, value = next(iter(node.attributes.items()))
+    if key in ("value_float", "value_floats"):
+        return np.asarray(value, dtype=np.float32), "float"
+    if key in ("value_int", "value_ints"):
+        return np.asarray(value, dtype=np.int64), "int64"
+    if key != "value" or node.attribute_types[key] != "TENSOR":
+        raise node.error(f"holds '{key}'; a tensor or numbers are read")
+    return _plain(numpy_helper.to_array(value)), type_name(value.data_type)
 
 
 def _shape(item: Any) -> tuple[int, ...]:
-    """The input's shape, (1, ...); only the batch may be open."""
+    """The input's shape; only the batch may be open, which is 1 then."""
+    if item.type.WhichOneof("value") != "tensor_type":
+        raise UserError(f"input '{item.name}' is no tensor")
     dims = item.type.tensor_type.shape.dim
     if len(dims) not in (2, 4):
         raise UserError(f"input '{item.name}' has {len(dims)} dimensions; (N, C, H, W) and (N, features) are read")
@@ -209,33 +281,7 @@ def _shape(item: Any) -> tuple[int, ...]:
         if dim.dim_value < 1:
             text = ", ".join(d.dim_param or str(d.dim_value or "?") for d in dims)
             raise UserError(f"input '{item.name}' has the dynamic shape ({text}); all but the batch must be numbers")
-    return (1, *(int(dim.dim_value) for dim in dims[1:]))
-
-
-def onnx_padding(
-    node: Node, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a convolution or pooling on a map of `size`."""
-    mode = node.attributes.get("auto_pad", b"NOTSET").decode()
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        sides = []
-        for length, window, step in zip(size, kernel, stride, strict=True):
-            total = max((-(-length // step) - 1) * step + window - length, 0)
-            first = total // 2 if mode == "SAME_UPPER" else total - total // 2
-            sides += [first, total - first]
-        return (sides[0], sides[1], sides[2], sides[3])
-    top, left, bottom, right = node.integers("pads", (0, 0, 0, 0)) if mode == "NOTSET" else (0, 0, 0, 0)
-    return (top, bottom, left, right)
-
-
-def check_window(node: Node) -> None:
-    """UserError unless the node's window is one that an accelerator slides."""
-    if any(value != 1 for value in node.integers("dilations", (1,))):
-        raise node.error("dilation is not supported; what would replace it: a larger kernel with zeros")
-    if node.attributes.get("ceil_mode", 0):
-        raise node.error("ceil_mode is not supported; what would replace it: explicit padding")
-    if len(node.integers("kernel_shape", (1, 1))) != 2:
-        raise node.error("only 2-D windows are supported")
+    return (max(int(dims[0].dim_value), 1), *(int(dim.dim_value) for dim in dims[1:]))
 
 
 REPLACEMENTS = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codesign.errors import UserError
 from codesign.interchange.building import result_codes
 from codesign.interchange.litert import Difference
-from codesign.interchange.onnx_float import export_float_onnx
+from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.quant.arithmetic import execute, run_layer
 from codesign.quant.integer_network import NARROW, IntArray, IntegerNetwork, Multiplier

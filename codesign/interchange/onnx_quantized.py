@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 from codesign.errors import UserError
 from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
-from codesign.interchange.onnx_graph import Node, OnnxGraph, check_window, naming, onnx_padding, read_onnx, unsupported
+from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
+from codesign.interchange.onnx_prepare import prepare
+from codesign.interchange.onnx_shapes import per_channel
 from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
+from codesign.interchange.onnx_windows import read_window
 from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
-from codesign.quant.checks import check_network, output_size
+from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
 from codesign.quant.integer_network import NARROW, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
 
@@ -70,7 +73,7 @@ def import_quantized_onnx(
     """
     graph = read_onnx(path)
     with naming(path):
-        network = _Importer(graph, exact_bias, multiplier).network()
+        network = _Importer(prepare(graph, SUPPORTED), exact_bias, multiplier).network()
         network = wide_result(network) if wide else network
         check_network(network)
     return network
@@ -188,29 +191,21 @@ class _Importer:
     # Layers.
 
     def _conv(self, node: Node) -> Value:
-        check_window(node)
         source, weight = self._codes(node), self._weight(node)
-        if weight.integers.ndim != 4:
-            raise node.error(f"has {weight.integers.ndim - 2}-D windows; only 2-D are supported")
-        kernel = (weight.integers.shape[2], weight.integers.shape[3])
-        strides = node.integers("strides", (1, 1))
-        stride = (strides[0], strides[1])
-        padding = onnx_padding(node, (source.height, source.width), kernel, stride)
-        height = output_size(source.height, kernel[0], stride[0], *padding[:2])
-        width = output_size(source.width, kernel[1], stride[1], *padding[2:])
+        window = read_window(node, (source.height, source.width), weight.integers.shape[2:])
         row_scale, formats = weight.rows()
         rows = len(weight.integers)
         return Pending(
             node.name,
             "conv",
             (source,),
-            (rows, height, width),
+            (rows, *window.output),
             weight=weight.integers,
             row_scale=row_scale,
             bias=self._bias(node, source.scale * row_scale),
             formats=formats,
-            stride=stride,
-            padding=padding,
+            stride=window.stride,
+            padding=window.padding,
             groups=int(node.attributes.get("group", 1)),
         )
 
@@ -278,7 +273,10 @@ class _Importer:
             if not isinstance(right, Pending) or right.kind != "conv" or right.low > -np.inf or right.residual:
                 raise node.error("adds a constant to something other than a Conv, Gemm or MatMul")
             assert right.bias is not None
-            return replace(right, bias=right.bias + constant.reshape(-1))
+            shape = self.graph.shapes[node.outputs[0]]
+            if len(shape) < 2 or shape[1:] != right.shape[: len(shape) - 1]:
+                raise node.error(f"makes a tensor of {shape} of a map of {right.shape}")
+            return replace(right, bias=right.bias + per_channel(node, constant, shape))
         if isinstance(left, Codes) and isinstance(right, Codes):
             if left.tensor.shape != right.tensor.shape:
                 raise node.error(f"adds {right.tensor.shape} to {left.tensor.shape}; the shapes must be equal")
@@ -292,14 +290,16 @@ class _Importer:
         return replace(pending, residual=other.tensor)
 
     def _window(self, node: Node, source: IntegerTensor) -> Pending:
-        check_window(node)
-        kernel, strides = node.integers("kernel_shape", (1, 1)), node.integers("strides", (1, 1))
-        window, stride = (kernel[0], kernel[1]), (strides[0], strides[1])
-        padding = onnx_padding(node, (source.height, source.width), window, stride)
-        height = output_size(source.height, window[0], stride[0], *padding[:2])
-        width = output_size(source.width, window[1], stride[1], *padding[2:])
-        shape = (source.channels, height, width)
-        return Pending(node.name, "mean", (source,), shape, kernel=window, stride=stride, padding=padding)
+        window = read_window(node, (source.height, source.width))
+        return Pending(
+            node.name,
+            "mean",
+            (source,),
+            (source.channels, *window.output),
+            kernel=window.kernel,
+            stride=window.stride,
+            padding=window.padding,
+        )
 
     def _max(self, node: Node) -> Value:
         layer = max_pass(self._window(node, self._codes(node)))

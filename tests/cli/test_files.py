@@ -12,7 +12,7 @@ import torch
 
 from codesign.arch.load import load_hardware
 from codesign.interchange.load import import_integer
-from codesign.interchange.onnx_float import export_float_onnx
+from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.quant.checks import same_network
 from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.module import build_module

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
-from codesign.interchange.onnx_float import export_float_onnx
+from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.interchange.onnx_integer import export_integer_onnx
 from codesign.quant.module import build_module
 from codesign.quant.random_network import random_network

@@ -11,7 +11,8 @@ import pytest
 
 from codesign.errors import UserError
 from codesign.interchange.load import import_integer
-from codesign.interchange.onnx_float import export_float_onnx, import_float_onnx
+from codesign.interchange.onnx_float import import_float_onnx
+from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.workload import zoo
 from tests.interchange.networks import images, quantized_by_onnxruntime, random_state

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from codesign.interchange.onnx_float import export_float_onnx, import_float_onnx
+from codesign.interchange.onnx_float import import_float_onnx
+from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.quant.module import NetworkModule
 from codesign.workload import Network, zoo
 from tests.interchange.networks import images, random_state, run_onnx
