@@ -118,8 +118,6 @@ def description(network: IntegerNetwork) -> dict[str, object]:
         str(RowFormat(*form)) for layer in convs for form in zip(layer.scheme, layer.weight_bits, strict=True)
     )
     source, output = network.input, network.output
-    host = network.provenance.get("on_host") or []
-    assert isinstance(host, list)
     return {
         "input": f"{'x'.join(map(str, source.shape))}, {source.bits} bits, zero point {source.zero_point}",
         "output": f"{'x'.join(map(str, output.shape))}, {output.bits} bits",
@@ -128,5 +126,5 @@ def description(network: IntegerNetwork) -> dict[str, object]:
             layer.weight[0].size * layer.output.channels * layer.output.height * layer.output.width for layer in convs
         ),
         "rows": ", ".join(f"{form} x {count:,}" for form, count in sorted(counts.items())),
-        "on_host": ", ".join(map(str, host)) or "nothing",
+        **{f"host_{when}": words for when, words in network.host.words.items()},
     }

@@ -58,15 +58,8 @@ def is_file(name: str) -> bool:
     return path.is_file() or bool(path.suffix) or len(path.parts) > 1
 
 
-def prepared(network: IntegerNetwork, dataset: Dataset) -> Dataset:
-    """The data set as the network takes it: normalized if it was trained so.
-
-    Raises:
-        UserError: the images have another shape.
-    """
-    if "mean" in network.provenance:
-        mean, std = (tuple(map(float, network.provenance[key])) for key in ("mean", "std"))  # type: ignore[call-overload]
-        dataset = dataset.normalized(mean, std)
+def fitting(network: IntegerNetwork, dataset: Dataset) -> Dataset:
+    """The data set; UserError if its images have another shape than the network's input."""
     if dataset.shape != network.input.shape:
         shape = "x".join(map(str, dataset.shape))
         raise UserError(f"data set '{dataset.name}' has images of {shape}, {network.name} takes {network.input.shape}")
@@ -201,11 +194,11 @@ def input_codes(network: IntegerNetwork, count: int, data: str | None, data_dir:
     if data is None:
         return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
     from codesign.quant.data import load_dataset
-    from codesign.sim.functional import quantize_input
+    from codesign.sim.functional import prepare_images
 
-    dataset = prepared(network, load_dataset(data, data_dir))
+    dataset = fitting(network, load_dataset(data, data_dir))
     if count > len(dataset.test_images):
         raise UserError(
             f"--images: {count} given, must be at most {len(dataset.test_images)}, the test images of {data}"
         )
-    return quantize_input(source, dataset.test_images[:count])
+    return prepare_images(network, dataset.test_images[:count])

@@ -117,17 +117,17 @@ def evaluate(
     json: JSON = None,
 ) -> None:
     """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
-    from codesign.cli.inputs import prepared
+    from codesign.cli.inputs import fitting
     from codesign.cli.output import facts, percent, save
     from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
     from codesign.quant.data import load_dataset
-    from codesign.sim.functional import predict, quantize_input
+    from codesign.sim.functional import classes, predict, prepare_images
 
     found = import_integer(network)
-    dataset = prepared(found, load_dataset(data, data_dir)).part(test=images)
-    results = predict(found, quantize_input(found.input, dataset.test_images))
-    right = int((results.reshape(len(results), -1).argmax(axis=1) == dataset.test_labels).sum())
+    dataset = fitting(found, load_dataset(data, data_dir)).part(test=images)
+    results = predict(found, prepare_images(found, dataset.test_images))
+    right = int((classes(found, results) == dataset.test_labels).sum())
     count = len(dataset.test_labels)
     facts(
         {

@@ -7,7 +7,6 @@ y = s_out * (v - z_out), a row is requantized by s_in * row_scale / s_out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from codesign.errors import UserError
 from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
 from codesign.quant.dyadic import dyadic
 from codesign.quant.formats import FloatArray, RowFormat
+from codesign.quant.host import RoundResults
 from codesign.quant.integer_network import (
     NARROW,
     RESIDUAL_MULT_BITS,
@@ -281,21 +281,15 @@ def wide_result(network: IntegerNetwork) -> IntegerNetwork:
         low=INT32_MIN,
         high=INT32_MAX,
     )
-    result = {"zero_point": output.zero_point, "low": last.low, "high": last.high, "fraction": fraction}
-    return replace(
-        network, layers=(*network.layers[:-1], wide), provenance=dict(network.provenance) | {"result": result}
-    )
+    codes = RoundResults(fraction, output.zero_point, last.low, last.high)
+    host = replace(network.host, after=(codes, *network.host.after))
+    return replace(network, layers=(*network.layers[:-1], wide), host=host)
 
 
 def result_codes(network: IntegerNetwork, results: IntArray) -> IntArray:
     """The codes that the file's own runtime gives, from the results of an imported network; codes stay as they are."""
-    result = network.provenance.get("result")
-    if not isinstance(result, Mapping):
-        return results
-    fraction = int(result["fraction"])
-    rounded = (results + (1 << fraction >> 1)) >> fraction
-    codes: IntArray = np.clip(rounded + int(result["zero_point"]), int(result["low"]), int(result["high"]))
-    return codes
+    rounding = network.host.result_codes
+    return results if rounding is None else rounding.apply(results)
 
 
 def _largest_accumulator(source: IntegerTensor, weight: IntArray, bias: IntArray) -> FloatArray:

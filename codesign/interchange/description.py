@@ -26,9 +26,10 @@ from codesign.quant.integer_network import (
     IntegerTensor,
     Scheme,
 )
+from codesign.quant.storage import READ, read_host
 
 FORMAT = "codesign integer arrays"
-VERSION = 1
+VERSION = 2
 ARITHMETIC = {
     "codes": "real value = scale * (code - zero_point); codes are unsigned with `bits` bits; bits 32 is signed int32",
     "conv": [
@@ -39,6 +40,7 @@ ARITHMETIC = {
     ],
     "avg": "output = clip((((sum of input - z_in) * mult + 2**(shift-1)) >> shift) + z_out, low, high)",
     "max": "output = largest code of the window; padding never wins",
+    "host": "steps in order, before the first layer and after the last; see codesign.quant.host",
     "rows": "a fixed row holds integers of `weight_bits` bits; a pot row 0 or +-2**(e-1), e below 2**(weight_bits-1)",
 }
 
@@ -59,6 +61,7 @@ def export_arrays(network: IntegerNetwork, path: str | Path) -> tuple[Path, Path
         "arithmetic": ARITHMETIC,
         "input": dataclasses.asdict(network.input),
         "layers": layers,
+        "host": network.host.to_json(),
         "arrays": {key: {"dtype": str(value.dtype), "shape": list(value.shape)} for key, value in arrays.items()},
         "provenance": network.provenance,
     }
@@ -77,14 +80,16 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
     npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
     try:
         data = json.loads(description.read_text())
-        if data["format"] != FORMAT or data["version"] != VERSION:
+        if data["format"] != FORMAT or data["version"] not in READ:
             raise UserError(f"{description}: not integer arrays that this codesign reads")
         with np.load(npz, allow_pickle=False) as arrays:
+            source = IntegerTensor(**data["input"])
             network = IntegerNetwork(
                 str(data["name"]),
-                IntegerTensor(**data["input"]),
+                source,
                 tuple(_rebuild(item, arrays) for item in data["layers"]),
                 dict(data["provenance"]),
+                read_host(data, source),
             )
         check_network(network)
     except UserError:

@@ -33,6 +33,7 @@ from codesign.quant.integer_network import (
     IntegerTensor,
     Scheme,
 )
+from codesign.quant.storage import read_host
 from codesign.workload.layers import Padding, Pair
 
 Dialect = Literal["onnx", "qonnx"]
@@ -87,11 +88,13 @@ def import_integer_onnx(path: str | Path) -> IntegerNetwork:
         raise UserError(f"{path}: not an integer network that codesign exported")
     try:
         data = json.loads(graph.metadata[METADATA])
+        source = IntegerTensor(**data["input"])
         network = IntegerNetwork(
             str(data["name"]),
-            IntegerTensor(**data["input"]),
+            source,
             tuple(_layer(item, graph) for item in data["layers"]),
             dict(data["provenance"]),
+            read_host(data, source),
         )
         check_network(network)
     except UserError as error:
@@ -265,6 +268,7 @@ def _structure(network: IntegerNetwork) -> dict[str, Any]:
         "name": network.name,
         "input": dataclasses.asdict(network.input),
         "layers": layers,
+        "host": network.host.to_json(),
         "provenance": network.provenance,
     }
 

@@ -126,9 +126,8 @@ def run_integers(network: IntegerNetwork, codes: IntArray) -> IntArray:
 def as_codes(network: IntegerNetwork, real: Array) -> IntArray:
     """The codes that real results of the network's file stand for."""
     scale, zero_point = network.output.scale, network.output.zero_point
-    result: Any = network.provenance.get("result")
-    if result is not None:
-        scale, zero_point = scale * 2 ** result["fraction"], result["zero_point"]
+    if (result := network.host.result_codes) is not None:
+        scale, zero_point = scale * 2**result.fraction, result.zero_point
     codes: IntArray = np.rint(real / scale).astype(np.int64) + zero_point
     return codes
 

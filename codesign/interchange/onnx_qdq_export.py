@@ -8,7 +8,6 @@ even and compute in float32. For a graph that computes the very same integers se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,14 +79,12 @@ class _Writer:
 
     def _target(self, layer: IntegerLayer) -> tuple[IntegerTensor, int, int]:
         """(tensor, low, high): the codes to store."""
-        result = self.network.provenance.get("result")
-        output = layer.output
-        if not output.wide or not isinstance(result, Mapping):
+        result, output = self.network.host.result_codes, layer.output
+        if not output.wide or result is None:
             return output, layer.low, layer.high
-        steps = 2.0 ** int(result["fraction"])
-        bits = max(8, int(result["high"]).bit_length())
-        codes = IntegerTensor(output.name, *output.shape, bits, int(result["zero_point"]), output.scale * steps)
-        return codes, int(result["low"]), int(result["high"])
+        bits = max(8, result.high.bit_length())
+        codes = IntegerTensor(output.name, *output.shape, bits, result.zero_point, output.scale * 2.0**result.fraction)
+        return codes, result.low, result.high
 
     def _convolution(self, layer: IntegerConv) -> None:
         name, source = layer.name, self.network.tensor(layer.input)

@@ -8,7 +8,7 @@ up, and its requantization factor has 16 bits (or 24); both show only next to a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from codesign.errors import UserError
 from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
 from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
+from codesign.interchange.onnx_host import ON_HOST, on_host
 from codesign.interchange.onnx_prepare import prepare
 from codesign.interchange.onnx_shapes import per_channel
-from codesign.interchange.onnx_values import CodeRange, Codes, Pending, Quantized, Value
+from codesign.interchange.onnx_values import Answer, CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.onnx_windows import read_window
 from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
+from codesign.quant.host import Dequantize, HostWork, Offset, Quantize, Reshape, Step, Takes
 from codesign.quant.integer_network import NARROW, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
 
 Array = NDArray[Any]
@@ -87,6 +89,10 @@ class _Importer:
         self.values: dict[str, Value] = dict(graph.constants)
         self.values[graph.input] = Pending(graph.input, "raw", (), graph.map_shape)
         self.input: IntegerTensor | None = None
+        self.before: tuple[Step, ...] = ()
+        self.takes: Takes = "float32"
+        self.answers: dict[str, Answer] = {}
+        """Tensors that the host computes behind the last layer."""
         self.layers: list[IntegerLayer] = []
         readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
@@ -96,11 +102,6 @@ class _Importer:
         """The Clip that alone reads a tensor."""
 
     def network(self) -> IntegerNetwork:
-        nodes = list(self.graph.nodes)
-        output, host = self.graph.output, []
-        while nodes and nodes[-1].op in ("Softmax", "LogSoftmax") and nodes[-1].outputs[0] == output:
-            host.append(nodes[-1].op)
-            output = nodes.pop().inputs[0]
         builders: dict[str, Callable[[Node], Value]] = {
             "Conv": self._conv,
             "Gemm": self._gemm,
@@ -123,31 +124,58 @@ class _Importer:
             "Quant": self._quant,
             "BipolarQuant": self._bipolar,
         }
-        for node in nodes:
-            if node.op not in builders:
-                raise unsupported(node, SUPPORTED)
+        for node in self.graph.nodes:
             try:
-                self.values[node.outputs[0]] = builders[node.op](node)
+                self._read(node, builders)
             except UserError as error:
                 raise error if str(error).startswith("node '") else node.error(str(error)) from None
-        result = self.values.get(output)
-        if isinstance(result, Pending):
-            self.layers.append(wide_pass(with_exact_bias(result) if self.exact_bias else result))
-        elif not isinstance(result, Codes) or not self.layers or result.tensor != self.layers[-1].output:
-            raise UserError(f"the output '{output}' is not what the last layer computes")
+        result = self._answer(self.graph.output)
         if self.input is None:
             raise UserError(f"input '{self.graph.input}' is not quantized; a Quant or QuantizeLinear must follow it")
-        provenance: dict[str, object] = {"imported_from": "quantized ONNX", "on_host": host[::-1]}
-        return IntegerNetwork(self.graph.name, self.input, tuple(self.layers), provenance)
+        host = HostWork(self.before, result.steps, self.takes)
+        provenance: dict[str, object] = {"imported_from": "quantized ONNX"}
+        return IntegerNetwork(self.graph.name, self.input, tuple(self.layers), provenance, host)
+
+    def _read(self, node: Node, builders: Mapping[str, Callable[[Node], Value]]) -> None:
+        source = node.inputs[0] if node.inputs else ""
+        if node.op in ON_HOST or source in self.answers:
+            self.answers[node.outputs[0]] = on_host(node, self._answer(source), self.graph, self._optional)
+            return
+        if node.op not in builders:
+            raise unsupported(node, SUPPORTED)
+        self.values[node.outputs[0]] = builders[node.op](node)
+
+    def _answer(self, name: str) -> Answer:
+        """What the host makes of the last layer's results to have the tensor `name`."""
+        if name in self.answers:
+            return self.answers[name]
+        value, real, offset = self.values.get(name), True, 0
+        if isinstance(value, Pending) and value.kind != "raw":
+            self.layers.append(wide_pass(with_exact_bias(value) if self.exact_bias else value))
+            tensor = self.layers[-1].output
+        elif isinstance(value, Codes) and self.layers and value.tensor == self.layers[-1].output:
+            tensor, real, offset = value.tensor, not value.integers, value.offset
+        else:
+            raise UserError(f"the output '{name}' is not what the last layer computes")
+        answer = Answer((), tensor.shape).then(Dequantize(tensor.scale, tensor.zero_point) if real else Offset(-offset))
+        shape = self.graph.shapes[name][1:]
+        return answer if shape == answer.shape else answer.then(Reshape(shape))
 
     # Operands.
 
     def _value(self, node: Node, position: int) -> Value:
-        return self.values[node.inputs[position]]
+        name = node.inputs[position]
+        if name in self.answers:
+            raise node.error(f"reads '{name}', which the host computes behind the last layer")
+        return self.values[name]
 
     def _codes(self, node: Node, position: int = 0) -> IntegerTensor:
         value = self._value(node, position)
         if isinstance(value, Codes):
+            if value.integers:
+                raise node.error(
+                    f"reads the integers of '{node.inputs[position]}'; a DequantizeLinear must stand before"
+                )
             return value.tensor
         where = f"input {position} '{node.inputs[position]}'"
         if isinstance(value, Pending):
@@ -250,7 +278,7 @@ class _Importer:
         value = self._value(node, 0)
         if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
             return np.clip(value, self._constant(node, 1), self._constant(node, 2))
-        if isinstance(value, Codes) and value.stored is not None:
+        if isinstance(value, Codes) and value.integers and self.clip_of.get(node.inputs[0]) is node:
             return value
         low = self._optional(node, 1) if len(node.inputs) > 1 else np.asarray(node.attributes.get("min", -np.inf))
         high = self._optional(node, 2) if len(node.inputs) > 2 else np.asarray(node.attributes.get("max", np.inf))
@@ -259,13 +287,17 @@ class _Importer:
     def _clipped(self, node: Node, low: float, high: float) -> Value:
         value = self._value(node, 0)
         if isinstance(value, Codes):
-            value = Pending(node.name, "same", (value.tensor,), value.tensor.shape)
+            tensor = self._codes(node)
+            value = Pending(node.name, "same", (tensor,), tensor.shape)
         if not isinstance(value, Pending) or value.kind == "raw":
             raise node.error("clips a tensor that no layer computes")
         return replace(value, low=max(value.low, low), high=min(value.high, high))
 
     def _sum(self, node: Node) -> Value:
         left, right = self._value(node, 0), self._value(node, 1)
+        for position, value in enumerate((left, right)):
+            if isinstance(value, Codes):
+                self._codes(node, position)
         if not isinstance(right, Codes | Pending):
             left, right = right, left
         if not isinstance(left, Codes | Pending):
@@ -302,9 +334,12 @@ class _Importer:
         )
 
     def _max(self, node: Node) -> Value:
-        layer = max_pass(self._window(node, self._codes(node)))
+        value = self._value(node, 0)
+        # The largest of integers is the largest of the real values.
+        source = value.tensor if isinstance(value, Codes) else self._codes(node)
+        layer = max_pass(self._window(node, source))
         self.layers.append(layer)
-        return Codes(layer.output)
+        return replace(value, tensor=layer.output) if isinstance(value, Codes) else Codes(layer.output)
 
     def _average(self, node: Node) -> Value:
         source = self._codes(node)
@@ -353,28 +388,29 @@ class _Importer:
         if zero is None and node.attributes.get("output_dtype", 0):
             raise node.error("needs its zero point as an input")
         codes = quantizers.linear_range(node, scale, zero)
-        clip = self.clip_of.get(node.outputs[0])
-        if clip is None:
-            return self._stored(node, codes)
-        # Codes of fewer bits than their type has, as Brevitas writes them (QCDQ).
         offset = 0 if zero is None or zero.dtype.kind == "u" else 2 ** (codes.bits - 1)
-        low, high = (int(self._constant(clip, position).reshape(-1)[0]) + offset for position in (1, 2))
-        stored = self._stored(node, codes.narrowed(max(low, 0), min(high, 2**codes.bits - 1)))
+        clip, narrow = self.clip_of.get(node.outputs[0]), codes
+        if clip is not None:
+            # Codes of fewer bits than their type has, as Brevitas writes them (QCDQ).
+            low, high = (int(self._constant(clip, position).reshape(-1)[0]) + offset for position in (1, 2))
+            narrow = codes.narrowed(max(low, 0), min(high, 2**codes.bits - 1))
+        stored = self._stored(node, narrow)
         assert isinstance(stored, Codes)
-        return replace(stored, stored=codes)
+        return Codes(stored.tensor, True, codes, offset - codes.zero_point + stored.tensor.zero_point)
 
     def _dequantize_linear(self, node: Node) -> Value:
         value = self._value(node, 0)
         scale, zero = self._constant(node, 1), self._optional(node, 2)
         if isinstance(value, np.ndarray):
             return quantizers.dequantized(node, value, scale, zero)
-        tensor = self._codes(node)
-        assert isinstance(value, Codes)
-        written = value.stored or CodeRange(tensor.scale, tensor.zero_point, tensor.bits, 0, 0)
-        codes = quantizers.linear_range(node, scale, zero)
+        if not isinstance(value, Codes) or value.stored is None:
+            raise node.error(
+                f"input 0 '{node.inputs[0]}' is not quantized; a QuantizeLinear must stand before this node"
+            )
+        codes, written = quantizers.linear_range(node, scale, zero), value.stored
         if (codes.bits, codes.zero_point, codes.scale) != (written.bits, written.zero_point, written.scale):
             raise node.error(f"reads '{node.inputs[0]}' with another scale or zero point than it was quantized with")
-        return Codes(tensor)
+        return Codes(value.tensor)
 
     def _quant(self, node: Node) -> Value:
         value = self._value(node, 0)
@@ -404,6 +440,7 @@ class _Importer:
             if self.input is not None:
                 raise node.error("quantizes the input a second time; only one quantizer may read it")
             self.input = tensor
+            self.before = (Quantize(codes.scale, codes.zero_point, codes.low, codes.high),)
             return Codes(tensor)
         layer = quantized_pass(with_exact_bias(value) if self.exact_bias else value, codes, self.multiplier)
         self.layers.append(layer)

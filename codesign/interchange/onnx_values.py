@@ -14,19 +14,29 @@ from numpy.typing import NDArray
 
 from codesign.errors import UserError
 from codesign.quant.formats import FloatArray, RowFormat
+from codesign.quant.host import HostWork, Step
 from codesign.quant.integer_network import IntArray, IntegerTensor, Scheme
 from codesign.workload.layers import Padding, Pair
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Codes:
     """A stored map: its real value is scale * (code - zero_point).
 
-    `stored` says which codes the file's own integers are, where a Clip makes them fewer than their type holds.
+    Attributes:
+        tensor: the map.
+        integers: whether the file's tensor holds the integers themselves, as a QuantizeLinear writes them, and not
+            the real values.
+        stored: the codes of the file's integer type, for such integers.
+        offset: from such integers to codes of `tensor`.
     """
 
     tensor: IntegerTensor
+    integers: bool = False
     stored: CodeRange | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +133,19 @@ def row_formats(integers: IntArray, bits: int) -> tuple[RowFormat, ...]:
     return tuple(formats)
 
 
-Value = Codes | Pending | Quantized | NDArray[Any]
+@dataclass(frozen=True)
+class Answer:
+    """What the host makes of the last layer's results: its steps, and the shape of their result for one image."""
+
+    steps: tuple[Step, ...]
+    shape: tuple[int, ...]
+
+    def then(self, step: Step) -> Answer:
+        """The answer after one more step."""
+        return Answer((*self.steps, step), HostWork(after=(step,)).result_shape(self.shape))
+
+
+Value = Codes | Pending | Quantized | Array
 
 
 @dataclass(frozen=True)

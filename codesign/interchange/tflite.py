@@ -31,6 +31,7 @@ from codesign.interchange.tflite_reader import (
 )
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
+from codesign.quant.host import host_of_provenance
 from codesign.quant.integer_network import NARROW, IntArray, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
 from codesign.workload.layers import Padding, Pair
 
@@ -101,7 +102,8 @@ class _Importer:
         if not self.layers:
             raise UserError("the model has no layer that an accelerator runs")
         provenance: dict[str, object] = {"imported_from": "TFLite int8", "on_host": host[::-1]}
-        return IntegerNetwork(self.name, first, tuple(self.layers), provenance)
+        work = host_of_provenance(provenance, first.scale, first.zero_point, first.bits)
+        return IntegerNetwork(self.name, first, tuple(self.layers), provenance, work)
 
     def _add(self, operator: Operator) -> None:
         output = self.model.tensors[operator.outputs[0]]

@@ -6,6 +6,7 @@ The driver that `codesign generate` writes reads it (`Compiled`), without codesi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def write_program(
             "offset": program.output_address - program.address,
             "words": program.result_words,
         },
+        "host": replace(program.network.host, before=program.network.preparation).to_json(),
         "words": _words(program),
         "images": cases,
         **facts,

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from codesign.errors import UserError
+from codesign.quant.host import check_host
 from codesign.quant.integer_network import (
     PRECISE,
     RESIDUAL_MULT_BITS,
@@ -59,6 +60,7 @@ def check_network(network: IntegerNetwork) -> None:
             except UserError as error:
                 raise UserError(f"layer '{layer.name}': {error}") from None
             known[layer.output.name] = layer.output
+        check_host(network.host, network.input.channels, network.input.bits, network.output.shape)
     except UserError as error:
         raise UserError(f"integer network '{network.name}': {error}") from None
 
@@ -69,6 +71,7 @@ def same_network(left: IntegerNetwork, right: IntegerNetwork) -> bool:
         left.name == right.name
         and left.input == right.input
         and left.provenance == right.provenance
+        and left.host == right.host
         and len(left.layers) == len(right.layers)
         and all(_same_layer(a, b) for a, b in zip(left.layers, right.layers, strict=True))
     )

@@ -39,6 +39,8 @@ from codesign.arch.multiplier import NARROW as NARROW
 from codesign.arch.multiplier import PRECISE as PRECISE
 from codesign.arch.multiplier import Multiplier as Multiplier
 from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
+from codesign.quant.host import HostWork as HostWork  # part of the contract of networks
+from codesign.quant.host import Quantize, Step
 
 WIDE_BITS = 32
 RESIDUAL_MULT_BITS = 24
@@ -129,12 +131,16 @@ IntegerLayer = IntegerConv | IntegerPool
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """Layers in execution order. Each reads tensors produced before it; the last layer's output is the result."""
+    """Layers in execution order. Each reads tensors produced before it; the last layer's output is the result.
+
+    `host` is what the host computes before the first layer and after the last.
+    """
 
     name: str
     input: IntegerTensor
     layers: tuple[IntegerLayer, ...]
     provenance: dict[str, object] = field(default_factory=dict)
+    host: HostWork = HostWork()  # noqa: RUF009  (immutable)
 
     def tensor(self, name: str) -> IntegerTensor:
         """The tensor called `name`; KeyError if no layer produces it."""
@@ -149,6 +155,12 @@ class IntegerNetwork:
     def output(self) -> IntegerTensor:
         """The result tensor."""
         return self.layers[-1].output
+
+    @property
+    def preparation(self) -> tuple[Step, ...]:
+        """What the host does before the first layer, spelled out."""
+        source = self.input
+        return self.host.before or (Quantize(source.scale, source.zero_point, 0, 2**source.bits - 1, "up"),)
 
 
 def multiplier_of(network: IntegerNetwork) -> Multiplier:

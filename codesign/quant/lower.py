@@ -15,6 +15,7 @@ from codesign.errors import UserError
 from codesign.quant.checks import check_network
 from codesign.quant.formats import FloatArray
 from codesign.quant.fusing import FusedConv, FusedPool
+from codesign.quant.host import host_of_provenance
 from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
 from codesign.quant.placing import array
@@ -67,7 +68,8 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
             )
         layers.append(layer)
         tensors[item.name] = layer.output
-    network = IntegerNetwork(name or model.network.name, source, tuple(layers), dict(provenance or {}))
+    host = host_of_provenance(provenance or {}, source.scale, source.zero_point, source.bits)
+    network = IntegerNetwork(name or model.network.name, source, tuple(layers), dict(provenance or {}), host)
     check_network(network)
     return network
 

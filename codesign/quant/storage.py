@@ -13,7 +13,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import UserError
 from codesign.quant.checks import check_network
+from codesign.quant.host import HostWork, host_of_provenance
 from codesign.quant.integer_network import (
     IntegerConv,
     IntegerLayer,
@@ -32,7 +33,9 @@ from codesign.quant.integer_network import (
 )
 
 FORMAT = "codesign integer network"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Versions that are read; 1 says what the host does in the provenance only."""
 _STRUCTURE = "network.json"
 _TYPES: dict[str, type[IntegerConv | IntegerPool]] = {"conv": IntegerConv, "pool": IntegerPool}
 
@@ -48,6 +51,7 @@ def save_network(network: IntegerNetwork, path: str | Path) -> None:
         "name": network.name,
         "input": dataclasses.asdict(network.input),
         "layers": [_describe(layer, f"layers/{index}", arrays) for index, layer in enumerate(network.layers)],
+        "host": network.host.to_json(),
         "provenance": network.provenance,
     }
     try:
@@ -68,15 +72,18 @@ def load_network(path: str | Path) -> IntegerNetwork:
             structure = json.loads(archive.read(_STRUCTURE))
             if not isinstance(structure, dict) or structure.get("format") != FORMAT:
                 raise UserError(f"{path}: not an integer network that codesign wrote")
-            if structure["version"] != VERSION:
-                raise UserError(f"{path}: format version {structure['version']}; this codesign reads {VERSION}")
+            if structure["version"] not in READ:
+                known = " and ".join(map(str, READ))
+                raise UserError(f"{path}: format version {structure['version']}; this codesign reads {known}")
+            source = _typed(IntegerTensor, structure["input"])
             network = IntegerNetwork(
                 name=_text(structure["name"]),
-                input=_typed(IntegerTensor, structure["input"]),
+                input=source,
                 layers=tuple(
                     _rebuild(item, f"layers/{index}", archive) for index, item in enumerate(structure["layers"])
                 ),
                 provenance=dict(structure["provenance"]),
+                host=read_host(structure, source),
             )
         check_network(network)
         return network
@@ -90,6 +97,16 @@ def load_network(path: str | Path) -> IntegerNetwork:
         raise UserError(f"{path}: not an integer network, or cut short (it is no complete zip archive)") from None
     except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, zlib.error) as error:
         raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({error})") from None
+
+
+def read_host(structure: Mapping[str, Any], source: IntegerTensor) -> HostWork:
+    """The host's work in a network's structure, or what an older file without it says in its provenance.
+
+    Raises LookupError, TypeError or ValueError where it is damaged.
+    """
+    if "host" in structure:
+        return HostWork.from_json(structure["host"])
+    return host_of_provenance(structure["provenance"], source.scale, source.zero_point, source.bits)
 
 
 def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from codesign.errors import UserError
 from codesign.quant.arithmetic import execute
 from codesign.quant.checks import check_network
+from codesign.quant.host import ArgMax, Offset, Quantize, Sigmoid, apply_steps
 from codesign.quant.integer_network import IntArray, IntegerConv, IntegerNetwork, IntegerTensor
 
 WORKING_SET = 1 << 24
@@ -57,17 +59,75 @@ def predict(network: IntegerNetwork, images: ArrayLike) -> IntArray:
     return np.concatenate([deque(execute(network, part), maxlen=1)[0][1] for part in parts])
 
 
+def prepare(network: IntegerNetwork, values: ArrayLike) -> IntArray:
+    """Codes of the input, as the host makes them of what the model takes.
+
+    Args:
+        network: the network.
+        values: (N, C, H, W) of the type that `network.host.takes` names.
+
+    Raises:
+        UserError: integers are wanted, and these are others.
+    """
+    array, host = np.asarray(values), network.host
+    if host.takes != "float32":
+        limits = np.iinfo(host.takes)
+        whole = np.issubdtype(array.dtype, np.integer)
+        if not whole or (array.size and (array.min() < limits.min or array.max() > limits.max)):
+            raise UserError(f"network '{network.name}' takes {host.takes} values")
+    codes: IntArray = apply_steps(network.preparation, array)
+    return codes
+
+
+def prepare_images(network: IntegerNetwork, images: ArrayLike) -> IntArray:
+    """Codes of real images (N, C, H, W), such as a data set holds; pixels are in [0, 1] unless normalized.
+
+    A network that takes integers gets the integers that its scale makes of the images, or, where it computes on
+    pixels first, 255 times the images.
+    """
+    array, host = np.asarray(images), network.host
+    if host.takes == "float32":
+        return prepare(network, array)
+    if isinstance(host.before[0], Offset):
+        codes: IntArray = _quantizer(network.input, "even").apply(array)
+        return codes
+    limits = np.iinfo(host.takes)
+    return prepare(network, np.clip(np.rint(array * 255), 0, 255).astype(np.int64) + limits.min)
+
+
+def finish(network: IntegerNetwork, results: ArrayLike) -> NDArray[Any]:
+    """What the model gives: the results (N, C, H, W) of the last layer after the steps of the host."""
+    return apply_steps(network.host.after, results)
+
+
+def classes(network: IntegerNetwork, results: ArrayLike) -> IntArray:
+    """Class of each of N images by the results of the last layer: what an ArgMax says, else the largest number.
+
+    Of a single number behind a Sigmoid, whether it is at least a half.
+    """
+    values = finish(network, results)
+    flat = values.reshape(len(values), -1)
+    steps = [type(step) for step in network.host.after]
+    if flat.shape[1] == 1 and ArgMax in steps:
+        return flat[:, 0].astype(np.int64)
+    if flat.shape[1] == 1 and Sigmoid in steps:
+        return (flat[:, 0] >= 0.5).astype(np.int64)
+    largest: IntArray = flat.argmax(axis=1)
+    return largest
+
+
+def _quantizer(tensor: IntegerTensor, rounding: Literal["up", "even"]) -> Quantize:
+    return Quantize(tensor.scale, tensor.zero_point, 0, 2**tensor.bits - 1, rounding)
+
+
 def accuracy(network: IntegerNetwork, images: ArrayLike, labels: ArrayLike) -> float:
-    """Share of N images, given as codes, whose largest result is their label's class (first one wins a tie)."""
-    expected = np.asarray(labels)
-    scores = predict(network, images).reshape(len(expected), -1)
-    return float(np.mean(scores.argmax(axis=1) == expected))
+    """Share of N images, given as codes, whose class is their label's (see `classes`; the first one wins a tie)."""
+    return float(np.mean(classes(network, predict(network, images)) == np.asarray(labels)))
 
 
 def quantize_input(tensor: IntegerTensor, values: ArrayLike) -> IntArray:
     """Codes of real values: round half up of value / scale, plus zero_point, clipped. Any shape."""
-    scaled = np.floor(np.asarray(values, dtype=np.float64) / tensor.scale + 0.5)
-    codes: IntArray = np.clip(scaled + tensor.zero_point, 0, 2**tensor.bits - 1).astype(np.int64)
+    codes: IntArray = _quantizer(tensor, "up").apply(np.asarray(values))
     return codes
 
 

@@ -47,8 +47,8 @@ def quantized_by_onnxruntime(network: Network, folder: Path, batch: Array, **opt
     return result
 
 
-def run_onnx(path: Path, batch: Array, optimized: bool = True) -> list[Array]:
-    """Outputs of a file for each image, stacked."""
+def run_onnx(path: Path, batch: Array, optimized: bool = False) -> list[Array]:
+    """Outputs of a file for each image, stacked; not optimized, since fused int8 kernels saturate on some processors."""
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     return run_with_onnxruntime(path, batch, optimized)
 
