@@ -48,7 +48,10 @@ def quantized_by_onnxruntime(network: Network, folder: Path, batch: Array, **opt
 
 
 def run_onnx(path: Path, batch: Array, optimized: bool = False) -> list[Array]:
-    """Outputs of a file for each image, stacked; not optimized, since fused int8 kernels saturate on some processors."""
+    """Outputs of a file for each image, stacked.
+
+    Not optimized by default: fused int8 kernels saturate on some processors.
+    """
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     return run_with_onnxruntime(path, batch, optimized)
 
