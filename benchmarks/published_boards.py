@@ -20,6 +20,7 @@ from codesign.arch.load import load_hardware
 from codesign.program import compile_network
 from codesign.quant.formats import RowFormat
 from codesign.quant.random_network import random_network
+from codesign.sim.clock import Clock, known_clock, synthesized_clock
 from codesign.sim.resources import synthesize_hardware
 from codesign.sim.timing import estimate
 from codesign.workload import zoo
@@ -30,6 +31,7 @@ PUBLISHED = (
     ("RMSMP-2, 65:30:5, XC7Z045", 8.6, 421.1, 67),
 )
 """Name, milliseconds, GOP/s, percent of LUTs."""
+RESOURCES = ("LUT", "DSP", "BRAM36")
 OURS = ("xc7z020", "xc7z045")
 MIXES = (
     ("xc7z020_fixed_unpacked", "Fixed, a product per DSP", "Fixed: 1"),
@@ -42,23 +44,25 @@ MIXES = (
 """Configuration, what it is, and the speed that RMSMP states relative to its Fixed design on that device."""
 
 
-def measured(name: str, synthesize: bool) -> tuple[Hardware, int, float, list[str]]:
-    """(hardware, cycles, operations, shares of LUT, DSP and BRAM) of ResNet-18 with rows as the bands have them."""
+def measured(name: str, synthesize: bool) -> tuple[Hardware, Clock, int, float, list[str]]:
+    """(hardware, clock, cycles, operations, shares of LUT, DSP, BRAM) of ResNet-18 with rows as the bands have them."""
     hw = load_hardware(name)
     ratio: dict[RowFormat, float] = {}
     for band in hw.bands:
         form = RowFormat(band.scheme, band.weight_bits)
         ratio[form] = ratio.get(form, 0.0) + 100 * band.rows / hw.rows
     program = compile_network(random_network(zoo.get("resnet18"), ratio, hw.act_bits, seed=0), hw)
-    used = ["", "", ""]
+    used, clock = ["", "", ""], known_clock(hw)
     if synthesize:
-        total, device = synthesize_hardware(hw).total, hw.totals
+        synthesis = synthesize_hardware(hw)
+        clock = synthesized_clock(hw, synthesis.fmax_estimate_mhz)
+        total, device = synthesis.total, hw.totals
         used = [
             f"{total.lut:,} ({100 * total.lut / device.lut:.0f} %)",
             f"{total.dsp} ({100 * total.dsp / device.dsp:.0f} %)",
             f"{total.bram36:g} ({100 * total.bram36 / device.bram36:.0f} %)",
         ]
-    return hw, estimate(program).total_cycles, 2.0 * sum(layer.macs for layer in program.layers), used
+    return hw, clock, estimate(program).total_cycles, 2.0 * sum(layer.macs for layer in program.layers), used
 
 
 def main() -> None:
@@ -67,24 +71,28 @@ def main() -> None:
     parser.add_argument("--synth", action="store_true", help="synthesize, minutes the first time")
     synthesize = parser.parse_args().synth
 
-    boards = Table("accelerator", "products a cycle", "cycles", "ms", "GOP/s", "LUT", "DSP", "BRAM36")
+    boards = Table("accelerator", "products a cycle", "cycles", "clock", "ms", "GOP/s", *RESOURCES)
     for name, ms, gops, lut in PUBLISHED:
-        boards.add_row(name, "", "", f"{ms}", f"{gops or ''}", f"{lut} %" if lut else "", "", "")
+        boards.add_row(name, "", "", "100 MHz, on a board", f"{ms}", f"{gops or ''}", f"{lut} %" if lut else "", "", "")
     for name in OURS:
-        hw, cycles, operations, used = measured(name, synthesize)
-        seconds = hw.milliseconds(cycles) / 1e3
-        speed = f"{operations / seconds / 1e9:.1f}"
-        boards.add_row(f"{name} (ours, simulated)", f"{hw.macs:,}", f"{cycles:,}", f"{1e3 * seconds:.2f}", speed, *used)
-    Console().print(boards)
+        hw, clock, cycles, operations, used = measured(name, synthesize)
+        for at in dict.fromkeys((clock, Clock(hw.clock_mhz))):
+            seconds = at.milliseconds(cycles) / 1e3
+            speed = f"{operations / seconds / 1e9:.1f}"
+            says = f"{at.mhz:.4g} MHz {'configured' if at.evidenced_mhz is None else at.evidence}"
+            ours = f"{hw.macs:,}", f"{cycles:,}", says, f"{1e3 * seconds:.2f}", speed
+            boards.add_row(f"{name} (ours, simulated)", *ours, *used)
+    Console(width=160).print(boards)
 
-    mixes = Table("bands", "configuration", "products a cycle", "ms", "speed", "published", "LUT", "DSP", "BRAM36")
+    mixes = Table("bands", "configuration", "products a cycle", "clock", "ms", "speed", "published", *RESOURCES)
     slowest = 0.0
     for name, what, published in MIXES:
-        hw, cycles, _, used = measured(name, synthesize)
-        ms = hw.milliseconds(cycles)
+        hw, clock, cycles, _, used = measured(name, synthesize)
+        ms = clock.milliseconds(cycles)
         slowest = slowest or ms
-        mixes.add_row(what, name, f"{hw.macs:,}", f"{ms:.2f}", f"{slowest / ms:.1f}", published, *used)
-    Console().print(mixes)
+        ours = f"{hw.macs:,}", f"{clock.mhz:.4g} MHz {clock.evidence}", f"{ms:.2f}", f"{slowest / ms:.1f}"
+        mixes.add_row(what, name, *ours, published, *used)
+    Console(width=160).print(mixes)
 
 
 if __name__ == "__main__":

@@ -263,7 +263,8 @@ class Hardware(Model):
         bands: their order is that of reports; the array puts the bands with the longest pipeline first.
         multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
-        clock_mhz: clock that cycles are converted to time with, and that synthesis aims at.
+        clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
+            (`codesign.sim.clock`).
     """
 
     name: Annotated[str, BeforeValidator(_name)]
@@ -429,10 +430,6 @@ class Hardware(Model):
             return band.rows * self.array_columns * self.dot
         slices = self.groups if self.dataflow == "ws" else -(-self.columns // 2)
         return band.rows // band.height(self.dataflow) * slices * self.dot
-
-    def milliseconds(self, cycles: int) -> float:
-        """Duration of `cycles` at `clock_mhz`."""
-        return cycles / (self.clock_mhz * 1e3)
 
     def canonical_json(self) -> str:
         """The same text for equal hardware; what few configurations have is in it only where it is."""

@@ -24,6 +24,7 @@ from codesign.cli.options import (
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
     from codesign.program import Plan
+    from codesign.sim.clock import Clock
     from codesign.sim.energy import UnitEnergies
     from codesign.sim.place_route import Routed
     from codesign.sim.timing import Timing
@@ -94,6 +95,7 @@ def simulate(
     from codesign.cli.output import facts, percent, progress, save, shown
     from codesign.errors import UserError
     from codesign.provenance import provenance
+    from codesign.sim.clock import known_clock, predicted_clock, synthesized_clock
     from codesign.sim.energy import unit_energies
     from codesign.sim.timing import estimate
 
@@ -115,24 +117,31 @@ def simulate(
     program = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     timing = estimate(program)
     units = unit_energies(energy)
-    answer = timing_answer(program, timing, batch, units) | provenance(hardware, seed)
+    used: dict[str, Any] | None = None
     if resources:
         from codesign.sim.resources import synthesize_hardware
 
         with progress() as report:
-            answer["resources"] = synthesize_hardware(hardware, progress=report).total._asdict()
+            synthesis = synthesize_hardware(hardware, progress=report)
+        used = synthesis.total._asdict()
+        at = synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
     elif predict:
         from codesign.sim.predictor import predict as predict_resources
 
-        answer["resources"] = predict_resources(hardware)._asdict()
-    answer["fmax_mhz"] = _warn_of_clock(hardware, timing.total_cycles * batch)
+        used = predict_resources(hardware)._asdict()
+        at = predicted_clock(hardware)
+    else:
+        at = known_clock(hardware)
+    answer = timing_answer(program, timing, batch, units, at) | provenance(hardware, seed)
+    answer["resources"] = used
     print_layers(program, timing)
     facts(
         {
             "hardware": hardware,
-            "latency": f"{shown(answer['latency_ms'])} ms at {hardware.clock_mhz:g} MHz"
+            "clock": at,
+            "latency": f"{shown(answer['latency_ms'])} ms at {at.mhz:.4g} MHz"
             + (f" for {batch} images" if batch > 1 else ""),
-            "throughput": f"{answer['gops']:.3g} GOP/s of {2e-3 * hardware.macs * hardware.clock_mhz:.3g} at peak",
+            "throughput": f"{answer['gops']:.3g} GOP/s of {2e-3 * hardware.macs * at.mhz:.3g} at peak",
             "busy": ", ".join(
                 f"{band} {percent(busy / timing.total_cycles)}"
                 for band, busy in zip(hardware.bands, timing.band_busy, strict=True)
@@ -143,8 +152,8 @@ def simulate(
             "unit energies": units.source,
         }
     )
-    if answer["resources"] is not None:
-        print_resources(hardware, answer["resources"], "predicted" if predict else "used")
+    if used is not None:
+        print_resources(hardware, used, "predicted" if predict else "used")
     save(json, answer)
 
 
@@ -194,6 +203,7 @@ def cosim(
     from codesign.errors import UserError
     from codesign.program import compile_network
     from codesign.provenance import provenance
+    from codesign.sim.clock import known_clock
     from codesign.sim.cosim import run_network
     from codesign.sim.energy import unit_energies
 
@@ -209,7 +219,8 @@ def cosim(
     program = compile_network(net, hardware)
     with progress() as report:
         result = run_network(hardware, net, codes, report)
-    answer = timing_answer(program, result.timing, 1, unit_energies()) | provenance(hardware, seed)
+    clock = known_clock(hardware)
+    answer = timing_answer(program, result.timing, 1, unit_energies(), clock) | provenance(hardware, seed)
     answer |= {
         "images": result.images,
         "rtl_cycles": result.rtl_cycles,
@@ -231,6 +242,8 @@ def cosim(
         facts({f"counter {name}": f"{rtl:,} in RTL, {model:,} in the model"})
     facts(
         {
+            "clock": clock,
+            "latency": f"{shown(answer['latency_ms'])} ms of an image at {clock.mhz:.4g} MHz",
             "images": result.images,
             "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
             f" (build {result.build_s:.1f} s)",
@@ -258,6 +271,7 @@ def synth(
     from codesign.cli.output import facts, progress, save, table
     from codesign.errors import UserError
     from codesign.provenance import provenance
+    from codesign.sim.clock import Clock, synthesized_clock
     from codesign.sim.resources import FAMILY, synthesize_hardware
 
     if flow is not None and flow not in FAMILY:
@@ -280,7 +294,16 @@ def synth(
     if device is not None:
         print_resources(hardware, synthesis.total._asdict())
         facts({"fits": answer["fits"]})
-    facts({"estimated clock": f"{synthesis.fmax_estimate_mhz:.0f} MHz, {answer['fmax_estimate_is']}"})
+    if device is None:  # of another family: nothing that was routed for the accelerator's own device counts
+        clock = Clock(hardware.clock_mhz, "estimated", synthesis.fmax_estimate_mhz)
+    else:
+        clock = synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
+    facts(
+        {
+            "estimated clock": f"{synthesis.fmax_estimate_mhz:.1f} MHz, {answer['fmax_estimate_is']}",
+            "slowest path": f"{synthesis.slowest_ns:.2f} ns, ends in {synthesis.slowest_module}",
+        }
+    )
     if pnr:
         from codesign.sim.place_route import place_and_route
 
@@ -288,6 +311,9 @@ def synth(
             routed = place_and_route(hardware, report, seed, time_limit)
         answer |= {"fmax_mhz": routed.fmax_mhz, "place_and_route": routed.to_json()}
         print_routed(hardware, routed)
+        clock = Clock(hardware.clock_mhz, "routed", routed.fmax_mhz)
+    facts({"clock": clock})
+    answer |= clock.to_json()
     save(json, answer)
 
 
@@ -296,7 +322,7 @@ def _bytes(moved: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in moved.items())
 
 
-def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies) -> dict[str, Any]:
+def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies, clock: Clock) -> dict[str, Any]:
     """The answer of `simulate` without resources; cycles, operations and energy are those of the whole batch."""
     from dataclasses import asdict
 
@@ -310,11 +336,12 @@ def timing_answer(program: Plan, timing: Timing, batch: int, units: UnitEnergies
     return {
         "hardware": hw.name,
         "network": program.shape.name,
-        "clock_mhz": hw.clock_mhz,
+        **clock.to_json(),
+        "fmax_mhz": clock.evidenced_mhz if clock.evidence == "routed" else None,
         "batch": batch,
         "total_cycles": cycles,
-        "latency_ms": hw.milliseconds(cycles),
-        "gops": operations / (hw.milliseconds(cycles) * 1e6),
+        "latency_ms": clock.milliseconds(cycles),
+        "gops": operations / (clock.milliseconds(cycles) * 1e6),
         "counters": timing.counters,
         "band_busy": list(timing.band_busy),
         "bytes_moved": bytes_moved(program),
@@ -425,24 +452,3 @@ def print_routed(hw: Hardware, routed: Routed) -> None:
             "took": f"{routed.wall_s:.0f} s",
         }
     )
-
-
-def _warn_of_clock(hw: Hardware, cycles: int) -> float | None:
-    """The clock that place and route reached, if this accelerator was routed; says so when it is too low.
-
-    Where nothing was routed, what an estimate before placement says is passed on.
-    """
-    from codesign.cli.output import notes, shown
-    from codesign.sim.place_route import known_result
-    from codesign.sim.resources import known_estimate
-
-    routed = known_result(hw)
-    clock = routed.fmax_mhz if routed else known_estimate(hw)
-    if clock is not None and clock < hw.clock_mhz:
-        says = "place and route reached" if routed else "the estimate before placement is"
-        notes.print(
-            f"warning: latency is for clock_mhz, {hw.clock_mhz:g}, but {says} "
-            f"{clock:.1f} MHz: there it is {shown(cycles / (clock * 1e3))} ms",
-            highlight=False,
-        )
-    return routed.fmax_mhz if routed else None

@@ -53,6 +53,7 @@ def compile_(
     from codesign.program import compile_network
     from codesign.program.files import check_program_folder, write_program
     from codesign.sim import functional
+    from codesign.sim.clock import known_clock
     from codesign.sim.timing import estimate
 
     check_program_folder(out)
@@ -67,14 +68,16 @@ def compile_(
         for index, image in enumerate(codes):
             report("results", index, images)
             results.append(functional.run(net, image)[net.output.name])
-    cycles = estimate(program).total_cycles
+    cycles, clock = estimate(program).total_cycles, known_clock(hardware)
     layers = [layer.name for layer in program.layers]
     manifest = write_program(out, program, codes, results, {"cycles": cycles, "layers": layers, "seed": seed})
     facts(
         {
             "program": f"{len(program.stream):,} bytes, results and spilled maps end at {manifest['memory_bytes']:,}",
             "images": shown(images),
-            "cycles": f"{cycles:,} for one image, {shown(hardware.milliseconds(cycles))} ms",
+            "cycles": f"{cycles:,} for one image",
+            "clock": clock,
+            "latency": f"{shown(clock.milliseconds(cycles))} ms at {clock.mhz:.4g} MHz",
             "folder": f"{out}, for the driver.py of `codesign generate {hw}`",
         }
     )

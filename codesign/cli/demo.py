@@ -27,6 +27,7 @@ def demo(
     from codesign.rtl.export import export
     from codesign.search.run import Search, verification
     from codesign.search.space import band_ratio, load_space, zoo_network
+    from codesign.sim.clock import synthesized_clock
     from codesign.sim.cosim import run_network
     from codesign.sim.functional import quantize_input
     from codesign.sim.resources import synthesize_hardware
@@ -55,7 +56,8 @@ def demo(
         compile_network(network, hw)
         result = run_network(hw, network, quantize_input(network.input, data.test_images), report)
         rtl = verification(result, data, len(data.test_images))
-        resources = synthesize_hardware(hw, progress=report).total
+        synthesis = synthesize_hardware(hw, progress=report)
+    resources, clock = synthesis.total, synthesized_clock(hw, synthesis.fmax_estimate_mhz)
     totals = hw.totals
     answer: dict[str, Any] = {
         "hardware": hw.name,
@@ -63,7 +65,8 @@ def demo(
         "float_accuracy": quantized.float_accuracy,
         "quantized_accuracy": quantized.quantized_accuracy,
         **rtl,
-        "latency_ms": hw.milliseconds(result.rtl_cycles),
+        **clock.to_json(),
+        "latency_ms": clock.milliseconds(result.rtl_cycles),
         "resources": resources._asdict(),
     }
     console.print(f"\n{data}\n{hw}\n", highlight=False)
@@ -73,7 +76,9 @@ def demo(
         f"accuracy, RTL on {result.images} images": percent(rtl["rtl_accuracy"], 2),
         "values that differ from the model": f"{result.mismatched_values} of {result.compared_values:,}",
         "cycles of an image, model / RTL": f"{result.model_cycles:,} / {result.rtl_cycles:,}",
-        f"latency at {hw.clock_mhz:g} MHz": f"{answer['latency_ms']:.4f} ms",
+        "clock as configured": f"{clock.configured_mhz:g} MHz",
+        f"clock {clock.says}": f"{shown(clock.evidenced_mhz)} MHz",
+        f"latency at {clock.mhz:.4g} MHz": f"{answer['latency_ms']:.4f} ms",
         **{
             f"{key.upper()} of {totals.name}": f"{shown(used)} ({percent(used / getattr(totals, key))})"
             for key, used in resources._asdict().items()

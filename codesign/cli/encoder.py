@@ -14,6 +14,7 @@ def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int,
     """Print and save cycles of the matrix products; `batch` sequences one after the other."""
     from codesign.cli.output import facts, percent, progress, save, shown, table
     from codesign.provenance import provenance
+    from codesign.sim.clock import known_clock
     from codesign.sim.encoder_timing import encoder_timing
 
     with progress() as report:
@@ -47,19 +48,21 @@ def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int,
         ("operator", "times", "numbers each"),
         [(item.name, item.count, item.numbers) for item in encoder.host],
     )
-    latency = hw.milliseconds(cycles)
+    clock = known_clock(hw)
+    latency = clock.milliseconds(cycles)
     several = f" for {batch} sequences" if batch > 1 else ""
     facts(
         {
             "hardware": hw,
-            "products": f"{shown(latency)} ms at {hw.clock_mhz:g} MHz{several}",
+            "clock": clock,
+            "products": f"{shown(latency)} ms at {clock.mhz:.4g} MHz{several}",
             "not counted": "the host's operators, and its work between the products",
         }
     )
     answer: dict[str, Any] = {
         "hardware": hw.name,
         "network": encoder.name,
-        "clock_mhz": hw.clock_mhz,
+        **clock.to_json(),
         "batch": batch,
         "sequence": encoder.sequence,
         "total_cycles": cycles,

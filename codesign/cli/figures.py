@@ -30,12 +30,13 @@ def roofline(
     from codesign.provenance import provenance
     from codesign.report.roofline import Roof, roofline, roofline_figure
     from codesign.report.style import page
+    from codesign.sim.clock import known_clock
     from codesign.sim.timing import estimate
 
     hardware = load_hardware(hw)
     plan = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
-    timing = estimate(plan)
-    roof, points = Roof.of(hardware), roofline(hardware, timing)
+    timing, clock = estimate(plan), known_clock(hardware)
+    roof, points = Roof.of(hardware, clock), roofline(hardware, timing, clock)
     columns = ("layer", "operations / byte", "GOP/s", "roof, GOP/s", "of the roof", "bound by")
     rows = [
         (p.name, p.intensity, p.gops, p.limit, percent(p.gops / p.limit), "memory" if p.memory_bound else "array")
@@ -44,7 +45,8 @@ def roofline(
     title = f"{plan.shape.name} on {hardware.name}"
     table(title, columns, rows)
     summary = {
-        "array": f"{roof.peak_gops:.4g} GOP/s at {hardware.clock_mhz:g} MHz",
+        "clock": str(clock),
+        "array": f"{roof.peak_gops:.4g} GOP/s at {clock.mhz:.4g} MHz",
         "memory": f"{roof.gbytes:.4g} GB/s",
         "ridge": f"{roof.ridge:.4g} operations/byte",
     }
@@ -58,10 +60,12 @@ def roofline(
             "figures.html.j2",
             f"Roofline: {title}",
             summary,
-            [("Operations a byte, operations a second", note, roofline_figure(hardware, timing))],
+            [("Operations a byte, operations a second", note, roofline_figure(hardware, timing, clock))],
             tables=[("Layers", "", columns, [[x if isinstance(x, str) else f"{x:.4g}" for x in row] for row in rows])],
         )
         write_text(out, text)
         facts({"plot": out})
-    answer = {"hardware": hardware.name, "network": plan.shape.name, "roof": asdict(roof), "ridge": roof.ridge}
+    answer = {"hardware": hardware.name, "network": plan.shape.name, **clock.to_json()}
+    answer |= {"total_cycles": timing.total_cycles, "latency_ms": clock.milliseconds(timing.total_cycles)}
+    answer |= {"roof": asdict(roof), "ridge": roof.ridge}
     save(json, answer | {"points": [asdict(point) for point in points]} | provenance(hardware, seed))

@@ -160,6 +160,8 @@ def search(
     facts(
         {
             "chosen": result.chosen.hardware,
+            "clock": result.chosen.clock,
+            "latency": f"{result.chosen.latency_ms:.4g} ms at {result.chosen.clock.mhz:.4g} MHz",
             "on RTL": f"{rtl['images']} test images, {rtl['mismatched_values']} of {rtl['compared_values']:,} values "
             f"differ, {rtl['rtl_cycles']:,} cycles (model {rtl['model_cycles']:,})",
             "run folder": out,
@@ -191,7 +193,8 @@ def report(
             "network": f"{result.space.network} on {result.space.data}",
             "chosen accelerator": chosen.hardware.name,
             "accuracy of the integers": percent(chosen.accuracy, 2),
-            "latency": f"{chosen.latency_ms:.4f} ms at {chosen.hardware.clock_mhz:g} MHz",
+            "clock": str(chosen.clock),
+            "latency": f"{chosen.latency_ms:.4f} ms at {chosen.clock.mhz:.4g} MHz",
             "LUT / DSP": f"{chosen.lut:,} / {chosen.dsp}",
             "points": f"{len(result.points)}, {len(result.front)} on the front",
         }
@@ -208,7 +211,7 @@ def print_points(result: Any) -> None:
 
     table(
         f"{result.space.network} on {result.space.data}: latency, accuracy, LUTs",
-        ("bands", "columns", "dot", "accuracy", "cycles", "ms", "LUT", "DSP", ""),
+        ("bands", "columns", "dot", "accuracy", "cycles", "ms", "MHz", "LUT", "DSP", ""),
         [
             (
                 describe_bands(point.hardware.bands),
@@ -217,6 +220,7 @@ def print_points(result: Any) -> None:
                 percent(point.accuracy, 2),
                 point.cycles,
                 point.latency_ms,
+                point.clock.mhz,
                 point.lut,
                 point.dsp,
                 result.standing(point),

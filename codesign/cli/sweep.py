@@ -67,12 +67,14 @@ def print_sweep(result: SweepResult) -> None:
         front = [point for point in result.front if point.network == network]
         table(
             f"{network}: {len(front)} of {len(points)} points are on the front of latency, LUTs, DSPs, energy",
-            ("", *result.space.vary, "cycles", "ms", "LUT", "DSP", "mJ", "used"),
+            ("", *result.space.vary, "cycles", "ms", "MHz", "clock", "LUT", "DSP", "mJ", "used"),
             [
                 (
                     index,
                     *(str(value) for value in point.choice.values()),
-                    *(point.cost.cycles, point.cost.latency_ms, point.cost.lut, point.cost.dsp, point.cost.energy_mj),
+                    *(point.cost.cycles, point.cost.latency_ms),
+                    *(point.cost.clock.mhz, point.cost.clock_evidence),
+                    *(point.cost.lut, point.cost.dsp, point.cost.energy_mj),
                     percent(point.cost.utilization),
                 )
                 for index, point in enumerate(front, start=1)

@@ -52,10 +52,11 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
             (
                 "Roofline",
                 f"what the memory and the array of {hw.name} allow, and what every layer reaches",
-                roofline_figure(hw, result.timing),
+                roofline_figure(hw, result.timing, chosen.clock),
             ),
         ],
         device=totals.name,
+        resources_from="synthesis by Yosys" if chosen.synthesized else "predicted from the description",
         resources=[
             (key.upper(), used, getattr(totals, key), 100 * used / getattr(totals, key))
             for key in Resources._fields

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from codesign.arch.hardware import Hardware
 from codesign.report.style import ACCENT, COMPUTE, INK, STALL, styled
+from codesign.sim.clock import Clock
 from codesign.sim.timing import Timing
 
 WHOLE = "whole network"
@@ -30,10 +31,10 @@ class Roof:
     gbytes: float
 
     @classmethod
-    def of(cls, hw: Hardware) -> Roof:
-        """The roof of an accelerator at its clock."""
-        beats = hw.clock_mhz / hw.memory.cycles_per_beat
-        return cls(2e-3 * hw.macs * hw.clock_mhz, 1e-3 * beats * hw.memory.width_bits / 8)
+    def of(cls, hw: Hardware, clock: Clock) -> Roof:
+        """The roof of an accelerator at a clock."""
+        beats = clock.mhz / hw.memory.cycles_per_beat
+        return cls(2e-3 * hw.macs * clock.mhz, 1e-3 * beats * hw.memory.width_bits / 8)
 
     @property
     def ridge(self) -> float:
@@ -63,23 +64,23 @@ class RooflinePoint:
     memory_bound: bool
 
 
-def roofline(hw: Hardware, timing: Timing) -> tuple[RooflinePoint, ...]:
+def roofline(hw: Hardware, timing: Timing, clock: Clock) -> tuple[RooflinePoint, ...]:
     """A point for every layer that multiplies, and the last one for the whole network, all its layers included."""
-    roof = Roof.of(hw)
+    roof = Roof.of(hw, clock)
     points = []
     operations = moved = 0
     for layer in timing.layers:
         work, traffic = 2 * layer.m * layer.k * layer.n, layer.dram_read_bytes + layer.dram_write_bytes
         operations, moved = operations + work, moved + traffic
         if work:
-            points.append(_point(layer.name, hw, roof, work, traffic, layer.cycles))
-    points.append(_point(WHOLE, hw, roof, operations, moved, timing.total_cycles))
+            points.append(_point(layer.name, clock, roof, work, traffic, layer.cycles))
+    points.append(_point(WHOLE, clock, roof, operations, moved, timing.total_cycles))
     return tuple(points)
 
 
-def roofline_figure(hw: Hardware, timing: Timing) -> go.Figure:
+def roofline_figure(hw: Hardware, timing: Timing, clock: Clock) -> go.Figure:
     """Operations a byte against operations a second, both logarithmic; the roof is a line."""
-    roof, points = Roof.of(hw), roofline(hw, timing)
+    roof, points = Roof.of(hw, clock), roofline(hw, timing, clock)
     low = min(roof.ridge, *(point.intensity for point in points)) / 2
     high = 2 * max(roof.ridge, *(point.intensity for point in points))
     figure = go.Figure()
@@ -112,7 +113,7 @@ def roofline_figure(hw: Hardware, timing: Timing) -> go.Figure:
     return styled(figure, height=430)
 
 
-def _point(name: str, hw: Hardware, roof: Roof, operations: int, moved: int, cycles: int) -> RooflinePoint:
+def _point(name: str, clock: Clock, roof: Roof, operations: int, moved: int, cycles: int) -> RooflinePoint:
     intensity = operations / moved
-    gops = operations / (hw.milliseconds(cycles) * 1e6)
+    gops = operations / (clock.milliseconds(cycles) * 1e6)
     return RooflinePoint(name, intensity, gops, roof.limit(intensity), intensity < roof.ridge)

@@ -29,10 +29,11 @@ def render_sweep(result: SweepResult, title: str) -> str:
             "together; choose the axes above the plot"
         )
         charts.append((network, note, sweep_figure(points, result.front)))
-    columns = ("hardware", "network", "cycles", "ms", "LUT", "DSP", "BRAM36", "mJ", "makes it again")
+    columns = ("hardware", "network", "cycles", "ms", "clock", "LUT", "DSP", "BRAM36", "mJ", "makes it again")
     rows = [
         (
             *(point.hardware.name, point.network, f"{point.cost.cycles:,}", f"{point.cost.latency_ms:.4g}"),
+            str(point.cost.clock),
             *("" if x is None else f"{x:,}" for x in (point.cost.lut, point.cost.dsp, point.cost.bram36)),
             f"{point.cost.energy_mj:.4g}",
             point.command,
@@ -122,6 +123,7 @@ def _text(point: SweepPoint) -> str:
     used = "" if cost.lut is None else f"{cost.lut:,} LUT, "
     predicted = ", predicted" if cost.synthesized is False else ""
     return (
-        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms<br>{used}{cost.dsp} DSP{predicted}, "
+        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms at {cost.clock}<br>"
+        f"{used}{cost.dsp} DSP{predicted}, "
         f"{cost.energy_mj:.4g} mJ<br>{100 * cost.utilization:.1f} % used"
     )

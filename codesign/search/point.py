@@ -8,6 +8,7 @@ from typing import Any
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.search.pareto import Costs, front
+from codesign.sim.clock import Clock, Evidence
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Point:
         hardware: the variant.
         accuracy: of the integer network on `images` test images, 0 to 1.
         cycles: of one image, by the exact timing model.
-        latency_ms: at the hardware's clock.
+        latency_ms: at the lower of `clock_mhz` and `evidenced_mhz`.
+        clock_mhz, clock_evidence, evidenced_mhz: `codesign.sim.clock.Clock`.
         lut, ff, dsp, bram36: from synthesis if `synthesized`, else predicted.
         fits: whether the device has that much of everything.
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
@@ -30,6 +32,9 @@ class Point:
     images: int
     cycles: int
     latency_ms: float
+    clock_mhz: float
+    clock_evidence: Evidence
+    evidenced_mhz: float | None
     lut: int
     ff: int
     dsp: int
@@ -38,6 +43,11 @@ class Point:
     utilization: float
     energy_mj: float | None = None
     synthesized: bool = True
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the latency."""
+        return Clock(self.clock_mhz, self.clock_evidence, self.evidenced_mhz)
 
     @property
     def costs(self) -> Costs:

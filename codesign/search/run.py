@@ -32,6 +32,7 @@ from codesign.search.space import Space, band_ratio, zoo_network
 from codesign.sim.cosim import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
+from codesign.sim.predictor import NotFittedError
 from codesign.sim.timing import Timing, estimate
 
 if TYPE_CHECKING:
@@ -64,12 +65,9 @@ class SearchResult:
     rtl: dict[str, Any]
 
     def standing(self, point: Point) -> str:
-        """What is to be said of a point: chosen, on the front, why it is not, or that its resources are predicted."""
-        if point == self.chosen:
-            return "chosen"
-        if point in self.front:
-            return "front"
-        return ", ".join(["does not fit"] * (not point.fits) + ["predicted resources"] * (not point.synthesized))
+        """Chosen, on the front or why not; predicted where its resources and its clock are."""
+        place = ["chosen"] if point == self.chosen else ["front"] if point in self.front else []
+        return ", ".join(place + ["does not fit"] * (not point.fits) + ["predicted"] * (not point.synthesized))
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
@@ -79,6 +77,8 @@ class SearchResult:
             "rejected": self.rejected,
             "front": [point.hardware.name for point in self.front],
             "chosen": self.chosen.hardware.name,
+            **self.chosen.clock.to_json(),
+            "latency_ms": self.chosen.latency_ms,
             "rtl": self.rtl,
             **provenance(self.chosen.hardware, self.space.seed),
         }
@@ -132,12 +132,15 @@ class Search:
         self._report("search", len(self.hardware), len(self.hardware))
         if not evaluated:
             raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
-        known = KnownResources(self.folder / "resources", self._report)
+        known = KnownResources(self.folder / "resources", self._report, self.space.resources)
         if self.space.resources == "synthesized":
             known.synthesize(each.hardware for each in evaluated)
-        points = [each.point(known) for each in evaluated]
-        while known.synthesize(point.hardware for point in pareto(points)):
-            points = [each.point(known) for each in evaluated]
+        points, unknown = _points(evaluated, known)
+        if not points:
+            raise UserError(next(iter(unknown.values())))
+        while known.propose(point.hardware for point in pareto(points)):
+            points, unknown = _points(evaluated, known)
+        rejected |= unknown
         chosen = choose(points, self.space.accuracy_loss)
         network = self.network(chosen.hardware)
         rtl = self._verify(chosen, network)
@@ -243,6 +246,17 @@ class Search:
         np.savez(buffer, **arrays)
         with atomic_write(path) as file:
             file.write(buffer.getvalue())
+
+
+def _points(evaluated: list[_Evaluated], known: KnownResources) -> tuple[list[Point], dict[str, str]]:
+    """With the resources that are known; by name, why they are not known of others."""
+    points, unknown = [], {}
+    for each in evaluated:
+        try:
+            points.append(each.point(known))
+        except NotFittedError as error:
+            unknown[each.hardware.name] = str(error)
+    return points, unknown
 
 
 def verification(result: CosimResult, data: Dataset, count: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.quant.assignment import parse_ratio, row_counts
 from codesign.quant.formats import RowFormat
-from codesign.search.resource_levels import ResourceLevel
+from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.workload import zoo
 from codesign.workload.network import Network
 
@@ -66,7 +66,7 @@ class Space(Model):
         accuracy_loss: the chosen point is the fastest one whose accuracy is at most this much below the best.
         images: test images that verify the chosen point on RTL.
         seed: of training and of everything random.
-        resources: `predicted` synthesizes what is proposed, `synthesized` every variant.
+        resources: `predicted` synthesizes nothing, `front` what is proposed, `synthesized` every variant.
     """
 
     network: str
@@ -82,7 +82,7 @@ class Space(Model):
     accuracy_loss: Annotated[float, number(-1e-9, 1)] = 0.01
     images: Annotated[int, integer(1, 10_000)] = 20
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
-    resources: Annotated[ResourceLevel, choice("predicted", "synthesized")] = "predicted"
+    resources: Annotated[ResourceLevel, choice(*RESOURCE_LEVELS)] = "front"
 
     def hardware(self) -> tuple[tuple[Hardware, ...], dict[str, str]]:
         """All variants, in the order of the keys, and by name why others cannot be built.

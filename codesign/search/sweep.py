@@ -35,13 +35,11 @@ from codesign.search.pareto import front
 from codesign.search.resource_levels import KnownResources
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
 from codesign.sim.energy import UnitEnergies
+from codesign.sim.predictor import NotFittedError
 
 RESULT = "result.json"
 FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
-
-_RESOURCE_OPTION: dict[bool | None, list[str]] = {None: [], False: ["--predict"], True: ["--resources"]}
-"""Of the command that prints a point again, by `Cost.synthesized`."""
 
 Report = Callable[..., None]
 Plans = Callable[[str, Hardware], Plan]
@@ -159,7 +157,8 @@ class Sweep:
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
-        self._known = None if space.resources == "none" else KnownResources(folder / "resources", self._report)
+        level = space.resources
+        self._known = None if level == "none" else KnownResources(folder / "resources", self._report, level)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 
     def run(self, table_format: str | None = None) -> SweepResult:
@@ -183,11 +182,11 @@ class Sweep:
         if not evaluated:
             where, why = next(iter(rejected.items()))
             raise UserError(f"no variant can run any of the networks; {where}: {why}")
-        if self._known and self.space.resources == "synthesized":
+        if self._known and self._known.level == "synthesized":
             self._known.synthesize(hw for hw in self.variants.hardware if self._may_satisfy(hw, costs[hw.name]))
-        points = self._satisfying(costs)
-        while self._known and self._known.synthesize(point.hardware for point in self._fronts(points)):
-            points = self._satisfying(costs)
+        points = self._satisfying(costs, rejected)
+        while self._known and self._known.propose(point.hardware for point in self._fronts(points)):
+            points = self._satisfying(costs, rejected)
         on_front = self._fronts(points)
         table = self._write_table([point.row(point in on_front) for point in points], table_format)
         result = SweepResult(
@@ -203,8 +202,10 @@ class Sweep:
         write_json(self.folder / RESULT, result.to_json())
         return result
 
-    def _satisfying(self, costs: Mapping[str, Evaluated]) -> list[SweepPoint]:
+    def _satisfying(self, costs: Mapping[str, Evaluated], rejected: dict[str, str]) -> list[SweepPoint]:
         """The points that satisfy every condition, with what is known of their resources.
+
+        Where nothing can be known, `rejected` is told why.
 
         Raises:
             UserError: there is none.
@@ -221,7 +222,11 @@ class Sweep:
                 evaluated += 1
                 cost = Cost(**found)
                 if self._known and hw.name in wanted:
-                    cost = with_resources(cost, hw, self._known)
+                    try:
+                        cost = with_resources(cost, hw, self._known)
+                    except NotFittedError as error:
+                        rejected[f"{hw.name}: {network}"] = str(error)
+                        continue
                 values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
                 held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
                 for item, holds in zip(self.variants.conditions, held, strict=True):
@@ -282,10 +287,13 @@ class Sweep:
     def _may_satisfy(self, hw: Hardware, costs: Evaluated) -> bool:
         """Whether some network runs and breaks no condition that needs no synthesis."""
         known = known_values(hw)
+        late = {*AFTER_SYNTHESIS}
+        if self.space.resources == "synthesized":
+            late |= {"latency_ms", "evidenced_mhz"}  # which the estimate of the clock decides
         for found in costs.values():
             if "rejected" in found:
                 continue
-            values = known | {key: value for key, value in found.items() if key not in AFTER_SYNTHESIS}
+            values = known | {key: value for key, value in found.items() if key not in late}
             if all(item.holds(values) for item in self.variants.conditions if item.names <= set(values)):
                 return True
         return False
@@ -298,7 +306,11 @@ class Sweep:
 
     def _command(self, hw: Hardware, network: str, cost: Cost) -> str:
         parts = ["codesign", "simulate", str(self.folder / "hardware" / f"{hw.name}.yaml"), network]
-        parts += ["--seed", str(self.space.seed), *_RESOURCE_OPTION[cost.synthesized]]
+        parts += ["--seed", str(self.space.seed)]
+        if cost.synthesized:
+            parts.append("--resources")
+        elif cost.synthesized is not None or cost.clock_evidence == "predicted":
+            parts.append("--predict")
         return shlex.join(parts + shlex.split(self._energy_option))
 
     def _write_table(self, rows: list[dict[str, Any]], table_format: str | None) -> Path:

@@ -19,7 +19,7 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
 from codesign.search.expressions import Condition
-from codesign.search.resource_levels import ResourceLevel
+from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.search.space import base_ratio, variant
 
 FOLDER = "sweep"
@@ -30,7 +30,7 @@ MOST_VARIANTS = 1_000_000
 RATIO, ROWS = "ratio", "rows"
 """Keys of `vary` that say how the rows of the array are dealt to bands; all others are keys of the hardware."""
 
-AFTER_TIMING = ("cycles", "latency_ms", "utilization", "energy_mj")
+AFTER_TIMING = ("cycles", "latency_ms", "evidenced_mhz", "utilization", "energy_mj")
 AFTER_SYNTHESIS = ("lut", "ff", "dsp", "bram36")
 Value = int | float | str | bool
 
@@ -98,15 +98,15 @@ class SweepSpace(Model):
         vary: values of its keys, such as `columns`, `memory.latency` or `bands[0].rows`; `ratio` and `rows` deal the
             rows to bands as a search does.
         where: conditions (`codesign.search.expressions`) that a point must satisfy.
-        resources: `predicted` synthesizes the points that it proposes, `synthesized` every variant; with `none` `dsp`
-            is the estimate and there are no LUTs.
+        resources: `predicted` synthesizes nothing, `front` the points that it proposes, `synthesized` every variant;
+            with `none` `dsp` is the estimate and there are no LUTs.
         seed: by which rows are dealt their formats.
     """
 
     base: str
     vary: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(_vary)]
     where: tuple[str, ...] = ()
-    resources: Annotated[ResourceLevel | Literal["none"], choice("predicted", "synthesized", "none")] = "predicted"
+    resources: Annotated[ResourceLevel | Literal["none"], choice(*RESOURCE_LEVELS, "none")] = "predicted"
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
 
     @property

@@ -251,6 +251,8 @@ def report_of(result: IdealResult, clock_mhz: float, *, corrected: bool = False)
         "hardware": str(result.array),
         "network": result.topology.name,
         "clock_mhz": clock_mhz,
+        "clock_evidence": "configured",
+        "evidenced_mhz": None,
         "dataflow": str(result.array.dataflow),
         "mode": "corrected" if corrected else "scale-sim",
         "total_cycles": result.total_cycles,

@@ -114,7 +114,12 @@ class Synthesis:
     @property
     def slowest_ns(self) -> float:
         """Of the slowest path of all."""
-        return max(self.paths_ns.values())
+        return self.paths_ns[self.slowest_module]
+
+    @property
+    def slowest_module(self) -> str:
+        """Where it ends."""
+        return max(self.paths_ns, key=lambda module: self.paths_ns[module])
 
     @property
     def fmax_estimate_mhz(self) -> float:
@@ -128,6 +133,8 @@ class Synthesis:
             "fmax_mhz": None,
             "fmax_estimate_mhz": self.fmax_estimate_mhz,
             "fmax_estimate_is": CLOCK_ESTIMATE,
+            "slowest_path_ns": self.slowest_ns,
+            "slowest_path_ends_in": self.slowest_module,
             "fits": self.total.fits(device) if device else None,
             "device": device.name if device else None,
             "device_totals": {key: getattr(device, key) for key in Resources._fields} if device else None,

@@ -51,10 +51,6 @@ class Timing:
     counters: dict[str, int]
     band_busy: tuple[int, ...]
 
-    def latency_ms(self, clock_mhz: float) -> float:
-        """Latency at a clock in milliseconds."""
-        return self.total_cycles / clock_mhz / 1e3
-
 
 def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
     """Cycle-exact timing of a plan (or program) on its hardware.

@@ -23,7 +23,6 @@ def test_rmsmp_has_the_papers_ratio() -> None:
     assert RMSMP.word_elements == 16
     assert RMSMP.band_of_row == (0,) * 12 + (1,) * 7 + (2,)
     assert RMSMP.dsp_estimate == 8 * 16 + 8 <= RMSMP.totals.dsp
-    assert RMSMP.milliseconds(250_000) == 2.5
 
 
 def test_device_in_any_case_is_the_same_hardware() -> None:

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
+from codesign.search import resource_levels
 from codesign.search import sweep as search_sweep
 from codesign.search.pareto import dominates
 from codesign.search.sweep import FRONT_AXES
 from codesign.search.sweep_space import load_sweep_space, variant_title
+from codesign.sim.predictor import predict
 from codesign.workload.topology import CONV_HEADER
 
 Run = Callable[..., tuple[int, str, str]]
@@ -106,7 +108,7 @@ def test_it_continues_and_gives_the_same(
 
 @pytest.mark.slow
 def test_resources_and_conditions(run: Run, tmp_path: Path) -> None:
-    text = SPACE.replace("resources: none", "where: [rows <= 4, 'lut > 10', cycles < 100000]")
+    text = SPACE.replace("resources: none", "resources: front\nwhere: [rows <= 4, 'lut > 10', cycles < 100000]")
     text = text.replace("columns: [2, 4]", "columns: [1]").replace("times: 2", "step: 4")
     text = text.replace("rows: [1, 3]", "rows: [0, 1, 3]").replace("memory.latency: [5, 90]", "memory.latency: [5]")
     (tmp_path / "s.yaml").write_text(text.replace("base: tiny", "base: small.yaml"))
@@ -123,7 +125,27 @@ def test_resources_and_conditions(run: Run, tmp_path: Path) -> None:
     assert "bands[1].rows: 0 given" in next(iter(result["refused"].values())) and "cannot be built" in out
     assert point["lut"] > 500 and point["fits"] is True and point["synthesized"] is True
     assert run(*shlex.split(point["command"])[1:], "--json", tmp_path / "b.json")[0] == 0
-    assert answer(tmp_path / "b.json")["resources"] == {key: point[key] for key in ("lut", "ff", "dsp", "bram36")}
+    again = answer(tmp_path / "b.json")
+    assert again["resources"] == {key: point[key] for key in ("lut", "ff", "dsp", "bram36")}
+    for key in ("latency_ms", "clock_mhz", "clock_evidence", "evidenced_mhz"):
+        assert again[key] == point[key]
+    assert point["clock_evidence"] == "estimated" and point["evidenced_mhz"] < 100
+
+
+def test_predicted_synthesizes_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is predicted stays so, on the front too, and the printed command says the same numbers."""
+    monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
+    (tmp_path / "s.yaml").write_text("base: tiny\nvary: {dot: [2, 3]}\nwhere: [lut > 10, latency_ms < 100]\n")
+    given = ("smallcnn", "-o", tmp_path / "r", "--jobs", 1, "--json", tmp_path / "a.json")
+    assert run("sweep", tmp_path / "s.yaml", *given)[0] == 0
+    points = answer(tmp_path / "a.json")["points"]
+    assert len(points) == 2 and any(point["front"] for point in points)
+    for point in points:
+        assert point["synthesized"] is False and point["lut"] == predict(load_hardware(point["command"].split()[2])).lut
+    assert run(*shlex.split(points[0]["command"])[1:], "--json", tmp_path / "b.json")[0] == 0
+    again = answer(tmp_path / "b.json")
+    for key in ("latency_ms", "clock_evidence", "evidenced_mhz"):
+        assert again[key] == points[0][key]
 
 
 def test_parquet(run: Run, space: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from codesign.program import compile_network
 from codesign.quant.random_network import random_network
 from codesign.report.roofline import WHOLE, Roof, roofline, roofline_figure
 from codesign.search.space import band_ratio
+from codesign.sim.clock import Clock, known_clock
 from codesign.sim.timing import Timing, estimate
 from codesign.workload import zoo
 from tests.sim.strategies import networks
@@ -34,13 +35,15 @@ def timing_of(name: str, network: str) -> tuple[Hardware, Timing]:
 
 def test_the_roof_by_hand() -> None:
     hw = load_hardware("tiny")  # 6 rows x 4 columns x 2 products at 100 MHz, 8 bytes a cycle
-    roof = Roof.of(hw)
+    roof = Roof.of(hw, Clock(hw.clock_mhz))
     assert roof.peak_gops == pytest.approx(9.6)
     assert roof.gbytes == pytest.approx(0.8)
     assert roof.ridge == pytest.approx(12)
+    evidenced = Roof.of(hw, Clock(hw.clock_mhz, "estimated", 50.0))
+    assert (evidenced.peak_gops, evidenced.gbytes) == pytest.approx((4.8, 0.4))
     assert (roof.limit(6), roof.limit(12), roof.limit(24)) == pytest.approx((4.8, 9.6, 9.6))
     slow = hw.model_copy(update={"memory": hw.memory.model_copy(update={"cycles_per_beat": 4})})
-    assert Roof.of(slow).gbytes == pytest.approx(0.2)
+    assert Roof.of(slow, Clock(hw.clock_mhz)).gbytes == pytest.approx(0.2)
 
 
 @settings(deadline=None)
@@ -52,18 +55,18 @@ def test_nothing_is_above_the_roof(data: st.DataObject, family: str) -> None:
         timing = estimate(compile_network(data.draw(networks(hw, max_channels=12, max_side=8)), hw))
     except UserError:
         assume(False)
-    points = roofline(hw, timing)
+    points = roofline(hw, timing, Clock(hw.clock_mhz))
     assert points[-1].name == WHOLE and points[-1].gops <= points[-1].limit * (1 + 1e-12)
-    roof = Roof.of(hw)
+    roof = Roof.of(hw, Clock(hw.clock_mhz))
     assert all(point.gops <= roof.peak_gops * (1 + 1e-12) for point in points)
     assert [point.memory_bound for point in points] == [point.limit < roof.peak_gops for point in points]
 
 
 def test_the_figure_has_every_layer() -> None:
     hw, timing = timing_of("xc7z020", "resnet8")
-    points = roofline(hw, timing)
+    points = roofline(hw, timing, Clock(hw.clock_mhz))
     assert [point.name for point in points] == [layer.name for layer in timing.layers if layer.k] + [WHOLE]
-    drawn = [x for trace in roofline_figure(hw, timing).data[1:] for x in trace.x]
+    drawn = [x for trace in roofline_figure(hw, timing, Clock(hw.clock_mhz)).data[1:] for x in trace.x]
     assert sorted(drawn) == sorted(point.intensity for point in points)
 
 
@@ -73,7 +76,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert stopped.value.code == 0
     hw, timing = timing_of("tiny", "smallcnn")
     found = json.loads((tmp_path / "r.json").read_text())
-    assert [(x["name"], x["gops"]) for x in found["points"]] == [(x.name, x.gops) for x in roofline(hw, timing)]
+    clock = known_clock(hw)
+    assert [(x["name"], x["gops"]) for x in found["points"]] == [(x.name, x.gops) for x in roofline(hw, timing, clock)]
+    assert found["latency_ms"] == clock.milliseconds(timing.total_cycles) and clock.to_json().items() <= found.items()
     text = (tmp_path / "r.html").read_text()
     assert "operations for each byte" in text and "https://cdn" not in text.partition("<script>")[0]
     assert "whole network" in capsys.readouterr().out

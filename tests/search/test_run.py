@@ -19,6 +19,7 @@ from codesign.search.resource_levels import KnownResources
 from codesign.search.run import RESULT, Search
 from codesign.search.space import Space
 from codesign.sim import predictor
+from codesign.sim.clock import Clock, predicted_clock
 from codesign.sim.energy import UnitEnergies
 from codesign.sim.predictor import NotFittedError, predict
 from codesign.sim.resources import synthesize_hardware
@@ -39,7 +40,21 @@ SPACE = Space(
 
 def point(latency: float, accuracy: float, lut: int, fits: bool = True) -> Point:
     hw = load_hardware("tiny")
-    return Point(hw, accuracy, 100, int(latency * 1e5), latency, lut, 10, 1, 1.0, fits, 0.5)
+    clock = Clock(hw.clock_mhz).to_json()
+    return Point(
+        hw,
+        accuracy,
+        100,
+        int(latency * 1e5),
+        latency,
+        **clock,
+        lut=lut,
+        ff=10,
+        dsp=1,
+        bram36=1.0,
+        fits=fits,
+        utilization=0.5,
+    )
 
 
 def test_the_fastest_point_that_is_accurate_enough_is_chosen() -> None:
@@ -81,6 +96,8 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     assert [p.synthesized for p in result.points] == [p in result.front for p in result.points]
     assert result.rtl["mismatched_values"] == 0 < result.rtl["compared_values"]
     assert result.rtl["rtl_cycles"] == result.rtl["model_cycles"] == result.chosen.cycles
+    assert all(p.latency_ms == p.clock.milliseconds(p.cycles) for p in result.points)
+    assert all(p.clock_evidence == "estimated" for p in result.front)
     assert all(p.accuracy > 0.3 and p.images == 355 and p.lut > 1000 for p in result.points)
 
     again = Search(SPACE, tmp_path / "again").run()
@@ -130,12 +147,14 @@ def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: 
     """Once: what a folder holds is not synthesized again."""
     hw = load_hardware("tiny")
     known = KnownResources(tmp_path, lambda *_: None)
-    assert known.of(hw) == predict(hw) and not known.is_synthesized(hw)
+    assert known.of(hw) == (predict(hw), predicted_clock(hw)) and not known.is_synthesized(hw)
     monkeypatch.setattr(predictor, "_coefficients", lambda: {hw.totals.family: {}})
     with pytest.raises(NotFittedError, match="tiny: resources cannot be predicted"):
         predict(hw)
     found = known.of(hw)
-    assert known.is_synthesized(hw) and found == synthesize_hardware(hw).total
+    synthesis = synthesize_hardware(hw)
+    assert known.is_synthesized(hw) and found.resources == synthesis.total
+    assert found.clock == Clock(hw.clock_mhz, "estimated", synthesis.fmax_estimate_mhz)
     assert not known.synthesize([hw])
     monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
     again = KnownResources(tmp_path, lambda *_: None)

@@ -1,0 +1,94 @@
+"""At which clock a latency is: the one that the configuration states, or less where there is evidence of less.
+
+Evidence, the strongest first: *routed* (nextpnr placed and routed this very accelerator), *estimated* (the slowest path
+of its synthesized netlist, `codesign.sim.clock_estimate`), *predicted* (that path from the description alone,
+`codesign.sim.clock_predictor`). With none of them the clock is *configured*: what the YAML states, not checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codesign.arch.hardware import Hardware
+
+Evidence = Literal["configured", "predicted", "estimated", "routed"]
+
+_SAYS: dict[Evidence, str] = {
+    "configured": "as configured, not checked: `codesign synth` estimates it",
+    "predicted": "predicted",
+    "estimated": "estimated before placement",
+    "routed": "placed and routed",
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The clock of an accelerator, and how it is known.
+
+    Attributes:
+        configured_mhz: `clock_mhz` of the hardware.
+        evidence: where `evidenced_mhz` is from.
+        evidenced_mhz: what the accelerator reaches by that evidence; None where there is none (`configured`).
+    """
+
+    configured_mhz: float
+    evidence: Evidence = "configured"
+    evidenced_mhz: float | None = None
+
+    @property
+    def mhz(self) -> float:
+        """The clock that latencies are at: the lower of configured and evidenced."""
+        return self.configured_mhz if self.evidenced_mhz is None else min(self.configured_mhz, self.evidenced_mhz)
+
+    @property
+    def says(self) -> str:
+        """What the evidence is, for people."""
+        return _SAYS[self.evidence]
+
+    def milliseconds(self, cycles: int) -> float:
+        """Duration of `cycles` at `mhz`."""
+        return cycles / (self.mhz * 1e3)
+
+    def to_json(self) -> dict[str, Any]:
+        """What answers with a latency carry."""
+        return {
+            "clock_mhz": self.configured_mhz,
+            "clock_evidence": self.evidence,
+            "evidenced_mhz": self.evidenced_mhz,
+        }
+
+    def __str__(self) -> str:
+        """Both clocks, such as `66.0 MHz, estimated before placement (100 MHz as configured)`."""
+        if self.evidenced_mhz is None:
+            return f"{self.configured_mhz:g} MHz {self.says}"
+        if self.evidenced_mhz < self.configured_mhz:
+            return f"{self.evidenced_mhz:.1f} MHz, {self.says} ({self.configured_mhz:g} MHz as configured)"
+        return f"{self.configured_mhz:g} MHz as configured ({self.evidenced_mhz:.1f} MHz {self.says})"
+
+
+def known_clock(hw: Hardware) -> Clock:
+    """The clock by the best evidence that is at hand: an earlier run of place and route or synthesis, a prediction."""
+    return _kept_clock(hw) or predicted_clock(hw)
+
+
+def predicted_clock(hw: Hardware) -> Clock:
+    """The clock from the description alone; `configured` where that cannot be told."""
+    return Clock(hw.clock_mhz)
+
+
+def synthesized_clock(hw: Hardware, estimate_mhz: float) -> Clock:
+    """The clock of an accelerator whose synthesis gave an estimate; routed if it was placed and routed, too."""
+    found = _kept_clock(hw)
+    return found if found and found.evidence == "routed" else Clock(hw.clock_mhz, "estimated", estimate_mhz)
+
+
+def _kept_clock(hw: Hardware) -> Clock | None:
+    from codesign.sim.place_route import known_result
+    from codesign.sim.resources import known_estimate
+
+    if routed := known_result(hw):
+        return Clock(hw.clock_mhz, "routed", routed.fmax_mhz)
+    if (estimate := known_estimate(hw)) is not None:
+        return Clock(hw.clock_mhz, "estimated", estimate)
+    return None
