@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codesign._reading import MOST_JSON, excerpt, parse_json, read_text
 from codesign.errors import UserError
 
 
@@ -105,10 +106,9 @@ def json_text(value: Any) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """The value in a JSON file; UserError when it is missing or damaged."""
+    """The value in a JSON file; UserError when it is missing, too large or damaged."""
+    text = read_text(path, MOST_JSON, "JSON")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return parse_json(text)
     except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
+        raise UserError(f"{path}: not JSON: {excerpt(error)}") from None

@@ -22,7 +22,12 @@ def shown(value: object) -> str:
     """A value as a person would write it in YAML, shortened."""
     if value is None:
         return "nothing"
-    text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        text = f"'{value}'" if isinstance(value, str) else repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"  # which Python does not print
     return text if len(text) <= 40 else text[:37] + "..."
 
 

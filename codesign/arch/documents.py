@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from codesign._reading import MOST_YAML
+from codesign._reading import read_text as read_bounded_text
+from codesign._yaml import load_yaml
 from codesign.arch.checks import did_you_mean, shown
 from codesign.errors import UserError
 
@@ -24,13 +26,8 @@ M = TypeVar("M", bound=Model)
 
 
 def read_text(path: Path) -> str:
-    """Text of a file; UserError when it is missing or no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not YAML: not a text file") from None
+    """Text of a YAML file; UserError when it is missing, too long, no file or no text."""
+    return read_bounded_text(path, MOST_YAML, "YAML")
 
 
 def parse(text: str, shown_as: str, model: type[M], defaults: Mapping[str, Any]) -> M:
@@ -46,14 +43,9 @@ def parse(text: str, shown_as: str, model: type[M], defaults: Mapping[str, Any])
         UserError: one line with the key, what was given and what is allowed.
     """
     try:
-        data = yaml.load(text, _UniqueKeyLoader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = " ".join((error.problem or str(error)).split())
-        raise UserError(f"{shown_as}: {where}not YAML: {problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{shown_as}: not YAML: {' '.join(str(error).split())}") from None
+        data = load_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{shown_as}: {error}") from None
     if not isinstance(data, dict):
         example = next(iter(model.model_fields))
         raise UserError(f"{shown_as}: {shown(data)} given, must be keys and values such as '{example}: ...'")
@@ -61,22 +53,6 @@ def parse(text: str, shown_as: str, model: type[M], defaults: Mapping[str, Any])
         return model.model_validate({**defaults, **data})
     except ValidationError as error:
         raise UserError(f"{shown_as}: {_one_line(error, model)}") from None
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, where YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {shown(key)} is given twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:

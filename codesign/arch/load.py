@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from codesign._reading import excerpt, is_regular, what_is
 from codesign.arch.checks import did_you_mean
 from codesign.arch.documents import parse, read_text
 from codesign.arch.hardware import Hardware
@@ -32,17 +33,17 @@ def find_config(path_or_name: str | Path, below: str = "") -> Path:
     given = Path(path_or_name)
     is_name = given.name == str(path_or_name) and given.suffix not in (".yaml", ".yml")
     if not is_name:
-        if not given.is_file():
-            raise UserError(f"{given}: {'is a folder' if given.is_dir() else 'no such file'}, must be a YAML file")
+        if not is_regular(given):
+            raise UserError(f"{excerpt(given)}: {what_is(given)}, must be a YAML file")
         return given
     for folder in CONFIG_FOLDERS:
-        if (candidate := folder / below / f"{given.name}.yaml").is_file():
+        if is_regular(candidate := folder / below / f"{given.name}.yaml"):
             return candidate
-    if given.is_file():
+    if is_regular(given):
         return given
     names = config_names(below)
     raise UserError(
-        f"{given}: no such configuration, must be a YAML file or one of {', '.join(names)}"
+        f"{excerpt(given)}: no such configuration, must be a YAML file or one of {', '.join(names)}"
         f"{did_you_mean(given.name, names)}"
     )
 

@@ -112,7 +112,7 @@ def _array(ideal: str | None, dataflow: str | None, config: Path | None) -> tupl
             raise UserError(f"{' and '.join(given)} given beside --config, whose file says both: give one or the other")
         loaded = read_config(config)
         return loaded.array, loaded.notes()
-    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", ideal or "")
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", ideal or "")
     if match is None:
         shown = f"'{ideal}' given" if ideal is not None else "nothing given"
         raise UserError(f"--ideal: {shown}, must be ROWSxCOLUMNS of the array, {EXAMPLE}")

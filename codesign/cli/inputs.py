@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codesign._reading import MOST_JSON, is_regular, read_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import Plan, Planner, plan_network
@@ -55,7 +56,7 @@ def read_network(name: str, multiplier: Multiplier = NARROW) -> IntegerNetwork |
 def is_file(name: str) -> bool:
     """Whether NETWORK means a file: there is one, or it has a suffix or a folder, as no name of the zoo has."""
     path = Path(name)
-    return path.is_file() or bool(path.suffix) or len(path.parts) > 1
+    return is_regular(path) or bool(path.suffix) or len(path.parts) > 1
 
 
 def fitting(network: IntegerNetwork, dataset: Dataset) -> Dataset:
@@ -180,10 +181,9 @@ def _parse_bits(text: str) -> tuple[int, int]:
 
 
 def _read_assignment(path: Path) -> Assignment:
+    text = read_text(path, MOST_JSON, "an assignment")
     try:
-        return Assignment.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return Assignment.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -17,8 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._reading import MOST_MODEL, excerpt, read_bytes
 from codesign.errors import UserError
+from codesign.interchange.onnx_external import load_external
 
+MOST_PARTS = 50_000
+"""Nodes, and initializers, of a graph; ResNet-152 as QDQ has about 3,000."""
 FIRST_OPSET = 7
 """Oldest opset read: since 7, elementwise operators broadcast as today's do."""
 LAST_OPSET = 25
@@ -121,13 +125,14 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{path}: {_one_line(error)}") from None
+        text = _one_line(error)
+        raise UserError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise UserError(f"{path}: attributes or constants are damaged ({_one_line(error)})") from None
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return excerpt(error, 1000)
 
 
 def _read(path: Path) -> OnnxGraph:
@@ -136,13 +141,17 @@ def _read(path: Path) -> OnnxGraph:
         from google.protobuf.message import DecodeError
     except ImportError:
         raise UserError("reading ONNX needs the package onnx: pip install onnx") from None
+    data = read_bytes(path, MOST_MODEL)
     try:
-        model = onnx.load(str(path))
-    except OSError as error:
-        raise UserError(error.strerror or str(error)) from None
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise UserError(f"not an ONNX model, or cut short ({error})") from None
+        model = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError) as error:
+        raise UserError(f"not an ONNX model, or cut short ({excerpt(error)})") from None
+    del data
     graph = model.graph
+    for what, count in (("nodes", len(graph.node)), ("initializers", len(graph.initializer))):
+        if count > MOST_PARTS:
+            raise UserError(f"{count:,} {what}, must be at most {MOST_PARTS:,}")
+    load_external(model, path.parent)
     if not graph.node or not graph.output or not model.opset_import:
         raise UserError("not an ONNX model, or cut short (it has no nodes, no output or no opset)")
     opset = _opset(model)

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._reading import MOST_MODEL, excerpt, read_bytes
 from codesign.errors import UserError
 from codesign.workload.layers import Padding, Pair
 
 IDENTIFIER = b"TFL3"
+MOST_PARTS = 50_000
+"""Tensors, and operators, of a model."""
 _DTYPES: dict[str, type[np.generic]] = {
     "INT8": np.int8,
     "UINT8": np.uint8,
@@ -73,10 +76,7 @@ def read_tflite(path: str | Path) -> TfliteModel:
         import tflite
     except ImportError:
         raise UserError("reading .tflite needs the package tflite: pip install tflite") from None
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+    data = read_bytes(path, MOST_MODEL)
     if data[4:8] != IDENTIFIER:
         raise UserError(f"{path}: not a TensorFlow Lite model (it has no {IDENTIFIER.decode()} mark)")
     try:
@@ -84,6 +84,9 @@ def read_tflite(path: str | Path) -> TfliteModel:
         if model.SubgraphsLength() != 1:
             raise UserError(f"{path}: has {model.SubgraphsLength()} subgraphs; 1 is supported")
         graph = model.Subgraphs(0)
+        for count in (graph.TensorsLength(), graph.OperatorsLength()):
+            if count > MOST_PARTS:
+                raise UserError(f"{path}: {count:,} tensors or operators, must be at most {MOST_PARTS:,}")
         tensors = tuple(_tensor(tflite, model, graph.Tensors(i), i) for i in range(graph.TensorsLength()))
         operators = tuple(_operator(tflite, model, graph.Operators(i), i) for i in range(graph.OperatorsLength()))
         inputs, outputs = _indices(graph.InputsAsNumpy()), _indices(graph.OutputsAsNumpy())
@@ -92,7 +95,7 @@ def read_tflite(path: str | Path) -> TfliteModel:
                 raise ValueError("an operator reads a tensor that is not there")
     # A cut or changed file makes the flatbuffer's offsets point anywhere.
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise UserError(f"{path}: damaged or cut short ({error})") from None
+        raise UserError(f"{path}: damaged or cut short ({excerpt(error)})") from None
     if len(inputs) != 1 or len(outputs) != 1:
         raise UserError(f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs; 1 and 1 are supported")
     return TfliteModel(tensors, operators, inputs[0], outputs[0])

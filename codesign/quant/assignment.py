@@ -11,13 +11,17 @@ from itertools import groupby
 
 import numpy as np
 
+from codesign._reading import excerpt, parse_json
 from codesign.errors import UserError
 from codesign.quant.checks import ACTIVATION_BITS
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import Scheme
+from codesign.workload.limits import MOST_FILTERS, MOST_LAYERS
 from codesign.workload.network import Network
 
 FORMAT = "codesign assignment"
+MOST_ROWS = 1 << 22
+"""Of all layers together."""
 
 Ratio = Mapping[RowFormat, float]
 """Share of the rows each format gets; any positive numbers, 65:30:5 as well as 0.65:0.3:0.05."""
@@ -105,15 +109,26 @@ class Assignment:
     def from_json(cls, text: str) -> Assignment:
         """The assignment that `to_json` described; UserError with one line for anything else."""
         try:
-            data = json.loads(text)
+            data = parse_json(text)
         except ValueError as error:
-            raise UserError(f"not an assignment: {error}") from None
+            raise UserError(f"not an assignment: {excerpt(error)}") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise UserError(f'not an assignment: the text has no "format": "{FORMAT}"')
         layers, bits = data.get("layers"), data.get("act_bits")
-        if not isinstance(layers, dict) or not isinstance(bits, int):
+        if not isinstance(layers, dict) or not isinstance(bits, int) or isinstance(bits, bool):
             raise UserError('assignment: needs a number "act_bits" and a mapping "layers"')
-        return cls(tuple((name, _expand(name, rows)) for name, rows in layers.items()), bits)
+        if unknown := data.keys() - {"format", "act_bits", "layers"}:
+            raise UserError(f"assignment: key '{excerpt(min(unknown), 40)}' is not one of format, act_bits, layers")
+        if len(layers) > MOST_LAYERS:
+            raise UserError(f"assignment: {len(layers):,} layers, must be at most {MOST_LAYERS:,}")
+        expanded, left = [], MOST_ROWS
+        for name, runs in layers.items():
+            rows = _expand(excerpt(name, 80), runs)
+            left -= len(rows)
+            if left < 0:
+                raise UserError(f"assignment: more than {MOST_ROWS:,} rows in all layers")
+            expanded.append((name, rows))
+        return cls(tuple(expanded), bits)
 
     def __str__(self) -> str:
         width = max((len(name) for name, _ in self.layers), default=0)
@@ -199,11 +214,14 @@ def _expand(name: str, runs: object) -> tuple[RowFormat, ...]:
         raise UserError(f'assignment: layer \'{name}\' needs a list such as ["12*pot4", "fixed8"]')
     rows: list[RowFormat] = []
     for run in runs:
-        match = re.fullmatch(r"(?:(\d{1,6})\*)?(\w+)", str(run))
+        match = re.fullmatch(r"(?:([0-9]{1,9})\*)?([a-z0-9]{1,20})", run) if isinstance(run, str) else None
         if match is None:
-            raise UserError(f"assignment: layer '{name}': {run!r} is not of the form 12*pot4")
+            raise UserError(f"assignment: layer '{name}': {excerpt(repr(run), 40)} is not of the form 12*pot4")
+        count = int(match[1] or 1)
+        if len(rows) + count > MOST_FILTERS:
+            raise UserError(f"assignment: layer '{name}' has more than {MOST_FILTERS:,} rows, the most of a layer")
         try:
-            rows += [RowFormat.parse(match[2])] * int(match[1] or 1)
+            rows += [RowFormat.parse(match[2])] * count
         except UserError as error:
             raise UserError(f"assignment: layer '{name}': {error}") from None
     return tuple(rows)

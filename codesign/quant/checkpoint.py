@@ -20,12 +20,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from codesign._files import atomic_write
+from codesign._reading import MIB, MOST_MODEL, excerpt, parse_json, read_bytes
 from codesign.errors import UserError
 from codesign.quant.assignment import Assignment
 from codesign.quant.qat import QatNetwork, QuantConv
 
 FORMAT = "codesign training"
 VERSION = 1
+MOST_HEADER = 64 * MIB
+"""Bytes of the part of a file that describes its tensors, and holds the facts."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ class Run:
         Raises:
             UserError: the file is damaged, or of a run with other settings; the message names the first of them.
         """
-        if not path.is_file():
+        if not path.exists():
             return []
         facts, tensors = _read(path)
         for key, value in json.loads(json.dumps(dict(self.settings))).items():
             if facts["settings"].get(key) != value:
                 raise UserError(
-                    f"{path}: is of a run with {key} {facts['settings'].get(key)}, this one has {value}; "
+                    f"{path}: is of a run with {key} {excerpt(facts['settings'].get(key), 80)}, this one has {value}; "
                     "remove it or choose another folder"
                 )
         try:
@@ -96,9 +99,9 @@ class Run:
                 group["lr"] = rate
             self.generator.bit_generator.state = facts["generator"]
             return [{str(key): float(value) for key, value in epoch.items()} for epoch in facts["history"]]
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            first = " ".join(str(error).split())[:200]
-            raise UserError(f"{path}: does not fit this network ({first})") from None
+        # torch and numpy raise what they stumble over
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, UserError) as error:
+            raise UserError(f"{path}: does not fit this network ({excerpt(error)})") from None
 
 
 def save_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -115,9 +118,11 @@ def load_state(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     text, tensors = _load(path)
     try:
-        facts: dict[str, Any] = json.loads(text["codesign"])
+        facts: dict[str, Any] = parse_json(text["codesign"])
         if facts["format"] != FORMAT or facts["version"] != VERSION:
             raise UserError(f"{path}: not a training run that this codesign reads")
+        if not isinstance(facts["settings"], dict) or not isinstance(facts["history"], list):
+            raise ValueError
     except (LookupError, ValueError, TypeError):
         raise UserError(f"{path}: not a training run that codesign wrote") from None
     return facts, tensors
@@ -125,14 +130,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        data = path.read_bytes()
-        tensors = load_tensors(data)
+        data = read_bytes(path, MOST_MODEL)
         length = int.from_bytes(data[:8], "little")
-        metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: damaged or cut short, or no safetensors ({error})") from None
+        if length > MOST_HEADER:
+            raise ValueError(f"a header of {length:,} bytes")
+        tensors = load_tensors(data)
+        metadata: dict[str, str] = parse_json(data[8 : 8 + length]).get("__metadata__", {})
+        wrong = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+        if wrong:
+            raise ValueError(f"'{excerpt(wrong[0], 80)}' holds numbers that are NaN or infinite")
+    # torch and safetensors raise what they stumble over
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{path}: damaged or cut short, or no safetensors ({excerpt(error)})") from None
     return metadata, tensors
 
 

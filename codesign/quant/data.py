@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import struct
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import codesign
+from codesign._reading import MIB, MOST_ARRAYS, archive, excerpt, is_regular, opened
 from codesign.errors import UserError
 from codesign.quant.dataset import Dataset as Dataset
 from codesign.quant.dataset import Images as Images
 from codesign.quant.dataset import Labels as Labels
-from codesign.quant.user_data import load_user_data, split
+from codesign.quant.user_data import MOST_PIXELS, is_folder, load_user_data, split
 
 VARIABLE = "CODESIGN_DATA"
 FSDD_SCALE = np.float32(32)
@@ -63,9 +64,10 @@ def load_dataset(name: str, data_dir: str | Path | None = None, seed: int = 0) -
         UserError: unknown name; a file is missing or damaged.
     """
     if name not in _LOADERS:
-        if Path(name).exists() or Path(name).suffix or len(Path(name).parts) > 1:
+        if is_regular(name) or is_folder(name) or Path(name).suffix or len(Path(name).parts) > 1:
             return load_user_data(name, seed)
-        raise UserError(f"data set '{name}' is unknown; there are {', '.join(names())}, folders of images, .npz files")
+        known = ", ".join(names())
+        raise UserError(f"data set '{excerpt(name)}' is unknown; there are {known}, folders of images, .npz files")
     return _LOADERS[name](data_folder(data_dir), seed)
 
 
@@ -102,7 +104,12 @@ def _cifar10(folder: Path, seed: int) -> Dataset:
 
 def _fsdd(folder: Path, seed: int) -> Dataset:
     """Free Spoken Digit Dataset, its own split: recordings 0 to 4 of each speaker and digit are for testing."""
-    arrays = _read(_existing(folder / "fsdd_mfcc49x10.npz", "fsdd"), ("x", "y", "index"))
+    path = _existing(folder / "fsdd_mfcc49x10.npz", "fsdd")
+    arrays = _read(path, ("x", "y", "index"))
+    x, index = arrays["x"], arrays["index"]
+    if x.ndim != 3 or not x.size or x.dtype.kind not in "if" or not np.isfinite(x).all() or index.shape != x.shape[:1]:
+        raise UserError(f"{path}: x must be finite features (N, height, width), and index have N numbers")
+    _check_labels(path, arrays["y"], len(x), 10)
     order = np.random.default_rng(seed).permutation(len(arrays["y"]))
     images = arrays["x"][order, None].astype(np.float32) / FSDD_SCALE
     labels, test = arrays["y"][order].astype(np.int64), arrays["index"][order] < 5
@@ -112,24 +119,38 @@ def _fsdd(folder: Path, seed: int) -> Dataset:
 
 def _kws01(folder: Path, seed: int) -> Dataset:
     """MLPerf Tiny's accuracy set of keyword spotting: real values of the reference model's int8 features."""
-    arrays = _read(_existing(folder / "mlperf_tiny_kws01.npz", "kws01"), ("x", "y", "in_scale", "in_zero"))
+    path = _existing(folder / "mlperf_tiny_kws01.npz", "kws01")
+    arrays = _read(path, ("x", "y", "in_scale", "in_zero"))
+    numbers = arrays["in_scale"], arrays["in_zero"]
+    if any(item.size != 1 or not np.isfinite(item).all() for item in numbers):
+        raise UserError(f"{path}: in_scale and in_zero must be one number each")
+    if arrays["x"].ndim != 4 or arrays["x"].dtype != np.int8:
+        raise UserError(f"{path}: x must be int8 features (N, height, width, channels)")
+    _check_labels(path, arrays["y"], len(arrays["x"]), 12)
     codes = arrays["x"].transpose(0, 3, 1, 2).astype(np.float64)
-    images = ((codes - float(arrays["in_zero"])) * float(arrays["in_scale"])).astype(np.float32)
+    images = ((codes - float(arrays["in_zero"].item())) * float(arrays["in_scale"].item())).astype(np.float32)
     labels = arrays["y"].astype(np.int64)
     note = "1,000 test samples of MLPerf Tiny, from Speech Commands v2 (CC BY 4.0)"
     return Dataset("kws01", images[:0], labels[:0], images, labels, 12, note)
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in keys}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged, or no data set with the arrays {', '.join(keys)} ({error})") from None
+    with archive(path, MOST_ARRAYS, f"a data set with the arrays {', '.join(keys)}") as found:
+        arrays = {key: found.array(key) for key in keys}
+        if sum(array.size for array in arrays.values()) > MOST_PIXELS:
+            raise ValueError(f"more than {MOST_PIXELS:,} values")
+        return arrays
+
+
+def _check_labels(path: Path, labels: NDArray[Any], count: int, classes: int) -> None:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or not count:
+        raise UserError(f"{path}: one class number for each image, and at least one image, must be there")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(f"{path}: class {labels.min()} to {labels.max()} given, must be 0 to {classes - 1}")
 
 
 def _existing(path: Path, name: str) -> Path:
-    if not path.is_file():
+    if not is_regular(path):
         raise UserError(f"{path}: data set '{name}' needs this file (choose its folder with --data-dir or ${VARIABLE})")
     return path
 
@@ -139,6 +160,9 @@ def _cifar(path: Path, name: str, seed: int) -> Dataset:
     for images, labels in ((x_train, y_train), (x_test, y_test)):
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
             raise UserError(f"{path}: images must be (N, H, W, C) bytes with one label each")
+        _check_labels(path, labels, len(images), len(CIFAR_CLASSES))
+    if x_train.shape[1:] != x_test.shape[1:] or not x_train.size:
+        raise UserError(f"{path}: x_train has images of {x_train.shape[1:]}, x_test of {x_test.shape[1:]}")
     rng = np.random.default_rng(seed)
     order_train, order_test = rng.permutation(len(y_train)), rng.permutation(len(y_test))
     return Dataset(
@@ -164,19 +188,29 @@ def _decode(source: Path, cache: Path) -> None:
         raise UserError(f"{source}: decoding its JPEGs needs Pillow (pip install pillow)") from None
     images: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
     labels: dict[str, list[int]] = {"train": [], "test": []}
+    size: tuple[int, int] | None = None
     try:
-        with tarfile.open(source, "r:xz") as archive:
-            for member in archive:
-                parts = Path(member.name).parts
-                if not member.isfile() or len(parts) < 3 or parts[-3] not in images or parts[-2] not in CIFAR_CLASSES:
-                    continue
-                file = archive.extractfile(member)
-                assert file is not None
-                with Image.open(io.BytesIO(file.read())) as image:
-                    images[parts[-3]].append(np.asarray(image.convert("RGB")))
-                labels[parts[-3]].append(CIFAR_CLASSES.index(parts[-2]))
-    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError, ValueError) as error:
-        raise UserError(f"{source}: damaged, or no archive of JPEGs ({error})") from None
+        with opened(source, MOST_ARRAYS) as compressed, lzma.open(compressed) as unfolded:
+            with tarfile.open(fileobj=_Bounded(unfolded), mode="r:") as tape:
+                for member in tape:
+                    parts = Path(member.name).parts
+                    if not member.isfile() or len(parts) < 3 or parts[-3] not in images:
+                        continue
+                    if parts[-2] not in CIFAR_CLASSES:
+                        continue
+                    file = tape.extractfile(member)
+                    assert file is not None
+                    with Image.open(io.BytesIO(file.read()), formats=("JPEG",)) as image:
+                        size = size or image.size
+                        if image.size != size or max(size) > 64:
+                            raise ValueError(f"{excerpt(member.name, 80)} has {image.width}x{image.height} pixels")
+                        images[parts[-3]].append(np.asarray(image.convert("RGB")))
+                    labels[parts[-3]].append(CIFAR_CLASSES.index(parts[-2]))
+    except (
+        *(OSError, EOFError, tarfile.TarError, lzma.LZMAError, ValueError, SyntaxError, TypeError, struct.error),
+        Image.DecompressionBombError,
+    ) as error:
+        raise UserError(f"{source}: damaged, or no archive of JPEGs ({excerpt(error)})") from None
     if not images["train"] or not images["test"]:
         raise UserError(f"{source}: holds no images named train/<class>/NNNN.jpg and test/<class>/NNNN.jpg")
     arrays = {f"x_{part}": np.stack(items) for part, items in images.items()}
@@ -193,6 +227,30 @@ def _decode(source: Path, cache: Path) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends with ValueError where an archive unfolds to more than there is reason for."""
+
+    def __init__(self, stream: lzma.LZMAFile) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes."""
+        if not 0 <= size <= 16 * MIB or self._stream.tell() + size > MOST_ARRAYS:
+            raise ValueError("unfolds to more than all of CIFAR-10")
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, forwards or back."""
+        if whence or not 0 <= offset <= MOST_ARRAYS:
+            raise ValueError("unfolds to more than all of CIFAR-10")
+        return self._stream.seek(offset)
+
+    def tell(self) -> int:
+        """The place, in bytes."""
+        return self._stream.tell()
 
 
 _LOADERS: dict[str, Callable[[Path, int], Dataset]] = {

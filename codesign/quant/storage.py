@@ -12,7 +12,6 @@ import json
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._reading import MOST_JSON, MOST_MODEL, Archive, excerpt, parse_json
+from codesign._reading import archive as archive_of
 from codesign.errors import UserError
 from codesign.quant.checks import check_network
 from codesign.quant.host import HostWork, host_of_provenance
@@ -68,8 +69,8 @@ def load_network(path: str | Path) -> IntegerNetwork:
     """Read what `save_network` wrote; UserError with one line if the file is missing, damaged or something else."""
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            structure = json.loads(archive.read(_STRUCTURE))
+        with archive_of(path, MOST_MODEL, "an integer network that codesign wrote") as archive:
+            structure = parse_json(archive.text(_STRUCTURE, MOST_JSON))
             if not isinstance(structure, dict) or structure.get("format") != FORMAT:
                 raise UserError(f"{path}: not an integer network that codesign wrote")
             if structure["version"] not in READ:
@@ -89,14 +90,8 @@ def load_network(path: str | Path) -> IntegerNetwork:
         return network
     except UserError as error:
         raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the network: {error.strerror or error}") from None
-    except zipfile.BadZipFile:
-        raise UserError(f"{path}: not an integer network, or cut short (it is no complete zip archive)") from None
-    except (LookupError, TypeError, ValueError, AttributeError, EOFError, RuntimeError, zlib.error) as error:
-        raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({error})") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({excerpt(error)})") from None
 
 
 def read_host(structure: Mapping[str, Any], source: IntegerTensor) -> HostWork:
@@ -125,13 +120,13 @@ def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]])
     return fields
 
 
-def _rebuild(fields: dict[str, Any], prefix: str, archive: zipfile.ZipFile) -> IntegerLayer:
+def _rebuild(fields: dict[str, Any], prefix: str, archive: Archive) -> IntegerLayer:
     kind = _TYPES[fields["type"]]
     values = {key: value for key, value in fields.items() if key != "type"}
     for item in dataclasses.fields(kind):
-        member = f"{prefix}/{item.name}.npy"
-        if member in archive.NameToInfo:
-            values[item.name] = np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+        member = f"{prefix}/{item.name}"
+        if member in archive.arrays:
+            values[item.name] = archive.array(member)
     values["output"] = _typed(IntegerTensor, values["output"])
     return _typed(kind, values)
 
@@ -152,26 +147,26 @@ def _typed(kind: type[T], values: dict[str, Any]) -> T:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{excerpt(repr(value), 40)} is no text")
     return value
 
 
 def _whole(value: Any) -> int:
     # 2**48 is far beyond every field of the contract, and far from what numpy cannot hold.
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**48:
-        raise TypeError(f"{value!r} is no integer of the format")
+        raise TypeError(f"{excerpt(repr(value), 40)} is no integer of the format")
     return value
 
 
 def _wholes(value: Any, count: int | None = None) -> tuple[int, ...]:
     if not isinstance(value, list) or count not in (None, len(value)):
-        raise TypeError(f"{value!r} is no list of {count or ''} integers")
+        raise TypeError(f"{excerpt(repr(value), 40)} is no list of {count or ''} integers")
     return tuple(_whole(item) for item in value)
 
 
 def _real(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is no number")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
+        raise TypeError(f"{excerpt(repr(value), 40)} is no number")
     return float(value)
 
 
@@ -180,6 +175,10 @@ def _array(
 ) -> NDArray[Any]:
     if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, kind):
         raise TypeError("an array is missing or holds something other than numbers of its kind")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise ValueError("an array holds numbers that are NaN or infinite")
+    if value.dtype == np.uint64 and value.size and value.max() > np.iinfo(np.int64).max:
+        raise ValueError("an array holds integers beyond 64 bits")
     return value.astype(target)
 
 

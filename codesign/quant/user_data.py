@@ -6,21 +6,27 @@
 
 Images are scaled to [0, 1] and must have one size; classes are numbered in the order of their names. Arrays of bytes
 are pixels, (N, H, W) or (N, H, W, C), and scaled too; arrays of floats are (N, C, H, W), taken as they are.
+
+A set may have 200,000,000 values of pixels, and class numbers below 65,536. What is taken of a picture says
+`codesign.quant.images`.
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._reading import MOST_ARRAYS, archive, excerpt
 from codesign.errors import UserError
 from codesign.quant.dataset import Dataset, Images, Labels
+from codesign.quant.images import SUFFIXES, read_image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MOST_PIXELS = 200_000_000
+"""Values of the images of a set, which are held twice as float32; all of CIFAR-10 has 184 million."""
+MOST_CLASSES = 1 << 16
 TEST_SHARE = 5
 """One of so many images of each class is for testing where there is no split."""
 PARTS = ("train", "test")
@@ -33,11 +39,19 @@ def load_user_data(path: str | Path, seed: int = 0) -> Dataset:
         UserError: nothing is there, or sizes, labels or values do not make a data set; the message names the file.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path, seed)
     if path.suffix.lower() == ".npz":
         return _arrays(path, seed)
-    raise UserError(f"{path}: no data set; must be a folder of images or an .npz file")
+    raise UserError(f"{excerpt(path)}: no data set; must be a folder of images or an .npz file")
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether `path` is a folder, whatever text it is."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def split(labels: Labels, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -54,7 +68,10 @@ def split(labels: Labels, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _folder(path: Path, seed: int) -> Dataset:
     split_by_user = all((path / part).is_dir() for part in PARTS)
     roots = [path / part for part in PARTS] if split_by_user else [path]
-    classes = sorted({item.name for root in roots for item in root.iterdir() if item.is_dir()})
+    try:
+        classes = sorted({item.name for root in roots for item in root.iterdir() if item.is_dir()})
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(classes) < 2:
         raise UserError(
             f"{path}: has {len(classes)} folders of images; a data set needs one for each class, at least 2"
@@ -70,39 +87,38 @@ def _folder(path: Path, seed: int) -> Dataset:
 
 
 def _images(root: Path, classes: list[str]) -> tuple[Images, Labels]:
-    from PIL import Image
-
-    images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
+    found: list[tuple[Path, int]] = []
     for label, name in enumerate(classes):
-        files = sorted(item for item in (root / name).glob("*") if item.suffix.lower() in SUFFIXES)
-        for file in files:
-            try:
-                with Image.open(file) as image:
-                    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB"))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise UserError(f"{file}: not an image, or damaged ({error})") from None
-            if images and pixels.shape != images[0].shape:
-                raise UserError(f"{file}: is {_size(pixels)}, others are {_size(images[0])}; all must have one size")
-            images.append(pixels)
-            labels.append(label)
-    if not images:
+        folder = root / name
+        if folder.is_dir():
+            found += [(item, label) for item in sorted(folder.iterdir()) if item.suffix.lower() in SUFFIXES]
+    if not found:
         raise UserError(f"{root}: holds no images in its folders ({', '.join(SUFFIXES)})")
-    return _pixels(np.stack(images)), np.asarray(labels, dtype=np.int64)
+    first = read_image(found[0][0])
+    if len(found) * first.size > MOST_PIXELS:
+        raise UserError(
+            f"{root}: {len(found):,} images of {_size(first)}, {len(found) * first.size:,} values, "
+            f"must be at most {MOST_PIXELS:,}"
+        )
+    images = np.empty((len(found), *first.shape), dtype=np.float32)
+    for index, (file, _) in enumerate(found):
+        pixels = first if index == 0 else read_image(file)
+        if pixels.shape != first.shape:
+            raise UserError(f"{file}: is {_size(pixels)}, others are {_size(first)}; all must have one size")
+        images[index] = pixels
+    return images, np.asarray([label for _, label in found], dtype=np.int64)
 
 
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]} {'gray' if pixels.ndim == 2 else 'RGB'}"
+def _size(pixels: Images) -> str:
+    return f"{pixels.shape[2]}x{pixels.shape[1]} {'gray' if len(pixels) == 1 else 'RGB'}"
 
 
 def _arrays(path: Path, seed: int) -> Dataset:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, NDArray[Any]] = {key: archive[key] for key in archive.files}
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or 'damaged or cut short'}") from None
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged, or no .npz of plain arrays ({error})") from None
+    with archive(path, MOST_ARRAYS, "an .npz of plain arrays") as found:
+        names = found.arrays
+        keys = ("x_train", "y_train", "x_test", "y_test")
+        wanted = keys if names >= set(keys) else ("x", "y") if names >= {"x", "y"} else ()
+        arrays = {key: found.array(key) for key in wanted}
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         parts = [_checked(path, arrays, f"x_{part}", f"y_{part}") for part in PARTS]
         if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
@@ -113,22 +129,30 @@ def _arrays(path: Path, seed: int) -> Dataset:
         images, labels = _checked(path, arrays, "x", "y")
         return _split(path.stem, images, labels, 1 + int(labels.max()), seed)
     raise UserError(
-        f"{path}: holds {', '.join(arrays) or 'nothing'}; must hold x_train, y_train, x_test, y_test or x, y"
+        f"{path}: holds {excerpt(', '.join(names)) or 'nothing'}; must hold x_train, y_train, x_test, y_test or x, y"
     )
 
 
 def _checked(path: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> tuple[Images, Labels]:
     x, y = arrays[images], arrays[labels]
-    if y.ndim != 1 or y.dtype.kind not in "iu" or not len(y) or y.min() < 0:
-        raise UserError(f"{path}: {labels} must be class numbers from 0, one for each image")
-    if len(x) != len(y):
+    if y.ndim != 1 or y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= MOST_CLASSES:
+        raise UserError(
+            f"{path}: {labels} must be class numbers from 0, below {MOST_CLASSES:,}, one for each image"
+        )
+    if x.ndim and len(x) != len(y):
         raise UserError(f"{path}: {images} has {len(x)} images, {labels} has {len(y)} labels")
+    if x.size > MOST_PIXELS:
+        raise UserError(f"{path}: {images} has {x.size:,} values, must be at most {MOST_PIXELS:,}")
+    if not x.size:
+        raise UserError(f"{path}: {images} is empty, of shape {x.shape}")
     if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3, 4))):
         return _pixels(x), y.astype(np.int64)
     if x.dtype.kind == "f" and x.ndim == 4:
-        if not np.isfinite(x).all():
-            raise UserError(f"{path}: {images} holds numbers that are NaN or infinite")
-        return np.ascontiguousarray(x, dtype=np.float32), y.astype(np.int64)
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(x, dtype=np.float32)
+        if not np.isfinite(narrow).all():
+            raise UserError(f"{path}: {images} holds numbers that are NaN or infinite in single precision")
+        return narrow, y.astype(np.int64)
     raise UserError(
         f"{path}: {images} is {x.dtype} of shape {x.shape}; must be uint8 (N, H, W) or (N, H, W, C), "
         "or floats (N, C, H, W)"

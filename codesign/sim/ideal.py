@@ -29,6 +29,9 @@ from codesign.sim.ideal_streams import Schedule
 from codesign.workload.network import Network
 from codesign.workload.topology import Topology, TopologyLayer, topology_of
 
+MOST_SIZE = 10**9
+"""Of an array's side, of an SRAM in KiB, of a bandwidth: what 64 bits can still count."""
+
 REPLAY_LIMIT = 20_000_000
 """Input words that a layer may ask its SRAM for to have its DRAM reads replayed (about half a second)."""
 
@@ -76,8 +79,8 @@ class IdealArray:
             "bandwidth": self.memories.bandwidth,
         }
         for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"ideal array: {name}: {value} given, must be at least 1")
+            if not 1 <= value <= MOST_SIZE:
+                raise UserError(f"ideal array: {name}: {value} given, must be from 1 to {MOST_SIZE:,}")
 
     def __str__(self) -> str:
         return f"ideal {self.rows}x{self.columns} {self.dataflow}"

@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from codesign._reading import MOST_TEXT, excerpt, read_text
 from codesign.errors import UserError
-from codesign.sim.ideal import IdealArray
+from codesign.sim.ideal import MOST_SIZE, IdealArray
 from codesign.sim.ideal_cycles import Dataflow
 from codesign.sim.ideal_memory import Memories
 
@@ -52,13 +53,7 @@ def read_config(path: str | Path) -> ScaleSimConfig:
         UserError: one line that names the file, the section, the key, what was given and what is allowed.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a SCALE-Sim configuration: not a text file") from None
-    return parse_config(text, str(path), path.stem)
+    return parse_config(read_text(path, MOST_TEXT, "a SCALE-Sim configuration"), str(path), path.stem)
 
 
 def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
@@ -71,13 +66,13 @@ def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
     for section in ("architecture_presets", "run_presets"):
         if not parser.has_section(section):
             given = ", ".join(f"[{found}]" for found in parser.sections()) or "none"
+            given = excerpt(given)
             raise UserError(f"{shown_as}: section [{section}] is missing, sections given: {given}")
     reader = _Reader(parser, shown_as)
     mode = reader.text("run_presets", "InterfaceBandwidth").upper()
     if mode not in ("CALC", "USER"):
-        raise UserError(
-            f"{reader.where('run_presets', 'InterfaceBandwidth')}: '{mode}' given, must be one of CALC, USER"
-        )
+        where = reader.where("run_presets", "InterfaceBandwidth")
+        raise UserError(f"{where}: '{excerpt(mode, 40)}' given, must be one of CALC, USER")
     if parser.get("sparsity", "SparsitySupport", fallback="false").strip().lower() == "true":
         raise UserError(f"{reader.where('sparsity', 'SparsitySupport')}: 'true' given, must be false")
     section = "architecture_presets"
@@ -86,7 +81,7 @@ def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
         dataflow = Dataflow.parse(flow)
     except UserError:
         raise UserError(
-            f"{reader.where(section, 'Dataflow')}: '{flow}' given, must be one of {', '.join(Dataflow)}"
+            f"{reader.where(section, 'Dataflow')}: '{excerpt(flow, 40)}' given, must be one of {', '.join(Dataflow)}"
         ) from None
     memories = Memories(
         reader.size(section, "IfmapSramSzkB"),
@@ -119,18 +114,19 @@ class _Reader:
         return tuple(self._size(part.strip(), section, key) for part in self.text(section, key).split(","))
 
     def _size(self, text: str, section: str, key: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,12}", text) or int(text) < 1:
-            raise UserError(f"{self.where(section, key)}: '{text}' given, must be a whole number of at least 1")
+        if not re.fullmatch(r"[+-]?[0-9]{1,12}", text) or not 1 <= int(text) <= MOST_SIZE:
+            where, given = self.where(section, key), excerpt(text, 40)
+            raise UserError(f"{where}: '{given}' given, must be a whole number from 1 to {MOST_SIZE:,}")
         return int(text)
 
 
 def _parse_error(error: configparser.Error, text: str) -> str:
     if isinstance(error, configparser.DuplicateOptionError | configparser.DuplicateSectionError):
-        key = f" {error.option}" if isinstance(error, configparser.DuplicateOptionError) else ""
-        return f"line {error.lineno}: [{error.section}]{key} is given twice"
+        key = f" {excerpt(error.option, 40)}" if isinstance(error, configparser.DuplicateOptionError) else ""
+        return f"line {error.lineno}: [{excerpt(error.section, 40)}]{key} is given twice"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno}: '{error.line.strip()}' given before the first section, such as [general]"
+        return f"line {error.lineno}: '{excerpt(error.line, 40)}' given before the first section, such as [general]"
     if isinstance(error, configparser.ParsingError) and error.errors:
         line = error.errors[0][0]
-        return f"line {line}: '{text.splitlines()[line - 1].strip()}' given, must be 'key: value' or '[section]'"
-    return " ".join(str(error).split())
+        return f"line {line}: '{excerpt(text.splitlines()[line - 1], 40)}' given, must be 'key: value' or '[section]'"
+    return excerpt(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from codesign._reading import excerpt, parse_json
 from codesign.errors import UserError
 from codesign.workload.layers import (
     BatchNorm,
@@ -23,6 +24,7 @@ from codesign.workload.layers import (
     Shape,
     layer_from_dict,
 )
+from codesign.workload.limits import check_layers, check_map, check_totals, check_weights
 
 if TYPE_CHECKING:
     import networkx
@@ -71,9 +73,14 @@ class Network:
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """Output shape of every layer by name: (channels, height, width), or (features,) after a Flatten."""
+        try:
+            check_layers(len(self.layers))
+        except UserError as error:
+            raise UserError(f"network '{excerpt(self.name)}': {error}") from None
         shapes: dict[str, Shape] = {}
+        weights = products = 0
         for index, layer in enumerate(self.layers):
-            where = f"network '{self.name}': layer '{layer.name}'"
+            where = f"network '{excerpt(self.name)}': layer '{excerpt(layer.name)}'"
             if layer.name in shapes:
                 raise UserError(f"{where}: a second layer has this name")
             if isinstance(layer, Input) and index:
@@ -84,7 +91,16 @@ class Network:
                 if source not in shapes:
                     raise UserError(f"{where}: reads '{source}', which no earlier layer produces")
             try:
-                shapes[layer.name] = layer.output_shape(tuple(shapes[source] for source in layer.inputs))
+                shapes[layer.name] = shape = layer.output_shape(tuple(shapes[source] for source in layer.inputs))
+                check_map(shape)
+                if isinstance(layer, Conv | Linear):
+                    of_row = shapes[layer.inputs[0]][0]
+                    if isinstance(layer, Conv):
+                        of_row = of_row // layer.groups * math.prod(layer.kernel)
+                    check_weights(shape[0], of_row)
+                    weights += shape[0] * of_row
+                    products += math.prod(shape) * of_row
+                    check_totals(weights, products)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
         used = {source for layer in self.layers for source in layer.inputs}
@@ -216,7 +232,7 @@ class Network:
     def from_json(cls, text: str) -> Network:
         """The network that `to_json` described; UserError with one line for anything else."""
         try:
-            data: Any = json.loads(text)
+            data: Any = parse_json(text)
         except ValueError as error:
             raise UserError(f"not a network: {error}") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesign._files import write_text
+from codesign._reading import MOST_TEXT, excerpt, read_text
 from codesign.errors import UserError
 from codesign.workload.layers import Conv, Pair
+from codesign.workload.limits import MOST_LAYERS, check_map, check_totals, check_weights
 from codesign.workload.network import Network
 
 CONV_HEADER = "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,"
@@ -192,13 +194,7 @@ def write_topology(topology: Topology, path: str | Path) -> None:
 def read_topology(path: str | Path) -> Topology:
     """The topology in a CSV file, named after the file; see `parse_topology`."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a topology: not a text file") from None
-    return parse_topology(text, str(path), path.stem)
+    return parse_topology(read_text(path, MOST_TEXT, "a topology"), str(path), path.stem)
 
 
 def parse_topology(text: str, shown_as: str, name: str) -> Topology:
@@ -222,7 +218,33 @@ def parse_topology(text: str, shown_as: str, name: str) -> Topology:
     columns = _columns(header, f"{shown_as}: line {number}")
     if len(lines) == 1:
         raise UserError(f"{shown_as}: line {number}: no layer after the header, must have at least one line per layer")
-    return Topology(name, tuple(_layer(row, columns, f"{shown_as}: line {at}") for at, row in lines[1:]))
+    if len(lines) > 1 + MOST_LAYERS:
+        raise UserError(f"{shown_as}: {len(lines) - 1:,} layers, must be at most {MOST_LAYERS:,}")
+    layers = tuple(_layer(row, columns, f"{shown_as}: line {at}") for at, row in lines[1:])
+    topology = Topology(name, layers)
+    try:
+        _check(topology)
+    except UserError as error:
+        raise UserError(f"{shown_as}: {error}") from None
+    return topology
+
+
+def _check(topology: Topology) -> None:
+    """UserError if a topology is too large to be one of a real network."""
+    runs = weights = products = 0
+    for layer in topology.layers:
+        try:
+            check_map((layer.ifmap_h, layer.ifmap_w, layer.channels * layer.groups))
+            check_map((layer.m, layer.n * layer.groups))
+            check_weights(layer.n * layer.groups, layer.k)
+        except UserError as error:
+            raise UserError(f"layer '{excerpt(layer.name, 80)}': {error}") from None
+        runs += layer.groups
+        weights += layer.groups * layer.n * layer.k
+        products += layer.macs
+        check_totals(weights, products)
+    if runs > _MOST_RUNS:
+        raise UserError(f"{runs:,} groups of channels in all layers, must be at most {_MOST_RUNS:,}")
 
 
 _GEMM = ("Layer", "M", "N", "K")
@@ -231,7 +253,8 @@ _STRIDES = (("Strides",), ("Stride Height", "Stride Width"))
 _EXTRA = {"Sparsity": "1:1", "Batch size": "1"}
 _KNOWN = ((*_CONV, *_STRIDES[1]), (*_CONV, *_STRIDES[0]), _GEMM)
 _ALIASES = {"layername": "layer", "numfilters": "numfilter", "stride": "strides"}
-_MAX_SIZE = 10**9
+_MAX_SIZE = 1 << 28
+_MOST_RUNS = 1 << 20
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -256,12 +279,13 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
             extra = {_key(title): title for title in _EXTRA}
             for title, key in zip(header[len(known) :], given[len(known) :], strict=True):
                 if key not in extra:
-                    raise UserError(f"{where}: column '{title}' given, must be one of {', '.join((*known, *_EXTRA))}")
+                    allowed = ", ".join((*known, *_EXTRA))
+                    raise UserError(f"{where}: column '{excerpt(title, 40)}' given, must be one of {allowed}")
             return (*known, *(extra[key] for key in given[len(known) :]))
     known = _GEMM if "m" in given[1:2] else _KNOWN[1]
     line = GEMM_HEADER if known is _GEMM else CONV_HEADER
     for index, title in enumerate(known):
-        shown = f"'{header[index]}' given" if index < len(header) else "missing"
+        shown = f"'{excerpt(header[index], 40)}' given" if index < len(header) else "missing"
         if index >= len(given) or given[index] != _key(title):
             raise UserError(f"{where}: header: column {index + 1} {shown}, must be '{title}' (header '{line}')")
     raise AssertionError("a header that equals a known one is returned above")
@@ -276,7 +300,7 @@ def _layer(row: list[str], columns: tuple[str, ...], where: str) -> TopologyLaye
         )
     if len(row) > len(columns):
         raise UserError(
-            f"{where}: {len(row)} values given, '{row[len(columns)]}' after the last column, "
+            f"{where}: {len(row)} values given, '{excerpt(row[len(columns)], 40)}' after the last column, "
             f"must be {len(columns)}: {', '.join(columns)}"
         )
     name = row[0]
@@ -286,7 +310,7 @@ def _layer(row: list[str], columns: tuple[str, ...], where: str) -> TopologyLaye
     for title, value in zip(columns[1:], row[1:], strict=False):
         if title in _EXTRA:
             if value not in ("", _EXTRA[title]):
-                raise UserError(f"{where}: column '{title}': '{value}' given, must be {_EXTRA[title]}")
+                raise UserError(f"{where}: column '{title}': '{excerpt(value, 40)}' given, must be {_EXTRA[title]}")
             continue
         sizes[title] = _size(value, f"{where}: column '{title}'")
     if "M" in sizes:
@@ -314,7 +338,7 @@ def _layer(row: list[str], columns: tuple[str, ...], where: str) -> TopologyLaye
 
 
 def _size(text: str, where: str) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text) or not 1 <= int(text) <= _MAX_SIZE:
-        given = f"'{text}'" if text else "nothing"
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not 1 <= int(text) <= _MAX_SIZE:
+        given = f"'{excerpt(text, 40)}'" if text else "nothing"
         raise UserError(f"{where}: {given} given, must be a whole number from 1 to {_MAX_SIZE:,}")
     return int(text)

@@ -131,7 +131,7 @@ WRONG = {
     "count": (("latency", "resnet18", "--bits", "8,4"), "2 bit widths given, must be 21, one for each layer"),
     "list": (("latency", "resnet18", "--bits", "8,x"), "--bits: '8,x' given, must be whole numbers"),
     "row": (("latency", "resnet18", "--bits", "hawk"), "allocation 'hawk' of resnet18 is not known, must be .*mckp"),
-    "file": (("latency", "resnet18", "--bits", "none.json"), "none.json: cannot be read"),
+    "file": (("latency", "resnet18", "--bits", "none.json"), "none.json: no such file"),
     "names": (("latency", "resnet18", "--bits", "names.json"), "'stem' is not a layer"),
     "json": (("latency", "resnet18", "--bits", "text.json"), "text.json: must be a list of whole numbers"),
     "mode": (("latency", "resnet18", "--mode", "real"), "'real' is not one of 'as-published', 'exact'"),

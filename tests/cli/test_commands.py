@@ -137,7 +137,7 @@ WRONG = {
     "ratio": (("simulate", "tiny", "smallcnn", "--ratio", "pot4"), "'pot4' is not FORMAT:SHARE"),
     "format without band": (("simulate", "tiny", "smallcnn", "--ratio", "pot5:1"), "pot.*5"),
     "activation bits": (("simulate", "tiny", "smallcnn", "--bits", "4/8"), "8"),
-    "assignment file": (("simulate", "tiny", "smallcnn", "--assignment", "none.json"), "none.json: cannot be read"),
+    "assignment file": (("simulate", "tiny", "smallcnn", "--assignment", "none.json"), "none.json: no such file"),
     "zoo option": (("simulate", "tiny", "smallcnn:size=x"), "'size=x' given, must be OPTION=NUMBER"),
     "data set": (("cosim", "tiny", "smallcnn", "--data", "nonsense"), "data set 'nonsense' is unknown"),
     "too many images": (("cosim", "tiny", "smallcnn", "--data", "digits", "--images", "999999"), "must be at most"),

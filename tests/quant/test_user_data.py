@@ -79,7 +79,7 @@ def test_unusable_folders(tmp_path: Path) -> None:
     write_images(tmp_path / "few", 2)
     assert "no class has 5 images" in refused(tmp_path / "few")
     (tmp_path / "few" / "dog" / "7.png").write_bytes(b"no image")
-    assert f"{tmp_path / 'few' / 'dog' / '7.png'}: not an image, or damaged" in refused(tmp_path / "few")
+    assert f"{tmp_path / 'few' / 'dog' / '7.png'}: not an image that is read (PNG, JPEG" in refused(tmp_path / "few")
     Image.new("RGB", (9, 4)).save(tmp_path / "few" / "dog" / "7.png")
     assert "7.png: is 9x4 RGB, others are 6x4 RGB; all must have one size" in refused(tmp_path / "few")
 

@@ -300,7 +300,7 @@ def test_the_time_taken_does_not_depend_on_the_sizes() -> None:
 def test_sizes_and_dataflow_are_checked(arguments: tuple[int, int, int, int, int, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         evaluate(*arguments)
-    with pytest.raises(UserError, match="ideal array: rows: 0 given, must be at least 1"):
+    with pytest.raises(UserError, match="ideal array: rows: 0 given, must be from 1 to 1,000,000,000"):
         IdealArray(0, 4, Dataflow.OS)
 
 
@@ -400,13 +400,13 @@ def test_a_configuration_file_is_read(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("ws\nB", "rs\nB", "[architecture_presets] Dataflow: 'rs' given, must be one of os, ws, is"),
-        ("256", "-4", "[architecture_presets] ArrayHeight: '-4' given, must be a whole number of at least 1"),
+        ("256", "-4", "[architecture_presets] ArrayHeight: '-4' given, must be a whole number from 1 to"),
         ("6144", "6.5", "[architecture_presets] IfmapSramSzkB: '6.5' given"),
         ("ArrayWidth:     128", "", "[architecture_presets] ArrayWidth is missing"),
         ("CALC", "SOME", "[run_presets] InterfaceBandwidth: 'SOME' given, must be one of CALC, USER"),
         ("[architecture_presets]", "[presets]", "section [architecture_presets] is missing"),
         ("ArrayHeight:", "Dataflow:", "line 11: [architecture_presets] dataflow is given twice"),
-        ("ArrayHeight:", "ArrayHeight", "line 5: 'ArrayHeight    256"),
+        ("ArrayHeight:", "ArrayHeight", "line 5: 'ArrayHeight 256"),
         ("[general]", "", "line 2: 'run_name = GoogleTPU_v1_ws' given before the first section"),
         ("[run_presets]", "[sparsity]\nSparsitySupport: True\n[run_presets]", "[sparsity] SparsitySupport: 'true'"),
     ],
@@ -419,7 +419,7 @@ def test_what_is_wrong_with_a_configuration(old: str, new: str, message: str) ->
 
 
 def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.cfg: cannot be read"):
+    with pytest.raises(UserError, match=r"none\.cfg: no such file"):
         read_config(tmp_path / "none.cfg")
     (tmp_path / "binary.cfg").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match=r"binary\.cfg: not a SCALE-Sim configuration: not a text file"):
