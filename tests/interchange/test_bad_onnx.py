@@ -53,7 +53,7 @@ def test_cut_files(good: Path, tmp_path: Path, share: float) -> None:
 
 
 def test_other_files(tmp_path: Path) -> None:
-    assert "No such file" in message(tmp_path / "none.onnx")
+    assert "no such file" in message(tmp_path / "none.onnx")
     (tmp_path / "empty.onnx").write_bytes(b"")
     assert "not an ONNX model" in message(tmp_path / "empty.onnx")
     (tmp_path / "text.onnx").write_text("a text, not a model")

@@ -121,7 +121,7 @@ def test_a_cut_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_other_files_and_float_models_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         import_tflite(tmp_path / "none.tflite")
     (tmp_path / "text.tflite").write_text("hello, I am a text")
     with pytest.raises(UserError, match="not a TensorFlow Lite model"):
