@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._reading import MOST_JSON, MOST_MODEL, Archive, archive, excerpt, parse_json, read_text
 from codesign.errors import UserError
 from codesign.quant.checks import check_network
 from codesign.quant.integer_network import (
@@ -24,9 +24,8 @@ from codesign.quant.integer_network import (
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
-    Scheme,
 )
-from codesign.quant.storage import READ, read_host
+from codesign.quant.storage import READ, read_host, typed
 
 FORMAT = "codesign integer arrays"
 VERSION = 2
@@ -79,11 +78,11 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
     """The network that `export_arrays` wrote; UserError with one line if a file is missing, damaged or another."""
     npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
     try:
-        data = json.loads(description.read_text())
+        data = parse_json(read_text(description, MOST_JSON, "integer arrays"))
         if data["format"] != FORMAT or data["version"] not in READ:
             raise UserError(f"{description}: not integer arrays that this codesign reads")
-        with np.load(npz, allow_pickle=False) as arrays:
-            source = IntegerTensor(**data["input"])
+        with archive(npz, MOST_MODEL, "integer arrays that codesign exported") as arrays:
+            source = typed(IntegerTensor, data["input"])
             network = IntegerNetwork(
                 str(data["name"]),
                 source,
@@ -94,10 +93,9 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
         check_network(network)
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"{error.filename or npz}: {error.strerror or 'damaged or cut short'}") from None
-    except (zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError, EOFError) as error:
-        raise UserError(f"{description}: damaged, or not integer arrays that codesign exported ({error})") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        text = excerpt(error)
+        raise UserError(f"{description}: damaged, or not integer arrays that codesign exported ({text})") from None
     return network
 
 
@@ -118,24 +116,14 @@ def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]])
     return fields
 
 
-def _rebuild(fields: dict[str, Any], arrays: Any) -> IntegerLayer:
+def _rebuild(fields: dict[str, Any], arrays: Archive) -> IntegerLayer:
     kind = {"conv": IntegerConv, "pool": IntegerPool}[fields["type"]]
-    values: dict[str, Any] = {}
+    values = {key: value for key, value in fields.items() if key != "type"}
     for item in dataclasses.fields(kind):
-        value = fields[item.name]
-        if str(item.type) == "IntArray":
-            value = arrays[value].astype(np.int64)
-        elif str(item.type) == "NDArray[np.float64]":
-            value = arrays[value].astype(np.float64)
-        elif item.name == "output":
-            value = IntegerTensor(**value)
-        elif item.name == "scheme":
-            value = tuple(Scheme(scheme) for scheme in value)
-        elif isinstance(value, list):
-            value = tuple(int(number) for number in value)
-        values[item.name] = value
-    layer: IntegerLayer = kind(**values)
-    return layer
+        if str(item.type) in ("IntArray", "NDArray[np.float64]"):
+            values[item.name] = arrays.array(values[item.name])
+    values["output"] = typed(IntegerTensor, values["output"])
+    return typed(kind, values)
 
 
 def _smallest(array: NDArray[Any]) -> NDArray[Any]:

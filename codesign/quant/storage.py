@@ -76,7 +76,7 @@ def load_network(path: str | Path) -> IntegerNetwork:
             if structure["version"] not in READ:
                 known = " and ".join(map(str, READ))
                 raise UserError(f"{path}: format version {structure['version']}; this codesign reads {known}")
-            source = _typed(IntegerTensor, structure["input"])
+            source = typed(IntegerTensor, structure["input"])
             network = IntegerNetwork(
                 name=_text(structure["name"]),
                 input=source,
@@ -127,14 +127,14 @@ def _rebuild(fields: dict[str, Any], prefix: str, archive: Archive) -> IntegerLa
         member = f"{prefix}/{item.name}"
         if member in archive.arrays:
             values[item.name] = archive.array(member)
-    values["output"] = _typed(IntegerTensor, values["output"])
-    return _typed(kind, values)
+    values["output"] = typed(IntegerTensor, values["output"])
+    return typed(kind, values)
 
 
 T = TypeVar("T", bound=IntegerTensor | IntegerConv | IntegerPool)
 
 
-def _typed(kind: type[T], values: dict[str, Any]) -> T:
+def typed(kind: type[T], values: dict[str, Any]) -> T:
     """An instance of a dataclass of the contract from JSON values, each checked against the field's annotation."""
     checked: dict[str, Any] = {}
     for item in dataclasses.fields(kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codesign._files import write_text
+from codesign._reading import MOST_TEXT, read_text
 from codesign.errors import UserError
 
 
@@ -22,7 +23,7 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
     """
     path = folder / name
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if read_text(path, MOST_TEXT, f"a {what}") != text:
             raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same space")
         return
     if folder.is_dir() and any(folder.iterdir()):

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from codesign._files import atomic_write, content_hash, read_json, write_json
+from codesign._reading import MOST_MODEL, read_arrays
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import plan_network
@@ -234,8 +235,8 @@ class Search:
             return None
         import torch
 
-        with np.load(path) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        arrays = read_arrays(path, MOST_MODEL, "the weights of a search")
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def _keep_float_state(self, state: Mapping[str, Tensor]) -> None:
         path = self.folder / "float.npz"

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign._reading import MOST_YAML, read_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
@@ -225,7 +226,7 @@ def _claim(plan: Plan, folder: Path) -> None:
     path = folder / "campaign.yaml"
     asked = {key: value for key, value in asdict(plan).items() if key != "runs"}
     if path.is_file():
-        if yaml.safe_load(path.read_text(encoding="utf-8")) != asked:
+        if read_text(path, MOST_YAML, "a campaign") != yaml.safe_dump(asked, sort_keys=False):
             raise UserError(
                 f"{folder}: holds another campaign, must be a new folder or one of the same seed and options"
             )
