@@ -6,7 +6,7 @@ from typing import Any
 
 from codesign.errors import UserError
 from codesign.workload.layers import Flatten, Input, Layer, Relu, Shape
-from codesign.workload.torch_ops import Unsupported, Value
+from codesign.workload.torch_ops import Unsupported, Value, shown
 
 INPUT = "input"
 
@@ -27,6 +27,7 @@ class Collector:
         self.shapes: dict[str, Shape] = {INPUT: first.output_shape(())}
         self.taken = {INPUT}
         self.scope = ""
+        self.batch: int | None = None
 
     def shape(self, value: Value) -> Shape:
         """Shape of a tensor without the batch."""
@@ -39,7 +40,7 @@ class Collector:
     def source(self, value: Any) -> str:
         """Name of the layer that a tensor operand comes from."""
         if not isinstance(value, Value):
-            raise Unsupported(f"takes {value!r} where only a tensor computed from the image is supported")
+            raise Unsupported(f"takes {shown(value)} where only a tensor computed from the image is supported")
         if value.padding is not None:
             raise Unsupported("reads a padded tensor; only convolution and pooling can")
         return value.layer

@@ -3,44 +3,34 @@
 Every form that torch writes is read: what `torch.export.export` gives, and what `run_decompositions` makes of it
 (convolution, addmm, mean in place of pooling and so on). Layers are named as the module's parameters are.
 
-A .pt2 file may hold pickled objects, which torch would execute; a file with such members is refused.
+A file is read without torch's own reader, which would execute what a file says (see
+`codesign.workload.exported_archive`). Every argument of every operation is used or refused, and the size that the
+file states for every tensor is compared with the one that is computed here.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import operator
 import warnings
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-from torch import Tensor, fx
-from torch.export import ExportedProgram
+from torch import Tensor
 
 from codesign.errors import UserError
 from codesign.workload.collector import INPUT, Collector
+from codesign.workload.exported_archive import Archive, open_file, short
+from codesign.workload.exported_ops import OPERATIONS, REPLACEMENTS, Computed, Parameter
+from codesign.workload.exported_program import Node, Other, Program, Reference, TensorType, read_program
 from codesign.workload.layers import BatchNorm, Conv, Layer, Linear
 from codesign.workload.network import Network
-from codesign.workload.torch_ops import ATEN, SUPPORTED, Handler, Reader, Unsupported, Value, pair, plus, symmetric
+from codesign.workload.torch_ops import SUPPORTED, Unsupported, Value, shown
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
-@dataclass(frozen=True, eq=False)
-class Parameter:
-    """A constant of the program: its dotted name and value; `turned` says that the graph transposed it."""
-
-    name: str
-    value: Tensor
-    turned: bool = False
-
-    @property
-    def layer(self) -> str:
-        """Name of the module that owns it."""
-        return self.name.rpartition(".")[0] or self.name
+LARGEST_INPUT = 1 << 28
+"""Numbers of an image, at most."""
 
 
 def load_exported(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
@@ -50,19 +40,11 @@ def load_exported(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
         UserError: the file is missing, damaged or holds pickled objects, or what `read_exported` refuses.
     """
     path = Path(path)
-    _refuse_pickles(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.load(str(path))
-    # Whatever a damaged archive makes of torch's reader.
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged, or no program of torch.export ({reason})") from None
-    try:
-        return read_exported(program, path.stem)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    with open_file(path) as file:
+        try:
+            return _read(file, path.stem)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 def read_exported(program: ExportedProgram, name: str = "exported") -> tuple[Network, dict[str, Tensor]]:
@@ -76,125 +58,203 @@ def read_exported(program: ExportedProgram, name: str = "exported") -> tuple[Net
         UserError: a dynamic size other than the batch, weights that are not finite, or an operation that no
             accelerator here runs; the message names the node.
     """
+    import torch
+
+    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # In-place operations become plain ones; nothing else is taken apart.
-        program = program.run_decompositions({})
-    shape = _input_shape(program, name)
-    return _Exported(program, name, shape).read()
+        try:
+            torch.export.save(program, file)
+        # What torch cannot write down (objects of one's own) ends in whatever its serializer stumbles on.
+        except Exception as error:
+            raise UserError(f"network '{name}': torch cannot save the program: {short(str(error), 200)}") from None
+    return _read(file, name)
 
 
-def _refuse_pickles(path: Path) -> None:
+def _read(file: BinaryIO, name: str) -> tuple[Network, dict[str, Tensor]]:
+    archive = Archive(file)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-            if not any(item.endswith("/archive_format") for item in members):
-                raise UserError(f"{path}: no program of torch.export, or one of an old torch; export it again")
-            for item in members:
-                if item.endswith("_config.json") and '"use_pickle": true' in json.dumps(json.loads(archive.read(item))):
-                    raise UserError(f"{path}: '{item}' lists pickled objects, which would be executed; not read")
-                if "/data/sample_inputs/" in item:
-                    torch.load(io.BytesIO(archive.read(item)), weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except zipfile.BadZipFile:
-        raise UserError(f"{path}: no program of torch.export, or cut short (it is no complete zip archive)") from None
-    except UserError:
-        raise
-    # torch refuses what is no tensor with several types of exception.
-    except Exception:
-        raise UserError(f"{path}: damaged, or holds pickled objects, which would be executed; not read") from None
+        return _Exported(read_program(archive.program), archive, name).read()
+    except UserError as error:
+        message = str(error)
+        raise UserError(message if message.startswith("network '") else f"network '{name}': {message}") from None
 
 
-def _input_shape(program: ExportedProgram, name: str) -> tuple[int, int, int]:
-    signature = program.graph_signature
-    if signature.buffers_to_mutate:
-        changed = next(iter(signature.buffers_to_mutate.values()))
-        raise UserError(f"network '{name}': changes '{changed}'; call eval() on the module before exporting it")
-    inputs = signature.user_inputs
-    if len(inputs) != 1 or len(signature.user_outputs) != 1:
-        count = len(signature.user_outputs)
-        raise UserError(f"network '{name}': has {len(inputs)} inputs and {count} outputs; 1 and 1 are supported")
-    node = next(node for node in program.graph.nodes if node.name == inputs[0])
-    sizes = tuple(node.meta["val"].shape)
+def _image_shape(program: Program) -> tuple[tuple[int, int, int], int | None]:
+    """(channels, height, width) of the input and the batch, None where it is dynamic."""
+    if program.changed:
+        raise UserError(f"changes '{short(program.changed[0])}'; call eval() on the module before exporting it")
+    sizes = program.types[program.image].sizes
     if len(sizes) not in (2, 4):
-        raise UserError(f"network '{name}': input of {len(sizes)} dimensions; (N, C, H, W) and (N, features) are read")
-    if not all(isinstance(size, int) for size in sizes[1:]):
-        raise UserError(f"network '{name}': input of the dynamic shape {sizes}; all but the batch must be numbers")
-    return (sizes[1], sizes[2], sizes[3]) if len(sizes) == 4 else (sizes[1], 1, 1)
+        raise UserError(f"input of {len(sizes)} dimensions; (N, C, H, W) and (N, features) are read")
+    batch, *rest = sizes
+    numbers = [item for item in rest if isinstance(item, int)]
+    if len(numbers) != len(rest):
+        text = short(", ".join(map(str, sizes)), 200)
+        raise UserError(f"input of the dynamic shape ({text}); all but the batch must be numbers")
+    numbers = [*numbers, 1, 1][:3]
+    if numbers[0] * numbers[1] * numbers[2] > LARGEST_INPUT:
+        raise UserError(f"input of {short(str(tuple(numbers)))}; at most {LARGEST_INPUT:,} numbers are supported")
+    return (numbers[0], numbers[1], numbers[2]), batch if isinstance(batch, int) else None
 
 
 class _Exported(Collector):
     """Walks the program's graph and collects layers and their weights."""
 
-    def __init__(self, program: ExportedProgram, name: str, input_shape: tuple[int, int, int]) -> None:
-        super().__init__(name, input_shape)
+    def __init__(self, program: Program, archive: Archive, name: str) -> None:
+        missing = [item for item in program.constants.values() if item not in archive.tensors]
+        if program.image not in program.types or missing:
+            raise UserError(f"damaged: it has no '{short(missing[0] if missing else program.image)}'")
+        shape, batch = _image_shape(program)
+        super().__init__(name, shape)
+        self.batch = batch
         self.program = program
+        self.archive = archive
         self.state: dict[str, Tensor] = {}
-        self.values: dict[fx.Node, Any] = {}
-        self.batch = 1
-        """Images of the example that the program was exported with; 1 where the batch is dynamic."""
+        self.values: dict[str, Any] = {}
+        self.shared: dict[str, str] = {}
+        """By tensor: the first one that has the same memory, as a view has."""
+        self.overwritten: dict[str, str] = {}
+        """Tensors that an operation in place has changed, and that operation."""
+        self.shifts: set[str] = set()
+        """Batch norms that only add a constant."""
         self.base: str | None = None
         """Path of the torch module whose own code the node is, which names the layer."""
 
     def read(self) -> tuple[Network, dict[str, Tensor]]:
-        signature = self.program.graph_signature
-        names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        names |= signature.inputs_to_lifted_tensor_constants
-        stored = {**self.program.state_dict, **self.program.constants}
-        result: Any = None
-        for node in self.program.graph.nodes:
-            if node.op == "placeholder" and node.name in names:
-                self.values[node] = Parameter(names[node.name], stored[names[node.name]].detach())
-            elif node.op == "placeholder":
-                self.values[node] = self._image(node)
-            elif node.op == "output":
-                result = self.values[node.args[0][-1]]
-            else:
-                self.values[node] = self._value(node)
+        for name, dotted in self.program.constants.items():
+            self.values[name] = Parameter(dotted, self.archive.tensor(dotted))
+        image = Value(INPUT)
+        sizes = self.program.types[self.program.image].sizes
+        self.values[self.program.image] = self.flatten(image) if len(sizes) == 2 else image
+        self._check_type(self.program.image)
+        for node in self.program.nodes:
+            self._run(node)
+        result = self.values.get(self.program.result)
         if not isinstance(result, Value) or result.padding is not None:
-            raise UserError(f"network '{self.name}': the program must return one tensor that it computes")
-        network = Network(self.name, self.reachable(result.layer))
+            raise UserError("the program must return one tensor that it computes")
+        if self.program.result in self.overwritten:
+            raise UserError(f"returns '{short(self.program.result)}' after it was changed in place")
+        network = self._with_shifts(Network(self.name, self.reachable(result.layer)))
         kept = {layer.name for layer in network.layers}
         return network, {key: value for key, value in self.state.items() if key.rpartition(".")[0] in kept}
 
-    def _image(self, node: fx.Node) -> Value:
-        image = Value(INPUT)
-        sizes = node.meta["val"].shape
-        self.batch = sizes[0] if isinstance(sizes[0], int) else 1
-        return self.flatten(image) if len(sizes) == 2 else image
-
-    def _value(self, node: fx.Node) -> Any:
-        if node.op != "call_function":
-            raise UserError(f"network '{self.name}': node '{node.name}' is a {node.op}, which is not supported")
+    def _run(self, node: Node) -> None:
         self._enter(node)
-        args = fx.map_arg(node.args, lambda item: self.values[item])
-        kwargs = fx.map_arg(node.kwargs, lambda item: self.values[item])
-        title = node.target.__name__ if node.target is operator.getitem else str(node.target)
-        if title.split(".")[1:2] in SOFTMAX and all(user.op == "output" for user in node.users):
-            return args[0]  # the host's
-        handler = HANDLERS.get(title)
-        operands = [self.values[item] for item in node.all_input_nodes]
         try:
-            if handler is None and not any(isinstance(item, Value | Parameter) for item in operands):
-                return node.target(*args, **kwargs) if callable(node.target) else None  # arithmetic on sizes
-            if handler is None:
-                instead = REPLACEMENTS.get(title.split(".")[1] if "." in title else title, f"one of: {SUPPORTED}")
-                raise Unsupported(f"calls '{title}', which is not supported; what would replace it: {instead}")
-            return handler(self, *args, **kwargs)
+            results = self._results(node)
+            if len(results) != len(node.outputs):
+                raise Unsupported(f"gives {len(node.outputs)} results, must give {len(results)}")
+            for name, value in zip(node.outputs, results, strict=True):
+                if name in self.values:
+                    raise Unsupported(f"gives '{short(name)}', which is there already")
+                self.values[name] = value
+                self._check_type(name)
         except Unsupported as error:
-            where = f"'{node.name}'" + (f" in '{self.base or self.scope}'" if self.base or self.scope else "")
-            raise UserError(f"network '{self.name}': node {where} {error}") from None
-        except TypeError as error:
-            raise UserError(f"network '{self.name}': node '{node.name}' cannot be understood: {error}") from None
+            where = f"'{short(node.name)}'"
+            where += f" in '{short(self.base or self.scope)}'" if self.base or self.scope else ""
+            raise UserError(f"node {where} {short(str(error), 500)}") from None
+        except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+            reason = short(str(error), 100)
+            raise UserError(f"node '{short(node.name)}' cannot be understood: {reason}") from None
 
-    def _enter(self, node: fx.Node) -> None:
+    def _results(self, node: Node) -> tuple[Any, ...]:
+        if node.target in CHECKS:
+            return (None,) * len(node.outputs)
+        if node.target.split(".")[1:2] in SOFTMAX and self._is_last(node):
+            return (self._host(node),)
+        title, overload = node.target.rsplit(".", 1) if "." in node.target else (node.target, "")
+        in_place = title.startswith("aten.") and title.endswith("_") and not title.endswith("__")
+        operation = OPERATIONS.get(f"{title.removesuffix('_')}.{overload}" if in_place else node.target)
+        read = [self._argument(value) for value in node.arguments.values()]
+        if in_place and title not in NEUTRAL and read and isinstance(read[0], Parameter):
+            raise Unsupported(f"changes {shown(read[0])}; call eval() on the module before exporting it")
+        flat = [item for value in read for item in (value if isinstance(value, list) else [value])]
+        if operation is None and not any(isinstance(item, Value) for item in flat):
+            return (Computed(short(node.target)),) * len(node.outputs)
+        if operation is None:
+            words = node.target.split(".")
+            instead = REPLACEMENTS.get(words[1] if len(words) > 1 else words[0], f"one of: {SUPPORTED}")
+            raise Unsupported(f"calls '{short(node.target)}', which is not supported; what would replace it: {instead}")
+        handler, names = operation
+        unknown = [name for name in node.arguments if name not in names.split()]
+        if unknown:
+            raise Unsupported(f"has the argument '{short(unknown[0])}', which is not known")
+        arguments = {{"self": "input"}.get(name, name): self._argument(value) for name, value in node.arguments.items()}
+        found = handler(self, **arguments)
+        results = found if isinstance(found, tuple) else (found,)
+        self._share(node, title, in_place, results[0])
+        return results
+
+    def _argument(self, value: Any) -> Any:
+        if isinstance(value, Reference):
+            if value.name in self.overwritten:
+                raise Unsupported(
+                    f"reads '{short(value.name)}' after '{short(self.overwritten[value.name])}' changed it in place; "
+                    "use the operation's result instead"
+                )
+            if value.name not in self.values:
+                raise Unsupported(f"reads '{short(value.name)}', which nothing computes")
+            return self.values[value.name]
+        if isinstance(value, list):
+            return [self._argument(item) for item in value]
+        if isinstance(value, Other):
+            return value.value
+        return value
+
+    def _share(self, node: Node, title: str, in_place: bool, result: Any) -> None:
+        """Note whose memory the result has; after an operation in place, which tensors are no longer what they were."""
+        source = node.arguments.get("self", node.arguments.get("input"))
+        if not isinstance(source, Reference) or not node.outputs:
+            return
+        first = self.shared.get(source.name, source.name)
+        if in_place and title not in NEUTRAL:
+            before = self.values[source.name]
+            for name in (first, *(item for item, other in self.shared.items() if other == first)):
+                # A tensor of the same shape is the result now; another view of the memory is not followed.
+                if name == source.name or self.values[name] == before:
+                    self.values[name] = result
+                else:
+                    self.overwritten[name] = node.name
+        if in_place or title in SHARING:
+            self.shared[node.outputs[0]] = first
+
+    def _is_last(self, node: Node) -> bool:
+        """Whether the node gives what the program returns."""
+        return node.outputs == (self.program.result,)
+
+    def _host(self, node: Node) -> Any:
+        """What stands before an operation that ends the program and is left to the host."""
+        unknown = [name for name in node.arguments if name not in ("self", "dim", "dtype", "half_to_float")]
+        value, axis = self._argument(node.arguments["self"]), node.arguments.get("dim")
+        kind = self._argument(node.arguments.get("dtype"))
+        if unknown or kind not in (None, "float32") or node.arguments.get("half_to_float"):
+            raise Unsupported("has an argument that is not known, or another type than float32")
+        if isinstance(value, Value) and axis not in (1, 1 - len(self.shape(value)) - 1):
+            raise Unsupported(f"is over axis {short(str(axis))}; only over the channels, axis 1, is supported")
+        return value
+
+    def _check_type(self, name: str) -> None:
+        """Compare a tensor with what the file says of it."""
+        value, stated = self.values[name], self.program.types.get(name)
+        if not isinstance(value, Value):
+            return
+        if stated is None:
+            raise Unsupported(f"gives '{short(name)}', of which the file states no size")
+        if stated.dtype != "float32":
+            raise Unsupported(f"gives '{short(name)}' in {short(stated.dtype)}; only float32 is supported")
+        shape = self.shape(value)
+        if value.padding is not None:
+            top, bottom, left, right = value.padding
+            shape = (shape[0], shape[1] + top + bottom, shape[2] + left + right)
+        whole = (self.program.types[self.program.image].sizes[0], *shape)
+        if not _same(stated, whole):
+            text = short(", ".join(map(str, stated.sizes)), 200)
+            raise Unsupported(f"gives {short(str(shape))} for each image, and the file states ({text})")
+
+    def _enter(self, node: Node) -> None:
         """Where the node's code stands in the module."""
-        stack = list(node.meta.get("nn_module_stack", {}).values())
-        path, kind = stack[-1] if stack else ("", "")
-        title = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        path, title = node.module
         own = title.startswith("torch.nn.modules.") and ".container." not in title and bool(path)
         self.base, self.scope = (path, "") if own else (None, path)
 
@@ -202,8 +262,8 @@ class _Exported(Collector):
         """As a collector does; a layer of torch's own module has that module's path as its name."""
         return super().emit(layer, base if base is not None else self.base)
 
-    def keep(self, layer: str, **values: Parameter | None) -> None:
-        """Remember the weights of a layer; UserError if they are used twice or hold NaN."""
+    def keep(self, layer: str, **values: Any) -> None:
+        """Remember the weights of a layer; Unsupported if they are used twice, computed or hold NaN."""
         if f"{layer}.{next(iter(values))}" in self.state:
             raise Unsupported(f"uses the weights of '{layer}' again; layers that share weights are not supported")
         for key, value in values.items():
@@ -211,172 +271,73 @@ class _Exported(Collector):
                 continue
             if not isinstance(value, Parameter):
                 raise Unsupported(f"takes a computed tensor as its {key}; only constants are supported")
+            if not value.value.is_floating_point():
+                raise Unsupported(f"takes '{short(value.name)}' of {value.value.dtype}; only floats are supported")
             if not value.value.isfinite().all():
                 bad = int((~value.value.isfinite()).sum())
                 raise Unsupported(f"has {bad} of the {value.value.numel()} numbers of '{value.name}' NaN or infinite")
-            self.state[f"{layer}.{key}"] = value.value.t() if value.turned else value.value
+            self.state[f"{layer}.{key}"] = value.value
+
+    def shift(self, value: Any, offset: Tensor) -> Value:
+        """The tensor plus a constant per channel: a batch norm, or more bias of the layer before it."""
+        channels = self.shape(value)[0]
+        found = self.emit(BatchNorm("add", (self.source(value),), eps=0.0))
+        zeros = Tensor([0.0]).expand(channels)
+        self.keep(
+            found.layer,
+            running_mean=Parameter("zeros", zeros.clone()),
+            running_var=Parameter("ones", zeros + 1),
+            weight=Parameter("ones", zeros + 1),
+            bias=Parameter("constant", offset.float().expand(channels).clone()),
+        )
+        self.shifts.add(found.layer)
+        return found
+
+    def _with_shifts(self, network: Network) -> Network:
+        """Constants that are added to a layer with a bias, and read by nothing else, in that bias."""
+        layers = {layer.name: layer for layer in network.layers}
+        for name in [name for name in layers if name in self.shifts]:
+            source = layers[layers[name].inputs[0]]
+            readers = [layer for layer in layers.values() if source.name in layer.inputs]
+            if len(readers) > 1 or not isinstance(source, Conv | Linear | BatchNorm):
+                continue
+            offset, old = self.state[f"{name}.bias"], self.state.get(f"{source.name}.bias")
+            self.state[f"{source.name}.bias"] = offset if old is None else old + offset
+            if not isinstance(source, BatchNorm):
+                layers[source.name] = _changed(source, bias=True)
+            del layers[name]
+            for other in layers.values():
+                renamed = tuple(source.name if item == name else item for item in other.inputs)
+                layers[other.name] = _changed(other, inputs=renamed)
+        return Network(self.name, tuple(layers.values()))
 
 
-def _conv(
-    reader: _Exported,
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Value:
-    if not isinstance(input, Value) or not isinstance(weight, Parameter):
-        raise Unsupported("convolves with weights that are computed; only constants are supported")
-    if weight.value.dim() != 4:
-        raise Unsupported(f"has {weight.value.dim() - 2}-D windows; only 2-D are supported")
-    if pair(dilation) != (1, 1):
-        raise Unsupported(f"has dilation {dilation}; only 1 is supported")
-    if input.padding is not None and input.fill != 0:
-        raise Unsupported(f"reads a tensor padded with {input.fill}; only zeros are supported")
-    rows, _, height, width = weight.value.shape
-    if padding == "same":
-        top, left = (height - 1) // 2, (width - 1) // 2
-        around = (top, height - 1 - top, left, width - 1 - left)
-    else:
-        around = symmetric(0 if padding == "valid" else padding)
-    name = weight.layer
-    reader.keep(name, weight=weight, bias=bias)
-    layer = Conv(
-        name, (input.layer,), rows, (height, width), pair(stride), plus(around, input.padding), groups,
-        bias is not None,
-    )  # fmt: skip
-    return reader.emit(layer, name)
+def _changed(layer: Layer, **values: Any) -> Layer:
+    return type(layer)(**{**vars(layer), **values})
 
 
-def _convolution(
-    reader: _Exported,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Value:
-    if transposed:
-        raise Unsupported("is a transposed convolution; what would replace it: upsampling on the host")
-    return _conv(reader, input, weight, bias, stride, padding, dilation, groups)
+def _same(stated: TensorType, sizes: tuple[int | str, ...]) -> bool:
+    """Whether sizes are equal; a dynamic batch is one text everywhere."""
+    return len(stated.sizes) == len(sizes) and all(a == b for a, b in zip(stated.sizes, sizes, strict=True))
 
-
-def _linear(reader: _Exported, input: Any, weight: Any, bias: Any = None) -> Value:
-    if not isinstance(weight, Parameter):
-        raise Unsupported("multiplies two computed tensors; only products with constant weights are supported")
-    reader.keep(weight.layer, weight=weight, bias=bias)
-    rows = weight.value.shape[1 if weight.turned else 0]
-    layer = Linear(weight.layer, (reader.source(input),), out_features=rows, bias=bias is not None)
-    return reader.emit(layer, weight.layer)
-
-
-def _addmm(reader: _Exported, input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Value:
-    if beta != 1 or alpha != 1:
-        raise Unsupported("scales its sum (alpha, beta); what would replace it: scaled weights")
-    return _linear(reader, mat1, _turned(reader, mat2), input)
-
-
-def _mm(reader: _Exported, input: Any, mat2: Any) -> Value:
-    return _linear(reader, input, _turned(reader, mat2))
-
-
-def _turned(reader: Reader, input: Any, *axes: Any) -> Parameter:
-    """A transposed constant matrix."""
-    if not isinstance(input, Parameter) or input.value.dim() != 2:
-        raise Unsupported("transposes a computed tensor; maps must stay (N, C, H, W)")
-    if axes and axes not in (([1, 0],), (0, 1), (1, 0), (-1, -2), (-2, -1)):
-        raise Unsupported(f"permutes a constant by {axes}; only transposing is supported")
-    return replace(input, turned=not input.turned)
-
-
-def _norm(
-    reader: _Exported,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = False,
-) -> Value:
-    if training or running_mean is None:
-        raise Unsupported("normalises by the batch's own statistics; call eval() on the module before exporting it")
-    name, ones = running_mean.layer, torch.ones_like(running_mean.value)
-    weight = weight if weight is not None else Parameter(f"{name}.weight", ones)
-    bias = bias if bias is not None else Parameter(f"{name}.bias", 0 * ones)
-    reader.keep(name, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    return reader.emit(BatchNorm(name, (reader.source(input),), eps=eps), name)
-
-
-def _inference_norm(
-    reader: _Exported, input: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
-) -> Any:
-    return (_norm(reader, input, weight, bias, mean, variance, False, momentum, eps), None, None)
-
-
-def _view(reader: _Exported, input: Any, sizes: Any) -> Value:
-    # Where the batch is not dynamic, the sizes hold that of the example.
-    shape = (1, *sizes[1:]) if sizes and sizes[0] == reader.batch else tuple(sizes)
-    return ATEN["aten.view.default"](reader, input, *shape)  # type: ignore[no-any-return]
-
-
-def _dropout(reader: _Exported, input: Any, p: float, train: bool) -> Value:
-    if train:
-        raise Unsupported("drops values; call eval() on the module before exporting it")
-    return Value(reader.source(input))
-
-
-HANDLERS: Mapping[str, Handler] = {
-    **ATEN,
-    "aten.conv2d.default": _conv,
-    "aten.conv2d.padding": _conv,
-    "aten.convolution.default": _convolution,
-    "aten.batch_norm.default": _norm,
-    "aten._native_batch_norm_legit_no_training.default": _inference_norm,
-    "aten.linear.default": _linear,
-    "aten.addmm.default": _addmm,
-    "aten.mm.default": _mm,
-    "aten.t.default": _turned,
-    "aten.permute.default": _turned,
-    "aten.transpose.int": _turned,
-    "aten.dropout.default": _dropout,
-    "aten.view.default": _view,
-    "aten.reshape.default": _view,
-    "aten._unsafe_view.default": _view,
-}
-"""By the name of torch's operator; each handler has the operator's own signature after the reader."""
 
 SOFTMAX = [["softmax"], ["_softmax"], ["log_softmax"], ["_log_softmax"]]
 """Operators that stay on the host where they end the network."""
-REPLACEMENTS = {
-    "sigmoid": "ReLU, and the function on the host",
-    "tanh": "ReLU, and the function on the host",
-    "leaky_relu": "ReLU",
-    "prelu": "ReLU",
-    "elu": "ReLU",
-    "gelu": "ReLU",
-    "silu": "ReLU",
-    "hardswish": "ReLU6",
-    "mul": "batch norm, or a 1x1 depthwise convolution",
-    "sub": "a sum with negated weights",
-    "div": "scaled weights",
-    "cat": "a sum of convolutions",
-    "split": "two convolutions",
-    "slice": "a convolution with fewer filters",
-    "conv_transpose2d": "upsampling on the host and a convolution",
-    "upsample_nearest2d": "upsampling on the host",
-    "layer_norm": "batch norm",
-    "group_norm": "batch norm",
-    "instance_norm": "batch norm",
-    "softmax": "nothing: leave it to the host, behind the last layer",
-    "log_softmax": "nothing: leave it to the host, behind the last layer",
-}
-"""What a network could use instead of an operator that no accelerator here runs."""
+NEUTRAL = frozenset({"aten.detach_", "aten.dropout_", "aten.feature_dropout_"})
+"""Operators in place that change no value in evaluation."""
+SHARING = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "_unsafe_view", "reshape", "flatten", "contiguous", "alias", "detach", "dropout", "t", "permute"),
+        *("transpose", "unsqueeze", "feature_dropout"),
+    )
+)
+"""Operators whose result has, or may have, the memory of what they read."""
+CHECKS = frozenset(
+    f"aten.{name}.default"
+    for name in (
+        *("_assert_scalar", "_assert_tensor_metadata", "_assert_async"),
+        *("sym_constrain_range", "sym_constrain_range_for_size"),
+    )
+) | {f"_operator.{name}" for name in ("ge", "gt", "le", "lt", "eq", "ne", "and_")}
+"""Conditions on sizes and types under which the program was exported; they change no value."""

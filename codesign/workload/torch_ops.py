@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from codesign.workload.layers import (
     NO_PADDING,
     Add,
     AvgPool,
-    BatchNorm,
-    Conv,
     Layer,
-    Linear,
     MaxPool,
     Padding,
     Relu,
@@ -49,8 +45,21 @@ class Value:
     fill: float = 0.0
 
 
+class Batch:
+    """The number of images as a program asks for it: a size of a reshape; nothing can be computed with it."""
+
+    def __repr__(self) -> str:
+        return "batch"
+
+
+BATCH = Batch()
+
+
 class Reader(Protocol):
     """The part of the graph reader that handlers use."""
+
+    batch: int | None
+    """Images of the example that the program was written down with; None where it takes any number."""
 
     def shape(self, value: Value) -> Shape: ...
     def is_relu(self, value: Value) -> bool: ...
@@ -65,7 +74,7 @@ def pair(value: Any) -> tuple[int, int]:
     if len(items) == 1:
         items *= 2
     if len(items) != 2 or not all(isinstance(item, int) for item in items):
-        raise Unsupported(f"has the size {value!r}; expected one or two integers")
+        raise Unsupported(f"has the size {shown(value)}; expected one or two integers")
     return (items[0], items[1])
 
 
@@ -82,104 +91,17 @@ def plus(left: Padding, right: Padding | None) -> Padding:
     return (left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3])
 
 
-def _tensor(x: Any) -> Value:
+def computed(x: Any) -> Value:
+    """A tensor that is computed from the image."""
     if not isinstance(x, Value):
-        raise Unsupported(f"takes {x!r} where only a tensor computed from the image is supported")
+        raise Unsupported(f"takes {shown(x)} where only a tensor computed from the image is supported")
     return x
 
 
-# Modules: handler(reader, path, module, input).
-
-
-def _conv_module(reader: Reader, path: str, module: nn.Conv2d, x: Any) -> Value:
-    x = _tensor(x)
-    if module.padding_mode != "zeros":
-        raise Unsupported(f"pads with '{module.padding_mode}'; only zeros are supported")
-    if pair(module.dilation) != (1, 1):
-        raise Unsupported(f"has dilation {module.dilation}; only 1 is supported")
-    kernel = pair(module.kernel_size)
-    padding = NO_PADDING
-    if module.padding == "same":
-        top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
-        padding = (top, kernel[0] - 1 - top, left, kernel[1] - 1 - left)
-    elif module.padding != "valid":
-        padding = symmetric(module.padding)
-    if x.padding is not None and x.fill != 0:
-        raise Unsupported(f"reads a tensor padded with {x.fill}; only zeros are supported")
-    layer = Conv(
-        path,
-        (x.layer,),
-        out_channels=module.out_channels,
-        kernel=kernel,
-        stride=pair(module.stride),
-        padding=plus(padding, x.padding),
-        groups=module.groups,
-        bias=module.bias is not None,
-    )
-    return reader.emit(layer, path)
-
-
-def _norm_module(reader: Reader, path: str, module: nn.BatchNorm2d | nn.BatchNorm1d, x: Any) -> Value:
-    if module.running_mean is None:
-        raise Unsupported("keeps no running statistics; batch norm without them cannot be folded")
-    return reader.emit(BatchNorm(path, (reader.source(x),), eps=module.eps), path)
-
-
-def _linear_module(reader: Reader, path: str, module: nn.Linear, x: Any) -> Value:
-    layer = Linear(path, (reader.source(x),), out_features=module.out_features, bias=module.bias is not None)
-    return reader.emit(layer, path)
-
-
-def _relu_module(reader: Reader, path: str, module: nn.Module, x: Any) -> Value:
-    return reader.emit(Relu(path, (reader.source(x),)), path)
-
-
-def _hardtanh_module(reader: Reader, path: str, module: nn.Hardtanh, x: Any) -> Value:
-    return _hardtanh(reader, x, module.min_val, module.max_val, base=path)
-
-
-def _max_module(reader: Reader, path: str, module: nn.MaxPool2d, x: Any) -> Value:
-    return _max_pool(
-        reader,
-        x,
-        module.kernel_size,
-        module.stride,
-        module.padding,
-        module.dilation,
-        module.ceil_mode,
-        module.return_indices,
-        base=path,
-    )
-
-
-def _avg_module(reader: Reader, path: str, module: nn.AvgPool2d, x: Any) -> Value:
-    return _avg_pool(
-        reader,
-        x,
-        module.kernel_size,
-        module.stride,
-        module.padding,
-        module.ceil_mode,
-        module.count_include_pad,
-        module.divisor_override,
-        base=path,
-    )
-
-
-def _adaptive_module(reader: Reader, path: str, module: nn.AdaptiveAvgPool2d, x: Any) -> Value:
-    return _adaptive(reader, x, module.output_size, base=path)
-
-
-def _flatten_module(reader: Reader, path: str, module: nn.Flatten, x: Any) -> Value:
-    return _flatten(reader, x, module.start_dim, module.end_dim, base=path)
-
-
-def _pad_module(reader: Reader, path: str, module: nn.ZeroPad2d, x: Any) -> Value:
-    return _pad(reader, x, module.padding, value=float(module.value))
-
-
-def _nothing_module(reader: Reader, path: str, module: nn.Module, x: Any) -> Value:
-    return _tensor(x)
+def shown(value: Any) -> str:
+    """A value in an error line, however long it is."""
+    text = " ".join(repr(value)[:200].split())
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 # Functions and methods: handler(reader, *torch's arguments).
@@ -193,7 +115,7 @@ def _relu6(reader: Reader, input: Any, inplace: bool = False) -> Value:
     return reader.emit(Relu("relu6", (reader.source(input),), limit=6.0))
 
 
-def _hardtanh(
+def hardtanh(
     reader: Reader,
     input: Any,
     min_val: float = -1.0,
@@ -201,20 +123,26 @@ def _hardtanh(
     inplace: bool = False,
     base: str | None = None,
 ) -> Value:
+    """A ReLU with a largest value."""
     if min_val != 0:
         raise Unsupported(f"clips at {min_val} below; only 0, which is a ReLU, is supported")
-    return reader.emit(Relu("hardtanh", (reader.source(input),), limit=float(max_val)), base)
+    return reader.emit(Relu("hardtanh", (reader.source(input),), limit=_limit(max_val)), base)
 
 
 def _clamp(reader: Reader, input: Any, min: Any = None, max: Any = None) -> Value:
-    if isinstance(min, Value | None) or min != 0 or isinstance(max, Value):
-        raise Unsupported(f"clips to [{min}, {max}]; only a lower bound of 0, which is a ReLU, is supported")
-    limit = None if max is None else float(max)
-    return reader.emit(Relu("clamp", (reader.source(input),), limit=limit))
+    if not isinstance(min, int | float) or min != 0 or not isinstance(max, int | float | None):
+        raise Unsupported(
+            f"clips to [{shown(min)}, {shown(max)}]; only a lower bound of 0, which is a ReLU, is supported"
+        )
+    return reader.emit(Relu("clamp", (reader.source(input),), limit=_limit(max)))
+
+
+def _limit(largest: float | None) -> float | None:
+    return None if largest is None or largest == math.inf else float(largest)
 
 
 def _add(reader: Reader, input: Any, other: Any, *, alpha: float = 1) -> Any:
-    if not isinstance(input, Value) and not isinstance(other, Value):
+    if isinstance(input, int) and isinstance(other, int):
         return input + other  # sizes
     if alpha != 1:
         raise Unsupported(f"adds with alpha {alpha}; only 1 is supported")
@@ -225,12 +153,15 @@ def _check_ceil(reader: Reader, layer: MaxPool | AvgPool, ceil_mode: bool) -> No
     shape = (0, *reader.shape(Value(layer.inputs[0]))[1:])
     kernel = layer.window(shape) if isinstance(layer, AvgPool) else layer.kernel
     for axis in (0, 1):
-        span = shape[1 + axis] + layer.padding[2 * axis] + layer.padding[2 * axis + 1] - kernel[axis]
-        if ceil_mode and span % layer.stride[axis]:
+        before, after, step = layer.padding[2 * axis], layer.padding[2 * axis + 1], layer.stride[axis]
+        span = shape[1 + axis] + before + after - kernel[axis]
+        # torch drops a window that would begin in the padding behind the map; that of an explicit Pad counts as map,
+        # which makes this refuse a little more than it must.
+        if ceil_mode and span % step and (span // step + 1) * step < shape[1 + axis] + before + after:
             raise Unsupported("rounds its output size up (ceil_mode) and this changes the size here; not supported")
 
 
-def _max_pool(
+def max_pool(
     reader: Reader,
     input: Any,
     kernel_size: Any,
@@ -241,7 +172,8 @@ def _max_pool(
     return_indices: bool = False,
     base: str | None = None,
 ) -> Value:
-    x = _tensor(input)
+    """The maximum over windows."""
+    x = computed(input)
     if pair(dilation) != (1, 1) or return_indices:
         raise Unsupported("has a dilation or returns indices; neither is supported")
     never_wins = x.fill == -math.inf or (x.fill == 0 and reader.is_relu(x))
@@ -258,7 +190,7 @@ def _max_pool(
     return reader.emit(layer, base)
 
 
-def _avg_pool(
+def avg_pool(
     reader: Reader,
     input: Any,
     kernel_size: Any,
@@ -269,10 +201,11 @@ def _avg_pool(
     divisor_override: int | None = None,
     base: str | None = None,
 ) -> Value:
-    x = _tensor(input)
+    """The mean over windows."""
+    x = computed(input)
     kernel = pair(kernel_size)
     own = symmetric(padding)
-    if divisor_override not in (None, kernel[0] * kernel[1]):
+    if divisor_override is not None and divisor_override != kernel[0] * kernel[1]:
         raise Unsupported("overrides its divisor; not supported")
     if own != NO_PADDING and not count_include_pad:
         raise Unsupported("leaves padding out of its mean (count_include_pad=False); not supported")
@@ -289,8 +222,9 @@ def _avg_pool(
     return reader.emit(layer, base)
 
 
-def _adaptive(reader: Reader, input: Any, output_size: Any, base: str | None = None) -> Value:
-    x = _tensor(input)
+def adaptive(reader: Reader, input: Any, output_size: Any, base: str | None = None) -> Value:
+    """Average pooling to a size that divides the map's."""
+    x = computed(input)
     shape = reader.shape(x)
     if len(shape) != 3:
         raise Unsupported("pools a vector")
@@ -305,16 +239,19 @@ def _adaptive(reader: Reader, input: Any, output_size: Any, base: str | None = N
 
 
 def _mean(reader: Reader, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
-    x = _tensor(input)
+    x = computed(input)
     axes = {axis % 4 for axis in (dim if isinstance(dim, (tuple, list)) else [dim]) if isinstance(axis, int)}
     if len(reader.shape(x)) != 3 or axes != {2, 3}:
-        raise Unsupported(f"takes the mean over {dim}; only height and width together, (2, 3), are supported")
+        raise Unsupported(f"takes the mean over {shown(dim)}; only height and width together, (2, 3), are supported")
+    if dtype not in (None, torch.float32, "float32"):
+        raise Unsupported(f"computes its mean in {shown(dtype)}; only float32 is supported")
     pooled = reader.emit(AvgPool("mean", (reader.source(x),)))
     return pooled if keepdim else reader.flatten(pooled)
 
 
-def _flatten(reader: Reader, input: Any, start_dim: int = 0, end_dim: int = -1, base: str | None = None) -> Value:
-    x = _tensor(input)
+def flatten(reader: Reader, input: Any, start_dim: int = 0, end_dim: int = -1, base: str | None = None) -> Value:
+    """A map to a vector."""
+    x = computed(input)
     rank = len(reader.shape(x)) + 1
     if start_dim % rank != 1 or end_dim % rank != rank - 1:
         raise Unsupported(f"flattens axes {start_dim} to {end_dim}; only 1 to the last are supported")
@@ -322,40 +259,56 @@ def _flatten(reader: Reader, input: Any, start_dim: int = 0, end_dim: int = -1, 
 
 
 def _view(reader: Reader, input: Any, *shape: Any) -> Value:
-    x = _tensor(input)
+    x = computed(input)
     sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list, torch.Size)) else shape
-    features = math.prod(reader.shape(x))
-    # One of the two may be -1; the batch counts as 1 wherever the module asked for it.
-    if sizes not in [(1, -1), (1, features), (-1, features)]:
-        raise Unsupported(f"reshapes to {sizes}; only (batch, -1) is supported")
+    have = reader.shape(x)
+    features = math.prod(have)
+    if not sizes or not all(item is BATCH or (isinstance(item, int) and not isinstance(item, bool)) for item in sizes):
+        raise Unsupported(f"reshapes to {shown(sizes)}; only (batch, -1) is supported")
+    # One of the sizes may be -1.
+    first = sizes[0] is BATCH or (reader.batch is not None and sizes[0] == reader.batch)
+    if x.padding is None and tuple(sizes[1:]) == have and (first or sizes[0] == -1):
+        return x
+    if len(sizes) != 2 or not ((first and sizes[1] in (-1, features)) or (sizes[0] == -1 and sizes[1] == features)):
+        raise Unsupported(f"reshapes to {shown(sizes)}; only (batch, -1) is supported")
     return reader.flatten(x)
 
 
-def _reshape(reader: Reader, input: Any, shape: Any) -> Value:
+def reshape(reader: Reader, input: Any, shape: Any) -> Value:
+    """A map to a vector, or to what it is."""
     return _view(reader, input, shape)
 
 
-def _pad(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Value:
-    x = _tensor(input)
+def pad_map(reader: Reader, input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Value:
+    """A constant around a map, which the next layer takes."""
+    x = computed(input)
     if mode != "constant":
         raise Unsupported(f"pads with '{mode}'; only constant padding is supported")
     fill = 0.0 if value is None else float(value)
     sizes = tuple(pad) + (0,) * (4 - len(pad))
+    if not all(isinstance(item, int) for item in sizes):
+        raise Unsupported(f"pads by {shown(pad)}; only integers are supported")
+    if not any(sizes):
+        return x
     if len(sizes) != 4 or min(sizes) < 0 or len(reader.shape(x)) != 3 or (x.padding is not None and x.fill != fill):
         raise Unsupported(
-            f"pads by {tuple(pad)}; only up to four sizes of height and width, none negative, are supported"
+            f"pads by {shown(tuple(pad))}; only up to four sizes of height and width, none negative, are supported"
         )
     left, right, top, bottom = sizes
     return Value(x.layer, plus((top, bottom, left, right), x.padding), fill)
 
 
+def _constant_pad(reader: Reader, input: Any, pad: Any, value: float = 0.0) -> Value:
+    return pad_map(reader, input, pad, value=value)
+
+
 def _size(reader: Reader, input: Any, dim: int | None = None) -> Any:
-    x = _tensor(input)
+    x = computed(input)
     _, bottom, _, right = padding = x.padding or NO_PADDING
     shape = reader.shape(x)
     if len(shape) == 3:
         shape = (shape[0], shape[1] + padding[0] + bottom, shape[2] + padding[2] + right)
-    sizes = (1, *shape)
+    sizes = (BATCH if reader.batch is None else reader.batch, *shape)
     return sizes if dim is None else sizes[dim]
 
 
@@ -371,31 +324,16 @@ def _getitem(reader: Reader, value: Any, index: Any) -> Any:
     return value[index]
 
 
-def _nothing(reader: Reader, input: Any, *_: Any, **__: Any) -> Value:
-    return _tensor(input)
+def _contiguous(reader: Reader, input: Any, memory_format: Any = None) -> Value:
+    return computed(input)
+
+
+def dropout(reader: Reader, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
+    """Nothing, in evaluation."""
+    return computed(input)
 
 
 Handler = Callable[..., Any]
-
-MODULES: dict[type[nn.Module], Handler] = {
-    nn.Conv2d: _conv_module,
-    nn.BatchNorm2d: _norm_module,
-    nn.BatchNorm1d: _norm_module,
-    nn.Linear: _linear_module,
-    nn.ReLU: _relu_module,
-    nn.ReLU6: _hardtanh_module,
-    nn.Hardtanh: _hardtanh_module,
-    nn.MaxPool2d: _max_module,
-    nn.AvgPool2d: _avg_module,
-    nn.AdaptiveAvgPool2d: _adaptive_module,
-    nn.Flatten: _flatten_module,
-    nn.ZeroPad2d: _pad_module,
-    nn.ConstantPad2d: _pad_module,
-    nn.Dropout: _nothing_module,
-    nn.Dropout2d: _nothing_module,
-    nn.Identity: _nothing_module,
-}
-"""Exact module types; a subclass may compute something else and is looked into instead."""
 
 FUNCTIONS: dict[Any, Handler] = {
     F.relu: _relu,
@@ -403,22 +341,22 @@ FUNCTIONS: dict[Any, Handler] = {
     torch.relu: _relu,
     torch.relu_: _relu,
     F.relu6: _relu6,
-    F.hardtanh: _hardtanh,
+    F.hardtanh: hardtanh,
     torch.clamp: _clamp,
     torch.clip: _clamp,
     operator.add: _add,
     operator.iadd: _add,
     torch.add: _add,
-    F.max_pool2d: _max_pool,
-    torch.max_pool2d: _max_pool,
-    F.avg_pool2d: _avg_pool,
-    F.adaptive_avg_pool2d: _adaptive,
+    F.max_pool2d: max_pool,
+    torch.max_pool2d: max_pool,
+    F.avg_pool2d: avg_pool,
+    F.adaptive_avg_pool2d: adaptive,
     torch.mean: _mean,
-    torch.flatten: _flatten,
-    torch.reshape: _reshape,
-    F.pad: _pad,
-    F.dropout: _nothing,
-    F.dropout2d: _nothing,
+    torch.flatten: flatten,
+    torch.reshape: reshape,
+    F.pad: pad_map,
+    F.dropout: dropout,
+    F.dropout2d: dropout,
     getattr: _getattr,
     operator.getitem: _getitem,
 }
@@ -432,36 +370,38 @@ METHODS: dict[str, Handler] = {
     "add": _add,
     "add_": _add,
     "mean": _mean,
-    "flatten": _flatten,
+    "flatten": flatten,
     "view": _view,
     "reshape": _view,
     "size": _size,
-    "contiguous": _nothing,
+    "contiguous": _contiguous,
 }
 
-ATEN: dict[str, Handler] = {
-    "aten.relu.default": _relu,
-    "aten.relu6.default": _relu6,
-    "aten.hardtanh.default": _hardtanh,
-    "aten.clamp.default": _clamp,
-    "aten.clamp_min.default": _clamp,
-    "aten.clip.default": _clamp,
-    "aten.add.Tensor": _add,
-    "aten.max_pool2d.default": _max_pool,
-    "aten.max_pool2d_with_indices.default": lambda *args, **kwargs: (_max_pool(*args, **kwargs), None),
-    "aten.avg_pool2d.default": _avg_pool,
-    "aten.adaptive_avg_pool2d.default": _adaptive,
-    "aten._adaptive_avg_pool2d.default": _adaptive,
-    "aten.mean.dim": _mean,
-    "aten.flatten.using_ints": _flatten,
-    "aten.view.default": _view,
-    "aten.pad.default": _pad,
-    "aten.constant_pad_nd.default": lambda reader, x, pad, value=0.0: _pad(reader, x, pad, value=value),
-    "aten.sym_size.int": _size,
-    "aten.clone.default": _nothing,
-    "aten.alias.default": _nothing,
-    "aten.detach.default": _nothing,
-    "aten.contiguous.default": _nothing,
-    "getitem": _getitem,
+Operation = tuple[Handler, str]
+"""A handler and the names of the arguments that it takes, as torch's schema of the operator has them."""
+
+ATEN: dict[str, Operation] = {
+    "aten.relu.default": (_relu, "self"),
+    "aten.relu6.default": (_relu6, "self"),
+    "aten.hardtanh.default": (hardtanh, "self min_val max_val"),
+    "aten.clamp.default": (_clamp, "self min max"),
+    "aten.clip.default": (_clamp, "self min max"),
+    "aten.clamp_min.default": (_clamp, "self min"),
+    "aten.max_pool2d.default": (max_pool, "self kernel_size stride padding dilation ceil_mode"),
+    "aten.max_pool2d_with_indices.default": (
+        lambda *args, **kwargs: (max_pool(*args, **kwargs), None),
+        "self kernel_size stride padding dilation ceil_mode",
+    ),
+    "aten.avg_pool2d.default": (
+        avg_pool,
+        "self kernel_size stride padding ceil_mode count_include_pad divisor_override",
+    ),
+    "aten.adaptive_avg_pool2d.default": (adaptive, "self output_size"),
+    "aten._adaptive_avg_pool2d.default": (adaptive, "self output_size"),
+    "aten.mean.dim": (_mean, "self dim keepdim dtype"),
+    "aten.flatten.using_ints": (flatten, "self start_dim end_dim"),
+    "aten.pad.default": (pad_map, "self pad mode value"),
+    "aten.constant_pad_nd.default": (_constant_pad, "self pad value"),
+    "aten.sym_size.int": (_size, "self dim"),
 }
 """By the name of an operator of an exported program; `codesign.workload.exported` adds those with weights."""

@@ -11,6 +11,7 @@ A module of one's own takes part by a method `as_layer(name, inputs) -> Layer`; 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +21,8 @@ from codesign.errors import UserError
 from codesign.workload.collector import INPUT, Collector
 from codesign.workload.layers import Layer
 from codesign.workload.network import Network
-from codesign.workload.torch_ops import FUNCTIONS, METHODS, MODULES, SUPPORTED, Unsupported, Value
+from codesign.workload.torch_modules import MODULES
+from codesign.workload.torch_ops import FUNCTIONS, METHODS, SUPPORTED, Unsupported, Value, dropout
 
 
 @runtime_checkable
@@ -55,28 +57,71 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str | None
     return _Reader(module, name, input_shape).read(graph)
 
 
+class _Proxy(fx.Proxy):
+    """A symbolic value on which `x += y` is what it is for tensors, an operation in place."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, AsLayer) or bool(super().is_leaf_module(m, module_qualified_name))
 
 
 def _refuse_hidden_writes(name: str, graph: fx.Graph) -> None:
-    """An in-place call changes its operand: reading the old name afterwards would mean the new value."""
+    """An in-place call changes its operand and every view of it: reading one of them afterwards would mean the new
+    value.
+    """
     order = {node: index for index, node in enumerate(graph.nodes)}
-    owner = graph.owning_module
-    assert owner is not None
+    memory: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
-        in_place = bool(node.kwargs.get("inplace")) or (
-            node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__")
-        )
-        if node.op == "call_module":
-            in_place = in_place or bool(getattr(owner.get_submodule(node.target), "inplace", False))
-        for source in node.all_input_nodes[:1]:
-            if in_place and any(order[user] > order[node] for user in source.users):
-                raise UserError(
-                    f"network '{name}': '{node.name}' changes '{source.name}' in place and '{source.name}' is read "
-                    "again afterwards; use the operation's result instead"
-                )
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        if source is None:
+            continue
+        if _in_place(graph, node):
+            first = memory.get(source, source)
+            views = [item for item in (first, *memory) if memory.get(item, item) is first and order[item] < order[node]]
+            for item in views:
+                if any(order[user] > order[node] for user in item.users):
+                    raise UserError(
+                        f"network '{name}': '{node.name}' changes '{source.name}' in place and '{item.name}' is read "
+                        "again afterwards; use the operation's result instead"
+                    )
+        if _in_place(graph, node) or _shares(graph, node):
+            memory[node] = memory.get(source, source)
+
+
+def _in_place(graph: fx.Graph, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        assert graph.owning_module is not None
+        return bool(getattr(graph.owning_module.get_submodule(str(node.target)), "inplace", False))
+    title = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if node.op == "call_function" and node.target is operator.iadd:
+        return True
+    if (title.endswith("_") and not title.endswith("__")) or bool(node.kwargs.get("inplace")):
+        return True
+    # F.relu(x, True)
+    return (
+        node.op == "call_function" and title in INPLACE_POSITION and node.args[INPLACE_POSITION[title] :][:1] == (True,)
+    )
+
+
+def _shares(graph: fx.Graph, node: fx.Node) -> bool:
+    """Whether the result may have the memory of the first operand."""
+    if node.op == "call_module":
+        assert graph.owning_module is not None
+        kind = type(graph.owning_module.get_submodule(str(node.target)))
+        return kind in (nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
+    title = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return title in ("flatten", "reshape", "view", "contiguous", "dropout", "dropout2d")
+
+
+INPLACE_POSITION = {"relu": 1, "relu6": 1, "hardtanh": 3, "dropout": 3, "dropout2d": 3}
+"""Where torch.nn.functional takes `inplace` among its positional arguments."""
 
 
 class _Reader(Collector):
@@ -147,6 +192,8 @@ class _Reader(Collector):
     def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         table: Mapping[Any, Callable[..., Any]] = METHODS if node.op == "call_method" else FUNCTIONS
         function = table.get(node.target)
+        if function is dropout and not self.module.training and _drops(*args, **kwargs):
+            raise Unsupported("drops values in evaluation too; give it training=self.training")
         operands = [*args, *kwargs.values()]
         if function is None and not any(isinstance(item, Value) for item in operands) and callable(node.target):
             return node.target(*args, **kwargs)  # arithmetic on sizes: plain numbers
@@ -154,3 +201,7 @@ class _Reader(Collector):
             title = node.target if node.op == "call_method" else getattr(node.target, "__name__", node.target)
             raise Unsupported(f"calls '{title}'; supported are {SUPPORTED}")
         return function(self, *args, **kwargs)
+
+
+def _drops(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> bool:
+    return bool(training) and p != 0

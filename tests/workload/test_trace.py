@@ -233,6 +233,24 @@ def stale(self: Any, x: Tensor) -> Tensor:
     return x + y
 
 
+def stale_by_position(self: Any, x: Tensor) -> Tensor:
+    return F.relu(x, True) + x
+
+
+def stale_sum(self: Any, x: Tensor) -> Tensor:
+    y = x
+    x = F.relu(x)
+    z = x
+    x += y
+    return z + x
+
+
+def stale_view(self: Any, x: Tensor) -> Tensor:
+    flat = x.flatten(1)
+    F.relu_(x)
+    return flat
+
+
 @pytest.mark.parametrize(
     ("rest", "parts", "message"),
     [
@@ -282,6 +300,11 @@ def stale(self: Any, x: Tensor) -> Tensor:
         (lambda self, x: F.max_pool2d(x, 9), {}, "layer 'maxpool': a 9x9 window does not fit"),
         (branch, {}, "forward cannot be traced: symbolically traced"),
         (stale, {}, "'relu' changes 'conv' in place and 'conv' is read again"),
+        (stale_by_position, {}, "'relu' changes 'conv' in place and 'conv' is read again"),
+        (stale_sum, {}, "'iadd' changes 'relu' in place and 'relu' is read again"),
+        (stale_view, {}, "'relu_' changes 'conv' in place and 'flatten' is read again"),
+        (lambda self, x: x.view(-1, x.size(0) * 192), {}, "cannot be understood"),
+        (lambda self, x: x.view(1, -1), {}, r"reshapes to \(1, -1\)"),
     ],
 )
 def test_what_cannot_be_traced_is_named(
@@ -290,6 +313,12 @@ def test_what_cannot_be_traced_is_named(
     with pytest.raises(UserError, match=message) as caught:
         trace(Spelled(rest, **parts), (3, 8, 6))
     assert str(caught.value).startswith("network 'spelled': ") and "\n" not in str(caught.value)
+
+
+def test_dropping_in_evaluation_is_refused() -> None:
+    module = Spelled(lambda self, x: F.dropout(x, 0.5)).eval()
+    with pytest.raises(UserError, match="drops values in evaluation"):
+        trace(module, (3, 8, 6))
 
 
 def test_second_input_is_refused() -> None:
