@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from codesign.cli.outputs import guarded
+
 if TYPE_CHECKING:
     from codesign.sim.amed import Allocation
     from codesign.sim.ideal import Table
@@ -32,6 +34,7 @@ app = typer.Typer(
 
 
 @app.command()
+@guarded
 def latency(
     network: NETWORK,
     bits: BITS = "8",
@@ -77,10 +80,11 @@ def latency(
 
 
 @app.command()
+@guarded
 def table(network: NETWORK, on: ON = "scale_sim", csv: CSV = None, json: JSON = None) -> None:
     """AMED's latency table: every layer at 2, 3, 4 and 8 bits, in its own unit, a tenth of a millisecond."""
     from codesign._files import write_text
-    from codesign.cli.output import notes, save
+    from codesign.cli.output import note, save
     from codesign.provenance import provenance
     from codesign.sim.amed import published_table
     from codesign.sim.amed_accelerator import accelerator
@@ -94,7 +98,7 @@ def table(network: NETWORK, on: ON = "scale_sim", csv: CSV = None, json: JSON = 
     _print(f"{graph.name} on {where}, tenths of a ms", (header, lines))
     if csv is not None:
         write_text(csv, found.csv_text())
-        notes.print(f"wrote {csv}", highlight=False)
+        note(f"wrote {csv}")
     entries = [
         {"layer": name, "entries": {str(bits): entry[bits] for bits in TABLE_BITS}}
         for name, entry in zip(found.layers, found.entries, strict=True)
@@ -103,6 +107,7 @@ def table(network: NETWORK, on: ON = "scale_sim", csv: CSV = None, json: JSON = 
 
 
 @app.command()
+@guarded
 def reports(
     network: NETWORK,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the reports.")],
@@ -127,6 +132,7 @@ def reports(
 
 
 @app.command("appendix-c")
+@guarded
 def appendix_c(csv: CSV = None, json: JSON = None) -> None:
     """The table of AMED's appendix C, computed, and how many of its rows are equal to the published ones.
 
@@ -162,6 +168,7 @@ def appendix_c(csv: CSV = None, json: JSON = None) -> None:
 
 
 @app.command()
+@guarded
 def compare(
     networks: Annotated[
         list[str] | None, typer.Argument(metavar="[NETWORK]...", help="By default AMED's three networks.")
@@ -255,9 +262,9 @@ def _print(title: str, table: Table | tuple[tuple[str, ...], list[list[Any]]]) -
 
 def _save_csv(path: Path | None, table: tuple[tuple[str, ...], list[list[Any]]]) -> None:
     from codesign._files import write_text
-    from codesign.cli.output import notes
+    from codesign.cli.output import note
 
     if path is not None:
         header, lines = table
         write_text(path, "".join(",".join(map(str, line)) + "\n" for line in (header, *lines)))
-        notes.print(f"wrote {path}", highlight=False)
+        note(f"wrote {path}")

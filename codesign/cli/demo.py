@@ -19,7 +19,7 @@ def demo(
     from codesign._files import write_text
     from codesign.arch.load import load_hardware
     from codesign.cli.model import print_points
-    from codesign.cli.output import console, facts, percent, progress, save, shown, table
+    from codesign.cli.output import facts, line, percent, progress, save, shown, table
     from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.quant.data import load_dataset
@@ -69,7 +69,7 @@ def demo(
         "latency_ms": clock.milliseconds(result.rtl_cycles),
         "resources": resources._asdict(),
     }
-    console.print(f"\n{data}\n{hw}\n", highlight=False)
+    line(f"\n{data}\n{hw}\n")
     summary = {
         "accuracy, float": percent(quantized.float_accuracy, 2),
         "accuracy, quantized (RMSMP)": percent(quantized.quantized_accuracy, 2),
@@ -87,7 +87,7 @@ def demo(
     }
     table(f"{network.name} on {hw.name}", ("what", "measured"), list(summary.items()))
     if not result.exact:
-        console.print("[bold red]the RTL differs from the models[/bold red]")
+        line("the RTL differs from the models", "bold red")
         save(json, answer | provenance(hw, space.seed))
         raise typer.Exit(1)
     with progress() as report:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
+
+from codesign._processes import run_child
 
 TIMEOUT_S = 60
 
@@ -85,12 +88,15 @@ def examine(tool: Tool) -> Finding:
     if shutil.which(tool.command[0]) is None:
         return Finding(tool, "", "not installed")
     try:
-        done = subprocess.run(tool.command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        with tempfile.TemporaryFile() as output:
+            status = run_child(tool.command, output, timeout_s=TIMEOUT_S)
+            output.seek(0)
+            said = output.read().decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(tool, "", " ".join(str(error).split()))
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip() and line[:2] != "--"]
-    if done.returncode != 0 or not lines:
-        return Finding(tool, "", lines[-1] if lines else f"exit status {done.returncode}")
+    lines = [line.strip() for line in said.splitlines() if line.strip() and line[:2] != "--"]
+    if status or not lines:
+        return Finding(tool, "", lines[-1] if lines else f"exit status {status}")
     return Finding(tool, lines[0], "")
 
 

@@ -40,7 +40,8 @@ def simulate_ideal_array(
         UserError: an option or the network cannot be used.
     """
     from codesign.cli.inputs import read_topology_or_network
-    from codesign.cli.output import facts, notes, save
+    from codesign.cli.output import facts, save
+    from codesign.cli.output import note as say
     from codesign.provenance import provenance
     from codesign.sim.ideal import DEFAULT_CLOCK_MHZ, report_of, simulate_ideal, write_reports
 
@@ -63,7 +64,7 @@ def simulate_ideal_array(
         | ({"reports": ", ".join(map(str, paths))} if paths else {})
     )
     for note in answer["notes"]:
-        notes.print(note, highlight=False, markup=False)
+        say(note)
     save(json, answer | provenance())
 
 

@@ -1,24 +1,36 @@
 """The program `codesign`: its commands, and what happens when one cannot do its job.
 
-Exit status: 0 done, 1 the job ran and its answer is bad news (a mismatch, a failing tool), 2 the input cannot be used,
-130 interrupted.
+Exit status: 0 done, 1 the job ran and its answer is bad news (a mismatch, a failing tool, no memory, an error of
+codesign's own), 2 the input or an output cannot be used, 130 interrupted, 128 + N ended by signal N.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import signal
 import sys
+import traceback
 import warnings
+from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import typer
 
 from codesign import __version__
+from codesign._text import one_line
 from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, sweep, verify
+from codesign.cli.outputs import guarded
 from codesign.errors import UserError
 
 RETRY_S = 0.01
 """Pause before an interrupt is delivered that came while Python ran a finalizer."""
+
+SAID = 500
+"""Characters of an unforeseen exception's own message that are shown."""
+PACKAGE = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(
     help="Hardware/software co-design of quantized neural networks.",
@@ -27,23 +39,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(accelerator.simulate)
-app.command()(accelerator.cosim)
-app.command()(board.generate)
-app.command(name="compile")(board.compile_)
-app.command()(accelerator.synth)
-app.command()(figures.roofline)
-app.command()(model.quantize)
-app.command()(model.evaluate)
-app.command(name="import")(files.import_)
-app.command()(files.export)
-app.command()(model.search)
-app.command()(sweep.sweep)
-app.command()(model.report)
-app.command()(verify.verify)
+app.command()(guarded(accelerator.simulate))
+app.command()(guarded(accelerator.cosim))
+app.command()(guarded(board.generate))
+app.command(name="compile")(guarded(board.compile_))
+app.command()(guarded(accelerator.synth))
+app.command()(guarded(figures.roofline))
+app.command()(guarded(model.quantize))
+app.command()(guarded(model.evaluate))
+app.command(name="import")(guarded(files.import_))
+app.command()(guarded(files.export))
+app.command()(guarded(model.search))
+app.command()(guarded(sweep.sweep))
+app.command()(guarded(model.report))
+app.command()(guarded(verify.verify))
 app.add_typer(amed.app, name="amed")
-app.command()(doctor.doctor)
-app.command(hidden=True)(demo.demo)
+app.command()(guarded(doctor.doctor))
+app.command(hidden=True)(guarded(demo.demo))
 
 
 def _version(wanted: bool) -> None:
@@ -60,12 +72,16 @@ def _main(
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run one command and exit with its status; every failure a person can act on is one line on stderr."""
+    """Run one command and exit with its status; every failure is one line on stderr, whatever it is."""
+    _mend_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
+        signal.signal(signal.SIGHUP, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     try:
         status = app(args=arguments, prog_name="codesign", standalone_mode=False)
+        _flush(sys.stdout)
     except UserError as error:
         _fail(str(error), 2)
     except typer.TyperException as error:
@@ -73,20 +89,93 @@ def run(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
-        sys.stderr.close()
-        status = 1
-    except (RuntimeError, OSError) as error:
-        _fail(str(error), 1)
+        _end(1)  # nobody reads any more, nobody is told
+    except Exception as error:
+        _fail(describe(error), 1)
     if status == 130:
         _fail("interrupted", 130)
-    sys.exit(status if isinstance(status, int) else 0)
+    _end(status if isinstance(status, int) else 0)
+
+
+def describe(error: Exception) -> str:
+    """One line on what was not foreseen: a tool's or the system's message as it is, anything else as an internal error.
+
+    With `CODESIGN_TRACEBACK` set, the traceback is printed, too.
+    """
+    if os.environ.get("CODESIGN_TRACEBACK"):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else "output: " if error.errno == 28 else ""
+        return f"{where}{error.strerror}"
+    if type(error) is RuntimeError and frames and frames[-1] in ours:
+        return str(error)  # this package's own word for a tool that failed
+    place = "?"
+    if ours:
+        module = Path(ours[-1].filename).relative_to(PACKAGE.parent).with_suffix("")
+        place = f"{'.'.join(module.parts)}:{ours[-1].lineno}"
+    if isinstance(error, MemoryError):
+        return f"out of memory in {place}; a smaller network, fewer images or a larger machine may help"
+    if isinstance(error, RecursionError):
+        return f"the input is nested too deeply for {place}"
+    said = _one_of(error)
+    return (
+        f"internal error: {type(error).__name__}{f': {said}' if said else ''}, in {place}; please report it "
+        "with the command and its files; CODESIGN_TRACEBACK=1 shows the traceback"
+    )
+
+
+def _one_of(error: Exception) -> str:
+    try:
+        return one_line(str(error), SAID)
+    except Exception:  # it cannot even say what it is
+        return ""
+
+
+def _mend_streams() -> None:
+    """Have all three streams, whatever the caller has closed, and characters that a stream cannot show as escapes.
+
+    A closed one becomes /dev/null: else the next file to be opened would have its descriptor, and get what is printed.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, status: int) -> None:
     warnings.simplefilter("ignore")  # Amaranth warns of elaborations that an exception left unfinished
-    text = " ".join(message.split())
-    print(f"codesign: {text}", file=sys.stderr)  # noqa: T201  the one place that may
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        print(f"codesign: {one_line(message)}", file=sys.stderr, flush=True)  # noqa: T201  the one place that may
+    _end(status)
+
+
+def _end(status: int) -> None:
+    """Exit; what cannot be printed any more is not said by Python once again."""
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
     sys.exit(status)
+
+
+def _flush(stream: TextIO) -> None:
+    """Have the answer out before success is said."""
+    if not stream.closed:
+        stream.flush()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

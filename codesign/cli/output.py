@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from codesign._files import write_json
+from codesign._text import LINE, one_line, visible
 
 WIDTH = 140
 """Columns of the output when it goes to a file or a pipe."""
@@ -36,27 +37,27 @@ def progress() -> Iterator[Report]:
     if not notes.is_terminal:
         seen: set[str] = set()
 
-        def line(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+        def begun(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
             if phase not in seen and done < total:
                 seen.add(phase)
-                notes.print(f"{phase} ...", highlight=False)
+                note(f"{phase} ...")
 
-        yield line
+        yield begun
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=notes, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def bar(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
             if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total, note="")
+                tasks[phase] = bars.add_task(visible(phase), total=total, note="")
             note = ", ".join(f"{key} {value:.3g}" for key, value in (metrics or {}).items())
             bars.update(tasks[phase], completed=done, total=total, note=note)
 
@@ -68,12 +69,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     rows = list(rows)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=bool(total), footer_style="bold")
     for index, name in enumerate(columns):
-        footer = shown(total[index]) if total else ""
+        footer = _text(total[index]) if total else ""
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
-        grid.add_column(name, footer, justify="right" if numbers else "left", no_wrap=index == 0)
+        grid.add_column(_text(name), footer, justify="right" if numbers else "left", no_wrap=index == 0)
     for row in rows:
-        grid.add_row(*(escape(shown(value)) for value in row))
-    console.print(f"[bold]{title}[/bold]", highlight=False)
+        grid.add_row(*(_text(value) for value in row))
+    line(title, "bold")
     console.print(grid)
 
 
@@ -81,8 +82,24 @@ def facts(pairs: Mapping[str, object]) -> None:
     """Print names and values, one pair a line."""
     grid = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
-        grid.add_row(name, f"[bold]{escape(shown(value))}[/bold]")
+        grid.add_row(_text(name), _text(value, "bold"))
     console.print(grid)
+
+
+def line(text: str, style: str = "") -> None:
+    """Print a line on stdout, as it is: no markup, nothing that controls a terminal."""
+    console.print(Text(visible(text), style), highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line on stderr, as it is; of a very long one the middle is left out."""
+    notes.print(Text(one_line(text)), highlight=False)
+
+
+def _text(value: object, style: str = "") -> Text:
+    """A cell, as it is: no markup, nothing that controls a terminal, no megabytes."""
+    text = visible(shown(value))
+    return Text(text if len(text) <= LINE else one_line(text), style)
 
 
 def shown(value: object) -> str:
@@ -111,4 +128,4 @@ def save(path: Path | None, answer: dict[str, Any]) -> None:
     """Write the machine-readable answer where `--json` says, if it was given."""
     if path is not None:
         write_json(path, answer)
-        notes.print(f"wrote {path}", highlight=False)
+        note(f"wrote {path}")

@@ -30,16 +30,20 @@ def sweep(
     Ctrl-C and start again to continue.
     """
     from codesign._files import write_text
+    from codesign._processes import worker_count
     from codesign.cli.inputs import network_plan, read_network
-    from codesign.cli.output import facts, progress, save
+    from codesign.cli.output import facts, note, progress, save
     from codesign.report.sweep import render_sweep
-    from codesign.search.sweep import Sweep
+    from codesign.search.sweep import WORKER_BYTES, Sweep
     from codesign.search.sweep_space import load_sweep_space
     from codesign.sim.energy import unit_energies
 
     loaded = load_sweep_space(space)
     for network in networks:
         read_network(network)  # what cannot be read is said before anything runs
+    jobs, capped = worker_count(jobs, WORKER_BYTES)
+    if capped:
+        note(f"--jobs: {capped}")
     with progress() as report:
         result = Sweep(
             loaded,
@@ -60,7 +64,7 @@ def sweep(
 
 def print_sweep(result: SweepResult) -> None:
     """The front of every network, how each of its points is made again, and what is not among the points."""
-    from codesign.cli.output import console, facts, percent, shown, table
+    from codesign.cli.output import facts, line, percent, shown, table
 
     for network in dict.fromkeys(point.network for point in result.points):
         points = [point for point in result.points if point.network == network]
@@ -81,8 +85,8 @@ def print_sweep(result: SweepResult) -> None:
             ],
         )
         for index, point in enumerate(front, start=1):
-            console.print(f"{index}  {point.command}", highlight=False, markup=False, soft_wrap=True)
-        console.print()
+            line(f"{index}  {point.command}")
+        line("")
     left_out = {
         "excluded by conditions": result.excluded,
         "cannot be built": len(result.refused),

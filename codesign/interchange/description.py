@@ -8,6 +8,8 @@ needed to use them; `import_arrays` reads them back to an equal network.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._files import atomic_write, check_output, write_text
 from codesign._reading import MOST_JSON, MOST_MODEL, Archive, archive, excerpt, parse_json, read_text
 from codesign.errors import UserError
 from codesign.quant.checks import check_network
@@ -48,12 +51,15 @@ def export_arrays(network: IntegerNetwork, path: str | Path) -> tuple[Path, Path
     """Write `network` as `path`.npz and `path`.json (a suffix of `path` is replaced); the two paths.
 
     Raises:
-        UserError: the network breaks its contract, or a file cannot be written.
+        UserError: the network breaks its contract, a file cannot be written, or the JSON file is somebody else's.
     """
     check_network(network)
+    npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
+    check_output(npz)
+    _check_description(description)
     arrays: dict[str, NDArray[Any]] = {}
     layers = [_describe(layer, f"layer{index:03d}", arrays) for index, layer in enumerate(network.layers)]
-    text = {
+    text: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "name": network.name,
@@ -64,14 +70,28 @@ def export_arrays(network: IntegerNetwork, path: str | Path) -> tuple[Path, Path
         "arrays": {key: {"dtype": str(value.dtype), "shape": list(value.shape)} for key, value in arrays.items()},
         "provenance": network.provenance,
     }
-    npz, description = Path(path).with_suffix(".npz"), Path(path).with_suffix(".json")
-    try:
-        with npz.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        description.write_text(json.dumps(text, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{npz}: cannot write the network: {error.strerror or error}") from None
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    text["npz_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()  # a description of other arrays is found out
+    with atomic_write(npz) as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        write_text(description, json.dumps(text, indent=1) + "\n")
     return npz, description
+
+
+def _check_description(path: Path) -> None:
+    """UserError if the file beside the arrays is not a description that codesign wrote."""
+    check_output(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        ours = isinstance(value, dict) and value.get("format") == FORMAT
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError):
+        ours = False
+    if not ours:
+        raise UserError(f"{path}: is there and not codesign's: it would hold the description, choose another name")
 
 
 def import_arrays(path: str | Path) -> IntegerNetwork:
@@ -81,6 +101,8 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
         data = parse_json(read_text(description, MOST_JSON, "integer arrays"))
         if data["format"] != FORMAT or data["version"] not in READ:
             raise UserError(f"{description}: not integer arrays that this codesign reads")
+        if data.get("npz_sha256") not in (None, hashlib.sha256(npz.read_bytes()).hexdigest()):
+            raise UserError(f"{npz}: holds other arrays than those that {description} describes; export them again")
         with archive(npz, MOST_MODEL, "integer arrays that codesign exported") as arrays:
             source = typed(IntegerTensor, data["input"])
             network = IntegerNetwork(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codesign._files import write_bytes
 from codesign.workload.layers import AvgPool, BatchNorm, Conv, Linear, MaxPool, Relu
 from codesign.workload.network import Network
 
@@ -66,4 +67,4 @@ def export_float_onnx(network: Network, state: Mapping[str, Tensor], path: str |
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._files import write_bytes
 from codesign.errors import UserError
 from codesign.interchange.onnx_graph import OnnxGraph, read_onnx
 from codesign.quant.checks import check_network
@@ -78,7 +79,7 @@ def export_integer_onnx(network: IntegerNetwork, path: str | Path, dialect: Dial
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="codesign")
     helper.set_model_props(model, {METADATA: json.dumps(_structure(network))})
     model = onnx.shape_inference.infer_shapes(model)
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())
 
 
 def import_integer_onnx(path: str | Path) -> IntegerNetwork:

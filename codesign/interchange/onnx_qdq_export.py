@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._files import write_bytes
 from codesign.errors import UserError
 from codesign.quant.checks import check_network, code_range
 from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
@@ -54,7 +55,7 @@ def export_quantized_onnx(network: IntegerNetwork, path: str | Path, form: Forma
     )
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="codesign")
     model = onnx.shape_inference.infer_shapes(model)
-    onnx.save(model, str(path))
+    write_bytes(path, model.SerializeToString())
 
 
 class _Writer:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign._files import check_folder, json_text, write_folder
+from codesign._folders import check_folder, entry, write_folder
 from codesign.program.program import Program
 from codesign.provenance import provenance
 
 MANIFEST = "program.json"
+FORMAT = "codesign program"
+"""What the manifest says of itself."""
 STREAM = "program.bin"
 
 
@@ -31,7 +33,7 @@ def write_program(
     """Write the memory image, images and their results to `folder`; images as codes, in the order of their axes.
 
     Args:
-        folder: new, empty, or an earlier program's.
+        folder: new, empty, or an earlier program's; files of the user's in it stay (`codesign._folders`).
         program: the compiled network. Its image may lie at any address that is a multiple of `burst_bytes`.
         images: codes (N, C, H, W).
         results: their outputs (C, H, W) of the integer model, int32 or codes.
@@ -41,7 +43,7 @@ def write_program(
         The manifest, with all offsets in bytes from the beginning of the program.
 
     Raises:
-        UserError: `folder` holds something else, or cannot be written.
+        UserError: `folder` is somebody else's, a file to replace was changed, or something cannot be written.
     """
     check_program_folder(folder)
     hw, beat = program.hw, program.geometry.beat_bytes
@@ -52,8 +54,8 @@ def write_program(
         bodies[case["input"]] = image.astype(np.uint8).tobytes()
         bodies[case["results"]] = program.encode_results(result).tobytes()
         cases.append(case)
-    manifest: dict[str, Any] = {
-        "format": "codesign program",
+    about: dict[str, Any] = {
+        "format": FORMAT,
         "network": program.shape.name,
         "hardware": hw.name,
         "program": STREAM,
@@ -71,16 +73,16 @@ def write_program(
         "host": replace(program.network.host, before=program.network.preparation).to_json(),
         "words": _words(program),
         "images": cases,
+        "files": [entry(name, body) for name, body in bodies.items()],
         **facts,
         **provenance(hw),
     }
-    write_folder(folder, {**bodies, MANIFEST: json_text(manifest)})
-    return manifest
+    return write_folder(folder, bodies, MANIFEST, about, "compile")
 
 
 def check_program_folder(folder: Path) -> None:
     """UserError if a program cannot be written there."""
-    check_folder(folder, MANIFEST, "compile")
+    check_folder(folder, MANIFEST, FORMAT, "compile")
 
 
 def _input(program: Program) -> dict[str, Any]:

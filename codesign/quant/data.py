@@ -11,7 +11,6 @@ import lzma
 import os
 import struct
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import codesign
+from codesign._files import atomic_write
 from codesign._reading import MIB, MOST_ARRAYS, archive, excerpt, is_regular, opened
 from codesign.errors import UserError
 from codesign.quant.dataset import Dataset as Dataset
@@ -215,18 +215,8 @@ def _decode(source: Path, cache: Path) -> None:
         raise UserError(f"{source}: holds no images named train/<class>/NNNN.jpg and test/<class>/NNNN.jpg")
     arrays = {f"x_{part}": np.stack(items) for part, items in images.items()}
     arrays |= {f"y_{part}": np.asarray(items, dtype=np.int64) for part, items in labels.items()}
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cache.parent, suffix=".tmp")
-    except OSError as error:
-        raise UserError(f"{cache}: cannot write the decoded images: {error.strerror or error}") from None
-    try:
-        with os.fdopen(handle, "wb") as out:
-            np.savez(out, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, cache)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(cache) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 class _Bounded(io.RawIOBase):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._files import atomic_write
 from codesign._reading import MOST_JSON, MOST_MODEL, Archive, excerpt, parse_json
 from codesign._reading import archive as archive_of
 from codesign.errors import UserError
@@ -59,10 +58,7 @@ def save_network(network: IntegerNetwork, path: str | Path) -> None:
         text = json.dumps(structure, indent=1)
     except TypeError as error:
         raise UserError(f"{path}: provenance of network '{network.name}' is no JSON: {error}") from None
-    try:
-        _write(path, text, arrays)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the network: {error.strerror or error}") from None
+    _write(path, text, arrays)
 
 
 def load_network(path: str | Path) -> IntegerNetwork:
@@ -210,22 +206,12 @@ def _smallest(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _write(path: Path, text: str, arrays: dict[str, NDArray[Any]]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(_member(_STRUCTURE), text)
-            for name, array in arrays.items():
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-                archive.writestr(_member(f"{name}.npy"), buffer.getvalue())
-        # mkstemp makes private files; the result gets the rights an ordinary new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_member(_STRUCTURE), text)
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(_member(f"{name}.npy"), buffer.getvalue())
 
 
 def _member(name: str) -> zipfile.ZipInfo:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from amaranth.lib.wiring import In
 
-from codesign._files import check_folder, write_folder
+from codesign._folders import check_folder, entry, write_folder
 from codesign.arch.hardware import Hardware
 from codesign.provenance import provenance
 from codesign.rtl.accelerator import Accelerator
@@ -19,20 +17,23 @@ from codesign.rtl.host_files import host_files
 from codesign.rtl.verilog import TOP, generate, lint_waivers
 
 MANIFEST = "manifest.json"
+FORMAT = "codesign accelerator"
+"""What the manifest says of itself."""
 
 
 def export(hw: Hardware, folder: Path) -> dict[str, Any]:
     """Write Verilog, lint waivers, clock constraints, what a host needs, the configuration and a manifest to `folder`.
 
-    The folder appears whole or not at all; an earlier export in its place is replaced.
+    All files or none are written; those of an earlier export are replaced, files of the user's stay
+    (`codesign._folders`).
 
     Returns:
         The manifest: the files with size and SHA-256, the top module and its ports, hash and versions.
 
     Raises:
-        UserError: `folder` holds something else, or cannot be written.
+        UserError: `folder` is somebody else's, a file to replace was changed, or something cannot be written.
     """
-    check_folder(folder, MANIFEST, "generate")
+    check_folder(folder, MANIFEST, FORMAT, "generate")
     constraints, text, what = _constraints(hw)
     files = {
         f"{TOP}.v": (generate(hw), "Verilog of all modules"),
@@ -41,26 +42,16 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
         **{name: (text, HOST_FILES[name]) for name, text in host_files(hw).items()},
         "hardware.yaml": (hw.to_yaml(), "the configuration it was generated from"),
     }
-    manifest: dict[str, Any] = {
-        "format": "codesign accelerator",
+    facts: dict[str, Any] = {
+        "format": FORMAT,
         "hardware": hw.name,
         "device": hw.device,
         "top": TOP,
         "ports": ports(hw),
-        "files": [
-            {
-                "name": name,
-                "bytes": len(body.encode()),
-                "sha256": hashlib.sha256(body.encode()).hexdigest(),
-                "what": what,
-            }
-            for name, (body, what) in files.items()
-        ],
+        "files": [{**entry(name, body), "what": what} for name, (body, what) in files.items()],
         **provenance(hw),
     }
-    bodies = {name: body for name, (body, _) in files.items()} | {MANIFEST: json.dumps(manifest, indent=2) + "\n"}
-    write_folder(folder, bodies)
-    return manifest
+    return write_folder(folder, {name: body for name, (body, _) in files.items()}, MANIFEST, facts, "generate")
 
 
 def ports(hw: Hardware) -> list[dict[str, Any]]:

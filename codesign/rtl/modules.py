@@ -9,15 +9,15 @@ synthesis all shrink to the distinct modules.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
-import tempfile
 from contextvars import ContextVar
-from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetInserter, ResetSignal, Value
 from amaranth.lib.wiring import Component, In
+
+from codesign._files import scratch_folder
+from codesign._processes import run_child
 
 _ATTRIBUTE = re.compile(r"^\s*attribute \\(src|generator|top) .*\n", re.MULTILINE)
 _HIERARCHICAL = re.compile(r"\\([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+)(?=\s)")
@@ -82,14 +82,15 @@ class ModuleLibrary:
     def verilog(self) -> str:
         """Verilog of all modules, the last one added first."""
         text = "\n".join(reversed(self._texts.values()))
-        with tempfile.TemporaryDirectory(prefix="codesign-") as name:
-            source, target = Path(name) / "design.il", Path(name) / "design.v"
+        with scratch_folder() as folder:
+            source, target, log = folder / "design.il", folder / "design.v", folder / "yosys.log"
             source.write_text(text)
             script = "\n".join((f"read_rtlil {source}", *_TO_VERILOG, f"write_verilog -noattr {target}"))
             # a process of its own: Yosys prints and, on an error, exits
-            done = subprocess.run([sys.executable, "-c", _YOSYS, script], capture_output=True, text=True, check=False)
-            if done.returncode or not target.exists():
-                raise RuntimeError(f"Yosys could not write Verilog:\n{(done.stdout + done.stderr)[-2000:]}")
+            with log.open("wb") as output:
+                status = run_child([sys.executable, "-c", _YOSYS, script], output)
+            if status or not target.exists():
+                raise RuntimeError(f"Yosys could not write Verilog:\n{log.read_text(errors='replace')[-2000:]}")
             return _BANNER.sub("", target.read_text())
 
 

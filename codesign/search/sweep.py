@@ -11,7 +11,6 @@ import csv
 import importlib.util
 import io
 import multiprocessing
-import os
 import shlex
 import signal
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 import yaml
 
 from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign._processes import end_with_parent, worker_count
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import Plan
@@ -38,6 +38,8 @@ from codesign.sim.energy import UnitEnergies
 from codesign.sim.predictor import NotFittedError
 
 RESULT = "result.json"
+WORKER_BYTES = 512 << 20
+"""Memory of a process that evaluates variants of a large network, with room to spare."""
 FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
 
@@ -145,7 +147,7 @@ class Sweep:
             load: gives their plans.
             units: energies of single operations.
             energy_option: what a command needs to use the same ones, such as `--energy FILE`.
-            jobs: processes; as many as there are processors if nothing is said.
+            jobs: processes, at most; as many as there are processors, and memory for, if nothing is said.
             report: is told the progress.
 
         Raises:
@@ -153,7 +155,7 @@ class Sweep:
         """
         self.space, self.networks, self.folder = space, networks, folder
         self._load, self._units, self._energy_option = load, units, energy_option
-        self._jobs = jobs or os.cpu_count() or 1
+        self._jobs = jobs
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
@@ -263,13 +265,14 @@ class Sweep:
         return found
 
     def _evaluate(self, hardware: list[Hardware]) -> Generator[tuple[Hardware, Evaluated]]:
-        if self._jobs == 1 or len(hardware) < 2:
+        most, _ = worker_count(self._jobs, WORKER_BYTES)
+        if most == 1 or len(hardware) < 2:
             for hw in hardware:
                 yield hw, _evaluate(hw, self.networks, self._load, self._units)
             return
         context = multiprocessing.get_context("spawn")
-        workers = min(self._jobs, len(hardware))
-        executor = ProcessPoolExecutor(workers, mp_context=context)
+        workers = min(most, len(hardware))
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
         try:
             with _interrupts_ignored():  # the processes begin here, and inherit it
                 jobs: dict[Future[Evaluated], Hardware] = {

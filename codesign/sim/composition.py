@@ -16,9 +16,7 @@ Every run is cached by content.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
@@ -26,7 +24,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codesign._files import cache_folder, content_hash, write_json, write_text
+from codesign._files import cache_folder, content_hash, scratch_folder, write_json, write_text
+from codesign._processes import worker_count
 from codesign.arch.devices import Family
 from codesign.sim.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.hierarchy import Hierarchy
@@ -47,6 +46,8 @@ REPEATED = 4
 """Modules that appear as often are synthesized apart, if they are of some size."""
 LEAST_TEXT = 2000
 """Characters of such a module: what is smaller costs nothing where it is."""
+YOSYS_BYTES = 512 << 20
+"""Memory of the synthesis of an element, with room to spare."""
 
 _CORE = "_core"
 _CONTEXT = "_in_context"
@@ -119,7 +120,7 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
                 cores[name + _CORE] = core
         cells, paths, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(worker_count(None, YOSYS_BYTES)[0]) as pool:
             jobs = {pool.submit(_in_context, item, cores[item.core], family, processes): item for item in contexts}
             for done, job in enumerate(as_completed(jobs), 2):
                 item = jobs[job]
@@ -142,8 +143,7 @@ def _split(name: str, text: str, processes: Processes) -> str:
     """The module without its core, and the core; Verilog."""
     path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), 'split', text)}.v"
     if not path.is_file():
-        with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
-            folder = Path(temporary)
+        with scratch_folder() as folder:
             status, log = run_yosys(text, {"split": name}, folder, processes)
             if not (folder / "split.v").is_file():
                 raise RuntimeError(f"Yosys could not split {name} (exit status {status}): {last_lines(log)}")
@@ -158,8 +158,7 @@ def _shell(
     key = content_hash(yosys_version(), FLOWS[family], "shell and paths", top, text)
     path = cache_folder() / "synthesis" / f"{key}.json"
     if (stored := _cached(path)) is None:
-        with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
-            folder = Path(temporary)
+        with scratch_folder() as folder:
             job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
             status, log = run_yosys(text, job, folder, processes)
             statistics(folder / "statistics.json", top, status, log)  # the last file that a job writes
@@ -255,8 +254,7 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
     path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core and path', text)}.json"
     if (stored := _cached(path)) is None:
         job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
-        with tempfile.TemporaryDirectory(prefix="codesign-synthesis-") as temporary:
-            folder = Path(temporary)
+        with scratch_folder() as folder:
             status, log = run_yosys(text, job, folder, processes)
             cells = statistics(folder / "statistics.json", name, status, log)
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]

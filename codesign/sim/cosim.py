@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._files import scratch_folder
 from codesign.arch.hardware import Hardware
 from codesign.program import Program, compile_network
 from codesign.program.packing import unpack_words
@@ -97,8 +97,7 @@ def run_network(
     build_s = time.perf_counter() - began
     report("build", 1, 1)
 
-    with tempfile.TemporaryDirectory(prefix="codesign-") as name:
-        work = Path(name)
+    with scratch_folder() as work:
         write_inputs(program, images, timing.total_cycles, work)
         began = time.perf_counter()
         _run_with_progress(folder, work, len(images), report)

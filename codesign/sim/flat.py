@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
-from codesign._files import cache_folder, content_hash, read_json, write_json
+from codesign._files import cache_folder, content_hash, read_json, scratch_folder, write_json
 from codesign.arch.devices import Family
 from codesign.sim.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.processes import Processes
@@ -36,8 +35,8 @@ def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None
         return cached
     report = progress or (lambda phase, done, total: None)
     report("flat synthesis", 0, 1)
-    with tempfile.TemporaryDirectory(prefix="codesign-flat-") as temporary, Processes() as processes:
-        cells = run_flat(verilog, top, family, Path(temporary), processes, netlist=False)
+    with scratch_folder() as folder, Processes() as processes:
+        cells = run_flat(verilog, top, family, folder, processes, netlist=False)
     write_json(path, cells)
     report("flat synthesis", 1, 1)
     return cells

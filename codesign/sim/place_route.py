@@ -14,7 +14,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from codesign._files import cache_folder, content_hash, read_json, write_json
+from codesign._files import cache_folder, content_hash, read_json, scratch_folder, write_json
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
@@ -158,8 +157,7 @@ def route(
     if path.is_file():
         return Routed.from_json(read_json(path))
     begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="codesign-route-") as temporary, Processes() as processes:
-        folder = Path(temporary)
+    with scratch_folder() as folder, Processes() as processes:
         report = progress or (lambda phase, done, total: None)
         report("flat synthesis", 0, 1)
         run_flat(text, NAME, device.family, folder, processes, netlist=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from codesign._files import cache_folder, content_hash
+from codesign._processes import run_child, worker_count
 from codesign.errors import UserError
 
 _MAKE_VARIABLES = {
@@ -27,6 +27,8 @@ _MAKE_VARIABLES = {
     "CFG_CXXFLAGS_STD": "-std=gnu++20",
     "OPT_FAST": "-O1",
 }
+COMPILER_BYTES = 1 << 30
+"""Memory of a compiler at work on a part of a simulation, with room to spare."""
 _FLAGS = (
     "--timing",
     "-O3",
@@ -132,13 +134,12 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
         *program,
         *map(str, sources),
     ]
-    make = ["make", "-j", str(os.cpu_count() or 1), "-C", str(folder), "-f", "Vtop.mk"]
+    make = ["make", "-j", str(worker_count(None, COMPILER_BYTES)[0]), "-C", str(folder), "-f", "Vtop.mk"]
     log = folder / "build.log"
     with log.open("w") as output:
         for command in (verilate, make):
-            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=env, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{command[0]} failed with status {done.returncode}; see {log}")
+            if status := run_child(command, output, environment=env):
+                raise RuntimeError(f"{command[0]} failed with status {status}; see {log}")
 
 
 def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str] = ()) -> None:
@@ -172,15 +173,7 @@ def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str]
     }
     log = work / "simulation.log"
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(folder / top), *plusargs], cwd=work, env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        status = run_child([str(folder / top), *plusargs], output, work, env)
     text = log.read_text()
     if status or not results.exists() or "<failure" in results.read_text():
         raise RuntimeError(f"simulation failed with status {status}:\n{text[-3000:]}")

@@ -1,0 +1,168 @@
+"""Programs that run beside this one and end with it, whatever ends it; and how many of them at once are sensible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from codesign import _keeper
+
+Output = int | IO[bytes] | IO[str]
+"""A file, or `subprocess.DEVNULL`."""
+
+_lifeline: tuple[int, int] | None = None
+_lifeline_lock = threading.Lock()
+
+
+class Child:
+    """A program and all that it starts: a process group that ends at once when this process does, even by SIGKILL."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: Output,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; what it prints goes to `output`, it has no input.
+
+        Args:
+            command: program and arguments; a program that cannot be run gives exit status 127.
+            output: of both its streams.
+            folder: where it runs.
+            environment: its own, or this process's.
+        """
+        reading, _ = _line()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", _keeper.__file__, str(reading), *command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(reading,),
+            process_group=0,
+        )
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status once it has ended; 128 + N where a signal N ended it."""
+        return self._process.returncode
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """The exit status at its end. If waiting is interrupted, or takes too long, all of it is killed.
+
+        Raises:
+            subprocess.TimeoutExpired: it has been killed.
+        """
+        try:
+            return self._process.wait(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it, and all that it started, at once."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def run_child(
+    command: Sequence[str],
+    output: Output,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> int:
+    """Run a program to its end, see `Child`; its exit status."""
+    return Child(command, output, folder, environment).wait(timeout_s)
+
+
+def end_with_parent() -> None:
+    """Have this process, which `multiprocessing` started, end as soon as the one that started it does."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def worker_count(asked: int | None, bytes_each: int) -> tuple[int, str | None]:
+    """How many processes to run, at most one for each processor and as many as memory holds.
+
+    Args:
+        asked: by the user; None for as many as are sensible.
+        bytes_each: memory of one of them.
+
+    Returns:
+        The number, and, if it is less than was asked for, a line that says why.
+    """
+    cores, free = processors(), free_memory()
+    by_memory = cores if free is None else max(1, free // bytes_each)
+    most = min(cores, by_memory)
+    if asked is None or asked <= most:
+        return asked or most, None
+    why = f"there are {cores} processors" if cores <= by_memory else f"memory holds {by_memory}"
+    return most, f"{asked:,} processes asked for, {most} used: {why}"
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be used, of the machine and of this control group; None where nobody says."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(1024 * int(line.split()[1]))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        found.append(max(0, int(limit) - int(used)))
+    return min(found, default=None)
+
+
+def _line() -> tuple[int, int]:
+    """The pipe that is open as long as this process lives; nobody inherits its writing end."""
+    global _lifeline
+    with _lifeline_lock:
+        if _lifeline is None:
+            _lifeline = os.pipe()
+        return _lifeline
+
+
+def _forget_line() -> None:
+    """A forked process has a life of its own, and must not hold its parent's line open."""
+    global _lifeline, _lifeline_lock
+    _lifeline_lock = threading.Lock()
+    if _lifeline is not None:
+        for descriptor in _lifeline:
+            os.close(descriptor)
+        _lifeline = None
+
+
+os.register_at_fork(after_in_child=_forget_line)
