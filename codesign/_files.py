@@ -111,10 +111,10 @@ def _destination(path: Path) -> Path | int | _Stream:
         if (descriptor := _descriptor(path)) is not None:
             os.fstat(descriptor)
             return descriptor
+        mode = path.stat().st_mode
         if path.is_symlink():
             _check_link(path)
-            path = Path(os.path.realpath(path))
-        mode = path.stat().st_mode
+            path = path.resolve()
     except FileNotFoundError:
         if path.is_symlink():
             raise UserError(f"{path}: is a link that leads nowhere, must be a file or a new name") from None

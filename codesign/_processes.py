@@ -67,17 +67,23 @@ class Child:
             subprocess.TimeoutExpired: it has been killed.
         """
         try:
-            return self._process.wait(timeout_s)
+            status = self._process.wait(timeout_s)
         except BaseException:
             self.kill()
             raise
+        if status < 0:  # somebody has killed the keeper, and its command with it; not what that had started
+            self._kill_group()
+        return status
 
     def kill(self) -> None:
         """End it, and all that it started, at once."""
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
             self._process.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def run_child(

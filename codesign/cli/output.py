@@ -92,8 +92,12 @@ def line(text: str, style: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr, as it is; of a very long one the middle is left out."""
-    notes.print(Text(one_line(text)), highlight=False)
+    """Print a line on stderr, as it is; of a very long one the middle is left out.
+
+    A stderr that takes nothing is no reason to give a job up.
+    """
+    with contextlib.suppress(OSError):
+        notes.print(Text(one_line(text)), highlight=False)
 
 
 def _text(value: object, style: str = "") -> Text:

@@ -101,9 +101,9 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
         data = parse_json(read_text(description, MOST_JSON, "integer arrays"))
         if data["format"] != FORMAT or data["version"] not in READ:
             raise UserError(f"{description}: not integer arrays that this codesign reads")
-        if data.get("npz_sha256") not in (None, hashlib.sha256(npz.read_bytes()).hexdigest()):
-            raise UserError(f"{npz}: holds other arrays than those that {description} describes; export them again")
-        with archive(npz, MOST_MODEL, "integer arrays that codesign exported") as arrays:
+        with archive(npz, MOST_MODEL, "integer arrays that codesign exported") as arrays, npz.open("rb") as file:
+            if data.get("npz_sha256") not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
+                raise UserError(f"{npz}: holds other arrays than {description} describes; export them again")
             source = typed(IntegerTensor, data["input"])
             network = IntegerNetwork(
                 str(data["name"]),

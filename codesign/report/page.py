@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from codesign.provenance import provenance
 from codesign.report.roofline import roofline_figure
-from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, page, styled
+from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, literal, page, styled
 from codesign.search.pareto import front
 from codesign.search.run import SearchResult
 from codesign.search.space import describe_bands, describe_size
@@ -127,7 +127,7 @@ def pareto_figure(result: SearchResult) -> go.Figure:
 def layers_figure(result: SearchResult) -> go.Figure:
     """Compute and stall cycles of every layer, stacked."""
     layers = result.timing.layers
-    names = [layer.name for layer in layers]
+    names = [literal(layer.name) for layer in layers]
     figure = go.Figure()
     for label, color, values in (
         ("compute", COMPUTE, [layer.compute_cycles for layer in layers]),
@@ -135,6 +135,7 @@ def layers_figure(result: SearchResult) -> go.Figure:
     ):
         figure.add_bar(x=names, y=values, name=label, marker_color=color, hovertemplate="%{x}: %{y:,} cycles")
     figure.update_layout(barmode="stack", bargap=0.35)
+    figure.update_xaxes(type="category")  # a name such as 2024-01-01 is none of a day
     figure.update_yaxes(title="cycles")
     return styled(figure, height=380)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from codesign.arch.hardware import Hardware
-from codesign.report.style import ACCENT, COMPUTE, INK, STALL, styled
+from codesign.report.style import ACCENT, COMPUTE, INK, STALL, literal, styled
 from codesign.sim.clock import Clock
 from codesign.sim.timing import Timing
 
@@ -105,7 +105,7 @@ def roofline_figure(hw: Hardware, timing: Timing, clock: Clock) -> go.Figure:
                 mode="markers",
                 name=name,
                 marker={"color": color, "symbol": symbol, "size": size, "line": {"color": INK, "width": 0.5}},
-                text=[f"{p.name}<br>{100 * p.gops / p.limit:.1f} % of its roof" for p in chosen],
+                text=[f"{literal(p.name)}<br>{100 * p.gops / p.limit:.1f} % of its roof" for p in chosen],
                 hovertemplate="%{text}<br>%{x:.4g} operations/byte, %{y:.4g} GOP/s<extra></extra>",
             )
     figure.update_xaxes(title="operations for each byte of memory traffic", type="log")

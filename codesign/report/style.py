@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import html
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from codesign._text import visible
 from codesign.provenance import provenance
 
 INK, GRID, ACCENT = "#1b2733", "#e3e8ee", "#d1495b"
@@ -33,6 +35,7 @@ def page(template: str, title: str, summary: dict[str, str], charts: list[Chart]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
@@ -44,6 +47,16 @@ def page(template: str, title: str, summary: dict[str, str], charts: list[Chart]
         charts=[(heading, note, _html(figure)) for heading, note, figure in charts],
         **({"provenance": provenance()} | values),
     )
+
+
+def literal(text: str) -> str:
+    """Text of users for a figure: Plotly takes its strings for HTML of its own kind."""
+    return html.escape(visible(text), quote=False)
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: no control characters; markup is what this package says is markup."""
+    return visible(value) if type(value) is str else value
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:

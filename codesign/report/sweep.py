@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from codesign.report.style import INK, SERIES, Chart, page, styled
+from codesign.report.style import INK, SERIES, Chart, literal, page, styled
 from codesign.search.sweep import FRONT_AXES, SweepPoint, SweepResult
 
 LABELS = {
@@ -118,7 +118,7 @@ def _coordinates(points: list[SweepPoint], x: str, y: str) -> dict[str, list[Any
 
 
 def _text(point: SweepPoint) -> str:
-    choice = "<br>".join(f"{key} {value}" for key, value in point.choice.items())
+    choice = "<br>".join(literal(f"{key} {value}") for key, value in point.choice.items())
     cost = point.cost
     used = "" if cost.lut is None else f"{cost.lut:,} LUT, "
     predicted = ", predicted" if cost.synthesized is False else ""

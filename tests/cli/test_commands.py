@@ -119,9 +119,14 @@ def test_generate_writes_everything_it_lists(run: Run, tmp_path: Path) -> None:
 def test_generate_replaces_its_own_output_only(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     assert run("generate", "tiny", "-o", folder)[0] == 0
-    (folder / "codesign_top.v").write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "driver.py").unlink()
     assert run("generate", "tiny", "-o", folder)[0] == 0
-    assert (folder / "codesign_top.v").read_text() != "old"
+    assert (folder / "driver.py").is_file() and (folder / "notes.txt").read_text() == "mine"
+    (folder / "codesign_top.v").write_text("changed")
+    status, _, err = run("generate", "tiny", "-o", folder)
+    assert status == 2 and "codesign_top.v: was changed since codesign wrote it" in err
+    assert (folder / "codesign_top.v").read_text() == "changed"
     (folder / "manifest.json").unlink()
     status, _, err = run("generate", "tiny", "-o", folder)
     assert status == 2

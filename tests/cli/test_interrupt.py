@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import left_of
+
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     """A command in a new cache, in a session of its own."""
@@ -59,26 +61,8 @@ def test_interrupt(phase: str, arguments: list[str], tmp_path: Path) -> None:
     assert out == ""
     assert not list(tmp_path.glob("out*"))
     assert not [p for p in tmp_path.rglob("*.tmp") if p.exists()], "half-written files"
-    deadline = time.monotonic() + 10
-    while (left := processes_of(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    left = left_of(process.pid)
     assert not left, f"still running: {left}"
-
-
-def processes_of(session: int) -> list[str]:
-    """Command lines of the processes of a session that are not zombies."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            command = (entry / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(command)
-    return found
 
 
 def test_an_interrupt_inside_a_finalizer_is_not_lost() -> None:
