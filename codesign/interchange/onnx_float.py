@@ -162,9 +162,13 @@ class _Importer:
         self._check_plain(found, f"the output '{output}'")
         last = found.layer
         if found.shape != (self.graph.batch, *self.shapes[last]):
-            if found.shape[0] != self.graph.batch:
-                raise UserError(f"the output '{output}' is {text(found.shape)}: not one result for each image")
-            last = self._flat(found)
+            same = [size for size in found.shape[1:] if size > 1] == [size for size in self.shapes[last] if size > 1]
+            if found.shape[0] != self.graph.batch or not (same or len(found.shape) == 2):
+                raise UserError(
+                    f"the output '{output}' is {text(found.shape)} of a layer's {text(self.shapes[last])}; a layer's "
+                    "result of each image, or a vector of it, is supported"
+                )
+            last = self._flat(found) if len(found.shape) == 2 else last
         if last == "input":
             raise UserError(f"the output '{output}' is the input; nothing is computed")
         needed, waiting = {"input"}, [last]

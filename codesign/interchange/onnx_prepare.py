@@ -50,7 +50,7 @@ class _Preparation:
         self.supported = tuple(supported)
         self.constants = dict(graph.constants)
         self.types = dict(graph.types)
-        self.shapes = Shapes(self.constants)
+        self.shapes = Shapes(self.constants, graph.opset)
         self.shapes.known[graph.input] = (graph.batch, *graph.input_shape[1:])
         self.same: dict[str, str] = {}
         """Tensors that are another one."""

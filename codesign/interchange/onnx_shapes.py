@@ -25,10 +25,12 @@ class Shapes:
     Attributes:
         known: shape of every tensor so far, the batch included.
         constants: the tensors that are constant, for operands that must be.
+        opset: of the standard operators.
     """
 
-    def __init__(self, constants: Mapping[str, Array]) -> None:
+    def __init__(self, constants: Mapping[str, Array], opset: int) -> None:
         self.constants = constants
+        self.opset = opset
         self.known: dict[str, Shape] = {name: value.shape for name, value in constants.items()}
 
     def of(self, node: Node, position: int = 0) -> Shape:
@@ -116,12 +118,14 @@ def read_pads(node: Node, shape: Shape, constants: Mapping[str, Array]) -> Paddi
         axes = axes_of(node, whole_numbers(node, "axes", 3, constants), len(shape))
     if len(pads) != 2 * len(axes):
         raise node.error(f"has {len(pads)} pads for {len(axes)} axes")
+    mode = node.attributes.get("mode", b"constant").decode("ascii", "replace")
+    if mode != "constant":
+        raise node.error(f"has mode={mode}; only zeros around height and width are supported")
     amount = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     if not any(pads):
         return NO_PADDING
     value = constant(node, 2, constants).reshape(-1) if node.has(2) else np.asarray([node.attributes.get("value", 0.0)])
-    mode = node.attributes.get("mode", b"constant").decode("ascii", "replace")
-    if mode != "constant" or value.any() or value.size != 1 or len(shape) != 4 or min(pads) < 0:
+    if value.any() or value.size != 1 or len(shape) != 4 or min(pads) < 0:
         raise node.error("only zeros around height and width are supported")
     if any(any(sides) for axis, sides in amount.items() if axis < 2):
         raise node.error("only zeros around height and width are supported, none around batch or channels")
@@ -135,6 +139,8 @@ def _same(shapes: Shapes, node: Node) -> Shape:
 
 def _broadcast(shapes: Shapes, node: Node) -> Shape:
     inputs = [shapes.known[name] for name in node.inputs]
+    if node.op == "Sum" and shapes.opset < 8 and len(set(inputs)) > 1:
+        raise node.error(f"adds {' and '.join(map(text, inputs))}; before opset 8 a Sum does not broadcast")
     try:
         return np.broadcast_shapes(*inputs)
     except ValueError:

@@ -48,6 +48,8 @@ def read_window(node: Node, size: Sequence[int], kernel: Sequence[int] | None = 
         raise node.error(f"has kernel {given}, strides {stride}, dilations {dilations}, pads {pads}; no such window")
     if any(step != 1 and length != 1 for step, length in zip(dilations, given, strict=True)):
         raise node.error("dilation is not supported; what would replace it: a larger kernel with zeros")
+    if any(step != 1 for step in dilations) and node.attributes.get("auto_pad", b"NOTSET").startswith(b"SAME"):
+        raise node.error("has dilations beside auto_pad; no runtime takes both")
     sides = _padding(node, size, given, stride, pads)
     if node.op != "Conv" and any(max(sides[i]) >= given[i] for i in (0, 1)):
         raise node.error(f"pads {sides} do not stay below its kernel {given}")
@@ -78,8 +80,8 @@ def _padding(
     sides = []
     for length, window, step in zip(size, kernel, stride, strict=True):
         total = (-(-length // step) - 1) * step + window - length if mode != "VALID" else 0
-        if total < -1:
-            # Runtimes disagree whether such windows start at the map's edge.
+        if mode != "VALID" and total < (-1 if node.op == "Conv" else 0):
+            # Runtimes disagree whether such windows start at the map's edge, or refuse them.
             raise node.error(f"has auto_pad={mode} with a kernel of {window} and a stride of {step}; use pads")
         first = max(total, 0) // 2 if mode == "SAME_UPPER" else max(total, 0) - max(total, 0) // 2
         sides.append((first, max(total, 0) - first))
