@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws test test-slow lint clean
+.PHONY: setup demo kws test test-slow random-graphs lint clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -16,6 +16,7 @@ help:
 	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
+	@echo "make random-graphs  3,000 random ONNX graphs beside ONNX Runtime, and a table of what became of them (minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only the environment, .venv"
 	@echo "make clean      removes the environment and what was generated"
@@ -34,6 +35,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+random-graphs: GRAPHS ?= 1500
+random-graphs: $(READY)
+	$(BIN)/python -m tests.interchange.random_graphs --graphs $(GRAPHS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -40,11 +40,18 @@ class FloatGraph(Builder):
 
     def _choices(self, source: str) -> list[Callable[[str], Any]]:
         rank = len(self.shapes[source])
-        common: list[Callable[[str], Any]] = [self.relu, self.relu, self.clip, self.same, self.addition, self.bias]
+        common: list[Callable[[str], Any]] = [self.relu, self.relu, self.clip, self.same, self.addition]
+        if self.nodes and self.nodes[-1].op_type in ("Conv", "Gemm", "MatMul", "BatchNormalization", "Add"):
+            common.append(self.bias)
         common += [self.addition] * 2
         if rank == 4:
             maps = [self.conv] * 5 + [self.pool] * 2 + [self.norm, self.pad_conv, self.pad_conv, self.mean]
-            return [*common, *maps, *[self.conv] * 5, self.pick([self.odd, self.affine, self.affine, self.relu])]
+            return [
+                *common,
+                *maps,
+                *[self.conv] * 5,
+                self.pick([self.odd, self.affine, self.relu, self.relu, self.conv]),
+            ]
         if rank == 2:
             return [*common, *[self.dense] * 5, self.norm, self.pick([self.odd, self.dense, self.affine])]
         return [self.flatten, self.same]
@@ -59,7 +66,11 @@ class FloatGraph(Builder):
         if len(self.shapes[self.tensors[-1]]) == 2:
             self.dense(self.tensors[-1])
             if self.chance(0.15):
-                self.node("Softmax", [self.tensors[-1]], **self.pick([{}, {"axis": 1}, {"axis": -1}, {"axis": 0}]))
+                self.node(
+                    "Softmax",
+                    [self.tensors[-1]],
+                    **self.pick([{}, {}, {"axis": 1}, {"axis": -1}, {"axis": -1}, {"axis": 0}]),
+                )
 
     def dead_node(self) -> None:
         kept = list(self.tensors)
@@ -89,7 +100,7 @@ class FloatGraph(Builder):
             attributes["pads"] = [k // 2 for k in kernel] * 2
         elif way < 0.65:
             attributes["auto_pad"] = self.pick(["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
-        if self.chance(0.08):
+        if self.chance(0.05):
             attributes["dilations"] = self.pick([[1, 1], [2, 2], [1, 2]])
         return attributes | {"_kernel": kernel}
 
@@ -118,7 +129,7 @@ class FloatGraph(Builder):
         channels = shape[1]
         ones = [1] * (len(shape) - 2)
         sizes: list[Any] = [(channels, *ones), (1, channels, *ones), (channels, *ones), (1,), ()]
-        if self.chance(0.2):
+        if self.chance(0.12):
             sizes = [(shape[-1],), shape, shape[1:], (1, *shape[1:-1], 1)]
         size = self.pick(sizes)
         value = self.rng.normal(size=size)
@@ -141,7 +152,16 @@ class FloatGraph(Builder):
 
     def clip(self, source: str) -> str | None:
         low, high = self.pick(
-            [(0.0, 6.0), (0.0, 1.0), (0.0, 6.0), (None, None), (0.0, None), (0.0, 3.4e38), (-1.0, 1.0)]
+            [
+                (0.0, 6.0),
+                (0.0, 1.0),
+                (0.0, 6.0),
+                (None, None),
+                (0.0, None),
+                (0.0, 3.5),
+                (0.0, 3.4028235e38),
+                (-1.0, 1.0),
+            ]
         )
         if self.opset < 11:
             limits = {"min": low, "max": high}
@@ -194,7 +214,7 @@ class FloatGraph(Builder):
     def mean(self, source: str) -> str | None:
         if self.chance(0.5):
             return self.node("GlobalAveragePool", [source])
-        axes = self.pick([[2, 3], [2, 3], [3, 2], [-1, -2], [2], [1, 2, 3]])
+        axes = self.pick([[2, 3], [2, 3], [3, 2], [-1, -2], [-2, 3], [2, -1], [2], [1, 2, 3]])
         if self.opset < 11:
             axes = [axis % 4 for axis in axes]
         attributes: dict[str, Any] = {"keepdims": self.pick([0, 1])} if self.chance(0.7) else {}
@@ -220,25 +240,8 @@ class FloatGraph(Builder):
         full = [0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]]
         if self.chance(0.05):
             full[self.pick([1, 5])] = 1
-        value, mode = (
-            self.pick([0.0] * 9 + [None, 1.0]),
-            self.pick(
-                [
-                    None,
-                    "constant",
-                    None,
-                    "constant",
-                    None,
-                    "constant",
-                    "constant",
-                    None,
-                    None,
-                    "constant",
-                    "edge",
-                    "reflect",
-                ]
-            ),
-        )
+        value = self.pick([0.0] * 12 + [None, 1.0])
+        mode = self.pick([*["constant", None] * 10, "edge", "reflect"])
         attributes: dict[str, Any] = {} if mode is None else {"mode": mode}
         if self.opset < 11:
             attributes |= {"pads": full} | ({} if value is None else {"value": value})
@@ -254,7 +257,7 @@ class FloatGraph(Builder):
             padded = self.node("Pad", inputs, **attributes)
         if padded is None:
             return None
-        result = self.pick([self.conv, self.conv, self.conv, self.pool, self.relu])(padded)
+        result = self.pick([*[self.conv] * 8, self.pool, self.relu])(padded)
         if self.chance(0.4):
             other = self.conv(padded)
             if result is not None and other is not None and self.shapes[other] == self.shapes[result]:
@@ -267,12 +270,12 @@ class FloatGraph(Builder):
         features = int(np.prod(shape[1:]))
         way = self.pick(["flatten", "flatten", "reshape", "reshape", "sizes", "squeeze", "transpose"])
         if way == "flatten":
-            axis = self.pick([1, 1, 1, 1 - len(shape), 2, 0])
+            axis = self.pick([1, 1, 1, 1 - len(shape), 1 - len(shape), 2, 0])
             if axis < 0 and self.opset < 11:
                 axis = 1
             return self.node("Flatten", [source], **({} if axis == 1 and self.chance(0.5) else {"axis": axis}))
         if way == "reshape":
-            target = self.pick([[-1, features], [0, -1], [1, -1], [0, features], [1, features], [2, -1], [-1]])
+            target = self.pick([[-1, features], [0, -1], [1, -1], [0, features], [1, features]] * 3 + [[2, -1], [-1]])
             return self.node("Reshape", [source, self.constant(target, np.int64)])
         if way == "sizes":
             return self.sizes(source)

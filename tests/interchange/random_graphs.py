@@ -87,10 +87,10 @@ def float_outcome(seed: int, folder: Path, mutate: bool = False) -> Outcome:
     return Outcome(seed, EQUAL)
 
 
-def qdq_outcome(seed: int, folder: Path) -> Outcome:
+def qdq_outcome(seed: int, folder: Path, four_bits: bool = True) -> Outcome:
     """One random QDQ graph: the integers of every layer, on ONNX Runtime's own inputs, and the result."""
     try:
-        model, graph = random_qdq(seed, run)
+        model, graph = random_qdq(seed, run, four_bits)
     except ORT_ERRORS as error:
         return Outcome(seed, UNRUN, str(error).splitlines()[0][:80])
     path = folder / f"qdq{seed}.onnx"

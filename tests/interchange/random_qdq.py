@@ -48,11 +48,12 @@ class Records:
     slack: dict[str, float] = field(default_factory=dict)
 
 
-def random_qdq(seed: int, run: Callable[..., list[Array]]) -> tuple[Any, QdqGraph]:
-    """A model and how it was built; `run` is ONNX Runtime, which measures ranges."""
+def random_qdq(seed: int, run: Callable[..., list[Array]], four_bits: bool = True) -> tuple[Any, QdqGraph]:
+    """A model and how it was built; `run` is ONNX Runtime, which measures ranges. `four_bits` allows such types."""
     shape_rng = np.random.default_rng((seed, 2))
     shape = [int(shape_rng.integers(1, 5)), int(shape_rng.integers(4, 11)), int(shape_rng.integers(4, 11))]
     graph = QdqGraph(seed, shape, run)
+    graph.four_bits = graph.four_bits and four_bits
     graph.output = graph.grow(int(graph.rng.integers(1, 6)))
     return graph.model(graph.output), graph
 
