@@ -72,7 +72,7 @@ def _pixels(path: Path, image: Any) -> NDArray[np.float32]:
         image = image.convert("LA" if grey else "RGBA")
         if np.asarray(image)[..., -1].min() < 255:
             raise UserError(f"{path}: has transparent pixels, must have none (save it without alpha)")
-        return _scaled(np.asarray(image)[..., :1 if grey else 3], 255)
+        return _scaled(np.asarray(image)[..., : 1 if grey else 3], 255)
     if mode not in _COLOUR:
         raise UserError(f"{path}: pixels of Pillow's mode {mode}, must be {', '.join((*_GREY, *_COLOUR, *_ALPHA))}")
     return _scaled(np.asarray(image.convert("RGB")), 255)

@@ -136,9 +136,7 @@ def _arrays(path: Path, seed: int) -> Dataset:
 def _checked(path: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> tuple[Images, Labels]:
     x, y = arrays[images], arrays[labels]
     if y.ndim != 1 or y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= MOST_CLASSES:
-        raise UserError(
-            f"{path}: {labels} must be class numbers from 0, below {MOST_CLASSES:,}, one for each image"
-        )
+        raise UserError(f"{path}: {labels} must be class numbers from 0, below {MOST_CLASSES:,}, one for each image")
     if x.ndim and len(x) != len(y):
         raise UserError(f"{path}: {images} has {len(x)} images, {labels} has {len(y)} labels")
     if x.size > MOST_PIXELS:

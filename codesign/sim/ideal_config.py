@@ -1,8 +1,10 @@
 """SCALE-Sim's configuration files (`.cfg`), read as they are.
 
 Sections `[general]`, `[architecture_presets]` and `[run_presets]`; keys are not case-sensitive, `:` and `=` both
-separate. Keys and sections that say nothing about an array's cycles or accesses (offsets, layouts, banks, traces) are
-passed over; sparsity is refused, because it would change the cycles.
+separate. Files of SCALE-Sim's first version have no `[run_presets]`, sizes of memories without `kB` in their keys, and
+run names in quotation marks; they are read as in mode CALC, the only one which that version has. Keys and sections that
+say nothing about an array's cycles or accesses (offsets, layouts, banks, traces) are passed over; sparsity is refused,
+because it would change the cycles.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class ScaleSimConfig:
     """What a configuration file says.
 
     Attributes:
+        first_version: whether the file is of SCALE-Sim's first version.
         user_bandwidth: words a cycle of each interface in mode USER, None in mode CALC. In mode USER SCALE-Sim adds
             stalls, which have no closed form; the cycles without them are the same. Its DRAM accesses differ, too: what
         this package reports is mode CALC's.
@@ -35,9 +38,15 @@ class ScaleSimConfig:
     name: str
     array: IdealArray
     user_bandwidth: tuple[int, ...] | None
+    first_version: bool = False
 
     def notes(self) -> list[str]:
         """What a reader of cycles computed for this configuration must know."""
+        if self.first_version:
+            return [
+                f"{self.name}: a configuration of SCALE-Sim's first version, which has no [run_presets]: counted as "
+                "versions 2 and 3 do with InterfaceBandwidth CALC"
+            ]
         if self.user_bandwidth is None:
             return []
         return [
@@ -63,13 +72,12 @@ def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
         parser.read_string(text)
     except configparser.Error as error:
         raise UserError(f"{shown_as}: not a SCALE-Sim configuration: {_parse_error(error, text)}") from None
-    for section in ("architecture_presets", "run_presets"):
-        if not parser.has_section(section):
-            given = ", ".join(f"[{found}]" for found in parser.sections()) or "none"
-            given = excerpt(given)
-            raise UserError(f"{shown_as}: section [{section}] is missing, sections given: {given}")
+    if not parser.has_section("architecture_presets"):
+        given = excerpt(", ".join(f"[{found}]" for found in parser.sections()) or "none")
+        raise UserError(f"{shown_as}: section [architecture_presets] is missing, sections given: {given}")
     reader = _Reader(parser, shown_as)
-    mode = reader.text("run_presets", "InterfaceBandwidth").upper()
+    first = not parser.has_section("run_presets")
+    mode = "CALC" if first else reader.text("run_presets", "InterfaceBandwidth").upper()
     if mode not in ("CALC", "USER"):
         where = reader.where("run_presets", "InterfaceBandwidth")
         raise UserError(f"{where}: '{excerpt(mode, 40)}' given, must be one of CALC, USER")
@@ -84,14 +92,15 @@ def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
             f"{reader.where(section, 'Dataflow')}: '{excerpt(flow, 40)}' given, must be one of {', '.join(Dataflow)}"
         ) from None
     memories = Memories(
-        reader.size(section, "IfmapSramSzkB"),
-        reader.size(section, "FilterSramSzkB"),
-        reader.size(section, "OfmapSramSzkB"),
+        *(reader.size(section, reader.key(section, f"{name}SramSz", first)) for name in ("Ifmap", "Filter", "Ofmap")),
         CALC_BANDWIDTH,
     )
     array = IdealArray(reader.size(section, "ArrayHeight"), reader.size(section, "ArrayWidth"), dataflow, memories)
     user = reader.sizes(section, "Bandwidth") if mode == "USER" else None
-    return ScaleSimConfig(parser.get("general", "run_name", fallback=name).strip() or name, array, user)
+    run_name = parser.get("general", "run_name", fallback=name).strip()
+    if first:
+        run_name = run_name.strip('"')
+    return ScaleSimConfig(run_name or name, array, user, first)
 
 
 class _Reader:
@@ -101,6 +110,10 @@ class _Reader:
 
     def where(self, section: str, key: str) -> str:
         return f"{self._shown_as}: [{section}] {key}"
+
+    def key(self, section: str, key: str, first_version: bool) -> str:
+        """The key of a memory's size: the first version leaves out its unit."""
+        return key if first_version and self._parser.has_option(section, key) else f"{key}kB"
 
     def text(self, section: str, key: str) -> str:
         if not self._parser.has_option(section, key):

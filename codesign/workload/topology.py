@@ -201,7 +201,10 @@ def parse_topology(text: str, shown_as: str, name: str) -> Topology:
     """The topology in CSV text, of either header.
 
     Trailing commas, blank lines, spaces and comments from `#` are allowed; so are a column `Sparsity` that says 1:1
-    and a column `Batch size` that says 1. A layer whose name contains `DP` is depthwise, as in SCALE-Sim: it is run
+    and a column `Batch size` that says 1. Like SCALE-Sim, which does not read the header, it takes columns by position:
+    titles may be in the singular or plural, and a title that is in its own place may be given to another column, too
+    (`IFMAP Width` twice, in files of SCALE-Sim's own). From a column without a title on, columns are passed over, as
+    SCALE-Sim's first version does. A layer whose name contains `DP` is depthwise, as in SCALE-Sim: it is run
     once for every channel.
 
     Args:
@@ -252,7 +255,8 @@ _CONV = ("Layer name", "IFMAP Height", "IFMAP Width", "Filter Height", "Filter W
 _STRIDES = (("Strides",), ("Stride Height", "Stride Width"))
 _EXTRA = {"Sparsity": "1:1", "Batch size": "1"}
 _KNOWN = ((*_CONV, *_STRIDES[1]), (*_CONV, *_STRIDES[0]), _GEMM)
-_ALIASES = {"layername": "layer", "numfilters": "numfilter", "stride": "strides"}
+_ALIASES = {"layername": "layer"}
+_PASSED_OVER = ""
 _MAX_SIZE = 1 << 28
 _MOST_RUNS = 1 << 20
 
@@ -266,16 +270,22 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _key(title: str) -> str:
-    key = re.sub(r"[^a-z0-9]", "", title.lower())
+    key = re.sub(r"[^a-z0-9]", "", title.lower()).removesuffix("s")
     return _ALIASES.get(key, key)
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
     """The titles of the columns as this module spells them."""
     given = [_key(title) for title in header]
+    if _PASSED_OVER in given[4:]:
+        end = given.index(_PASSED_OVER, 4)
+        return _columns(header[:end], where) + (_PASSED_OVER,) * (len(header) - end)
     for known in _KNOWN:
         expected = [_key(title) for title in known]
-        if given[: len(expected)] == expected:
+        doubled = _in_their_places(given, known)
+        if len(given) >= len(expected) and all(
+            key in (own, *doubled) for key, own in zip(given, expected, strict=False)
+        ):
             extra = {_key(title): title for title in _EXTRA}
             for title, key in zip(header[len(known) :], given[len(known) :], strict=True):
                 if key not in extra:
@@ -284,15 +294,23 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
             return (*known, *(extra[key] for key in given[len(known) :]))
     known = _GEMM if "m" in given[1:2] else _KNOWN[1]
     line = GEMM_HEADER if known is _GEMM else CONV_HEADER
+    doubled = _in_their_places(given, known)
     for index, title in enumerate(known):
         shown = f"'{excerpt(header[index], 40)}' given" if index < len(header) else "missing"
-        if index >= len(given) or given[index] != _key(title):
+        if index >= len(given) or given[index] not in (_key(title), *doubled):
             raise UserError(f"{where}: header: column {index + 1} {shown}, must be '{title}' (header '{line}')")
     raise AssertionError("a header that equals a known one is returned above")
 
 
+def _in_their_places(given: list[str], known: tuple[str, ...]) -> set[str]:
+    """Titles that stand where they belong; SCALE-Sim's own files give some of them to a second column."""
+    return {key for key, title in zip(given, known, strict=False) if key == _key(title)}
+
+
 def _layer(row: list[str], columns: tuple[str, ...], where: str) -> TopologyLayer:
-    required = len([title for title in columns if title not in _EXTRA])
+    required = len([title for title in columns if title and title not in _EXTRA])
+    if not any(row):
+        raise UserError(f"{where}: nothing but commas given, must be a layer: remove the line")
     if len(row) < required:
         raise UserError(
             f"{where}: column '{columns[len(row)]}' is missing, {len(row)} of {required} values given, "
@@ -307,7 +325,11 @@ def _layer(row: list[str], columns: tuple[str, ...], where: str) -> TopologyLaye
     if not name:
         raise UserError(f"{where}: column '{columns[0]}': nothing given, must be a name")
     sizes: dict[str, int] = {}
-    for title, value in zip(columns[1:], row[1:], strict=False):
+    for index, (title, value) in enumerate(zip(columns[1:], row[1:], strict=False), start=2):
+        if title == _PASSED_OVER:
+            if value and index == 9:  # version 2 takes it for the horizontal stride, version 1 passes over it
+                raise UserError(f"{where}: column 9 has no title: '{excerpt(value, 40)}' given, must be empty")
+            break
         if title in _EXTRA:
             if value not in ("", _EXTRA[title]):
                 raise UserError(f"{where}: column '{title}': '{excerpt(value, 40)}' given, must be {_EXTRA[title]}")

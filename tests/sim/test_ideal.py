@@ -396,6 +396,18 @@ def test_a_configuration_file_is_read(tmp_path: Path) -> None:
     assert "without stalls" in user.notes()[0]
 
 
+def test_a_configuration_of_the_first_version() -> None:
+    text = CONFIG.partition("[run_presets]")[0].replace("SramSzkB", "SramSz").replace("= Google", '= "Google')
+    text = text.replace("v1_ws", 'v1_ws"') + '\n[network_presets]\nTopologyCsvLoc: "./topologies/yolo.csv"\n'
+    config = parse_config(text, "google.cfg", "google")
+    assert (config.name, config.array) == ("GoogleTPU_v1_ws", parse_config(CONFIG, "google.cfg", "google").array)
+    assert "first version" in config.notes()[0]
+    with pytest.raises(UserError, match=r"\[architecture_presets\] IfmapSramSz: '' given"):
+        parse_config(text.replace("6144", ""), "google.cfg", "google")
+    with pytest.raises(UserError, match=r"IfmapSramSzkB is missing"):  # of the later versions
+        parse_config(CONFIG.replace("SramSzkB", "SramSz"), "google.cfg", "google")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

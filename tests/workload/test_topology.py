@@ -59,6 +59,11 @@ def test_matrix_products_are_read_in_the_order_m_n_k() -> None:
         CONV_HEADER + " Sparsity,\nA,8,9,3,2,4,5,1,1:1,\nB,4,4,1,1,5,6,2,\n",
         CONV_HEADER + " Batch size,\nA,8,9,3,2,4,5,1,1,\nB,4,4,1,1,5,6,2,\n",
         CONV_HEADER.replace("Strides", "Stride Height, Stride Width") + "\nA,8,9,3,2,4,5,1,1,\nB,4,4,1,1,5,6,2,2,",
+        CONV_HEADER.replace("Channels", "channel").replace("Filter,", "filters,")
+        + "\nA,8,9,3,2,4,5,1\nB,4,4,1,1,5,6,2",
+        CONV_HEADER.replace("Height, IFMAP", "Width, IFMAP", 1) + "\nA,8,9,3,2,4,5,1,\nB,4,4,1,1,5,6,2,",
+        CONV_HEADER.replace("Filter Height", "Filter Width") + "\nA,8,9,3,2,4,5,1,\nB,4,4,1,1,5,6,2,",
+        CONV_HEADER + ",,Eh,Ew,e2\nA,8,9,3,2,4,5,1,,,6,8,48\nB,4,4,1,1,5,6,2\n",
     ],
 )
 def test_the_ways_a_file_is_written(text: str) -> None:
@@ -93,6 +98,12 @@ def test_a_layer_named_dp_runs_once_for_every_channel() -> None:
         (CONV_HEADER.replace(" Strides,", "") + "\nA,8,8,3,3,4,5,\n", ["line 1", "column 8 missing", "'Strides'"]),
         (CONV_HEADER + " Colour,\nA,8,8,3,3,4,5,1,1,\n", ["line 1", "'Colour' given", "Sparsity, Batch size"]),
         (CONV_HEADER + " Sparsity,\nA,8,8,3,3,4,5,1,1:4,\n", ["line 2", "'Sparsity'", "'1:4' given", "must be 1:1"]),
+        (CONV_HEADER + ",,Eh\nA,8,8,3,3,4,5,1,2,,6\n", ["line 2", "column 9 has no title", "'2' given"]),
+        (CONV_HEADER + "\n,,,,,,,\nA,8,8,3,3,4,5,1\n", ["line 2", "nothing but commas"]),
+        (
+            CONV_HEADER.replace("Height, IFMAP Width", "Width, IFMAP Height", 1) + "\n",
+            ["line 1", "column 2 'IFMAP Width'"],
+        ),
         ("Layer, M, K, N,\nA,1,2,3,\n", ["line 1", "column 3 'K' given", "must be 'N'", GEMM_HEADER]),
         (GEMM_HEADER + "\nA,1,2,\n", ["line 2", "'K' is missing", "3 of 4"]),
         ("A,8,8,3,3,4,5,1,\n", ["line 1", "column 1 'A' given", "must be 'Layer name'"]),
