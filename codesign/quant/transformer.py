@@ -15,7 +15,11 @@ Print and official code differ: the print's exp is off by up to 2.1e-3, since it
 code's 0.35815147 x**2 + 0.96963238 x + 1 by the 1.9e-3 that the print states, and is used here. The print also
 rounds the polynomial's scale down (a slip: a scale is no integer); here, as in the code, scales stay real.
 Layer norm takes n q - sum q for n times the deviation from the mean, so that the mean is not rounded, as print and
-code do.
+code do, and the root of a sum of squares that was shifted left as far as it goes, so that small numbers keep their
+fractions.
+
+Where the print takes q as it is, its constants are rounded to steps of the input: at a step of 0.2 softmax is off by
+0.2. Here q is shifted left until its steps are at most 2**-FINE_BITS.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ from codesign.quant.integer_network import IntArray
 EXP = (0.35815147, 0.96963238 / (2 * 0.35815147), 1 - 0.96963238**2 / (4 * 0.35815147))
 """a, b, c on (-ln 2, 0]: the official code's a x**2 + b' x + c' with its square completed."""
 GELU = (-0.2888, -1.769)
+FINE_BITS = 11
+"""A step of 2**-11 loses less than exp's and GELU's polynomials do."""
+LARGEST_SCALE = 2.0**10
 LARGEST_SHIFT = 62
 """exp(-62 ln 2) of anything an int64 holds is 0."""
 NORM_BITS = 20
@@ -63,11 +70,13 @@ class IntegerExp:
     """exp of integers that are at most 0.
 
     Attributes:
-        q_ln2: ln 2 in units of the input.
+        fraction_bits: that the input is shifted left by.
+        q_ln2: ln 2 in units of the shifted input.
         polynomial: on (-ln 2, 0].
         scale: of the result.
     """
 
+    fraction_bits: int
     q_ln2: int
     polynomial: Polynomial
 
@@ -76,10 +85,11 @@ class IntegerExp:
         """For x = scale * q.
 
         Raises:
-            UserError: scale is above ln 2, where no integer lies between two halvings, or below 2**-24.
+            UserError: scale is above 2**10 or below 2**-24.
         """
-        _check_scale(scale, math.log(2))
-        return cls(math.floor(math.log(2) / scale), Polynomial.of(*EXP, scale))
+        bits = _fraction_bits(scale)
+        fine = scale / 2**bits
+        return cls(bits, math.floor(math.log(2) / fine), Polynomial.of(*EXP, fine))
 
     @property
     def scale(self) -> float:
@@ -87,8 +97,10 @@ class IntegerExp:
 
     def __call__(self, q: IntArray) -> IntArray:
         """exp in units of `scale`, not negative; q holds integers from -2**62 to 0."""
+        nothing = -(LARGEST_SHIFT + 1) * self.q_ln2  # from here on the result is 0
+        q = np.maximum(q, nothing >> self.fraction_bits) << self.fraction_bits
         halvings = np.minimum(-q // self.q_ln2, LARGEST_SHIFT)
-        # Beyond the largest shift the polynomial is evaluated where it is defined; the result is 0.
+        # Beyond the largest shift the polynomial is evaluated where it is defined.
         rest = np.maximum(q + halvings * self.q_ln2, -self.q_ln2)
         result: IntArray = self.polynomial(rest) >> halvings
         return result
@@ -126,8 +138,9 @@ class IntegerSoftmax:
 
 @dataclass(frozen=True)
 class IntegerGelu:
-    """GELU of integers of one scale; `scale` is that of the result."""
+    """GELU of integers of one scale; `scale` is that of the result, `fraction_bits` erf's argument is shifted by."""
 
+    fraction_bits: int
     erf: Polynomial
     clip: int
     one: int
@@ -135,18 +148,19 @@ class IntegerGelu:
 
     @classmethod
     def of(cls, scale: float) -> IntegerGelu:
-        """For x = scale * q; UserError when a step is coarser than the part of erf that bends, or below 2**-24."""
+        """For x = scale * q; UserError when the scale is above 2**10 or below 2**-24."""
         a, b = GELU
-        _check_scale(scale, -b * math.sqrt(2) / 2)
-        inner = scale / math.sqrt(2)
+        bits = _fraction_bits(scale)
+        inner = scale / 2**bits / math.sqrt(2)
         # a is negative: the polynomial counts in units of -a S**2, so that scales are positive.
         unit = -a * inner**2
         erf = Polynomial(math.floor(b / inner), math.floor(1.0 / (a * inner**2)), unit)
-        return cls(erf, math.floor(-b / inner), math.floor(1.0 / unit), scale * unit / 2)
+        return cls(bits, erf, math.floor(-b / inner), math.floor(1.0 / unit), scale * unit / 2)
 
     def __call__(self, q: IntArray) -> IntArray:
         """Integers in units of `scale`; |q| below 2**31."""
-        bent = -self.erf(np.minimum(np.abs(q), self.clip))
+        beyond = -(-self.clip >> self.fraction_bits)  # erf bends no more: it is clipped there
+        bent = -self.erf(np.minimum(np.minimum(np.abs(q), beyond) << self.fraction_bits, self.clip))
         factor = np.sign(q) * bent + self.one
         if int(np.abs(q).max(initial=0)) * 2 * self.one >= 2**63:
             return np.asarray(q.astype(object) * factor)
@@ -224,11 +238,15 @@ def normalized(q: IntArray) -> IntArray:
     if 4 * count**3 * peak**2 >= 2**63 or (2 * count * peak) << NORM_BITS >= 2**63:
         raise UserError(f"layer norm: {count} numbers up to {peak} are too large; requantize its input to fewer bits")
     apart = count * q - q.sum(axis=-1, keepdims=True)
-    root = integer_sqrt((apart * apart).sum(axis=-1, keepdims=True))
-    result: NDArray[np.int64] = (apart << NORM_BITS) // np.maximum(root, 1)
+    squares = (apart * apart).sum(axis=-1, keepdims=True)
+    shift = np.maximum(62 - np.frexp(squares.astype(np.float64))[1].astype(np.int64), 0) // 2
+    root = integer_sqrt(squares << (2 * shift))
+    result: NDArray[np.int64] = (apart << (NORM_BITS + shift)) // np.maximum(root, 1)
     return result
 
 
-def _check_scale(scale: float, largest: float) -> None:
-    if not 2.0**-24 <= scale <= largest:
-        raise UserError(f"scale {scale:g}; allowed is 2**-24 to {largest:.3g}: requantize the input to more bits")
+def _fraction_bits(scale: float) -> int:
+    """Bits to shift numbers of a scale by, so that their steps are at most 2**-FINE_BITS; UserError for odd scales."""
+    if not 2.0**-24 <= scale <= LARGEST_SCALE:
+        raise UserError(f"scale {scale:g}; allowed is 2**-24 to {LARGEST_SCALE:g}: requantize the input")
+    return max(0, math.frexp(scale)[1] + FINE_BITS)
