@@ -218,26 +218,28 @@ def _mse_threshold(values: FloatArray, bits: int, signed: bool) -> float:
 def _kl_threshold(magnitudes: FloatArray, levels: int) -> float:
     """The threshold whose clipped histogram, merged into `levels` bins and spread again, diverges least from it.
 
-    Exact zeros are left out: every threshold represents them, and after a ReLU they are most of the values.
+    As TensorRT does (Migacz 2017, "Entropy Calibration - pseudocode"): for every number of bins from `levels` on, the
+    reference has the outliers in its last bin; the candidate merges the bins without them and is spread over those
+    bins of the reference that are not empty; the threshold lies half a bin behind the best number. All bins are tried,
+    too, which the pseudocode leaves out: values that are all alike have their maximum as threshold. Exact zeros are
+    left out: every threshold represents them, and after a ReLU they are most of the values.
     """
-    counts, edges = np.histogram(magnitudes[magnitudes > 0], bins=HISTOGRAM_BINS, range=(0.0, magnitudes.max()))
+    peak = float(magnitudes.max())
+    counts, _ = np.histogram(magnitudes[magnitudes > 0], bins=HISTOGRAM_BINS, range=(0.0, peak))
     histogram = counts.astype(np.float64)
-    if levels >= HISTOGRAM_BINS:
-        return float(edges[-1])
     best, chosen = np.inf, HISTOGRAM_BINS
-    for kept in range(levels, HISTOGRAM_BINS + 1, max(1, levels // 16)):
+    for kept in range(levels, HISTOGRAM_BINS + 1):
         reference = histogram[:kept].copy()
         reference[-1] += histogram[kept:].sum()
-        divergence = _divergence(reference, _merged(histogram[:kept], levels))
+        divergence = _divergence(reference, _merged(histogram[:kept], reference > 0, levels))
         if divergence < best:
             best, chosen = divergence, kept
-    return float(edges[chosen])
+    return peak * min((chosen + 0.5) / HISTOGRAM_BINS, 1.0)
 
 
-def _merged(histogram: FloatArray, levels: int) -> FloatArray:
-    """The counts of `levels` equal intervals, each spread evenly over its bins that are not empty."""
+def _merged(histogram: FloatArray, filled: NDArray[np.bool_], levels: int) -> FloatArray:
+    """The counts of `levels` equal intervals, each spread evenly over its bins that are `filled`."""
     place = np.arange(len(histogram)) * levels // len(histogram)
-    filled = histogram > 0
     total = np.bincount(place, histogram, levels)
     share = np.bincount(place, filled, levels)
     spread: FloatArray = np.where(filled, total[place] / np.maximum(share[place], 1), 0.0)
@@ -247,5 +249,5 @@ def _merged(histogram: FloatArray, levels: int) -> FloatArray:
 def _divergence(reference: FloatArray, candidate: FloatArray) -> float:
     p, q = reference / reference.sum(), candidate / max(candidate.sum(), 1e-300)
     support: NDArray[np.bool_] = p > 0
-    # A bin that only clipped values fill has no counterpart; a small mass keeps its logarithm finite.
+    # An interval that only clipped values fill has no counterpart; a small mass keeps its logarithm finite.
     return float((p[support] * np.log(p[support] / np.maximum(q[support], 1e-10))).sum())

@@ -29,6 +29,7 @@ Weighted = Conv | Linear
 
 SWEEPS = 40
 """Most passes over the pairs of layers; equalization converges in a few."""
+STEP_ROUNDS = 60
 CONVERGED = 1e-4
 """Largest change of a factor, relative, after which equalization stops."""
 
@@ -60,37 +61,51 @@ def equalize(network: Network, state: Mapping[str, Tensor]) -> State:
     return {name: value.float() for name, value in result.items()}
 
 
-def split_outliers(network: Network, state: Mapping[str, Tensor], share: float = 0.05) -> tuple[Network, State]:
+def split_outliers(
+    network: Network, state: Mapping[str, Tensor], share: float = 0.05, bits: int = 4
+) -> tuple[Network, State]:
     """A wider network that computes the same, in which the channels with the largest weights are halved in two.
 
     Of every layer whose input only it reads, ceil(share * channels) input channels are split, the one with the
-    largest |weight| each time: its producer gets a copy of the filter, and both of its weight slices are half of
-    the old one. (Halves of w round better as (w -+ step / 2) / 2, but then the float network would not be the
-    same; training or bias correction follow.)
+    largest |weight| each time: its producer gets a copy of the filter, and a weight w becomes (w - step / 2) / 2 and
+    (w + step / 2) / 2, the paper's quantization-aware halves. Their sum is w, and so is that of their codes, rounded
+    half up: floor(w / step + 1 / 2) of the old weight. The step is that of the row after all splits, whose largest
+    |weight| is the largest code.
 
     Args:
         network: without batch norms.
         state: as in `equalize`.
         share: of the channels to add; more cores time for a smaller range of the weights.
+        bits: of the Fixed rows that the halves are made for.
+
+    Raises:
+        UserError: a share or bits that are not allowed, or a weight is missing.
     """
     if not 0 <= share <= 1:
         raise UserError(f"outlier splitting: share {share:g}; allowed is 0 to 1")
+    if not 2 <= bits <= 8:
+        raise UserError(f"outlier splitting: {bits} bits; allowed are 2 to 8")
     result = _copied(network, state)
     widened: dict[str, int] = {}
     for first, second in _pairs(network):
         if getattr(first, "groups", 1) > 1 or getattr(second, "groups", 1) > 1:
             continue
         channels = network.weight_shape(first.name)[0]
+        weight = result[f"{second.name}.weight"]
+        by_row = weight.reshape(len(weight), len(_by_input(network, first, second, weight)), -1)
         chosen: list[int] = []
+        halved = by_row
         for _ in range(-int(-share * channels // 1)):
-            incoming = _by_input(network, first, second, result[f"{second.name}.weight"])
-            channel = int(incoming.abs().amax(1).argmax())
+            channel = int(halved.abs().amax((0, 2)).argmax())
             chosen.append(channel)
+            halved = _halved(halved, [channel], torch.zeros(len(weight), dtype=weight.dtype))
             for part in ("weight", "bias"):
                 key = f"{first.name}.{part}"
                 if key in result:
                     result[key] = torch.cat([result[key], result[key][channel : channel + 1]])
-            _double_input(second, result, len(incoming), channel)
+        split = _halved(by_row, chosen, _step(by_row, chosen, 2 ** (bits - 1) - 1))
+        wide = (len(weight), split.shape[1], *weight.shape[2:]) if weight.dim() > 2 else (len(weight), -1)
+        result[f"{second.name}.weight"] = split.reshape(wide)
         widened[first.name] = channels + len(chosen)
     layers = tuple(_widened(layer, widened.get(layer.name)) for layer in network.layers)
     return Network(network.name, layers), {name: value.float() for name, value in result.items()}
@@ -204,13 +219,22 @@ def _rescale(network: Network, first: Weighted, second: Weighted, state: State, 
     state[f"{second.name}.weight"] = shaped.reshape(weight.shape)
 
 
-def _double_input(second: Layer, state: State, channels: int, channel: int) -> None:
-    weight = state[f"{second.name}.weight"]
-    shaped = weight.reshape(weight.shape[0], channels, -1).clone()
-    shaped[:, channel] /= 2
-    shaped = torch.cat([shaped, shaped[:, channel : channel + 1]], dim=1)
-    wide = (weight.shape[0], channels + 1, *weight.shape[2:]) if weight.dim() > 2 else (weight.shape[0], -1)
-    state[f"{second.name}.weight"] = shaped.reshape(wide)
+def _halved(weight: Tensor, chosen: list[int], step: Tensor) -> Tensor:
+    """(rows, channels, n) weights whose `chosen` channels are split one after the other; `step` of every row."""
+    apart = (step / 4)[:, None]
+    for channel in chosen:
+        half = weight[:, channel] / 2
+        weight = torch.cat([weight, (half + apart)[:, None]], dim=1)
+        weight[:, channel] = half - apart
+    return weight
+
+
+def _step(weight: Tensor, chosen: list[int], largest: int) -> Tensor:
+    """The step of every row that spreads the codes to `largest` over it once its channels are split by that step."""
+    step = torch.zeros(len(weight), dtype=weight.dtype)
+    for _ in range(STEP_ROUNDS):  # a step is at most half of it more in the halves: the error halves each time
+        step = _halved(weight, chosen, step).abs().amax((1, 2)) / largest
+    return step
 
 
 def _widened(layer: Layer, channels: int | None) -> Layer:

@@ -92,7 +92,9 @@ def parse_config(text: str, shown_as: str, name: str) -> ScaleSimConfig:
             f"{reader.where(section, 'Dataflow')}: '{excerpt(flow, 40)}' given, must be one of {', '.join(Dataflow)}"
         ) from None
     memories = Memories(
-        *(reader.size(section, reader.key(section, f"{name}SramSz", first)) for name in ("Ifmap", "Filter", "Ofmap")),
+        reader.memory("IfmapSramSz", first),
+        reader.memory("FilterSramSz", first),
+        reader.memory("OfmapSramSz", first),
         CALC_BANDWIDTH,
     )
     array = IdealArray(reader.size(section, "ArrayHeight"), reader.size(section, "ArrayWidth"), dataflow, memories)
@@ -111,9 +113,11 @@ class _Reader:
     def where(self, section: str, key: str) -> str:
         return f"{self._shown_as}: [{section}] {key}"
 
-    def key(self, section: str, key: str, first_version: bool) -> str:
-        """The key of a memory's size: the first version leaves out its unit."""
-        return key if first_version and self._parser.has_option(section, key) else f"{key}kB"
+    def memory(self, key: str, first_version: bool) -> int:
+        """A memory's kilobytes: the first version leaves the unit out of the key."""
+        section = "architecture_presets"
+        without = first_version and self._parser.has_option(section, key)
+        return self.size(section, key if without else f"{key}kB")
 
     def text(self, section: str, key: str) -> str:
         if not self._parser.has_option(section, key):

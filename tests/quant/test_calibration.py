@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,12 +14,13 @@ from codesign.quant.calibration import (
     METHODS,
     Calibration,
     ClipRange,
+    _merged,
     batchnorm_ranges,
     gauss_clip,
     laplace_clip,
     weight_scales,
 )
-from codesign.quant.formats import FIXED4, POT4
+from codesign.quant.formats import FIXED4, POT4, FloatArray
 from codesign.quant.module import build_module
 from codesign.workload import BatchNorm, zoo
 
@@ -92,6 +95,43 @@ def test_kl_keeps_a_uniform_law_and_cuts_a_long_tail() -> None:
     few = Calibration("kl").range_of([np.abs(rng.normal(size=100_000))], 3, signed=False).high
     many = Calibration("kl").range_of([np.abs(rng.normal(size=100_000))], 7, signed=False).high
     assert 0.8 < few < many
+
+
+def slides_threshold(magnitudes: FloatArray, levels: int) -> float:
+    """The pseudocode of Migacz's slides, in loops: P with its outliers, Q merged, expanded, normalised."""
+    width = magnitudes.max() / 2048
+    bins = [0.0] * 2048
+    for value in magnitudes[magnitudes > 0]:
+        bins[min(int(value / width), 2047)] += 1
+    found = []
+    for i in range(levels, 2049):
+        p = bins[:i]
+        p[i - 1] += sum(bins[i:])
+        merged, filled = [0.0] * levels, [0] * levels
+        for j in range(i):
+            merged[j * levels // i] += bins[j]
+            filled[j * levels // i] += p[j] > 0
+        whole_p, whole_q = sum(p), sum(merged) or 1
+        divergence = 0.0
+        for j in range(i):
+            if p[j]:
+                q = merged[j * levels // i] / filled[j * levels // i] / whole_q
+                divergence += p[j] / whole_p * math.log(p[j] / whole_p / max(q, 1e-10))
+        found.append(divergence)
+    return float(min((levels + int(np.argmin(found)) + 0.5) * width, magnitudes.max()))
+
+
+def test_kl_merges_as_the_published_slides_do() -> None:
+    # Their example: 8 bins into 2 levels, spread over the bins that are not empty.
+    example = np.array([1.0, 0, 2, 3, 5, 3, 1, 7])
+    assert _merged(example, example > 0, 2).tolist() == [2, 0, 2, 2, 4, 4, 4, 4]
+    # A bin that holds outliers only gets its share of the interval.
+    assert _merged(np.array([4.0, 0, 6, 0]), np.array([True, False, True, True]), 2).tolist() == [4, 0, 3, 3]
+    rng = np.random.default_rng(5)
+    values = np.concatenate([np.abs(rng.laplace(size=3000)), [40.0, 55.0]])
+    found = Calibration("kl").range_of([values], 3, signed=True).high
+    assert found == pytest.approx(slides_threshold(values, 4), rel=1e-12)
+    assert Calibration("kl").range_of([np.full(9, 2.5)], 8, signed=True).high == 2.5
 
 
 @settings(max_examples=60, deadline=None)

@@ -92,8 +92,30 @@ def test_splitting_halves_the_outlier() -> None:
     state = state_of(CHAIN, 2, spread=0)
     state["fc2.weight"][1, 4] = 50.0
     _, split = split_outliers(CHAIN, state, 0.1)
-    assert float(split["fc2.weight"].abs().max()) == 25
+    # The larger half is (w + step / 2) / 2, and 7 steps: 25 + step / 4 = 7 step.
+    assert float(split["fc2.weight"].abs().max()) == pytest.approx(25 * 7 / 6.75)
     assert split["fc2.weight"].shape == (3, 7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.sampled_from([0.1, 0.5, 1.0]), bits=st.integers(2, 8))
+def test_codes_of_the_halves_add_up(seed: int, share: float, bits: int) -> None:
+    """Quantization-aware splitting of the paper: the sum of the codes is the code of the weight before it was split."""
+    state = state_of(CHAIN, seed, spread=0.5)
+    state["fc2.weight"][1, 4] *= 20
+    wide, split = split_outliers(CHAIN, state, share, bits)
+    filters = split["fc1.weight"].double().flatten(1)  # split, too; a copy of a filter has the same input
+    origin = [int((filters[:6] - row).abs().sum(1).argmin()) for row in filters]
+    assert wide.weight_shape("fc2")[1] == len(origin)
+    largest = 2 ** (bits - 1) - 1
+    for before, row in zip(state["fc2.weight"].double(), split["fc2.weight"].double(), strict=True):
+        step = row.abs().max() / largest
+        codes = (row / step + 0.5).floor()
+        assert codes.abs().max() <= largest
+        for channel, value in enumerate((before / step).tolist()):
+            if abs(value + 0.5 - round(value + 0.5)) > 1e-3:  # no tie, which float32 may round either way
+                parts = [int(code) for code, source in zip(codes, origin, strict=True) if source == channel]
+                assert sum(parts) == int(np.floor(value + 0.5))
 
 
 def quantized_error(network: Network, state: dict[str, Tensor], images: Tensor, bits: int) -> float:
@@ -206,3 +228,5 @@ def test_errors() -> None:
         equalize(CHAIN, {})
     with pytest.raises(UserError, match="share 2"):
         split_outliers(CHAIN, state_of(CHAIN, 0), 2)
+    with pytest.raises(UserError, match="9 bits; allowed are 2 to 8"):
+        split_outliers(CHAIN, state_of(CHAIN, 0), bits=9)
