@@ -213,6 +213,14 @@ def sweep(folder: Path) -> None:
                 os.close(descriptor)
 
 
+def holds_files(folder: Path) -> bool:
+    """Whether a folder is there and holds anything but what killed writers left in it."""
+    if not folder.is_dir():
+        return False
+    sweep(folder)
+    return any(folder.iterdir())
+
+
 def make_folders(folder: Path) -> list[Path]:
     """Make a folder and those above it; the new ones, innermost first."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]

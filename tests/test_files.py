@@ -17,6 +17,7 @@ import pytest
 from codesign import _files
 from codesign._files import atomic_write, scratch_folder, sweep, write_json, write_text
 from codesign.errors import UserError
+from codesign.search.folder import claim
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -143,6 +144,7 @@ def test_no_space(tmp_path: Path) -> None:
 import resource, sys
 from codesign._files import write_text, atomic_write
 from codesign.errors import UserError
+from codesign.search.folder import claim
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for size in (2000, 10_000_000):
     try:
@@ -171,6 +173,17 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         assert writing.exists(), "its writer is alive"
         file.write(b"x")
     assert all(path.exists() for path in mine) and (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_what_a_killed_writer_left_does_not_make_a_run_folder_foreign(tmp_path: Path) -> None:
+    stale = tmp_path / f".codesign-{'0' * 16}.tmp"
+    stale.write_text("half")
+    claim(tmp_path, "space.yaml", "x", "search")
+    assert not stale.exists() and (tmp_path / "space.yaml").read_text() == "x"
+    (tmp_path / "space.yaml").unlink()
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        claim(tmp_path, "space.yaml", "x", "search")
 
 
 def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:

@@ -261,10 +261,15 @@ def _print(title: str, table: Table | tuple[tuple[str, ...], list[list[Any]]]) -
 
 
 def _save_csv(path: Path | None, table: tuple[tuple[str, ...], list[list[Any]]]) -> None:
+    import csv
+    import io
+
     from codesign._files import write_text
     from codesign.cli.output import note
 
     if path is not None:
         header, lines = table
-        write_text(path, "".join(",".join(map(str, line)) + "\n" for line in (header, *lines)))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((header, *lines))
+        write_text(path, text.getvalue())
         note(f"wrote {path}")

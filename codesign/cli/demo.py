@@ -25,6 +25,7 @@ def demo(
     from codesign.quant.data import load_dataset
     from codesign.quant.storage import save_network
     from codesign.rtl.export import export
+    from codesign.search.folder import claim
     from codesign.search.run import Search, verification
     from codesign.search.space import band_ratio, load_space, zoo_network
     from codesign.sim.clock import synthesized_clock
@@ -35,7 +36,7 @@ def demo(
     began = time.perf_counter()
     hw, space = load_hardware(HARDWARE), load_space(SPACE)
     source, data = zoo_network(space.network), load_dataset(space.data, seed=space.seed)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, "demo.yaml", f"hardware: {HARDWARE}\nspace: {SPACE}\n", "demo")
     with progress() as report:
         from codesign.quant.recipes import quantize
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codesign._files import write_text
+from codesign._files import holds_files, write_text
 from codesign._reading import MOST_TEXT, read_text
 from codesign.errors import UserError
 
@@ -26,6 +26,6 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
         if read_text(path, MOST_TEXT, f"a {what}") != text:
             raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same space")
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if holds_files(folder):
         raise UserError(f"{folder}: holds other files, must be a new folder or one of the same space")
     write_text(path, text)

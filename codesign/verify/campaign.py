@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign._files import atomic_write, holds_files, read_json, write_json, write_text
 from codesign._reading import MOST_YAML, read_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
@@ -231,7 +231,7 @@ def _claim(plan: Plan, folder: Path) -> None:
                 f"{folder}: holds another campaign, must be a new folder or one of the same seed and options"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if holds_files(folder):
         raise UserError(f"{folder}: holds other files, must be a new folder or one of the same campaign")
     write_text(path, yaml.safe_dump(asked, sort_keys=False))
 
