@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -28,6 +29,8 @@ from codesign.errors import UserError
 RETRY_S = 0.01
 """Pause before an interrupt is delivered that came while Python ran a finalizer."""
 
+TRACEBACK = "CODESIGN_TRACEBACK"
+"""Variable that has tracebacks printed."""
 SAID = 500
 """Characters of an unforeseen exception's own message that are shown."""
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -74,6 +77,10 @@ def _main(
 def run(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status; every failure is one line on stderr, whatever it is."""
     _mend_streams()
+    if not os.environ.get(TRACEBACK):
+        # what ends a thread, or is raised where Python can only print it, comes to the command as its consequence
+        threading.excepthook = lambda _: None
+        sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
         signal.signal(signal.SIGHUP, _terminate)
@@ -100,9 +107,9 @@ def run(arguments: list[str] | None = None) -> None:
 def describe(error: Exception) -> str:
     """One line on what was not foreseen: a tool's or the system's message as it is, anything else as an internal error.
 
-    With `CODESIGN_TRACEBACK` set, the traceback is printed, too.
+    With `TRACEBACK` set, the traceback is printed, too.
     """
-    if os.environ.get("CODESIGN_TRACEBACK"):
+    if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
@@ -122,7 +129,7 @@ def describe(error: Exception) -> str:
     said = _one_of(error)
     return (
         f"internal error: {type(error).__name__}{f': {said}' if said else ''}, in {place}; please report it "
-        "with the command and its files; CODESIGN_TRACEBACK=1 shows the traceback"
+        f"with the command and its files; {TRACEBACK}=1 shows the traceback"
     )
 
 
