@@ -180,13 +180,14 @@ def test_every_odd_value_in_the_structure_is_refused_or_kept(tmp_path: Path) -> 
 
 
 def test_unwritable_target_and_odd_provenance(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write"):
-        save_network(network(0), tmp_path / "no" / "folder" / "net.npz")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written"):
+        save_network(network(0), tmp_path / "file" / "net.npz")
     odd = network(0)
     odd.provenance["what"] = object()
     with pytest.raises(UserError, match="is no JSON"):
         save_network(odd, tmp_path / "net.npz")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
