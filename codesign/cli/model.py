@@ -42,6 +42,7 @@ def quantize(
     from codesign.cli.inputs import is_file, numbers
     from codesign.cli.output import facts, percent, progress, save
     from codesign.errors import UserError
+    from codesign.interchange.building import with_steps
     from codesign.provenance import provenance
     from codesign.quant.assignment import parse_ratio
     from codesign.quant.data import load_dataset
@@ -49,11 +50,11 @@ def quantize(
     from codesign.search.space import zoo_network
 
     if is_file(network):
-        from codesign.interchange.load import import_float
+        from codesign.interchange.load import float_host, import_float
 
-        source, state = import_float(network)
+        (source, state), steps = import_float(network), float_host(network)
     else:
-        source, state = zoo_network(network), None
+        source, state, steps = zoo_network(network), None, ()
     formats = parse_ratio(ratio) if ratio is not None else None
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
@@ -80,7 +81,8 @@ def quantize(
             device=device,
             checkpoints=checkpoints,
         )
-    save_network(result.integer_network, out)
+    integers = with_steps(result.integer_network, steps)
+    save_network(integers, out)
     shares = {str(form): share for form, share in result.assignment.shares().items()}
     facts(
         {
@@ -90,6 +92,7 @@ def quantize(
             "integer accuracy": f"{percent(result.integer_accuracy, 2)} on {result.integer_images} test images",
             "same class": f"{percent(result.agreement, 2)} of the images, integers and quantized model",
             "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
+            **{f"host {when}": words for when, words in integers.host.words.items()},
             "file": out,
         }
     )

@@ -15,7 +15,7 @@ from codesign.errors import UserError
 from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
 from codesign.quant.dyadic import dyadic
 from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.host import RoundResults
+from codesign.quant.host import Dequantize, RoundResults, Step
 from codesign.quant.integer_network import (
     NARROW,
     RESIDUAL_MULT_BITS,
@@ -284,6 +284,15 @@ def wide_result(network: IntegerNetwork) -> IntegerNetwork:
     codes = RoundResults(fraction, output.zero_point, last.low, last.high)
     host = replace(network.host, after=(codes, *network.host.after))
     return replace(network, layers=(*network.layers[:-1], wide), host=host)
+
+
+def with_steps(network: IntegerNetwork, steps: tuple[Step, ...]) -> IntegerNetwork:
+    """The network whose host computes `steps` of the real numbers that its results stand for."""
+    if not steps:
+        return network
+    output = network.output
+    after = (*network.host.after, Dequantize(output.scale, output.zero_point), *steps)
+    return replace(network, host=replace(network.host, after=after))
 
 
 def result_codes(network: IntegerNetwork, results: IntArray) -> IntArray:

@@ -12,6 +12,7 @@ from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_reader import read_tflite
+from codesign.quant.host import Step
 from codesign.quant.integer_network import NARROW, IntegerNetwork, Multiplier
 from codesign.quant.storage import load_network
 
@@ -80,6 +81,19 @@ def import_float(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
     from codesign.workload.exported import load_exported
 
     return load_exported(path)
+
+
+def float_host(path: str | Path) -> tuple[Step, ...]:
+    """What the host computes of the result of a float model's network, such as a final Softmax; mostly nothing.
+
+    Raises:
+        UserError: as `import_float` does.
+    """
+    if Path(path).suffix.lower() != ".onnx":
+        return ()
+    from codesign.interchange.onnx_float import read_float_onnx
+
+    return read_float_onnx(path)[2]
 
 
 def is_float(path: str | Path) -> bool:

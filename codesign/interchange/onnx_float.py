@@ -9,7 +9,7 @@ exact.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.interchange.onnx_float_map import FloatMap
 from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
+from codesign.interchange.onnx_host import MOVING, ON_HOST, on_host
 from codesign.interchange.onnx_prepare import prepare
 from codesign.interchange.onnx_shapes import axes_of, per_channel, read_pads, text, whole_numbers
+from codesign.interchange.onnx_values import Answer
 from codesign.interchange.onnx_windows import read_window
+from codesign.quant.host import Reshape, Step
 from codesign.workload.layers import (
     NO_PADDING,
     Add,
@@ -66,10 +70,21 @@ QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQ
 
 
 def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
-    """The network of a float ONNX model and its state dict; a final Softmax stays on the host.
+    """The network of a float ONNX model and its state dict; what `read_float_onnx` says of the host is left out.
 
     Raises:
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
+    """
+    return read_float_onnx(path)[:2]
+
+
+def read_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor], tuple[Step, ...]]:
+    """The network of a float ONNX model, its state dict, and the host's steps behind it (Softmax, Sigmoid, ArgMax).
+
+    The steps take the network's result, (N, ...) real numbers in the shape that the model gives it.
+
+    Raises:
+        UserError: as `import_float_onnx` does.
     """
     import torch
 
@@ -78,30 +93,8 @@ def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
         for node in graph.nodes:
             if node.op in QUANTIZERS:
                 raise node.error("the model is quantized; import it with import_quantized_onnx")
-        network, state = _Importer(prepare(graph, SUPPORTED)).result()
-    return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class _Map:
-    """A tensor of the graph: the result of a layer, seen in a shape, perhaps with zeros around it.
-
-    Attributes:
-        layer: that computes it.
-        shape: in the graph, the batch included; the order of the numbers is the layer's.
-        padding: zeros that a Pad put around it, until a window takes them.
-        alone: nothing else reads the layer's result.
-        flatten: name of the node that made a vector of it.
-        scale, shift: of the network's input alone, (C,): the tensor is scale * input + shift.
-    """
-
-    layer: str
-    shape: tuple[int, ...]
-    padding: Padding = NO_PADDING
-    alone: bool = True
-    flatten: str = ""
-    scale: Array | None = None
-    shift: Array | None = None
+        network, state, steps = _Importer(prepare(graph, SUPPORTED)).result()
+    return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}, steps
 
 
 class _Importer:
@@ -116,16 +109,16 @@ class _Importer:
         self.state: dict[str, dict[str, Array]] = {}
         self.flattened: dict[str, str] = {}
         """The Flatten of a layer's result."""
-        self.maps = {graph.input: _Map(source.name, (graph.batch, *graph.input_shape[1:]), flatten="flatten_input")}
+        self.answers: dict[str, Answer] = {}
+        """Tensors that the host computes behind the last layer."""
+        self.host_nodes: dict[str, Node] = {}
+        """The first node of the host that each of them stands on."""
+        self.answered = ""
+        """The tensor that it computes them from."""
+        self.maps = {graph.input: FloatMap(source.name, (graph.batch, *graph.input_shape[1:]), flatten="flatten_input")}
 
-    def result(self) -> tuple[Network, dict[str, Array]]:
-        nodes = list(self.graph.nodes)
-        output = self.graph.output
-        while nodes and nodes[-1].op in ("Softmax", "LogSoftmax") and nodes[-1].outputs[0] == output:
-            last = nodes.pop()
-            self._check_softmax(last)
-            output = last.inputs[0]
-        builders: dict[str, Callable[[Node], _Map]] = {
+    def result(self) -> tuple[Network, dict[str, Array], tuple[Step, ...]]:
+        builders: dict[str, Callable[[Node], FloatMap]] = {
             "Conv": self._conv,
             "Gemm": self._gemm,
             "MatMul": self._gemm,
@@ -148,18 +141,38 @@ class _Importer:
             "Transpose": self._view,
             "Pad": self._pad,
         }
-        for node in nodes:
-            if node.op not in builders:
-                raise unsupported(node, SUPPORTED)
+        for node in self.graph.nodes:
+            source = node.inputs[0]
             try:
-                self.maps[node.outputs[0]] = builders[node.op](node)
+                if node.op in ON_HOST or source in self.answers:
+                    if node.op not in ON_HOST | MOVING:
+                        raise unsupported(self.host_nodes[source], SUPPORTED)
+                    self.host_nodes[node.outputs[0]] = self.host_nodes.get(source, node)
+                    self.answers[node.outputs[0]] = on_host(node, self._answer(source), self.graph, self._optional)
+                elif node.op in builders:
+                    self.maps[node.outputs[0]] = builders[node.op](node)
+                else:
+                    raise unsupported(node, SUPPORTED)
             except UserError as error:
                 raise error if str(error).startswith("node '") else node.error(str(error)) from None
-        return self._network(output)
+        if self.graph.output not in self.answers:
+            return (*self._network(self.graph.output), ())
+        network, state = self._network(self.answered)
+        return network, state, self.answers[self.graph.output].steps
+
+    def _answer(self, name: str) -> Answer:
+        """What the host makes of the last layer's result to have the tensor `name`."""
+        if name in self.answers:
+            return self.answers[name]
+        if self.answered not in ("", name):
+            raise UserError(f"reads '{name}' on the host, which reads '{self.answered}' already")
+        self.answered = name
+        shape = self.graph.shapes[name][1:]
+        return Answer((Reshape(shape),), shape)
 
     def _network(self, output: str) -> tuple[Network, dict[str, Array]]:
         found = self.maps[output]
-        self._check_plain(found, f"the output '{output}'")
+        found.check_plain(f"the output '{output}'")
         last = found.layer
         if found.shape != (self.graph.batch, *self.shapes[last]):
             same = [size for size in found.shape[1:] if size > 1] == [size for size in self.shapes[last] if size > 1]
@@ -191,38 +204,23 @@ class _Importer:
         }
         return Network(self.graph.name, layers), state
 
-    def _check_softmax(self, node: Node) -> None:
-        shape = self.graph.shapes[node.inputs[0]]
-        axis = int(node.attributes.get("axis", 1 if self.graph.opset < 13 else -1))
-        if len(shape) != 2 or axis % 2 != 1:
-            raise node.error(f"is along axis {axis} of {text(shape)}; over the classes of (N, classes) is supported")
-
     # Operands and layers.
 
-    def _map(self, node: Node, position: int = 0) -> _Map:
+    def _map(self, node: Node, position: int = 0) -> FloatMap:
         name = node.inputs[position]
+        if name in self.answers:
+            raise node.error(f"reads '{name}', which the host computes behind the last layer")
         if name not in self.maps:
             raise node.error(f"reads '{name}' as a feature map, which is a constant")
         found = self.maps[name]
         return found if self.graph.readers[name] == 1 else replace(found, alone=False)
 
-    def _check_plain(self, found: _Map, where: str) -> None:
-        if found.padding != NO_PADDING:
-            raise UserError(f"{where} is padded by a Pad; only Conv and pooling can read that")
-        if found.scale is not None:
-            raise UserError(f"{where} is a normalized image{self._instead(found)}")
-
-    def _instead(self, found: _Map) -> str:
-        assert found.scale is not None and found.shift is not None
-        mean, std = (",".join(f"{v:.7g}" for v in values) for values in (-found.shift / found.scale, 1 / found.scale))
-        return f"; what would replace it: a model without this, and --mean {mean} --std {std}"
-
-    def _plain(self, node: Node, position: int = 0) -> _Map:
+    def _plain(self, node: Node, position: int = 0) -> FloatMap:
         found = self._map(node, position)
-        self._check_plain(found, f"its input '{node.inputs[position]}'")
+        found.check_plain(f"its input '{node.inputs[position]}'")
         return found
 
-    def _source(self, node: Node, found: _Map | None = None) -> str:
+    def _source(self, node: Node, found: FloatMap | None = None) -> str:
         """The layer whose result a node takes as maps (N, C, H, W)."""
         found = found if found is not None else self._plain(node)
         if len(found.shape) != 4 or found.shape != self._padded(found):
@@ -231,7 +229,7 @@ class _Importer:
             )
         return found.layer
 
-    def _padded(self, found: _Map) -> tuple[int, ...]:
+    def _padded(self, found: FloatMap) -> tuple[int, ...]:
         """The shape of a layer's result with the zeros around it."""
         shape = self.shapes[found.layer]
         top, bottom, left, right = found.padding
@@ -239,7 +237,7 @@ class _Importer:
             shape = (shape[0], shape[1] + top + bottom, shape[2] + left + right)
         return (self.graph.batch, *shape)
 
-    def _flat(self, found: _Map) -> str:
+    def _flat(self, found: FloatMap) -> str:
         """The layer whose result is the vector of each image that `found` is."""
         if len(self.shapes[found.layer]) == 1:
             return found.layer
@@ -263,18 +261,21 @@ class _Importer:
             self.state[layer.name] = weights
         return layer.name
 
-    def _emit(self, node: Node, layer: Layer, **weights: Array) -> _Map:
+    def _emit(self, node: Node, layer: Layer, **weights: Array) -> FloatMap:
         layer = replace(layer, name=self._name(layer.name))
         name = self._add(layer, **weights)
         shape = (self.graph.batch, *self.shapes[name])
         if shape != self.graph.shapes[node.outputs[0]]:
             raise node.error(f"gives {text(shape)}, not {text(self.graph.shapes[node.outputs[0]])}")
-        return _Map(name, shape)
+        return FloatMap(name, shape)
 
-    def _elementwise(self, node: Node, layer: Layer) -> _Map:
+    def _elementwise(self, node: Node, layer: Layer) -> FloatMap:
         found = self._plain(node)
         name = self._add(replace(layer, name=self._name(layer.name), inputs=(found.layer,)))
         return replace(found, layer=name, alone=True)
+
+    def _optional(self, node: Node, position: int) -> Array | None:
+        return self._constant(node, position) if node.has(position) else None
 
     def _constant(self, node: Node, position: int) -> Array:
         name = node.inputs[position]
@@ -284,7 +285,7 @@ class _Importer:
 
     # Layers with weights.
 
-    def _conv(self, node: Node) -> _Map:
+    def _conv(self, node: Node) -> FloatMap:
         found = self._map(node)
         source = self._source(node, found)
         weight = self._constant(node, 1).astype(np.float64)
@@ -295,7 +296,7 @@ class _Importer:
         if found.scale is not None and found.shift is not None:
             if found.shift.any() and padding != NO_PADDING:
                 raise node.error(
-                    f"puts zeros around a normalized image, which cannot go into its weights{self._instead(found)}"
+                    f"puts zeros around a normalized image, which cannot go into its weights{found.instead}"
                 )
             per_row = (len(weight) // groups, 1, 1, 1)
             scale, shift = (
@@ -310,10 +311,10 @@ class _Importer:
         )
         return self._emit(node, layer, weight=weight, **({} if bias is None else {"bias": bias}))
 
-    def _gemm(self, node: Node) -> _Map:
+    def _gemm(self, node: Node) -> FloatMap:
         found = self._map(node)
         if found.padding != NO_PADDING:
-            self._check_plain(found, f"its input '{node.inputs[0]}'")
+            found.check_plain(f"its input '{node.inputs[0]}'")
         if node.attributes.get("transA", 0) or len(found.shape) != 2 or found.shape[0] != self.graph.batch:
             raise node.error(f"reads {text(found.shape)}; only (N, features), not transposed, is supported")
         alpha, beta = (float(node.attributes.get(key, 1.0)) for key in ("alpha", "beta"))
@@ -330,7 +331,7 @@ class _Importer:
         layer = Linear(node.name, (self._flat(found),), len(weight), bias=bias is not None)
         return self._emit(node, layer, weight=weight, **({} if bias is None else {"bias": bias}))
 
-    def _batchnorm(self, node: Node) -> _Map:
+    def _batchnorm(self, node: Node) -> FloatMap:
         values = [self._constant(node, position) for position in range(1, 5)]
         epsilon = float(node.attributes.get("epsilon", 1e-5))
         if not ((values[3] + epsilon) > 0).all():
@@ -345,7 +346,7 @@ class _Importer:
         names = ("weight", "bias", "running_mean", "running_var")
         return self._emit(node, BatchNorm(node.name, (source,), epsilon), **dict(zip(names, values, strict=True)))
 
-    def _sum(self, node: Node) -> _Map:
+    def _sum(self, node: Node) -> FloatMap:
         """Add and Sum of tensors and constants, from left to right."""
         constants = [i for i, name in enumerate(node.inputs) if name in self.graph.constants]
         positions = [i for i in range(len(node.inputs)) if i not in constants]
@@ -359,9 +360,9 @@ class _Importer:
             total = self._scaled(node, total, np.ones_like(shift), shift)
         return total
 
-    def _added(self, node: Node, left: _Map, right: _Map) -> _Map:
+    def _added(self, node: Node, left: FloatMap, right: FloatMap) -> FloatMap:
         for found in (left, right):
-            self._check_plain(found, "an operand")
+            found.check_plain("an operand")
         if left.shape != right.shape:
             raise node.error(f"adds {text(right.shape)} to {text(left.shape)}; the shapes must be equal")
         sources = (left.layer, right.layer)
@@ -370,7 +371,7 @@ class _Importer:
         name = self._add(Add(self._name(node.name), sources))
         return replace(left, layer=name, alone=True)
 
-    def _affine(self, node: Node) -> _Map:
+    def _affine(self, node: Node) -> FloatMap:
         """Sub, Mul and Div by a constant."""
         position = 0 if node.inputs[0] not in self.graph.constants else 1
         if node.inputs[1 - position] not in self.graph.constants or (node.op == "Div" and position):
@@ -384,13 +385,13 @@ class _Importer:
             raise node.error("divides by 0")
         return self._scaled(node, found, value if node.op == "Mul" else one / value, zero)
 
-    def _operand(self, node: Node, found: _Map, position: int) -> Array:
+    def _operand(self, node: Node, found: FloatMap, position: int) -> Array:
         """(C,) numbers of a constant that meets a tensor."""
         if found.shape != self.graph.shapes[node.outputs[0]] or len(found.shape) < 2:
             raise node.error(f"broadcasts {text(found.shape)} to {text(self.graph.shapes[node.outputs[0]])}")
         return per_channel(node, self._constant(node, position), found.shape).astype(np.float64)
 
-    def _scaled(self, node: Node, found: _Map, scale: Array, shift: Array) -> _Map:
+    def _scaled(self, node: Node, found: FloatMap, scale: Array, shift: Array) -> FloatMap:
         """scale * tensor + shift, by the weights of the layer that computes the tensor."""
         if found.padding != NO_PADDING:
             raise node.error("reads a padded tensor; only Conv and pooling can")
@@ -423,7 +424,7 @@ class _Importer:
 
     # Layers without weights.
 
-    def _clip(self, node: Node) -> _Map:
+    def _clip(self, node: Node) -> FloatMap:
         limits = [float(node.attributes.get(key, default)) for key, default in (("min", -np.inf), ("max", np.inf))]
         for position in (1, 2):
             if node.has(position):
@@ -435,10 +436,10 @@ class _Importer:
             raise node.error(f"clips to [{low:g}, {high:g}]; only [0, a positive number], a bounded ReLU, is supported")
         return self._elementwise(node, Relu(node.name, (), limit=None if high >= LARGEST_FLOAT32 else high))
 
-    def _pool(self, node: Node) -> _Map:
+    def _pool(self, node: Node) -> FloatMap:
         found = self._map(node)
         if found.scale is not None:
-            self._check_plain(found, f"its input '{node.inputs[0]}'")
+            found.check_plain(f"its input '{node.inputs[0]}'")
         source = self._source(node, found)
         own = read_window(node, found.shape[2:])
         padding = _sum_of(own.padding, found.padding)
@@ -452,7 +453,7 @@ class _Importer:
             )
         return self._emit(node, AvgPool(node.name, (source,), own.kernel, own.stride, padding))
 
-    def _mean(self, node: Node) -> _Map:
+    def _mean(self, node: Node) -> FloatMap:
         found = self._plain(node)
         shape, native = found.shape, self.shapes[found.layer]
         axes = axes_of(node, whole_numbers(node, "axes", 1, self.graph.constants, ()), len(shape))
@@ -462,12 +463,12 @@ class _Importer:
         if not spatial or sorted(axes) != list(range(2, len(shape))):
             raise node.error("takes the mean over other axes than height and width; only global pooling is supported")
         name = self._add(AvgPool(self._name(node.name), (found.layer,)))
-        return _Map(name, self.graph.shapes[node.outputs[0]], flatten=f"{name}.flatten")
+        return FloatMap(name, self.graph.shapes[node.outputs[0]], flatten=f"{name}.flatten")
 
-    def _view(self, node: Node) -> _Map:
+    def _view(self, node: Node) -> FloatMap:
         found = self._map(node)
         if found.padding != NO_PADDING:
-            self._check_plain(found, f"its input '{node.inputs[0]}'")
+            found.check_plain(f"its input '{node.inputs[0]}'")
         shape = self.graph.shapes[node.outputs[0]]
         if shape == found.shape and node.op != "Transpose":
             return found
@@ -482,7 +483,7 @@ class _Importer:
             )
         return replace(found, shape=shape, flatten=node.name if len(shape) == 2 else found.flatten)
 
-    def _pad(self, node: Node) -> _Map:
+    def _pad(self, node: Node) -> FloatMap:
         found = self._map(node)
         padding = read_pads(node, found.shape, self.graph.constants)
         if padding == NO_PADDING:

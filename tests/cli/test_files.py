@@ -241,3 +241,17 @@ def test_ten_samples_of_keyword_spotting_run_whole_on_the_rtl(hardware: str, run
     answer = json.loads((tmp_path / "a.json").read_text())
     assert answer["images"] == 10 and answer["mismatched_values"] == 0 and answer["compared_values"] == 720_760
     assert answer["rtl_cycles"] == answer["model_cycles"] and answer["counter_differences"] == []
+
+
+def test_a_final_softmax_is_the_hosts(run: Run, tmp_path: Path) -> None:
+    network = zoo.get("smallcnn")
+    path, out = tmp_path / "softmax.onnx", tmp_path / "net.codesign"
+    export_float_onnx(network, random_state(network), path)
+    model = onnx.load(str(path))
+    model.graph.node.append(onnx.helper.make_node("Softmax", [model.graph.output[0].name], ["shares"], axis=-1))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name="shares"))
+    onnx.save(model, str(path))
+    status, text, _ = run("quantize", path, "--data", "digits", "--epochs", "0", "-o", out)
+    assert status == 0 and "Softmax along axis 0" in text
+    assert [type(step).__name__ for step in load_network(out).host.after][-1] == "Softmax"

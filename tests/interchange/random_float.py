@@ -66,11 +66,10 @@ class FloatGraph(Builder):
         if len(self.shapes[self.tensors[-1]]) == 2:
             self.dense(self.tensors[-1])
             if self.chance(0.15):
-                self.node(
-                    "Softmax",
-                    [self.tensors[-1]],
-                    **self.pick([{}, {}, {"axis": 1}, {"axis": -1}, {"axis": -1}, {"axis": 0}]),
-                )
+                op = self.pick(["Softmax", "Softmax", "LogSoftmax", "ArgMax", "Sigmoid"])
+                axes = [{}, {}, {"axis": 1}, {"axis": -1}, {"axis": -1}, {"axis": 0}]
+                axis = {} if op == "Sigmoid" else self.pick(axes) if self.opset >= 11 else {"axis": 1}
+                self.node(op, [self.tensors[-1]], **axis)
 
     def dead_node(self) -> None:
         kept = list(self.tensors)

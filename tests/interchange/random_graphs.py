@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from codesign.errors import UserError
-from codesign.interchange.onnx_float import import_float_onnx
+from codesign.interchange.onnx_float import read_float_onnx
 from codesign.interchange.onnx_graph import Node
 from codesign.interchange.onnx_oracles import input_codes
 from codesign.interchange.onnx_prepare import needed
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.quant.arithmetic import run_layer
+from codesign.quant.host import apply_steps
 from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.quant.module import NetworkModule
 from tests.interchange.onnx_builder import Builder
@@ -60,7 +61,7 @@ def float_outcome(seed: int, folder: Path, mutate: bool = False) -> Outcome:
     path = folder / f"float{seed}.onnx"
     onnx.save(model, str(path))
     try:
-        network, state = import_float_onnx(path)
+        network, state, steps = read_float_onnx(path)
     except UserError as error:
         return Outcome(seed, REFUSED, reason_of(error, path))
     if mutate:
@@ -75,9 +76,7 @@ def float_outcome(seed: int, folder: Path, mutate: bool = False) -> Outcome:
     with torch.no_grad():
         images = torch.from_numpy(batch.reshape(len(batch), *network.shapes[network.input.name]))
         result = module.eval()(images)
-    if model.graph.node[-1].op_type == "Softmax" or any(node.op_type == "Softmax" for node in model.graph.node):
-        result = torch.softmax(result, 1)
-    found = result.numpy()
+    found = apply_steps(steps, result.numpy())
     if len(found) != len(expected) or [s for s in found.shape[1:] if s > 1] != [s for s in expected.shape[1:] if s > 1]:
         return Outcome(seed, WRONG, f"{found.shape} instead of {expected.shape}: {path}")
     found = found.reshape(expected.shape)

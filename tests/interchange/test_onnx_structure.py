@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from codesign.errors import UserError
-from codesign.interchange.onnx_float import import_float_onnx
+from codesign.interchange.onnx_float import import_float_onnx, read_float_onnx
+from codesign.quant.host import apply_steps
 from codesign.quant.module import NetworkModule
 from codesign.workload import Network
 
@@ -67,13 +68,13 @@ def equal(write: Write, folder: Path, opset: int = 17, batch: int | str = 1) -> 
     model, graph = model_of(write, opset, batch)
     path = folder / "model.onnx"
     onnx.save(model, str(path))
-    network, state = import_float_onnx(path)
+    network, state, steps = read_float_onnx(path)
     module = NetworkModule(network)
     module.load_state_dict(state, strict=False)
     images = np.random.default_rng(1).normal(size=(3, *graph.shape)).astype(np.float32)
     (expected,) = run(model, images)
     with torch.no_grad():
-        result = module.eval()(torch.from_numpy(images)).numpy()
+        result = apply_steps(steps, module.eval()(torch.from_numpy(images)).numpy())
     assert np.abs(result.reshape(expected.shape) - expected).max() <= 1e-5 * np.abs(expected).max()
     return network
 
@@ -177,7 +178,15 @@ def normalized_without_padding(g: Graph) -> None:
 
 
 def softmax(g: Graph) -> None:
-    g.add("Identity", [g.head("x", 3)])
+    g.add("Identity", [g.add("Softmax", [g.head("x", 3)])])
+
+
+def classes(g: Graph) -> None:
+    g.add("ArgMax", [g.add("Sigmoid", [g.head("x", 3)])], axis=-1, keepdims=0, select_last_index=1)
+
+
+def softmax_of_a_map(g: Graph) -> None:
+    g.add("Flatten", [g.add("LogSoftmax", [g.add("Conv", ["x", g.r(6, 3, 3, 3)])], axis=1)])
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,7 @@ def softmax(g: Graph) -> None:
         shared_pad, pad_then_same, *map(bias_as_add, [(8, 1, 1), (1, 8, 1, 1), (1,), (), (1, 1, 1, 1)]),
         constant_over_the_map, dead_nodes, odd_names, squeezed, ceil_without_effect, ceil_with_effect,
         flattened_by_sizes, sum_of_three, identity_of_weights, scaled_weights, normalized_without_padding, softmax,
+        classes, softmax_of_a_map,
     ],
 )  # fmt: skip
 def test_equal_to_onnxruntime(write: Write, tmp_path: Path) -> None:
