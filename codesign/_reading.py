@@ -179,7 +179,7 @@ class Archive:
         Raises:
             ValueError: it is none, or its members unfold to more than `most` bytes.
         """
-        _check_directory(file)
+        check_directory(file)
         try:
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
@@ -291,7 +291,7 @@ def parse_npy(data: bytes) -> NDArray[Any]:
 _MOST_DIRECTORY = 16 * MIB
 
 
-def _check_directory(file: BinaryIO) -> None:
+def check_directory(file: BinaryIO) -> None:
     """ValueError where a zip's directory is too large to be listed, which `zipfile` does before anything else."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - 65_557))

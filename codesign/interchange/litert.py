@@ -50,7 +50,8 @@ def litert_codes(path: str | Path, tensor: str, batch: NDArray[np.int8]) -> IntA
         raise UserError("comparing with LiteRT needs the package ai-edge-litert") from None
     import tflite
 
-    index = next((item.index for item in read_tflite(path).tensors if item.name == tensor), None)
+    names = {f"{item.name}#{item.index}": item.index for item in read_tflite(path).tensors}
+    index = names.get(tensor, next((found for name, found in names.items() if name.rpartition("#")[0] == tensor), None))
     if index is None:
         raise UserError(f"{path}: has no tensor '{tensor}'")
     data = bytearray(Path(path).read_bytes())

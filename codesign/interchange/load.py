@@ -103,6 +103,5 @@ def is_float(path: str | Path) -> bool:
         graph = read_onnx(path)
         return METADATA not in graph.metadata and not graph.operators & QUANTIZERS
     if suffix == ".tflite":
-        model = read_tflite(path)
-        return all(model.tensors[item.outputs[0]].dtype == "FLOAT32" for item in model.operators)
+        return read_tflite(path).is_float
     return suffix == ".pt2"

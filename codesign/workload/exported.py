@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torch import Tensor
 
+from codesign._reading import MOST_MODEL, opened
 from codesign.errors import UserError
 from codesign.workload.collector import INPUT, Collector
-from codesign.workload.exported_archive import Archive, open_file, short
+from codesign.workload.exported_archive import Archive, short
 from codesign.workload.exported_ops import OPERATIONS, REPLACEMENTS, Computed, Parameter
 from codesign.workload.exported_program import Node, Other, Program, Reference, TensorType, read_program
 from codesign.workload.layers import BatchNorm, Conv, Layer, Linear
@@ -40,7 +41,7 @@ def load_exported(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
         UserError: the file is missing, damaged or holds pickled objects, or what `read_exported` refuses.
     """
     path = Path(path)
-    with open_file(path) as file:
+    with opened(path, MOST_MODEL) as file:
         try:
             return _read(file, path.stem)
         except UserError as error:

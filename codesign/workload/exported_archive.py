@@ -17,7 +17,6 @@ Every size that a file states is compared with the bytes present before anything
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import pickletools
@@ -26,16 +25,14 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from codesign._reading import MOST_JSON, check_directory, parse_json
 from codesign.errors import UserError
 
-LARGEST_JSON = 32 << 20
-"""Bytes of a JSON member, at most; ResNet-152 has three million."""
 DTYPES = {
     1: torch.uint8,
     2: torch.int8,
@@ -90,6 +87,7 @@ class Archive:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
+            check_directory(file)
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OverflowError):
             raise UserError("no program of torch.export, or cut short (it is no complete zip archive)") from None
@@ -133,8 +131,8 @@ class Archive:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            value = json.loads(self._read(name, LARGEST_JSON), object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(self._read(name, MOST_JSON))
+        except ValueError as error:
             raise UserError(f"'{short(name)}' is no JSON that torch writes ({short(str(error))})") from None
         if not isinstance(value, dict):
             raise UserError(f"'{short(name)}' is no JSON object")
@@ -203,18 +201,6 @@ def short(text: str, limit: int = 60) -> str:
     return plain if len(text) <= limit else plain[:limit] + "..."
 
 
-def open_file(path: Path) -> BinaryIO:
-    """The file, open for reading; UserError if it is none. Pipes and devices are not opened."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is no regular file")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
 def _members(infos: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
     """By their paths below the archive's one root folder."""
     found: dict[str, zipfile.ZipInfo] = {}
@@ -238,13 +224,6 @@ def _members(infos: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.Z
 
 def _is_model(name: str) -> bool:
     return name.startswith("models/") and name.endswith(".json")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _integers(where: str, values: Any) -> list[int]:

@@ -245,7 +245,7 @@ def test_damaged_files_are_one_line(members: Members, tmp_path: Path) -> None:
             load_exported(path)
         except UserError as error:
             assert "\n" not in str(error) and len(str(error)) < 700  # noqa: PT017
-    refused(tmp_path, "no regular file")
+    refused(tmp_path, "is a folder")
     refused(tmp_path / "none.pt2", "no such file")
     torch.save({"a": torch.ones(1)}, path)
     refused(path, "no program of torch.export")
