@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
@@ -122,7 +122,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             executor.crowded.eq(writer.crowded),
             loader.descriptor_taken.eq(executor.descriptor_taken),
             loader.pass_done.eq(post.pass_done),
-            executor.start.eq(control.go),
+            executor.start.eq(control.go | ResetSignal()),  # which sets its counters to 0, too
             executor.descriptor.eq(loader.descriptor),
             executor.descriptor_valid.eq(loader.descriptor_valid),
             executor.pass_loaded.eq(loader.pass_loaded),
@@ -190,7 +190,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 second_aligner.pad_code.eq(d.pad_code),
                 array.second_word.eq(second_aligner.word[: geometry.word_bits // 2]),
                 pooling.second_word.eq(second_aligner.word),
-                array.second_load.eq(delay(window.second_column, READ_LATENCY - 1, "second_column")),
+                array.second_load.eq(delay.event(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
         pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
@@ -239,9 +239,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 drain.block.eq(tile_last),
                 drain.final.eq(tile_final),
                 drain.tiles.eq(Mux(executor.pooling, 1, whole)),
-                array.step_valid.eq(delay(valid_2, early, "step_valid")),
-                array.step_take.eq(delay(tap_2, early, "step_take")),
-                array.step_open.eq(delay(first_2, early, "step_open")),
+                array.step_valid.eq(delay.event(valid_2, early, "step_valid")),
+                array.step_take.eq(delay.event(tap_2, early, "step_take")),
+                array.step_open.eq(delay.event(first_2, early, "step_open")),
                 array.drain.eq(drain.tile & ~executor.pooling),
                 array.drain_first.eq(drain.tile_first),
                 post.tile_last.eq(drain.tile),
@@ -253,9 +253,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             last_2 = Signal()
             m.d.sync += last_2.eq(window.last & ~executor.pooling)
             m.d.comb += [
-                array.step_first.eq(delay(first_2, early, "step_first")),
-                array.step_last.eq(delay(last_2, early, "step_last")),
-                array.load.eq(delay(window.column, READ_LATENCY - 1, "column")),
+                array.step_first.eq(delay.event(first_2, early, "step_first")),
+                array.step_last.eq(delay.event(last_2, early, "step_last")),
+                array.load.eq(delay.event(window.column, READ_LATENCY - 1, "column")),
                 post.tile_last.eq(tile_last),
                 post.pass_last.eq(tile_final),
                 post.drain.eq(executor.header.drain),

@@ -121,8 +121,8 @@ class SystolicArray(SharedModule):
             lead += late
             a_edge = [delay(a, late, f"a_{column}_before_row_{index}") for column, a in enumerate(a_edge)]
             step_addr = delay(step_addr, late, f"step_addr_before_row_{index}")
-            step_first = delay(step_first, late, f"step_first_before_row_{index}")
-            step_last = delay(step_last, late, f"step_last_before_row_{index}")
+            step_first = delay.event(step_first, late, f"step_first_before_row_{index}")
+            step_last = delay.event(step_last, late, f"step_last_before_row_{index}")
             for _ in range(band.rows // geometry.band_height(band)):
                 m.submodules[f"row_{index}"] = place(row := Row(geometry, band))
                 m.d.comb += [

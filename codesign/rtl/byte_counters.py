@@ -16,7 +16,7 @@ class ByteCounters(SharedModule):
     `moved` has a bit for each of `BYTES`: a transfer of that kind in this cycle, of a beat or, for results, of
     RESULT_BYTES. Only transfers while `running` is high count; `start` sets the counters to 0.
 
-    Timing: a transfer in cycle t is in `counts` from t + 1 on. Without reset, so that those of an aborted run remain.
+    Timing: a transfer in cycle t is in `counts` from t + 1 on. An aborted run does not reset it: its counts remain.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -36,7 +36,7 @@ class ByteCounters(SharedModule):
         for index, name in enumerate(BYTES):
             size = RESULT_BYTES if name == "results" else self._geometry.beat_bytes
             shift = size.bit_length() - 1
-            count = Signal(32 - shift, name=f"count_{name}", reset_less=True)
+            count = Signal(32 - shift, name=f"count_{name}")
             with m.If(self.running & self.moved[index]):
                 m.d.sync += count.eq(count + 1)
             with m.If(self.start):

@@ -164,7 +164,7 @@ class Executor(SharedModule):
             self.running & self.idle & self.loader_finished & self.reader_idle & self.writer_idle & ~self.start
         )
         m.d.comb += self.done.eq(~self.running)
-        # without reset: how far an aborted run came can still be read
+        # no reset but that by `start`: how far an aborted run came can still be read
         counters = [Signal(32, name=f"count_{name}", reset_less=True) for name in COUNTERS]
         band_busy = [Signal(32, name=f"busy_{i}", reset_less=True) for i in range(len(self.band_busy))]
         m.d.comb += [port.eq(counter) for port, counter in zip(self.counters, counters, strict=True)]

@@ -22,7 +22,10 @@ from codesign._processes import run_child
 _ATTRIBUTE = re.compile(r"^\s*attribute \\(src|generator|top) .*\n", re.MULTILINE)
 _HIERARCHICAL = re.compile(r"\\([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+)(?=\s)")
 _MEMORY_INIT = re.compile(r"^  cell \$meminit_v2 .*?^  end\n", re.MULTILINE | re.DOTALL)
-"""Initial memory contents: every memory here is written before it is read, so none needs any."""
+"""Initial memory contents, all of them zeros: a loop is shorter (`_zeroed`)."""
+_READ_PORT = re.compile(r"^  cell \$memrd_v2 .*?^  end\n", re.MULTILINE | re.DOTALL)
+_UNDEFINED_READ = re.compile(r"(parameter \\INIT_VALUE \d+')(x+)")
+_MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\w+) \[(\d+):0\];\n", re.MULTILINE)
 _YOSYS = """
 import sys
 from pyosys import libyosys
@@ -59,7 +62,7 @@ class ModuleLibrary:
         """Convert `component` and everything placed inside it."""
         text = rtlil.convert(component, name=name, emit_src=False)
         text = _ATTRIBUTE.sub("", text)
-        text = _MEMORY_INIT.sub("", text)
+        text = _READ_PORT.sub(_zero_read, _MEMORY_INIT.sub("", text))
         text = _HIERARCHICAL.sub(lambda match: "\\" + match.group(1).replace(".", "__"), text)
         self._with_reset[name] = bool(re.search(r"input \d+ +\\rst$", _module_text(text, name), re.MULTILINE))
         self._texts[name] = text
@@ -91,7 +94,7 @@ class ModuleLibrary:
                 status = run_child([sys.executable, "-c", _YOSYS, script], output)
             if status or not target.exists():
                 raise RuntimeError(f"Yosys could not write Verilog:\n{log.read_text(errors='replace')[-2000:]}")
-            return _BANNER.sub("", target.read_text())
+            return _MEMORY.sub(_zeroed, _BANNER.sub("", target.read_text()))
 
 
 _library: ContextVar[ModuleLibrary | None] = ContextVar("module library", default=None)
@@ -117,6 +120,29 @@ def convert(component: Component, name: str, prefix: str = "") -> str:
     finally:
         _library.reset(token)
     return library.verilog()
+
+
+def _zero_read(cell: re.Match[str]) -> str:
+    """A memory's read port; if it is clocked, with its register at 0 when the device has been configured."""
+    if "parameter \\CLK_ENABLE 1\n" not in cell[0]:
+        return cell[0]
+    return _UNDEFINED_READ.sub(lambda init: init[1] + "0" * len(init[2]), cell[0])
+
+
+def _zeroed(declaration: re.Match[str]) -> str:
+    """A memory's declaration, and zeros in it when the device has been configured, as FPGAs have them anyway.
+
+    Nothing depends on them: what is read before it is written is not used. But in a simulator of four states what is
+    not known, times a weight of 0, is not known.
+    """
+    high, name, last = declaration.groups()
+    word = f"{name}_word"
+    zero = f"{int(high or 0) + 1}'h0"
+    count = int(last) + 1
+    return (
+        f"{declaration[0]}  integer {word};\n"
+        f"  initial for ({word} = 0; {word} < {count}; {word} = {word} + 1) {name}[{word}] = {zero};\n"
+    )
 
 
 def _module_text(text: str, name: str) -> str:

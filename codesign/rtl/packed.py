@@ -78,8 +78,8 @@ class PackedElement(SharedModule):
         for i in range(height):
             m.d.comb += self.w_out[i].eq(delay(self.w[i], 2, f"w_{i}_right"))
         m.d.comb += [
-            self.first_out.eq(delay(self.first, 2, "first_right")),
-            self.done_out.eq(delay(self.done, 2, "done_right")),
+            self.first_out.eq(delay.event(self.first, 2, "first_right")),
+            self.done_out.eq(delay.event(self.done, 2, "done_right")),
         ]
 
         aligned_a = [delay(self.a[0], 1, "a_0_aligned"), self.a[1]]

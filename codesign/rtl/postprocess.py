@@ -11,6 +11,7 @@ from codesign.rtl.array import rotate_left, rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.multiply import product_terms
+from codesign.rtl.select import chosen
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo, struct
 
 NEAR = 10
@@ -18,21 +19,24 @@ NEAR = 10
 
 
 class Pipeline:
-    """Delays values by whole cycles, sharing the registers of equal (value, delay) pairs."""
+    """Delays values by whole cycles, sharing the registers of equal (value, delay) pairs.
+
+    As in `codesign.rtl.delay`, registers of data have no reset, those of events (`reset`) do.
+    """
 
     def __init__(self, m: Module) -> None:
         self._m = m
-        self._cache: dict[tuple[int, int], Value] = {}
+        self._cache: dict[tuple[int, int, bool], Value] = {}
         self._kept: list[Value] = []
 
-    def __call__(self, value: Value, cycles: int) -> Value:
+    def __call__(self, value: Value, cycles: int, *, reset: bool = False) -> Value:
         """`value` as it was `cycles` ago."""
         if cycles == 0:
             return value
-        key = (id(value), cycles)
+        key = (id(value), cycles, reset)
         if key not in self._cache:
-            before = self(value, cycles - 1)
-            register = Signal(before.shape(), name=f"delay_{len(self._cache)}", reset_less=True)
+            before = self(value, cycles - 1, reset=reset)
+            register = Signal(before.shape(), name=f"delay_{len(self._cache)}", reset_less=not reset)
             self._m.d.sync += register.eq(before)
             self._cache[key] = register
             self._kept.append(value)
@@ -143,7 +147,7 @@ class PostProcessor(SharedModule):
         with m.If(tile_comes):
             m.d.sync += [active.eq(1), pass_last.eq(pass_comes), drain.eq(drain_comes), final.eq(final_comes)]
             m.d.sync += [row.eq(0), element.eq(0), group.eq(0)]
-        m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1))
+        m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1, reset=True))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
         param_struct = struct(geometry.param)
@@ -160,13 +164,14 @@ class PostProcessor(SharedModule):
             read.en.eq(1),
         ]
         param = Signal(param_struct, reset_less=True)
-        record = read.data[delay(asked[:inside], 1) if inside else 0]
+        records = [Value.cast(read.data[i]) for i in range(geometry.line_rows)]
+        record = param_struct(chosen(delay(asked[:inside], 1), records) if inside else records[0])
         turned = Mux(self.averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):
             m.d.sync += [param.word.eq(0), param.element.eq(delay(element, 1))]
         valid = Signal()
-        m.d.comb += valid.eq(delay(active & drain, 2) & param.valid)
+        m.d.comb += valid.eq(delay(active & drain, 2, reset=True) & param.valid)
         mask = Signal(columns)
         for j in range(columns):
             lane_ok = Mux(self.averaging, int(j == 0), ~final | (j < d.last_columns))
@@ -211,10 +216,10 @@ class PostProcessor(SharedModule):
         for g in range(groups):
             register = Signal(ab, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
-            chosen: Value = codes[0]
+            code: Value = codes[0]
             for i in range(1, dot):
-                chosen = Mux(element_6 == i, codes[i], chosen)
-            m.d.sync += register.eq(chosen)
+                code = Mux(element_6 == i, codes[i], code)
+            m.d.sync += register.eq(code)
             picked.append(register)  # t+7
         family = geometry.hw.totals.family
         residual_products: list[list[Value]] = []
@@ -277,7 +282,7 @@ class PostProcessor(SharedModule):
                     wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
-        valid_13, mask_13 = at(valid, 13), at(lane_mask, 13)
+        valid_13, mask_13 = delay(valid, 11, reset=True), at(lane_mask, 13)
         m.d.comb += [
             self.wide_valid.eq(valid_13 & d.wide & mask_13[0]),
             self.wide_channel.eq(at(param.channel, 13)),

@@ -15,6 +15,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import APOT_TERMS, Scheme
 from codesign.rtl.adders import Term, plus
+from codesign.rtl.select import chosen
 
 POT_DIRECT_BITS = 4
 """Widest PoT weight whose code enters the adder's lookup tables as it is stored: an exponent of three bits."""
@@ -191,7 +192,7 @@ class PotProduct(Product):
         else:
             select = w[: self._turn_bits]
             turns = list(range(self._ring))
-        m.d.sync += ring.eq(_chosen(select, [_turned(places, turn) for turn in turns]))
+        m.d.sync += ring.eq(chosen(select, [_turned(places, turn) for turn in turns]))
 
         code = Signal(len(w), name=f"{name}_code", reset_less=True)
         m.d.sync += code.eq(w)
@@ -247,10 +248,10 @@ class ApotProduct(Product):
         largest = self.largest_code * self.band.weight_range[1]
         bits = largest.bit_length()
         magnitude = Signal(bits, name=f"{name}_magnitude", reset_less=True)
-        shifted = _chosen(first, [_times(code, power) for power in first_powers])
+        shifted = chosen(first, [_times(code, power) for power in first_powers])
         m.d.sync += [
             first.eq(w[split:-1]),
-            second.eq(_chosen(w[:split], [_times(a, power) for power in second_powers])),
+            second.eq(chosen(w[:split], [_times(a, power) for power in second_powers])),
             code.eq(a),
             signs[0].eq(w[-1]),
             signs[1].eq(signs[0]),
@@ -281,18 +282,3 @@ def _times(value: Value, power: int) -> Value:
 def _turned(ring: Value, places: int) -> Value:
     """Bit j of `ring` at place j + `places`, around its end."""
     return Cat(ring[len(ring) - places :], ring[: len(ring) - places])
-
-
-def _chosen(select: Value, choices: list[Value]) -> Value:
-    """choices[select], one for every value of `select`.
-
-    Of four at a time by comparing, not by a tree of multiplexers: synthesis shares the tree's nodes between the bits of
-    a turned word, and then needs more lookup tables than one for each.
-    """
-    if len(choices) > 4:
-        half = len(choices) // 2
-        return Mux(select[-1], _chosen(select[:-1], choices[half:]), _chosen(select[:-1], choices[:half]))
-    chosen = choices[0]
-    for k in range(1, len(choices)):
-        chosen = Mux(select == k, choices[k], chosen)
-    return chosen

@@ -107,13 +107,13 @@ class Row(SharedModule):
             weights.append(delay.skewed(word, geometry, f"weights_{r}"))
         m.d.comb += [
             self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
-            self.step_first_out.eq(delay(self.step_first, height, "step_first_down")),
-            self.step_last_out.eq(delay(self.step_last, height, "step_last_down")),
+            self.step_first_out.eq(delay.event(self.step_first, height, "step_first_down")),
+            self.step_last_out.eq(delay.event(self.step_last, height, "step_last_down")),
         ]
         # `first` opens the accumulation, `done` shows the finished sum: both trail the step through the elements
         latency = geometry.band_latency(band)
-        first: Value = delay(self.step_first, latency, "first")
-        done: Value = delay(self.step_last, latency + 1, "done")
+        first: Value = delay.event(self.step_first, latency, "first")
+        done: Value = delay.event(self.step_last, latency + 1, "done")
 
         if band.pack == 1:
             for column in range(columns):

@@ -11,7 +11,7 @@ from codesign.rtl.array import merge_rows, ring_writes
 from codesign.rtl.delay import Delay
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry, bits_for
 from codesign.rtl.modules import SharedModule, place
-from codesign.rtl.weight_stationary_row import WeightStationaryRow
+from codesign.rtl.weight_stationary_row import EVENTS, WeightStationaryRow
 
 
 class WeightStationaryArray(SharedModule):
@@ -96,18 +96,23 @@ class WeightStationaryArray(SharedModule):
         # weights: in the cycle they are given; sums: when they leave the rows' right end
         steps: dict[str, Value] = {"step_addr": self.step_addr, "take": self.step_valid & self.step_take}
         out = FEED_LATENCY + geometry.groups + geometry.pe_latency - 2  # of the read's issue
-        sums = {name: delay(value, out - 1 - READ_LATENCY, name) for name, value in self._places(m).items()}
-        sums |= {name: delay(value, geometry.show_latency - 2, name) for name, value in self._shown(m).items()}
+
+        def late(values: dict[str, Value], cycles: int, suffix: str = "") -> dict[str, Value]:
+            return {
+                name: delay(value, cycles, f"{name}{suffix}", reset=name in EVENTS) for name, value in values.items()
+            }
+
+        sums = late(self._places(m), out - 1 - READ_LATENCY) | late(self._shown(m), geometry.show_latency - 2)
 
         write_en, write_data = ring_writes(geometry, self.write_group, self.write_data)
         per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
         index, lead = 0, 0
         for band in geometry.bands:
             # rows of a faster band are fed later, so that the sums of all rows leave one cycle after another
-            late = geometry.pe_latency - geometry.band_latency(band) - lead
-            lead += late
-            a_edge = [delay(a, late, f"a_{g}_before_row_{index}") for g, a in enumerate(a_edge)]
-            steps = {name: delay(value, late, f"{name}_before_row_{index}") for name, value in steps.items()}
+            cycles = geometry.pe_latency - geometry.band_latency(band) - lead
+            lead += cycles
+            a_edge = [delay(a, cycles, f"a_{g}_before_row_{index}") for g, a in enumerate(a_edge)]
+            steps = late(steps, cycles, f"_before_row_{index}")
             for _ in range(band.rows // geometry.band_height(band)):
                 m.submodules[f"row_{index}"] = place(row := WeightStationaryRow(geometry, band))
                 m.d.comb += [

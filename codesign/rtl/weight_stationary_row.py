@@ -16,6 +16,9 @@ from codesign.rtl.packed import packed_sums, side_by_side
 from codesign.rtl.processing_element import band_name
 from codesign.rtl.row import WeightBank, decoded
 
+EVENTS = frozenset({"take", "add", "show"})
+"""What acts when it arrives, of the control that passes from row to row; the rest is looked at with it."""
+
 
 class WeightStationaryElement(SharedModule):
     """`dot` weights that stay, multiplied by the codes that pass; the sum joins the partial sum from the left.
@@ -61,7 +64,7 @@ class WeightStationaryElement(SharedModule):
         m.d.sync += self.take_out.eq(self.take)
         takes: list[Value] = [self.take]
         for cycles in range(1, geometry.chain_cycles):
-            takes.append(delay(takes[-1], 1, f"take_{cycles}"))
+            takes.append(delay.event(takes[-1], 1, f"take_{cycles}"))
         held: list[Value] = []
         for r, word in enumerate(self.w):
             w = Signal(len(word), name=f"w_{r}", reset_less=True)
@@ -118,7 +121,7 @@ class RowAccumulators(SharedModule):
         delay = Delay(m)
         before = Signal(signed(geometry.acc_bits), reset_less=True)
         total = Signal(signed(geometry.acc_bits), reset_less=True)
-        add_2, tile_2 = delay(self.add, 2, "add"), delay(self.tile, 2, "tile")
+        add_2, tile_2 = delay.event(self.add, 2, "add"), delay(self.tile, 2, "tile")
         column_2 = delay(self.column, 2, "column")
         held: list[Value] = []
         for j in range(geometry.columns):
@@ -193,7 +196,12 @@ class WeightStationaryRow(SharedModule):
         # control as the filters get it, one after the other
         control = [{name: getattr(self, name) for name in self._control}]
         for r in range(self.height):
-            control.append({name: delay(value, 1, f"{name}_{r}_down") for name, value in control[r].items()})
+            control.append(
+                {
+                    name: delay(value, 1, f"{name}_{r}_down", reset=name in EVENTS)
+                    for name, value in control[r].items()
+                }
+            )
         m.d.comb += [getattr(self, f"{name}_out").eq(value) for name, value in control[self.height].items()]
 
         weights: list[Value] = []
@@ -208,7 +216,7 @@ class WeightStationaryRow(SharedModule):
             ]
             word = bank.read_data if band.pack > 1 else decoded(bank.read_data, geometry, band)
             weights.append(delay.skewed(word, geometry, f"weights_{r}"))
-        take: Value = delay(self.take, 2, "take")
+        take: Value = delay.event(self.take, 2, "take")
         partial: list[Value] = [Const(0, signed(geometry.partial_bits(band)))] * self.height
         for g in range(geometry.groups):
             m.submodules[f"pe_{g}"] = place(pe := WeightStationaryElement(geometry, band))
