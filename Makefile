@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws test test-slow random-graphs lint clean
+.PHONY: setup demo kws reset-bench test test-slow random-graphs lint clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
 	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
+	@echo "make reset-bench  resets at random moments of runs, in Verilator and Icarus (needs iverilog; tens of minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
 	@echo "make random-graphs  3,000 random ONNX graphs beside ONNX Runtime, and a table of what became of them (minutes)"
@@ -29,6 +30,9 @@ demo: $(READY)
 kws: DATA ?= $(or $(CODESIGN_DATA),../shared/data)
 kws: $(READY)
 	$(BIN)/codesign cosim xc7z020_w8a8 $(DATA)/mlperf_tiny_models/kws_ref_model.tflite --data kws01 --data-dir $(DATA) --images 10
+
+reset-bench: $(READY)
+	$(BIN)/python benchmarks/reset_bench.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -18,4 +18,7 @@ elif ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
 fi
 command -v g++ >/dev/null 2>&1 || need "g++ is not installed" g++
 command -v make >/dev/null 2>&1 || need "make is not installed" make
+if ! command -v iverilog >/dev/null 2>&1; then
+    echo "codesign: iverilog is not installed: the tests that look for unknown bits do not run; install it with: apt-get install iverilog" >&2
+fi
 [ -z "$missing" ]

@@ -197,10 +197,7 @@ class WeightStationaryRow(SharedModule):
         control = [{name: getattr(self, name) for name in self._control}]
         for r in range(self.height):
             control.append(
-                {
-                    name: delay(value, 1, f"{name}_{r}_down", reset=name in EVENTS)
-                    for name, value in control[r].items()
-                }
+                {name: delay(value, 1, f"{name}_{r}_down", reset=name in EVENTS) for name, value in control[r].items()}
             )
         m.d.comb += [getattr(self, f"{name}_out").eq(value) for name, value in control[self.height].items()]
 

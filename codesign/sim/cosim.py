@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,16 @@ from codesign.program.traffic import bytes_moved
 from codesign.quant.integer_network import IntegerNetwork
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
-from codesign.sim import functional
-from codesign.sim.bench import BENCH, PUBLIC, recorded, sources
+from codesign.sim import functional, icarus
+from codesign.sim.bench import BENCH, MEMORY_BYTES, PUBLIC, SCRAMBLE, Pulse, recorded, scrambled, sources
 from codesign.sim.timing import Timing, estimate
 from codesign.sim.verilator import build, run
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
+Simulator = Literal["verilator", "scrambled", "icarus"]
+"""Verilator, as fast as it can; Verilator with random bits in all registers and memories to begin with, whatever their
+initial values are; Icarus, which has four states and shows unknown bits on outputs, but is a hundred times slower."""
 
 
 @dataclass(frozen=True)
@@ -75,37 +79,61 @@ class CosimResult:
         return self.mismatched_values == 0 and self.rtl_cycles == self.model_cycles and not self.counter_differences
 
 
-def simulate_rtl(hw: Hardware) -> Path:
-    """Build (or find) the simulation of `hw`; its folder."""
-    return build(sources(hw), BENCH, PUBLIC)
+def simulate_rtl(hw: Hardware, memory_bytes: int = MEMORY_BYTES) -> Path:
+    """Build (or find) the simulation of `hw` in Verilator; its folder."""
+    return build(sources(hw, memory_bytes), BENCH, PUBLIC)
 
 
 def run_network(
-    hw: Hardware, network: IntegerNetwork, images: NDArray[np.int64], progress: Progress | None = None
+    hw: Hardware,
+    network: IntegerNetwork,
+    images: NDArray[np.int64],
+    progress: Progress | None = None,
+    pulses: Sequence[Pulse] = (),
+    simulator: Simulator = "verilator",
+    seed: int = 0,
 ) -> CosimResult:
     """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
 
+    Before image i there is a run that `pulses[i]` ends, if there are so many. `seed` is that of the scrambled bits.
+
     Raises:
         UserError: the network does not fit the hardware, or a tool is missing.
+        RuntimeError: a run did not end as it should.
     """
     program = compile_network(network, hw)
     timing = estimate(program)
     report = progress or (lambda phase, done, total: None)
     report("build", 0, 1)
     began = time.perf_counter()
-    folder = simulate_rtl(hw)
+    memory_bytes = 1 << (program.memory_bytes - 1).bit_length()
+    plusargs: list[str] = []
+    if simulator == "icarus":  # which takes its time to make a large memory
+        folder = icarus.build(sources(hw, memory_bytes), BENCH)
+        plusargs = ["+alone"]
+    elif simulator == "scrambled":
+        folder = build(scrambled(sources(hw, max(MEMORY_BYTES, memory_bytes))), BENCH, PUBLIC, SCRAMBLE)
+        plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+    else:
+        folder = simulate_rtl(hw, max(MEMORY_BYTES, memory_bytes))
     build_s = time.perf_counter() - began
     report("build", 1, 1)
 
     with scratch_folder() as work:
-        write_inputs(program, images, timing.total_cycles, work)
+        write_inputs(program, images, timing.total_cycles, work, pulses)
         began = time.perf_counter()
-        _run_with_progress(folder, work, len(images), report)
+        plusargs.append(f"+folder={work}")
+        if simulator == "icarus":
+            speed = icarus.run(folder, BENCH, work, plusargs) / (time.perf_counter() - began)
+        else:
+            _run_with_progress(folder, work, len(images), plusargs, report)
+            last = (work / "progress.txt").read_text().split("\n")[-2].split()
+            speed = int(last[1]) / max(float(last[2]), 1e-9)
         wall_s = time.perf_counter() - began
         stopped = [line for line in (work / "results.hex").read_text().splitlines() if line.startswith("stopped")]
         if stopped:
             raise RuntimeError(f"simulation of '{hw.name}' {stopped[0]}")
-        return _compare(program, timing, images, work, build_s, wall_s)
+        return replace(_compare(program, timing, images, work), sim_cycles_per_s=speed, build_s=build_s, wall_s=wall_s)
 
 
 def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
@@ -116,7 +144,9 @@ def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
     path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
 
 
-def write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work: Path) -> None:
+def write_inputs(
+    program: Program, images: NDArray[np.int64], cycles: int, work: Path, pulses: Sequence[Pulse] = ()
+) -> None:
     """What the bench reads from the folder `work`: program, images, plan; `cycles` is what an image should take."""
     geometry = program.geometry
     _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
@@ -125,17 +155,18 @@ def write_inputs(program: Program, images: NDArray[np.int64], cycles: int, work:
     executed = [plan for plan in program.steps if plan.op not in (Op.LOAD, Op.FENCE)]
     lines = [
         f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
-        f"{program.output_address // 4} {program.result_words} {len(executed)}"
+        f"{program.output_address // 4} {program.result_words} {len(executed)} {len(pulses)}"
     ]
     for piece, part in zip(program.pieces, encoded[0], strict=True):
         lines.append(f"{piece.beat} {part.size // geometry.beat_bytes}")
     for plan in executed:
         place = plan.written
         lines.append(f"{place.memory} {place.base} {place.words}" if place is not None else "0 0 0")
+    lines += [f"{pulse.after} {pulse.cycles} {int(pulse.deaf)}" for pulse in pulses]
     (work / "plan.txt").write_text("\n".join(lines) + "\n")
 
 
-def _run_with_progress(folder: Path, work: Path, images: int, report: Progress) -> None:
+def _run_with_progress(folder: Path, work: Path, images: int, plusargs: Sequence[str], report: Progress) -> None:
     stop = threading.Event()
 
     def watch() -> None:
@@ -147,16 +178,14 @@ def _run_with_progress(folder: Path, work: Path, images: int, report: Progress) 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        run(folder, BENCH, "codesign.sim.cocotb_bench", work, [f"+folder={work}"])
+        run(folder, BENCH, "codesign.sim.cocotb_bench", work, plusargs)
     finally:
         stop.set()
         watcher.join()
     report("simulate", images, images)
 
 
-def _compare(
-    program: Program, timing: Timing, images: NDArray[np.int64], work: Path, build_s: float, wall_s: float
-) -> CosimResult:
+def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: Path) -> CosimResult:
     geometry, network = program.geometry, program.network
     names = recorded(program.hw)
     lines = (work / "counters.txt").read_text().split("\n")[:-1]
@@ -209,7 +238,6 @@ def _compare(
         for row, (number, _) in enumerate(executed)
         if counters[0, row, 0] != timing.step_ends[number] - 1
     }
-    progress = (work / "progress.txt").read_text().split("\n")[-2].split()
     return CosimResult(
         rtl_cycles=int(counters[:, -1, 0].max()),
         model_cycles=timing.total_cycles,
@@ -219,9 +247,9 @@ def _compare(
         layers=layers,
         outputs=np.stack([program.decode_results(part).reshape(-1) for part in words]),
         images=len(images),
-        sim_cycles_per_s=int(progress[1]) / max(float(progress[2]), 1e-9),
-        build_s=build_s,
-        wall_s=wall_s,
+        sim_cycles_per_s=0,
+        build_s=0,
+        wall_s=0,
         timing=timing,
     )
 

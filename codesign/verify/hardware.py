@@ -49,7 +49,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
             "read_ports": choices.pick((1, 2)),
         },
         "memory": {
-            "width_bits": choices.pick((32, 64, 128, 256)),
+            "width_bits": choices.pick((32, 64, 128, 256, 512)),
             "latency": choices.pick((1, 2, 5, 13, 33, 80)),
             "cycles_per_beat": choices.pick((1, 1, 2, 3)),
             "burst_beats": 1 << choices.integer(0, 5),

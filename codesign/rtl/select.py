@@ -1,0 +1,20 @@
+"""A value out of several."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Mux, Value
+
+
+def chosen(select: Value, choices: list[Value]) -> Value:
+    """choices[select], one for every value of `select`.
+
+    Of four at a time by comparing, not by a tree of multiplexers: synthesis shares the tree's nodes between the bits of
+    a turned word, and then needs more lookup tables than one for each.
+    """
+    if len(choices) > 4:
+        half = len(choices) // 2
+        return Mux(select[-1], chosen(select[:-1], choices[half:]), chosen(select[:-1], choices[:half]))
+    found = choices[0]
+    for k in range(1, len(choices)):
+        found = Mux(select == k, choices[k], found)
+    return found
