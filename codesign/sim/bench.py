@@ -145,6 +145,16 @@ module {BENCH};
     .bvalid(bvalid), .bresp(bresp), .cycle(cycle), .owed(owed), .ready(memory_ready), .overflow(overflow)
   );
 
+  integer reads_owed = 0, writes_owed = 0;  // what was asked, and is not answered
+  always @(posedge clk)
+    if (rst && !deaf) begin
+      reads_owed = 0;
+      writes_owed = 0;
+    end else begin
+      reads_owed = reads_owed + (m_axi_arvalid ? 1 : 0) - (rvalid && rlast ? 1 : 0);
+      writes_owed = writes_owed + (m_axi_awvalid ? 1 : 0) - (bvalid ? 1 : 0);
+    end
+
   // ---- registers: one transfer at a time, which the slave takes at once and answers within PATIENCE cycles
   localparam PATIENCE = 16;
   reg [31:0] word = 0;
@@ -271,14 +281,14 @@ module {BENCH};
         stopped = 1;
       end else if (!interrupt && !stopped) begin
         $fwrite(result_file, "stopped: image %0d not done after %0d cycles, layer %0d, ", image, limit, layer);
-        $fwrite(result_file, "%0d requests unanswered by the memory\\n", owed);
+        $fwrite(result_file, "%0d read requests and %0d writes unanswered\\n", reads_owed, writes_owed);
         stopped = 1;
       end
       peek({address["STATUS"]});
       if (word[{error.low} +: {error.bits}] != 0 && !stopped) begin
         $fwrite(result_file, "stopped: image %0d, error %0d, layer %0d, ", image,
                 word[{error.low} +: {error.bits}], layer);
-        $fwrite(result_file, "%0d requests unanswered by the memory\\n", owed);
+        $fwrite(result_file, "%0d read requests and %0d writes unanswered\\n", reads_owed, writes_owed);
         stopped = 1;
       end
       poke({address["INTERRUPT_STATUS"]}, {both});
