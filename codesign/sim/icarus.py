@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from codesign._files import cache_folder, content_hash
+from codesign._processes import run_child
 from codesign.errors import UserError
 
 INSTALL = "apt-get install iverilog"
@@ -38,13 +39,15 @@ def build(sources: Mapping[str, str], top: str) -> Path:
     with FileLock(f"{folder}.lock"):
         if program.exists():
             return folder
+        log = folder / "build.log"
         for name, text in sources.items():
             (folder / name).write_text(text)
         unfinished = folder / f"{top}.unfinished"
         command = ["iverilog", "-g2012", "-s", top, "-o", unfinished.name, *sources]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"iverilog failed with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+        with log.open("wb") as output:
+            status = run_child(command, output, folder)
+        if status:
+            raise RuntimeError(f"iverilog failed with status {status}:\n{log.read_text(errors='replace')[-3000:]}")
         unfinished.rename(program)
     return folder
 
@@ -56,8 +59,11 @@ def run(folder: Path, top: str, work: Path, plusargs: Sequence[str] = ()) -> int
         RuntimeError: the simulation failed; with the end of what it printed.
     """
     command = ["vvp", "-N", str(folder / f"{top}.vvp"), *plusargs]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    lines = done.stdout.strip().split("\n")
-    if done.returncode or not lines[-1].strip().isdigit():
-        raise RuntimeError(f"simulation failed with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
-    return int(lines[-1])
+    log = work / "simulation.log"
+    with log.open("wb") as output:
+        status = run_child(command, output, work)
+    text = log.read_text(errors="replace").strip()
+    last = text.split("\n")[-1].strip()
+    if status or not last.isdigit():
+        raise RuntimeError(f"simulation failed with status {status}:\n{text[-3000:]}")
+    return int(last)

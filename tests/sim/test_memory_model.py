@@ -94,5 +94,5 @@ def test_a_memory_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) 
         return text.replace("if (arvalid &&", "if (arvalid && araddr[9:2] != 77 &&")
 
     monkeypatch.setattr(bench.memory_model, "memory_model", forgetful)
-    with pytest.raises(RuntimeError, match="not done after .* cycles, layer 0, 1 read requests and 0 writes unanswered"):
+    with pytest.raises(RuntimeError, match="not done after .* layer 0, 1 read requests and 0 writes unanswered"):
         run(single(Memory(width_bits=32, latency=5, burst_beats=1)))
