@@ -163,6 +163,14 @@ def variant(
     allow. The activation memories keep their capacity in codes.
     UserError when the variant is no valid hardware.
     """
+    values = variant_values(base, rows, columns, dot, ratio, dataflow)
+    return parse(json.dumps(values), values["name"], Hardware, {})
+
+
+def variant_values(
+    base: Hardware, rows: int, columns: int, dot: int, ratio: str, dataflow: Dataflow | None = None
+) -> dict[str, Any]:
+    """The description of a `variant`, not checked."""
     dataflow = dataflow or base.dataflow
     fixed = {band.weight_bits: band for band in base.bands if band.scheme is Scheme.FIXED}
     counts = {form: count for form, count in row_counts(rows, parse_ratio(ratio)).items() if count}
@@ -172,14 +180,13 @@ def variant(
         if form.scheme is Scheme.FIXED:
             model = fixed.get(form.bits)
             band["multiplier"] = model.multiplier if model else "dsp"
-            band["pack"] = _pack(model, count, dataflow) if model else 1
+            band["pack"] = best_pack(model, count, dataflow, base.act_bits) if model else 1
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     groups = columns if base.groups == base.columns else max(columns, base.groups)
     words = max(16, 1 << (codes // (groups * dot) - 1).bit_length())
-    name = variant_name(rows, columns, dot, ratio, dataflow)
-    values = base.model_dump(mode="json") | {
-        "name": name,
+    return base.model_dump(mode="json") | {
+        "name": variant_name(rows, columns, dot, ratio, dataflow),
         "columns": columns,
         "groups": groups,
         "dot": dot,
@@ -187,14 +194,20 @@ def variant(
         "bands": bands,
         "buffers": base.buffers.model_dump() | {"activation_words": words},
     }
-    return parse(json.dumps(values), name, Hardware, {})
 
 
-def _pack(model: Band, rows: int, dataflow: Dataflow) -> int:
-    """The most products in a DSP for `rows` rows of a band like `model`: whole lines of rows that share one."""
+def best_pack(model: Band, rows: int, dataflow: Dataflow, act_bits: int) -> int:
+    """The most products in a DSP for `rows` rows of a band like `model`: whole lines of rows that share one.
+
+    As many as the model packs, or as the other dataflow has for them: 4 output stationary are 3 weight stationary.
+    """
     most = model.pack if model.pack in PACKS[dataflow] else 3 if model.pack == 4 else 2
-    possible = [pack for pack in PACKS[dataflow] if pack <= most]
-    return max(pack for pack in possible if rows % model.model_copy(update={"pack": pack}).height(dataflow) == 0)
+
+    def possible(pack: int) -> bool:
+        band = model.model_copy(update={"pack": pack})
+        return rows % band.height(dataflow) == 0 and (pack == 1 or band.cascade_limit(act_bits, dataflow) > 0)
+
+    return max(pack for pack in PACKS[dataflow] if pack <= most and possible(pack))
 
 
 def describe_size(hw: Hardware) -> str:

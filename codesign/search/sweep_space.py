@@ -15,12 +15,12 @@ from pydantic import BeforeValidator
 
 from codesign.arch.checks import choice, integer, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
-from codesign.arch.hardware import Hardware
+from codesign.arch.hardware import PACKS, Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
 from codesign.search.expressions import Condition
 from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
-from codesign.search.space import base_ratio, variant
+from codesign.search.space import base_ratio, best_pack, variant_values
 
 FOLDER = "sweep"
 """Where below hw_configs/ the spaces lie."""
@@ -177,17 +177,36 @@ class SweepSpace(Model):
         if RATIO in choice or ROWS in choice:
             rows, ratio = choice.get(ROWS, base.rows), choice.get(RATIO) or base_ratio(base)
             columns, dot = rest.pop("columns", base.columns), rest.pop("dot", base.dot)
+            dataflow = rest.pop("dataflow", base.dataflow)
+            if dataflow not in ("os", "ws"):
+                raise UserError(f"dataflow: {shown(dataflow)} given, must be os or ws")
+            if isinstance(act_bits := rest.get("act_bits"), int):
+                base = base.model_copy(update={"act_bits": act_bits})
             for key, value in ((ROWS, rows), ("columns", columns), ("dot", dot)):
                 if not isinstance(value, int) or isinstance(value, bool):
                     raise UserError(f"{key}: {shown(value)} given, must be a whole number")
             assert isinstance(rows, int) and isinstance(columns, int) and isinstance(dot, int)
-            base = variant(base, rows, columns, dot, str(ratio))
-        data = base.model_dump(mode="json") | {"name": name}
+            data = variant_values(base, rows, columns, dot, str(ratio), dataflow)  # type: ignore[arg-type]  # checked
+        else:
+            data = base.model_dump(mode="json")
+        data["name"] = name
         if "columns" in rest and "groups" not in rest and base.groups == base.columns:
             del data["groups"]  # as many as columns again
         for key, value in rest.items():
             _assign(data, key, value)
+        if "dataflow" in rest:
+            _repack(data, base, {key for key in rest if key.endswith(".pack")})
         return parse(json.dumps(data), name, Hardware, {})
+
+
+def _repack(data: dict[str, Any], base: Hardware, said: set[str]) -> None:
+    """Let bands pack as the dataflow of `data` can, but for those whose packing the space says."""
+    for index, band in enumerate(base.bands):
+        row, bits = data["bands"][index], data["act_bits"]
+        if band.pack == 1 or f"bands[{index}].pack" in said or data["dataflow"] not in PACKS:
+            continue
+        if isinstance(row["rows"], int) and isinstance(bits, int):  # else it is refused soon
+            row["pack"] = best_pack(band, row["rows"], data["dataflow"], bits)
 
 
 def load_sweep_space(path_or_name: str | Path) -> SweepSpace:

@@ -155,6 +155,25 @@ def test_parquet(run: Run, space: Path, tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "r" / "points.parquet").to_pylist() == points
 
 
+def test_bands_are_packed_for_the_dataflow_of_each_variant(tmp_path: Path) -> None:
+    dealt = "rows: [10, 12]\n  ratio: ['pot4:60,fixed4:25,fixed8:15', 'fixed4:50,fixed8:50']\n  columns: [2]"
+    for vary in ("columns: [2]\n  groups: [2]", dealt):
+        text = f"base: xc7z020\nvary:\n  {vary}\n  dataflow: [os, ws]\n  dot: [4]\n  groups: [4]\nresources: none\n"
+        (tmp_path / "s.yaml").write_text(text.replace("  groups: [2]\n", ""))
+        variants = load_sweep_space(tmp_path / "s.yaml").variants()
+        assert not variants.refused
+        for dataflow in ("os", "ws"):
+            bands = [band for hw in variants.hardware if hw.dataflow == dataflow for band in hw.bands if band.uses_dsp]
+            assert all(band.rows % band.height(hw.dataflow) == 0 for hw in variants.hardware for band in hw.bands)
+            assert any(band.pack > 1 for band in bands)
+    text = (
+        "base: xc7z020\nvary: {dataflow: [ws], 'bands[0].pack': [1], 'bands[0].rows': [9], columns: [2], groups: [2]}"
+    )
+    (tmp_path / "s.yaml").write_text(text)
+    (hw,) = load_sweep_space(tmp_path / "s.yaml").variants().hardware
+    assert [band.pack for band in hw.bands] == [1, 1, 1], "what the space says stands; one row shares with none"
+
+
 def test_ratio_and_rows_are_dealt_as_a_search_does() -> None:
     space = load_sweep_space("small")
     variants = space.variants()
