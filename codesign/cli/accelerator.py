@@ -73,6 +73,7 @@ def simulate(
         "--batch": None if batch == 1 else batch,
         "--energy": None if energy == DEFAULT_ENERGY else energy,
     }
+    alone = ("--assignment", "--resources", "--predict", "--energy")
     ideals: dict[str, object] = {"--dataflow": dataflow, "--clock": clock, "--corrected": corrected, "--out": out}
     is_ideal = ideal is not None or config is not None
     hw, network = _arguments(inputs, is_ideal, plain if is_ideal else ideals)
@@ -91,31 +92,32 @@ def simulate(
         )
         return
     from codesign.arch.load import load_hardware
-    from codesign.cli.inputs import encoder, network_plan
-    from codesign.cli.output import facts, percent, progress, save, shown
+    from codesign.cli.given import refuse
+    from codesign.cli.inputs import encoder, planned
+    from codesign.cli.output import console, facts, percent, progress, save, shown
     from codesign.errors import UserError
     from codesign.provenance import provenance
+    from codesign.search.space import band_ratio
     from codesign.sim.clock import known_clock, predicted_clock, synthesized_clock
     from codesign.sim.energy import unit_energies
+    from codesign.sim.hints import fetch_hints, ratio_hints, width_hints
     from codesign.sim.timing import estimate
 
     if resources and predict:
         raise UserError("--predict: cannot be combined with --resources, which synthesizes")
     hardware = load_hardware(hw)
     if (found := encoder(network)) is not None:
-        _simulate_encoder(
-            hardware,
-            found,
-            bits,
-            ratio,
-            {"--assignment": assignment, "--resources": resources, "--predict": predict},
-            batch,
-            seed,
-            json,
-        )
+        refuse({name: plain[name] for name in alone}, f"on {found.name}, whose products are timed one by one")
+        _simulate_encoder(hardware, found, bits, ratio, batch, seed, json)
         return
-    program = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    plan = planned(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    program = plan.plan
     timing = estimate(program)
+    hints = [
+        *fetch_hints(program, timing.total_cycles, plan.on),
+        *width_hints(hardware, plan.formats, plan.act_bits),
+        *([] if plan.own else ratio_hints(program, timing.total_cycles, band_ratio(hardware))),
+    ]
     units = unit_energies(energy)
     used: dict[str, Any] | None = None
     if resources:
@@ -133,7 +135,7 @@ def simulate(
     else:
         at = known_clock(hardware)
     answer = timing_answer(program, timing, batch, units, at) | provenance(hardware, seed)
-    answer["resources"] = used
+    answer |= {"resources": used, "hints": hints}
     print_layers(program, timing)
     facts(
         {
@@ -154,6 +156,8 @@ def simulate(
     )
     if used is not None:
         print_resources(hardware, used, "predicted" if predict else "used")
+    for hint in hints:
+        console.print(f"hint: {hint}", highlight=False, markup=False, soft_wrap=True)
     save(json, answer)
 
 
@@ -162,7 +166,6 @@ def _simulate_encoder(
     found: Encoder,
     bits: str | None,
     ratio: str | None,
-    others: dict[str, object],
     batch: int,
     seed: int,
     json: Path | None,
@@ -171,11 +174,9 @@ def _simulate_encoder(
     from codesign.cli.inputs import row_ratio
     from codesign.errors import UserError
 
-    given = [option for option, value in others.items() if value]
     formats, act_bits = row_ratio(hw, bits, ratio)
-    if given or act_bits != hw.act_bits:
-        option = given[0] if given else "--bits with other activations than the hardware's"
-        raise UserError(f"{option}: not for {found.name}, whose products are timed one by one")
+    if act_bits != hw.act_bits:
+        raise UserError(f"--bits: activations of {act_bits} bits given, must be the hardware's {hw.act_bits}")
     simulate_encoder(hw, found, formats, batch, seed, json)
 
 
@@ -198,9 +199,9 @@ def cosim(
     """
     from codesign.arch.load import load_hardware
     from codesign.cli.encoder import cosim_encoder
+    from codesign.cli.given import check_data_dir, refuse
     from codesign.cli.inputs import encoder, input_codes, integer_network
     from codesign.cli.output import facts, progress, save, shown, table
-    from codesign.errors import UserError
     from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.sim.clock import known_clock
@@ -210,10 +211,10 @@ def cosim(
     hardware = load_hardware(hw)
     if (found := encoder(network)) is not None:
         given = {"--data": data, "--data-dir": data_dir, "--bits": bits, "--ratio": ratio, "--assignment": assignment}
-        if chosen := [option for option, value in given.items() if value is not None]:
-            raise UserError(f"{chosen[0]}: not for {found.name}, whose weights and inputs are random")
+        refuse(given, f"on {found.name}, whose weights and inputs are random")
         cosim_encoder(hardware, found, images, seed, json)
         return
+    check_data_dir(data, data_dir)
     net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
     codes = input_codes(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)
@@ -262,12 +263,15 @@ def synth(
     pnr: Annotated[
         bool, typer.Option("--pnr", help="Place and route too (ECP5), for the clock: minutes to hours.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=1, help="Seed of place and route.")] = 1,
-    time_limit: Annotated[float, typer.Option(min=1, metavar="S", help="Seconds for place and route.")] = 7200,
+    seed: Annotated[int | None, typer.Option(min=1, help="Seed of place and route; 1.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1, metavar="S", help="Seconds for place and route; 7200.")
+    ] = None,
     json: JSON = None,
 ) -> None:
     """LUT, FF, DSP and block RAM of an accelerator, per module and in total, by Yosys; its clock, by nextpnr."""
     from codesign.arch.load import load_hardware
+    from codesign.cli.given import refuse
     from codesign.cli.output import facts, progress, save, table
     from codesign.errors import UserError
     from codesign.provenance import provenance
@@ -276,11 +280,15 @@ def synth(
 
     if flow is not None and flow not in FAMILY:
         raise UserError(f"--flow: '{flow}' given, must be {' or '.join(FAMILY)}")
+    if not pnr:
+        refuse({"--seed": seed, "--time-limit": time_limit}, "without --pnr")
     hardware = load_hardware(hw)
     if pnr:
         from codesign.sim.place_route import check_device
 
         check_device(hardware.totals)
+        if flow is not None and FAMILY[flow] != hardware.totals.family:
+            raise UserError(f"--flow: '{flow}' given, must be that of {hardware.totals.name} with --pnr")
     with progress() as report:
         synthesis = synthesize_hardware(hardware, flow, report)
     device = hardware.totals if hardware.totals.family == synthesis.family else None
@@ -305,10 +313,10 @@ def synth(
         }
     )
     if pnr:
-        from codesign.sim.place_route import place_and_route
+        from codesign.sim.place_route import TIME_LIMIT_S, place_and_route
 
         with progress() as report:
-            routed = place_and_route(hardware, report, seed, time_limit)
+            routed = place_and_route(hardware, report, seed or 1, time_limit or TIME_LIMIT_S)
         answer |= {"fmax_mhz": routed.fmax_mhz, "place_and_route": routed.to_json()}
         print_routed(hardware, routed)
         clock = Clock(hardware.clock_mhz, "routed", routed.fmax_mhz)

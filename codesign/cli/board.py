@@ -47,6 +47,7 @@ def compile_(
     With images, and the results of the integer model that a board must give for them, bit for bit.
     """
     from codesign.arch.load import load_hardware
+    from codesign.cli.given import check_data_dir, refuse
     from codesign.cli.inputs import encoder, input_codes, integer_network
     from codesign.cli.output import facts, progress, save, shown
     from codesign.errors import UserError
@@ -57,6 +58,9 @@ def compile_(
     from codesign.sim.timing import estimate
 
     check_program_folder(out)
+    if images == 0:
+        refuse({"--data": data, "--data-dir": data_dir}, "with --images 0")
+    check_data_dir(data, data_dir)
     hardware = load_hardware(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,15 @@ from codesign.program.dealing import row_of
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import MULTIPLIERS, NARROW, IntArray, IntegerNetwork, Multiplier, Scheme
+from codesign.quant.integer_network import (
+    MULTIPLIERS,
+    NARROW,
+    IntArray,
+    IntegerConv,
+    IntegerNetwork,
+    Multiplier,
+    Scheme,
+)
 from codesign.quant.random_network import random_network
 from codesign.quant.shapes import integer_topology
 from codesign.search.space import band_ratio, zoo_network, zoo_options
@@ -127,6 +137,24 @@ def integer_network(
     return random_network(found, *formats, seed, multiplier)
 
 
+class Planned(NamedTuple):
+    """A network on an accelerator.
+
+    Attributes:
+        plan: of it.
+        formats: of its rows.
+        act_bits: the most that a stored map has.
+        own: whether its rows were dealt as the accelerator's bands are.
+        on: the plan of the same network on another accelerator.
+    """
+
+    plan: Plan
+    formats: frozenset[RowFormat]
+    act_bits: int
+    own: bool
+    on: Callable[[Hardware], Plan]
+
+
 def network_plan(
     name: str,
     hw: Hardware,
@@ -141,14 +169,34 @@ def network_plan(
     Raises:
         UserError: as `integer_network` and `plan_network`; without weights nothing is said of their sums.
     """
+    return planned(name, hw, bits=bits, ratio=ratio, assignment=assignment, seed=seed).plan
+
+
+def planned(
+    name: str,
+    hw: Hardware,
+    *,
+    bits: str | None = None,
+    ratio: str | None = None,
+    assignment: Path | None = None,
+    seed: int = 0,
+) -> Planned:
+    """`network_plan`, and what can be said of the network's formats."""
     found, formats = _network_and_formats(name, hw, bits, ratio, assignment)
     if isinstance(found, IntegerNetwork):
-        return plan_network(found, hw)
+        convs = [layer for layer in found.layers if isinstance(layer, IntegerConv)]
+        used = {RowFormat(*form) for conv in convs for form in zip(conv.scheme, conv.weight_bits, strict=True)}
+        most = max(tensor.bits for tensor in (found.input, *(x.output for x in found.layers)) if not tensor.wide)
+        return Planned(plan_network(found, hw), frozenset(used), most, False, lambda other: plan_network(found, other))
     if not isinstance(formats, Assignment):
         formats = Assignment.random(found, *formats, seed)
     formats.check(found)
     shape = network_shape(found, formats.act_bits)
-    return Planner(shape, hw).plan([[row_of(form) for form in formats[conv.name]] for conv in shape.convs])
+    rows = [[row_of(form) for form in formats[conv.name]] for conv in shape.convs]
+    used = {form for conv in shape.convs for form in formats[conv.name]}
+    own = bits is None and ratio is None and assignment is None
+    plan = Planner(shape, hw).plan(rows)
+    return Planned(plan, frozenset(used), formats.act_bits, own, lambda other: Planner(shape, other).plan(rows))
 
 
 def _network_and_formats(

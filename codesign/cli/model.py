@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
+DEFAULT_ACT_BITS = 4
+DEFAULT_FLOAT_EPOCHS = 20
 DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 
 
@@ -23,10 +25,14 @@ def quantize(
     ratio: Annotated[
         str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")
     ] = None,
-    act_bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of the activations.")] = 4,
+    hw: Annotated[
+        str | None,
+        typer.Option("--hw", metavar="HW", help="Ratio and bits that suit an accelerator: YAML, or a name."),
+    ] = None,
+    act_bits: Annotated[int | None, typer.Option(min=2, max=8, help="Bits of the activations; 4, or HW's.")] = None,
     float_epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of training in float; a model that brings its weights is not trained.")
-    ] = 20,
+        int | None, typer.Option(min=1, help="Epochs of training in float; 20. Models with weights take none.")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
     mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
@@ -38,7 +44,12 @@ def quantize(
     seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
     json: JSON = None,
 ) -> None:
-    """Train a network, quantize it, lower it to integers and save them."""
+    """Train a network, quantize it, lower it to integers and save them.
+
+    With --hw in the row formats, their ratio and the activations that suit an accelerator.
+    """
+    from codesign.arch.load import load_hardware
+    from codesign.cli.given import check_data_dir, refuse
     from codesign.cli.inputs import is_file, numbers
     from codesign.cli.output import facts, percent, progress, save
     from codesign.errors import UserError
@@ -47,7 +58,7 @@ def quantize(
     from codesign.quant.assignment import parse_ratio
     from codesign.quant.data import load_dataset
     from codesign.quant.storage import save_network
-    from codesign.search.space import zoo_network
+    from codesign.search.space import band_ratio, suited, zoo_network
 
     if is_file(network):
         from codesign.interchange.load import float_host, import_float
@@ -55,7 +66,15 @@ def quantize(
         (source, state), steps = import_float(network), float_host(network)
     else:
         source, state, steps = zoo_network(network), None, ()
+    if state is not None:
+        refuse({"--float-epochs": float_epochs}, f"on {network}, which brings its weights")
+    check_data_dir(data, data_dir)
     formats = parse_ratio(ratio) if ratio is not None else None
+    if hw is not None:
+        refuse({"--ratio": ratio, "--act-bits": act_bits}, "beside --hw, which says both")
+        hardware = load_hardware(hw)
+        formats, act_bits = band_ratio(hardware), hardware.act_bits
+    act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
     dataset = load_dataset(data, data_dir, seed)
@@ -74,7 +93,7 @@ def quantize(
             ratio=formats,
             act_bits=act_bits,
             epochs=epochs,
-            float_epochs=float_epochs,
+            float_epochs=DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs,
             float_state=state,
             seed=seed,
             progress=report,
@@ -84,6 +103,7 @@ def quantize(
     integers = with_steps(result.integer_network, steps)
     save_network(integers, out)
     shares = {str(form): share for form, share in result.assignment.shares().items()}
+    suits = [hw] if hw is not None else suited(formats or DEFAULT_RATIOS[method], act_bits)
     facts(
         {
             "network": f"{source.name} on {dataset}",
@@ -92,6 +112,7 @@ def quantize(
             "integer accuracy": f"{percent(result.integer_accuracy, 2)} on {result.integer_images} test images",
             "same class": f"{percent(result.agreement, 2)} of the images, integers and quantized model",
             "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
+            "suits": ", ".join(suits) or "the bands of none of hw_configs; --hw HW takes those of an accelerator",
             **{f"host {when}": words for when, words in integers.host.words.items()},
             "file": out,
         }
@@ -107,6 +128,7 @@ def quantize(
         "integer_images": result.integer_images,
         "agreement": result.agreement,
         "shares": shares,
+        "suits": suits,
         "file": str(out),
     }
     save(json, answer | provenance(seed=seed))
@@ -120,6 +142,7 @@ def evaluate(
     json: JSON = None,
 ) -> None:
     """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
+    from codesign.cli.given import check_data_dir
     from codesign.cli.inputs import fitting
     from codesign.cli.output import facts, percent, save
     from codesign.interchange.load import import_integer
@@ -127,6 +150,7 @@ def evaluate(
     from codesign.quant.data import load_dataset
     from codesign.sim.functional import classes, predict, prepare_images
 
+    check_data_dir(data, data_dir)
     found = import_integer(network)
     dataset = fitting(found, load_dataset(data, data_dir)).part(test=images)
     results = predict(found, prepare_images(found, dataset.test_images))
@@ -151,11 +175,13 @@ def search(
     json: JSON = None,
 ) -> None:
     """Search hardware and quantization together; the chosen point is verified on RTL."""
+    from codesign.cli.given import check_data_dir
     from codesign.cli.output import facts, progress, save
     from codesign.search.run import Search
     from codesign.search.space import load_space
 
     loaded = load_space(space)
+    check_data_dir(loaded.data, data_dir)
     with progress() as report:
         result = Search(loaded, out, data_dir, report).run()
     print_points(result)

@@ -71,6 +71,11 @@ def load_dataset(name: str, data_dir: str | Path | None = None, seed: int = 0) -
     return _LOADERS[name](data_folder(data_dir), seed)
 
 
+def uses_folder(name: str) -> bool:
+    """Whether the data set called `name` has files that are looked for in a data folder."""
+    return name in _LOADERS and name != "digits"
+
+
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder where data files are looked for; it need not exist."""
     chosen = data_dir or os.environ.get(VARIABLE)

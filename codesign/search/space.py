@@ -13,14 +13,17 @@ from pydantic import BeforeValidator
 from codesign.arch.checks import choice, integer, number, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
-from codesign.arch.load import find_config, load_hardware
+from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.quant.assignment import parse_ratio, row_counts
+from codesign.quant.assignment import Ratio, parse_ratio, row_counts
 from codesign.quant.formats import RowFormat
 from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.workload import zoo
 from codesign.workload.network import Network
+
+ALIKE = 0.15
+"""Sum of the differences of all shares up to which two ratios are taken for the same: rows are whole."""
 
 
 def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
@@ -30,6 +33,18 @@ def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
         form = RowFormat(band.scheme, band.weight_bits)
         ratio[form] = ratio.get(form, 0.0) + band.rows / hw.rows
     return ratio
+
+
+def suited(ratio: Ratio, act_bits: int) -> list[str]:
+    """The accelerators of hw_configs whose bands have these row formats in about this ratio, and these activations."""
+    found, whole = [], sum(ratio.values())
+    for name in config_names():
+        hw = load_hardware(name)
+        own = band_ratio(hw)
+        apart = sum(abs(own.get(form, 0.0) - ratio.get(form, 0.0) / whole) for form in {*own, *ratio})
+        if hw.act_bits == act_bits and apart <= ALIKE:
+            found.append(name)
+    return found
 
 
 def base_ratio(hw: Hardware) -> str:

@@ -1,0 +1,148 @@
+"""What a reader of a network's cycles should know: what costs them, and which key or option ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import ceil
+from typing import NamedTuple
+
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.program import Plan, Planner
+from codesign.program.dealing import bands_for, row_of
+from codesign.program.plan import StepPlan
+from codesign.quant.assignment import Ratio, row_counts
+from codesign.quant.formats import RowFormat
+from codesign.sim.timing import estimate
+
+WORTH = 0.01
+"""Share of the cycles from which on saving them is worth a line."""
+MOST_RING_WORDS = 1 << 16
+"""Words of a weight ring that `buffers.weight_words` can ask for."""
+
+Replan = Callable[[Hardware], Plan]
+"""The plan of the same network, with the same formats, on another accelerator."""
+
+
+class Fetches(NamedTuple):
+    """Weights of a layer over the memory bus.
+
+    Attributes:
+        layer: its name.
+        fetched, once: bytes that are read, and that they would be if each were read once.
+        ring_words: words that a row's ring needs for that; 0 where the ring is not the reason (strips).
+    """
+
+    layer: str
+    fetched: int
+    once: int
+    ring_words: int
+
+
+def fetches(plan: Plan) -> list[Fetches]:
+    """The layers whose weights are read more than once, in order."""
+    geometry, beat = plan.geometry, plan.geometry.beat_bytes
+    steps: dict[int, list[StepPlan]] = {}
+    for step in plan.steps:
+        if step.passes and step.layer >= 0:
+            steps.setdefault(step.layer, []).append(step)
+    found = []
+    for layer, mine in sorted(steps.items()):
+        fetched, parts, need = 0, {}, 0
+        for step in mine:
+            walk = 0
+            for item in step.passes:
+                beats = geometry.weight_beats(item.steps) * beat
+                fetched += beats
+                parts[item.filters, item.word_offset, item.words] = beats
+                walk = item.steps + (0 if item.fresh else walk)
+                if item.single:
+                    need = max(need, walk)
+        once = sum(parts.values())
+        if fetched > once:
+            found.append(Fetches(plan.layers[layer].name, fetched, once, need))
+    return found
+
+
+def fetch_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
+    """Of weights that are fetched several times, and the key that ends it."""
+    found = fetches(plan)
+    stripped = [item for item in found if not item.ring_words]
+    most = sum(item.fetched - item.once for item in stripped)
+    hints = []
+    if most >= WORTH * plan.beats * plan.geometry.beat_bytes:
+        hints.append(
+            f"{_names([item.layer for item in stripped])}: weights are fetched for every strip again, {_bytes(most)} "
+            "more, since the maps do not fit the activation memories: a larger 'buffers.activation_words' ends it"
+        )
+    again = [item for item in found if item.ring_words]
+    return hints + (_ring_hint(plan, again, cycles, replan) if again else [])
+
+
+def _ring_hint(plan: Plan, again: list[Fetches], cycles: int, replan: Replan) -> list[str]:
+    """Of weights that a row's ring does not hold."""
+    fetched, once = sum(item.fetched for item in again), sum(item.once for item in again)
+    times = ceil(max(item.fetched / item.once for item in again) - 1e-9)
+    words = 1 << (max(item.ring_words for item in again) - 1).bit_length()
+    depth = plan.hw.buffers.weight_words
+    says = (
+        f"{_names([item.layer for item in again])}: weights are fetched up to {times} times, {_bytes(fetched)} instead "
+        f"of {_bytes(once)}, since they need {max(item.ring_words for item in again):,} words of a row's ring, which "
+        f"holds {depth:,}"
+    )
+    if words > MOST_RING_WORDS:
+        return [f"{says}; no ring is as deep: lower the layer's channels, or raise dot"]
+    buffers = plan.hw.buffers.model_copy(update={"weight_words": words})
+    saved = cycles - estimate(replan(plan.hw.model_copy(update={"buffers": buffers}))).total_cycles
+    return [f"{says}; 'buffers.weight_words: {words}' ends it and saves {_share(saved, cycles)}"]
+
+
+def width_hints(hw: Hardware, formats: Iterable[RowFormat], act_bits: int) -> list[str]:
+    """Of formats that are narrower than every band which holds them, and of narrower activations."""
+    found = []
+    for form in sorted(set(formats), key=str):
+        able = [hw.bands[index] for index in bands_for(row_of(form), hw.bands)]
+        if able and min(band.weight_bits for band in able) > form.bits:
+            least = min(band.weight_bits for band in able)
+            found.append(
+                f"{form} rows are computed and stored in {least} bits, those of the narrowest band of {hw.name} that "
+                "holds them: no cycle and no byte is saved"
+            )
+    if act_bits < hw.act_bits:
+        found.append(
+            f"activations of {act_bits} bits are stored in {hw.act_bits}, those of {hw.name}: no cycle and no byte is "
+            "saved"
+        )
+    return found
+
+
+def ratio_hints(plan: Plan, cycles: int, ratio: Ratio) -> list[str]:
+    """Of rows that do not suit the bands: what the bands' own `ratio` would save."""
+    try:
+        planner = Planner(plan.shape, plan.hw)
+        rows = []
+        for conv in plan.shape.convs:
+            counts = row_counts(conv.filters, ratio)
+            rows.append([row_of(form) for form, count in counts.items() for _ in range(count)])
+        own = estimate(planner.plan(rows)).total_cycles
+    except UserError:  # such as binary bands, which do not hold every layer
+        return []
+    if cycles - own < WORTH * cycles:
+        return []
+    text = ",".join(f"{form}:{100 * share:.4g}" for form, share in ratio.items())
+    return [
+        f"the formats of the rows do not suit the bands of {plan.hw.name}: in their own ratio, {text}, the network "
+        f"takes {own:,} cycles, which saves {_share(cycles - own, cycles)}"
+    ]
+
+
+def _share(saved: int, cycles: int) -> str:
+    return f"{saved:,} of {cycles:,} cycles ({100 * saved / cycles:.1f} %)"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _names(layers: list[str]) -> str:
+    return f"{', '.join(layers[:3])} and {len(layers) - 3} more" if len(layers) > 4 else ", ".join(layers)

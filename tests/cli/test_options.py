@@ -1,0 +1,113 @@
+"""No option is passed over: one that has no effect on what was given is refused in a line that says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import pytest
+
+from codesign.arch.load import load_hardware
+from codesign.quant.random_network import random_network
+from codesign.quant.storage import save_network
+from codesign.search.space import band_ratio
+from codesign.workload import zoo
+
+Run = Callable[..., tuple[int, str, str]]
+
+NOT_READ = "--data-dir: has no effect on --data digits"
+ENCODER = "on bert_tiny, whose products are timed one by one"
+RANDOM = "on bert_tiny, whose weights and inputs are random"
+IDEAL = ("simulate", "--ideal", "4x4", "--dataflow", "os", "smallcnn")
+ON_IDEAL = "says nothing to an ideal array"
+QUANTIZE = ("quantize", "smallcnn", "--data", "digits", "-o", "OUT")
+
+NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
+    *((("simulate", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {ENCODER}") for option in (
+        ("--energy", "other"), ("--assignment", "a.json"), ("--resources",), ("--predict",),
+    )),
+    *((("cosim", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {RANDOM}") for option in (
+        ("--data", "digits"), ("--data-dir", "."), ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
+    )),
+    *(((*IDEAL, *option), f"{option[0]} given, but it {ON_IDEAL}") for option in (
+        ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a"), ("--resources",), ("--predict",),
+        ("--batch", "2"), ("--energy", "x"),
+    )),
+    *((("simulate", "tiny", "smallcnn", *option), f"{option[0]} given, but it needs --ideal") for option in (
+        ("--dataflow", "os"), ("--clock", "5"), ("--corrected",), ("--out", "o"),
+    )),
+    *(((*command, *option), "given, but the formats of a quantized network are in its file") for option in (
+        ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
+    ) for command in (
+        ("simulate", "tiny", "NET"), ("roofline", "tiny", "NET"), ("cosim", "tiny", "NET"),
+        ("compile", "tiny", "NET", "-o", "OUT"),
+    )),
+    (("simulate", "tiny", "smallcnn", "--resources", "--predict"), "--predict: cannot be combined with --resources"),
+    (("simulate", "tiny", "smallcnn", "--bits", "4/4", "--ratio", "pot4:1"), "--bits and --ratio given"),
+    (("cosim", "tiny", "smallcnn", "--data-dir", "."), "--data-dir: has no effect without --data"),
+    (("cosim", "tiny", "smallcnn", "--data", "digits", "--data-dir", "."), NOT_READ),
+    (("compile", "tiny", "smallcnn", "-o", "OUT", "--data-dir", "."), "--data-dir: has no effect without --data"),
+    (("compile", "tiny", "smallcnn", "-o", "OUT", "--images", "0", "--data", "digits"), "--data: has no effect"),
+    (("synth", "tiny", "--seed", "3"), "--seed: has no effect without --pnr"),
+    (("synth", "tiny", "--time-limit", "30"), "--time-limit: has no effect without --pnr"),
+    (("synth", "lfe5u85", "--pnr", "--flow", "xilinx"), "--flow: 'xilinx' given, must be that of"),
+    ((*QUANTIZE, "--hw", "tiny", "--ratio", "pot4:1"), "--ratio: has no effect beside --hw, which says both"),
+    ((*QUANTIZE, "--hw", "tiny", "--act-bits", "3"), "--act-bits: has no effect beside --hw, which says both"),
+    ((*QUANTIZE, "--data-dir", "."), NOT_READ),
+    (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
+    (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), NO_EFFECT, ids=lambda value: " ".join(value) if value else "")
+def test_an_option_without_effect_is_refused(
+    arguments: tuple[str, ...], says: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hw = load_hardware("tiny")
+    network = random_network(zoo.get("smallcnn", size=8, width=4), band_ratio(hw), hw.act_bits)
+    save_network(network, tmp_path / "net.codesign")
+    status, _, err = run(*("net.codesign" if part == "NET" else "out" if part == "OUT" else part for part in arguments))
+    assert status == 2 and says in " ".join(err.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.codesign"], "nothing was written"
+
+
+def test_float_epochs_of_a_model_that_brings_its_weights(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "float.onnx"
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((10, 64)), "b": rng.standard_normal(10)}
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["f"]),
+        onnx.helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1),
+    ]
+    values = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    tensor = onnx.TensorProto.FLOAT
+    ends = [onnx.helper.make_tensor_value_info(*end) for end in (("x", tensor, (1, 1, 8, 8)), ("y", tensor, (1, 10)))]
+    graph = onnx.helper.make_graph(nodes, "float", ends[:1], ends[1:], values)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), model)
+    given = ("--data", "digits", "-o", tmp_path / "n.codesign", "--float-epochs", 3)
+    status, _, err = run("quantize", model, *given)
+    assert status == 2 and "--float-epochs: has no effect on" in err
+
+
+def test_a_network_that_suits_an_accelerator(run: Run, tmp_path: Path) -> None:
+    """`--hw` takes formats, ratio and activations from the bands; without it the answer says which hardware suits."""
+    given = ("quantize", "smallcnn:size=8,width=4", "--data", "digits", "--float-epochs", 1, "--epochs", 0)
+    for index, (option, suits) in enumerate(((("--hw", "xc7z020_w8a8"), ["xc7z020_w8a8"]), ((), None))):
+        answer, network = tmp_path / f"{index}.json", tmp_path / f"{index}.codesign"
+        status, out, err = run(*given, *option, "-o", network, "--json", answer)
+        assert status == 0, err
+        found = json.loads(answer.read_text())
+        assert all(name in out for name in found["suits"])
+        if suits is None:
+            assert "xc7z020_rmsmp" in found["suits"] and "xc7z020_w8a8" not in found["suits"] and found["act_bits"] == 4
+        else:
+            assert (found["suits"], found["act_bits"], found["shares"]) == (suits, 8, {"fixed8": 1.0})
+        assert run("simulate", found["suits"][0], network, "--json", tmp_path / "s.json")[0] == 0
+        hints = json.loads((tmp_path / "s.json").read_text())["hints"]
+        assert not any("no cycle and no byte" in hint for hint in hints)

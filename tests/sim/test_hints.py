@@ -1,0 +1,73 @@
+"""What is said of a network's cycles: a hint's numbers are those of the plan that follows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codesign.arch.load import load_hardware
+from codesign.cli.inputs import planned
+from codesign.program.traffic import traffic
+from codesign.quant.formats import RowFormat
+from codesign.sim.hints import fetches, width_hints
+from codesign.sim.timing import estimate
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_weights_that_do_not_fit_a_ring(run: Run, tmp_path: Path) -> None:
+    """The hint names the depth that ends it: with it every weight is read once, in the cycles that it says."""
+    hw = load_hardware("xc7z020_w8a8")
+    small = hw.model_copy(update={"buffers": hw.buffers.model_copy(update={"weight_words": 64})})
+    (tmp_path / "small.yaml").write_text(small.to_yaml())
+    status, out, err = run("simulate", tmp_path / "small.yaml", "resnet8", "--json", tmp_path / "a.json")
+    assert status == 0, err
+    found = json.loads((tmp_path / "a.json").read_text())
+    (hint,) = found["hints"]
+    assert hint in " ".join(out.split("hint: ")[1].split("\n")[0].split())
+    words = re.search(r"'buffers.weight_words: (\d+)' ends it and saves ([\d,]+) of ([\d,]+) cycles", hint)
+    assert words is not None
+    plan = planned("resnet8", small)
+    again = fetches(plan.plan)
+    by_layer = {layer.name: moved.weights for layer, moved in zip(plan.plan.layers, traffic(plan.plan), strict=True)}
+    assert again and all(by_layer[item.layer] == item.fetched > item.once for item in again)
+    deep = small.model_copy(update={"buffers": small.buffers.model_copy(update={"weight_words": int(words[1])})})
+    after = plan.on(deep)
+    assert not fetches(after)
+    assert {x.layer: x.once for x in again}.items() <= {
+        layer.name: moved.weights for layer, moved in zip(after.layers, traffic(after), strict=True)
+    }.items()
+    saved, whole = (int(text.replace(",", "")) for text in words.groups()[1:])
+    assert (whole, whole - saved) == (found["total_cycles"], estimate(after).total_cycles)
+    half = small.model_copy(update={"buffers": small.buffers.model_copy(update={"weight_words": int(words[1]) // 2})})
+    assert fetches(plan.on(half)), "it is the least depth"
+
+
+def test_bits_below_those_of_a_band() -> None:
+    hw = load_hardware("xc7z020_w8a8")
+    first, second = width_hints(hw, [RowFormat.parse("fixed4")], 4)
+    assert (
+        "fixed4 rows are computed and stored in 8 bits" in first and "activations of 4 bits are stored in 8" in second
+    )
+    assert not width_hints(hw, [RowFormat.parse("fixed8")], 8)
+    mixed = load_hardware("xc7z020")
+    assert not width_hints(mixed, map(RowFormat.parse, ("fixed4", "fixed8", "pot4")), mixed.act_bits)
+    (only,) = width_hints(mixed, map(RowFormat.parse, ("fixed4", "pot3")), mixed.act_bits)
+    assert "pot3 rows are computed and stored in 4 bits" in only
+    narrow, plain = planned("resnet8", hw, bits="4/4").plan, planned("resnet8", hw).plan
+    assert (estimate(narrow).total_cycles, narrow.beats) == (estimate(plain).total_cycles, plain.beats)
+
+
+@pytest.mark.parametrize("formats", [("--ratio", "fixed4:90,fixed8:10"), ("--bits", "4/4")])
+def test_rows_that_do_not_suit_the_bands(formats: tuple[str, str], run: Run, tmp_path: Path) -> None:
+    assert run("simulate", "xc7z020_rmsmp", "resnet8", *formats, "--json", tmp_path / "a.json")[0] == 0
+    found = json.loads((tmp_path / "a.json").read_text())
+    (hint,) = [item for item in found["hints"] if "do not suit the bands" in item]
+    own = estimate(planned("resnet8", load_hardware("xc7z020_rmsmp")).plan).total_cycles
+    assert f"takes {own:,} cycles, which saves {found['total_cycles'] - own:,} of" in hint
+    assert run("simulate", "xc7z020_rmsmp", "resnet8", "--json", tmp_path / "b.json")[0] == 0
+    assert json.loads((tmp_path / "b.json").read_text())["hints"] == []
