@@ -79,9 +79,7 @@ def tools() -> tuple[Tool, ...]:
         ),
         Tool("cocotb", "simulation", _python("import cocotb; print(cocotb.__version__)"), pip),
         Tool("torch", "training", _python("import torch; print(torch.__version__)"), pip),
-        Tool(
-            "iverilog", "finds unknown bits, in tests", ("iverilog", "-V"), "apt-get install iverilog", needed=False
-        ),
+        Tool("iverilog", "finds unknown bits, in tests", ("iverilog", "-V"), "apt-get install iverilog", needed=False),
     )
 
 

@@ -12,7 +12,7 @@ from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_reader import read_tflite
-from codesign.quant.host import Step
+from codesign.quant.host import ArgMax, Reshape, Sigmoid, Softmax, Step
 from codesign.quant.integer_network import NARROW, IntegerNetwork, Multiplier
 from codesign.quant.storage import load_network
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     from codesign.workload.network import Network
 
+_ENDS: dict[str, Step] = {
+    "softmax": Softmax(0),
+    "log_softmax": Softmax(0, logarithm=True),
+    "sigmoid": Sigmoid(),
+    "argmax": ArgMax(0, keep=False),
+}
+"""What ends a program of torch.export, for the host."""
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
 QUANTIZED_FILES = (".codesign", ".onnx", ".tflite", ".npz")
 FLOAT_FILES = (".onnx", ".tflite", ".pt2")
@@ -89,8 +96,17 @@ def float_host(path: str | Path) -> tuple[Step, ...]:
     Raises:
         UserError: as `import_float` does.
     """
-    if Path(path).suffix.lower() != ".onnx":
-        return ()
+    suffix = Path(path).suffix.lower()
+    if suffix == ".tflite":
+        from codesign.interchange.tflite_float import read_float_tflite
+
+        return read_float_tflite(path)[2]
+    if suffix == ".pt2":
+        from codesign.workload.exported import load_exported_end
+
+        network, _, end = load_exported_end(path)
+        vector = Reshape(network.shapes[network.output.name])
+        return () if end is None else (vector, _ENDS[end])
     from codesign.interchange.onnx_float import read_float_onnx
 
     return read_float_onnx(path)[2]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import UserError
 from codesign.interchange.onnx_graph import naming
+from codesign.interchange.tflite_host import ON_HOST, after_steps
 from codesign.interchange.tflite_layers import (
     check_mean,
     check_shape,
@@ -25,6 +26,7 @@ from codesign.interchange.tflite_layers import (
 )
 from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel, read_tflite, real_values
 from codesign.interchange.tflite_schema import unsupported
+from codesign.quant.host import Step
 from codesign.workload.layers import (
     NO_PADDING,
     Add,
@@ -46,12 +48,19 @@ if TYPE_CHECKING:
 
 CLIPS = {"RELU": None, "RELU6": 6.0}
 """Largest value of the activations that an accelerator fuses."""
-ON_HOST = ("SOFTMAX", "LOGISTIC", "ARG_MAX")
-"""Operators that stay on the host where they end the network."""
 
 
 def import_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tensor]]:
-    """The network of a float .tflite model and its state dict; a final SOFTMAX, LOGISTIC or ARG_MAX is the host's.
+    """The network of a float .tflite model and its state dict; what `read_float_tflite` says of the host is left out.
+
+    Raises:
+        UserError: as `read_float_tflite` does.
+    """
+    return read_float_tflite(path)[:2]
+
+
+def read_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tensor], tuple[Step, ...]]:
+    """The network of a float .tflite model, its state dict, and the host's steps behind it (a SOFTMAX and such).
 
     The network takes and gives maps of channels, height, width, where the file has them last. Weights that alone are
     quantized ("dynamic range") get their real values.
@@ -63,8 +72,8 @@ def import_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tens
 
     model = read_tflite(path)
     with naming(path):
-        network, state = _Importer(model, Path(path).stem).result()
-    return network, {key: torch.tensor(value) for key, value in state.items()}
+        network, state, steps = _Importer(model, Path(path).stem).result()
+    return network, {key: torch.tensor(value) for key, value in state.items()}, steps
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,12 @@ class _Importer:
         self.state: dict[str, NDArray[np.float32]] = {}
         self.maps = {model.input: _Map("input")}
 
-    def result(self) -> tuple[Network, dict[str, NDArray[np.float32]]]:
+    def result(self) -> tuple[Network, dict[str, NDArray[np.float32]], tuple[Step, ...]]:
         operators, output = list(self.model.operators), self.model.output
+        host: list[Operator] = []
         while operators and operators[-1].kind in ON_HOST and self._only(operators[-1].inputs[0]):
-            last = operators.pop()
-            output = last.inputs[0]
-            if last.kind == "SOFTMAX" and last.options["beta"] != 1:
-                raise UserError(f"operator {last.index} SOFTMAX: beta {last.options['beta']:g}; only 1 is supported")
+            host.insert(0, operators.pop())
+            output = host[0].inputs[0]
         builders: dict[str, Callable[[Operator, str], Layer]] = {
             "CONV_2D": self._conv,
             "DEPTHWISE_CONV_2D": self._conv,
@@ -119,7 +127,8 @@ class _Importer:
             raise UserError(f"the output '{self.model.tensors[output].name}' is not what the last layer computes")
         if len(self.model.tensors[output].shape) == 2 and self.shapes[found.layer][1:] not in ((), (1, 1)):
             raise UserError(f"returns the map of '{found.layer}' as one vector; end the model before its RESHAPE")
-        return Network(self.name, tuple(self.layers)), self.state
+        steps = after_steps(self.model, host, output) if host else ()
+        return Network(self.name, tuple(self.layers)), self.state, steps
 
     def _read(
         self, operator: Operator, name: str, tensor: Tensor, builders: dict[str, Callable[[Operator, str], Layer]]

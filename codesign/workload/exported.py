@@ -40,6 +40,11 @@ def load_exported(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
     Raises:
         UserError: the file is missing, damaged or holds pickled objects, or what `read_exported` refuses.
     """
+    return load_exported_end(path)[:2]
+
+
+def load_exported_end(path: str | Path) -> tuple[Network, dict[str, Tensor], str | None]:
+    """As `load_exported`, and the operation that ends the program and is left to the host, a key of `ENDS`, or None."""
     path = Path(path)
     with opened(path, MOST_MODEL) as file:
         try:
@@ -69,13 +74,14 @@ def read_exported(program: ExportedProgram, name: str = "exported") -> tuple[Net
         # What torch cannot write down (objects of one's own) ends in whatever its serializer stumbles on.
         except Exception as error:
             raise UserError(f"network '{name}': torch cannot save the program: {short(str(error), 200)}") from None
-    return _read(file, name)
+    return _read(file, name)[:2]
 
 
-def _read(file: BinaryIO, name: str) -> tuple[Network, dict[str, Tensor]]:
+def _read(file: BinaryIO, name: str) -> tuple[Network, dict[str, Tensor], str | None]:
     archive = Archive(file)
     try:
-        return _Exported(read_program(archive.program), archive, name).read()
+        reader = _Exported(read_program(archive.program), archive, name)
+        return (*reader.read(), reader.end)
     except UserError as error:
         message = str(error)
         raise UserError(message if message.startswith("network '") else f"network '{name}': {message}") from None
@@ -119,6 +125,8 @@ class _Exported(Collector):
         """Tensors that an operation in place has changed, and that operation."""
         self.shifts: set[str] = set()
         """Batch norms that only add a constant."""
+        self.end: str | None = None
+        """What the host computes of the result."""
         self.base: str | None = None
         """Path of the torch module whose own code the node is, which names the layer."""
 
@@ -150,7 +158,8 @@ class _Exported(Collector):
                 if name in self.values:
                     raise Unsupported(f"gives '{short(name)}', which is there already")
                 self.values[name] = value
-                self._check_type(name)
+                if self.end is None or name != self.program.result:
+                    self._check_type(name)
         except Unsupported as error:
             where = f"'{short(node.name)}'"
             where += f" in '{short(self.base or self.scope)}'" if self.base or self.scope else ""
@@ -162,7 +171,7 @@ class _Exported(Collector):
     def _results(self, node: Node) -> tuple[Any, ...]:
         if node.target in CHECKS:
             return (None,) * len(node.outputs)
-        if node.target.split(".")[1:2] in SOFTMAX and self._is_last(node):
+        if node.target in ENDS and node.outputs == (self.program.result,) and self.end is None:
             return (self._host(node),)
         title, overload = node.target.rsplit(".", 1) if "." in node.target else (node.target, "")
         in_place = title.startswith("aten.") and title.endswith("_") and not title.endswith("__")
@@ -194,6 +203,8 @@ class _Exported(Collector):
                     f"reads '{short(value.name)}' after '{short(self.overwritten[value.name])}' changed it in place; "
                     "use the operation's result instead"
                 )
+            if self.end is not None and value.name == self.program.result:
+                raise Unsupported(f"reads '{short(value.name)}', which the host computes behind the last layer")
             if value.name not in self.values:
                 raise Unsupported(f"reads '{short(value.name)}', which nothing computes")
             return self.values[value.name]
@@ -220,19 +231,18 @@ class _Exported(Collector):
         if in_place or title in SHARING:
             self.shared[node.outputs[0]] = first
 
-    def _is_last(self, node: Node) -> bool:
-        """Whether the node gives what the program returns."""
-        return node.outputs == (self.program.result,)
-
     def _host(self, node: Node) -> Any:
         """What stands before an operation that ends the program and is left to the host."""
-        unknown = [name for name in node.arguments if name not in ("self", "dim", "dtype", "half_to_float")]
-        value, axis = self._argument(node.arguments["self"]), node.arguments.get("dim")
-        kind = self._argument(node.arguments.get("dtype"))
-        if unknown or kind not in (None, "float32") or node.arguments.get("half_to_float"):
-            raise Unsupported("has an argument that is not known, or another type than float32")
-        if isinstance(value, Value) and axis not in (1, 1 - len(self.shape(value)) - 1):
+        value = self._argument(node.arguments["self"])
+        others = {key: self._argument(item) for key, item in node.arguments.items() if key != "self"}
+        axis = others.pop("dim", 1 if node.target == "aten.sigmoid.default" else None)
+        if others not in ({}, {"half_to_float": False}, {"dtype": None}, {"dtype": "float32"}, {"keepdim": False}):
+            raise Unsupported(f"has the arguments {short(str(others))}, which the host does not know")
+        if not isinstance(value, Value) or value.padding is not None:
+            raise Unsupported("ends the program on what no layer computes")
+        if axis not in (1, -len(self.shape(value))):
             raise Unsupported(f"is over axis {short(str(axis))}; only over the channels, axis 1, is supported")
+        self.end = ENDS[node.target]
         return value
 
     def _check_type(self, name: str) -> None:
@@ -322,7 +332,14 @@ def _same(stated: TensorType, sizes: tuple[int | str, ...]) -> bool:
     return len(stated.sizes) == len(sizes) and all(a == b for a, b in zip(stated.sizes, sizes, strict=True))
 
 
-SOFTMAX = [["softmax"], ["_softmax"], ["log_softmax"], ["_log_softmax"]]
+ENDS = {
+    "aten.softmax.int": "softmax",
+    "aten._softmax.default": "softmax",
+    "aten.log_softmax.int": "log_softmax",
+    "aten._log_softmax.default": "log_softmax",
+    "aten.sigmoid.default": "sigmoid",
+    "aten.argmax.default": "argmax",
+}
 """Operators that stay on the host where they end the network."""
 NEUTRAL = frozenset({"aten.detach_", "aten.dropout_", "aten.feature_dropout_"})
 """Operators in place that change no value in evaluation."""

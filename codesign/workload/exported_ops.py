@@ -144,6 +144,10 @@ def _mm(reader: WeightReader, input: Any, mat2: Any) -> Value:
     return _linear(reader, input, _turned(reader, mat2))
 
 
+def _matmul(reader: WeightReader, input: Any, other: Any) -> Value:
+    return _mm(reader, input, other)
+
+
 def _turned(reader: Reader, input: Any) -> Parameter:
     """A transposed constant matrix."""
     if not isinstance(input, Parameter) or input.value.dim() != 2:
@@ -288,6 +292,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "aten.linear.default": (_linear, "input weight bias"),
     "aten.addmm.default": (_addmm, "self mat1 mat2 beta alpha"),
     "aten.mm.default": (_mm, "self mat2"),
+    "aten.matmul.default": (_matmul, "self other"),
     "aten.t.default": (_turned, "self"),
     "aten.permute.default": (_permuted, "self dims"),
     "aten.transpose.int": (_transposed, "self dim0 dim1"),

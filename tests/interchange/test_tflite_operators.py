@@ -14,8 +14,9 @@ from codesign.errors import UserError
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")
 
-from codesign.interchange.load import import_float, import_integer, is_float
+from codesign.interchange.load import float_host, import_float, import_integer, is_float
 from codesign.interchange.tflite import import_tflite
+from codesign.quant.host import apply_steps
 from codesign.quant.integer_network import PRECISE
 from codesign.sim.functional import finish, predict, prepare
 from tests.data_files import data_file
@@ -269,3 +270,23 @@ def test_changed_bytes_end_in_one_line(tmp_path: Path) -> None:
         else:
             continue
         assert "\n" not in text and len(text) < 700, text
+
+
+@pytest.mark.parametrize("kind", ["SOFTMAX", "LOGISTIC", "ARG_MAX"])
+def test_what_ends_a_float_model_is_the_hosts(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    file = File()
+    source = file.tensor((1, 12), "FLOAT32")
+    weights = file.tensor((3, 12), "FLOAT32", data=rng.normal(size=(3, 12)))
+    result = file.add("FULLY_CONNECTED", [source, weights, -1], file.tensor((1, 3), "FLOAT32"))
+    axis = file.tensor((1,), "INT32", data=np.asarray([1]))
+    inputs = [result, axis] if kind == "ARG_MAX" else [result]
+    options = {"SOFTMAX": {"Beta": 2.0}, "LOGISTIC": {}, "ARG_MAX": {"OutputType": 2}}[kind]
+    shape, type_ = ((1,), "INT32") if kind == "ARG_MAX" else ((1, 3), "FLOAT32")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(file.finish(source, file.add(kind, inputs, file.tensor(shape, type_), **options)))
+    network, state = import_float(path)
+    images = rng.normal(size=(9, 12)).astype(np.float32)
+    scores = images @ state[network.layers[-1].name + ".weight"].numpy().T
+    ours = apply_steps(float_host(path), scores)
+    assert np.allclose(ours, litert(path.read_bytes(), images), atol=1e-5)

@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codesign.errors import UserError
+from codesign.interchange.load import float_host
+from codesign.quant.host import apply_steps
 from codesign.quant.module import build_module
 from codesign.workload import Network, zoo
 from codesign.workload.exported import load_exported, read_exported
+from codesign.workload.exported_ops import OPERATIONS
 from codesign.workload.trace import trace
 from tests.workload.modules import PARTS, SPELLINGS, Spelled
 
@@ -95,6 +98,21 @@ def test_a_last_softmax_stays_on_the_host() -> None:
         read_exported(exported(nn.Sequential(body, nn.Softmax(1), nn.ReLU())))
 
 
+def test_what_ends_a_program_is_kept_for_the_host(tmp_path: Path) -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(144, 5)).eval()
+    images = torch.randn(4, *SIZE)
+    for last in (nn.Softmax(1), nn.LogSoftmax(-1), nn.Sigmoid(), Largest()):
+        whole = nn.Sequential(body, last).eval()
+        torch.export.save(exported(whole), tmp_path / "a.pt2")
+        ours = apply_steps(float_host(tmp_path / "a.pt2"), body(images).detach().numpy())
+        assert torch.allclose(torch.from_numpy(ours).double(), whole(images).double(), atol=1e-6)
+
+
+class Largest(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.argmax(1)
+
+
 class Adds(nn.Module):
     """Adds constants of its own at places where a bias can take them."""
 
@@ -159,6 +177,13 @@ def test_operations_in_place_change_every_view(rest: Callable[[Any, Tensor], Ten
         equals(network, state, module)
 
 
+def test_every_argument_of_torchs_operators_is_known() -> None:
+    for name, (_, arguments) in OPERATIONS.items():
+        _, title, overload = name.split(".")
+        schema = getattr(getattr(torch.ops.aten, title), overload)._schema
+        assert arguments.split() == [item.name for item in schema.arguments], name
+
+
 def test_batch_norm_without_affine_gets_ones_and_zeros() -> None:
     module = Spelled(lambda self, x: self.part(x), part=nn.BatchNorm2d(4, affine=False))
     equals(*read_exported(exported(module)), module)
@@ -180,8 +205,8 @@ class Twice(nn.Module):
 
 REFUSED: list[tuple[Callable[[Any, Tensor], Tensor], str]] = [
     (
-        lambda self, x: torch.sigmoid(x),
-        "node 'sigmoid' calls 'aten.sigmoid.default', which is not supported; what would replace it: ReLU, and",
+        lambda self, x: torch.tanh(x),
+        "node 'tanh' calls 'aten.tanh.default', which is not supported; what would replace it: ReLU, and",
     ),
     (lambda self, x: F.conv_transpose2d(x, torch.ones(4, 2, 2, 2)), "conv_transpose2d"),
     (lambda self, x: x @ x.transpose(2, 3), "node"),
@@ -193,6 +218,8 @@ REFUSED: list[tuple[Callable[[Any, Tensor], Tensor], str]] = [
     (lambda self, x: x[:, :2], "aten.slice"),
     (lambda self, x: F.leaky_relu(x), "what would replace it: ReLU"),
     (lambda self, x: torch.erf(x), "what would replace it: one of: Conv2d"),
+    (lambda self, x: x.softmax(3), "is over axis 3"),
+    (lambda self, x: torch.sigmoid(x) + x, "aten.sigmoid.default', which is not supported"),
     (lambda self, x: x * 2, "what would replace it: batch norm"),
     (lambda self, x: 1 - x, "calls 'aten.rsub"),
     (lambda self, x: x + torch.arange(6.0), "node"),
