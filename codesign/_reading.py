@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, KeysView
@@ -269,7 +270,10 @@ def parse_npy(data: bytes) -> NDArray[Any]:
             raise ValueError(f"version {version[0]}.{version[1]} of .npy")
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, column_major, dtype = header(file)
-    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError, OverflowError) as error:
+    except (
+        *(ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError, OverflowError),
+        tokenize.TokenError,
+    ) as error:
         raise ValueError(f"no header of an .npy ({excerpt(error, 80)})") from None
     if dtype.kind not in "biuf":
         raise ValueError(f"holds {excerpt(dtype, 40)}, must be plain numbers")
