@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws reset-bench test test-slow random-graphs lint clean
+.PHONY: setup demo kws reset-bench test test-slow random-graphs fuzz lint clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -17,6 +17,7 @@ help:
 	@echo "make reset-bench  resets at random moments of runs, in Verilator and Icarus (needs iverilog; tens of minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
+	@echo "make fuzz       6,000 changed files of every kind against their readers, and a table (minutes)"
 	@echo "make random-graphs  3,000 random ONNX graphs beside ONNX Runtime, and a table of what became of them (minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only the environment, .venv"
@@ -39,6 +40,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+fuzz: CASES ?= 6000
+fuzz: SEED ?= 0
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.campaign --cases $(CASES) --seed $(SEED) --out build/fuzz
 
 random-graphs: GRAPHS ?= 1500
 random-graphs: $(READY)

@@ -199,12 +199,16 @@ class Archive:
 
     def text(self, name: str, most: int) -> bytes:
         """The bytes of a member of at most `most`; errors as `read`."""
+        if name not in self._zip.NameToInfo:
+            raise KeyError(name)
         if self._zip.getinfo(name).file_size > most:
             raise ValueError(f"'{excerpt(name)}' has more than {most:,} bytes")
         return self.read(name)
 
     def read(self, name: str) -> bytes:
         """The bytes of a member; KeyError without it, ValueError where it is damaged or unfolds to too much."""
+        if name not in self._zip.NameToInfo:
+            raise KeyError(name)
         info = self._zip.getinfo(name)
         if info.flag_bits & 1:
             raise ValueError(f"'{excerpt(name)}' is encrypted")

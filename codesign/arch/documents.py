@@ -46,6 +46,11 @@ def parse(text: str, shown_as: str, model: type[M], defaults: Mapping[str, Any])
         data = load_yaml(text)
     except ValueError as error:
         raise UserError(f"{shown_as}: {error}") from None
+    return checked(data, shown_as, model, defaults)
+
+
+def checked(data: object, shown_as: str, model: type[M], defaults: Mapping[str, Any]) -> M:
+    """The `model` of what a text says; arguments and errors as `parse`."""
     if not isinstance(data, dict):
         example = next(iter(model.model_fields))
         raise UserError(f"{shown_as}: {shown(data)} given, must be keys and values such as '{example}: ...'")

@@ -229,7 +229,7 @@ def _bits(network: str, text: str) -> tuple[Allocation, str | None]:
     from codesign.errors import UserError
     from codesign.sim.amed import allocation
 
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 10:
         return int(text), f"{text}/{text}"
     if text.endswith(".json"):
         return _allocation(read_json(text), text), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,7 +144,7 @@ def zoo_options(text: str) -> dict[str, int]:
     options: dict[str, int] = {}
     for part in rest.split(",") if rest else []:
         key, _, value = part.partition("=")
-        if not value.isdecimal() or int(value) < 1:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
             raise UserError(f"{text}: '{part}' given, must be OPTION=NUMBER such as size=32")
         options[key] = int(value)
     return options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from codesign.arch.checks import choice, integer, rejected, shown
-from codesign.arch.documents import Model, parse, read_text
+from codesign.arch.documents import Model, checked, parse, read_text
 from codesign.arch.hardware import PACKS, Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
@@ -25,7 +24,8 @@ from codesign.search.space import base_ratio, best_pack, variant_values
 FOLDER = "sweep"
 """Where below hw_configs/ the spaces lie."""
 
-MOST_VARIANTS = 1_000_000
+MOST_VARIANTS = 100_000
+"""Which are all built before the first one is timed: about twenty seconds."""
 
 RATIO, ROWS = "ratio", "rows"
 """Keys of `vary` that say how the rows of the array are dealt to bands; all others are keys of the hardware."""
@@ -196,7 +196,7 @@ class SweepSpace(Model):
             _assign(data, key, value)
         if "dataflow" in rest:
             _repack(data, base, {key for key in rest if key.endswith(".pack")})
-        return parse(json.dumps(data), name, Hardware, {})
+        return checked(data, name, Hardware, {})
 
 
 def _repack(data: dict[str, Any], base: Hardware, said: set[str]) -> None:
@@ -261,7 +261,7 @@ def _assign(data: dict[str, Any], key: str, value: Value) -> None:
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         if isinstance(place, list):
-            if not part.isdecimal() or int(part) >= len(place):
+            if not re.fullmatch(r"[0-9]{1,6}", part) or int(part) >= len(place):
                 raise UserError(f"vary: {key}: no element [{part}], there are {len(place)}")
             if last:
                 place[int(part)] = value

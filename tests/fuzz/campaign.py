@@ -22,7 +22,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.fuzz.seeds import KINDS, ROOT, make_seeds, seeds_of
 from tests.fuzz.worker import MOST_BYTES
@@ -143,7 +142,9 @@ def cases(count: int, seed: int, kinds: Iterable[str]) -> Iterator[tuple[str, in
         number += 1
 
 
-def run(count: int, seed: int, folder: Path, jobs: int = 1, kinds: Iterable[str] = KINDS, shell: int = 0) -> list[Result]:
+def run(
+    count: int, seed: int, folder: Path, jobs: int = 1, kinds: Iterable[str] = KINDS, shell: int = 0
+) -> list[Result]:
     """Try cases; what fails stays in `folder`/failures.
 
     Args:
@@ -154,7 +155,8 @@ def run(count: int, seed: int, folder: Path, jobs: int = 1, kinds: Iterable[str]
         kinds: to try; those without a seed are left out.
         shell: how many commands are run as a shell would, too.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("seeds", "work", "failures"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     seeds = folder / "seeds"
     make_seeds(seeds)
     todo = list(cases(count, seed, [kind for kind in kinds if seeds_of(seeds, kind)]))
@@ -169,7 +171,7 @@ def run(count: int, seed: int, folder: Path, jobs: int = 1, kinds: Iterable[str]
                 if result.outcome in BAD:
                     keep(result, worker.folder, folder / "failures")
                 if done % 200 == 199:
-                    print(f"{len(results):,} of {len(todo):,}", file=sys.stderr, flush=True)
+                    sys.stderr.write(f"{len(results):,} of {len(todo):,}\n")
         finally:
             worker.end()
 
@@ -185,7 +187,11 @@ def _through_a_shell(results: list[Result], seeds: Path, folder: Path, count: in
     """Some of the commands in processes of their own: they end as they did."""
     from tests.fuzz.kinds import case_of
 
-    found = [item for item in results if item.command.startswith("codesign ") and not item.command.endswith(")") and item.outcome not in BAD]
+    found = [
+        item
+        for item in results
+        if item.command.startswith("codesign ") and not item.command.endswith(")") and item.outcome not in BAD
+    ]
     again = []
     for result in found[:: max(1, len(found) // count) if count else len(found) + 1][:count]:
         place = folder / "work" / "shell"
@@ -257,9 +263,17 @@ def table(results: list[Result]) -> str:
     lines = [list(TITLES), *([str(row[0]), *(f"{cell:,}" for cell in row[1:])] for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(TITLES))]
     return "\n".join(
-        "  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
+
+
+def say(line: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(line + "\n")
 
 
 def main() -> int:
@@ -280,17 +294,19 @@ def main() -> int:
         worker = Worker(folder / "seeds", folder / "work" / "repeat")
         result = worker.try_case(kind, int(number))
         worker.end()
-        print(f"{result.outcome}\n{result.detail}\n{result.command}")
+        say(f"{result.outcome}\n{result.detail}\n{result.command}")
         return int(result.outcome in BAD)
     begun = time.monotonic()
     results = run(options.cases, options.seed, folder, options.jobs, options.kinds.split(","), options.shell)
-    print(table(results))
+    say(table(results))
     bad = [result for result in results if result.outcome in BAD]
     for result in bad:
-        print(f"{result.outcome}: {result.kind}:{result.number}: {result.detail.strip().splitlines()[-1:]}")
-    print(f"{len(results):,} cases of seed {options.seed} in {time.monotonic() - begun:.0f} s; limits: {MOST_BYTES / 2**30:g} GiB, {SECONDS:g} s")
+        say(f"{result.outcome}: {result.kind}:{result.number}: {result.detail.strip().splitlines()[-1:]}")
+    spent = time.monotonic() - begun
+    limits = f"{MOST_BYTES / 2**30:g} GiB, {SECONDS:g} s"
+    say(f"{len(results):,} cases of seed {options.seed} in {spent:.0f} s; limits: {limits}")
     if bad:
-        print(f"what failed lies in {folder / 'failures'}")
+        say(f"what failed lies in {folder / 'failures'}")
     return int(bool(bad))
 
 

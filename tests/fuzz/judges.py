@@ -115,7 +115,11 @@ def judge_qdq(path: Path, network: IntegerNetwork) -> str | None:
 
     _check_size(network)
     wrong = _same_results(network, lambda batch: run_with_onnxruntime(path, batch, optimized=False)[0])
-    if wrong is not None or {layer.output.bits for layer in network.layers} - {8, 32} or network.host.takes != "float32":
+    if (
+        wrong is not None
+        or {layer.output.bits for layer in network.layers} - {8, 32}
+        or network.host.takes != "float32"
+    ):
         return wrong
     try:
         found = compare_with_onnxruntime(path, _inputs(network))
@@ -143,8 +147,10 @@ def judge_integer_onnx(path: Path, network: IntegerNetwork) -> str | None:
     _check_size(network)
     source = network.input
     codes = np.random.default_rng(0).integers(0, 2**source.bits, (2, *source.shape))
-    for run in (lambda: run_with_onnxruntime(path, codes.astype(np.float32), optimized=False)[0],
-                lambda: run_with_qonnx(path, codes.astype(np.float32))):
+    for run in (
+        lambda: run_with_onnxruntime(path, codes.astype(np.float32), optimized=False)[0],
+        lambda: run_with_qonnx(path, codes.astype(np.float32)),
+    ):
         try:
             theirs = run()
             break
@@ -168,7 +174,11 @@ def judge_tflite(path: Path, network: Any) -> str | None:
     if not isinstance(network, IntegerNetwork):
         found, state = network
         kinds = {item.kind for item in read_tflite(path).operators}
-        host = {name for kind, name in (("SOFTMAX", "Softmax"), ("ARG_MAX", "ArgMax"), ("LOGISTIC", "Sigmoid")) if kind in kinds}
+        host = {
+            name
+            for kind, name in (("SOFTMAX", "Softmax"), ("ARG_MAX", "ArgMax"), ("LOGISTIC", "Sigmoid"))
+            if kind in kinds
+        }
         # LiteRT computes on int8 activations where the weights are int8
         return _same_floats(found, state, lambda batch: _litert(path, batch), host, 0.03)
     _check_size(network)
@@ -217,7 +227,7 @@ def judge_pt2(path: Path, network: Any, state: Any) -> str | None:
     from tests.fuzz.mutate import members
 
     for name, content in members(path.read_bytes()).items():
-        if b"pickle\": true" in content or (name.endswith(".pt") and "sample_inputs" not in name):
+        if b'pickle": true' in content or (name.endswith(".pt") and "sample_inputs" not in name):
             raise NoJudge
     try:
         program = torch.export.load(str(path))

@@ -51,7 +51,7 @@ def command(*arguments: object) -> Case:
     """A case of one command, in this process."""
 
     def read() -> None:
-        status, out, err = run_command([str(argument) for argument in arguments])
+        status, _, err = run_command([str(argument) for argument in arguments])
         if status == 0:
             return
         lines = [line for line in err.splitlines() if line.startswith("codesign: ")]
@@ -309,7 +309,9 @@ def _known_data(rng: random.Random, found: list[Path], folder: Path) -> Case:
     source = rng.choice(found)
     (original,) = source.iterdir()
     data = original.read_bytes()
-    _written(folder, original.name, mutate.octets(rng, data) if original.suffix == ".xz" else mutate.as_zip(rng, data), rng)
+    _written(
+        folder, original.name, mutate.octets(rng, data) if original.suffix == ".xz" else mutate.as_zip(rng, data), rng
+    )
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     names = {"cifar10_small.npz": "cifar10_small", "fsdd_mfcc49x10.npz": "fsdd", "mlperf_tiny_kws01.npz": "kws01"}
     return _data((names.get(original.name, "cifar10"), str(folder)))
@@ -442,19 +444,35 @@ def _arguments(rng: random.Random, found: list[Path], folder: Path) -> Case:
     for _ in range(rng.choice((1, 1, 2, 3))):
         kind = rng.randrange(6)
         at = rng.randrange(len(arguments))
-        value = str(rng.choice((*mutate.TOKENS, *mutate.NUMBERS, *mutate.TEXTS))).replace("\0", "").replace("\ufeff", "")
+        value = (
+            str(rng.choice((*mutate.TOKENS, *mutate.NUMBERS, *mutate.TEXTS))).replace("\0", "").replace("\ufeff", "")
+        )
         if kind <= 2:
             arguments[at] = value
         elif kind == 3:
-            options = ("--seed", "--batch", "--bits", "--ratio", "--ideal", "--clock", "--energy", "--json", "--nothing")
+            options = (
+                "--seed",
+                "--batch",
+                "--bits",
+                "--ratio",
+                "--ideal",
+                "--clock",
+                "--energy",
+                "--json",
+                "--nothing",
+            )
             arguments += [rng.choice(options), value]
         elif kind == 4 and len(arguments) > 1:
             del arguments[at]
         elif "=" in arguments[at] or ":" in arguments[at]:
             arguments[at] = mutate.text(rng, arguments[at]).replace("\0", "")
         else:
-            arguments[at] = arguments[at] + rng.choice((":size=99999999999", ":size=0", ":width=-1", ":a=b", "/", ":size=100000"))
-    slow = {"synth", "cosim", "verify", "demo", "doctor", "sweep", "search", "quantize", "generate"} & set(arguments[:1])
+            arguments[at] = arguments[at] + rng.choice(
+                (":size=99999999999", ":size=0", ":width=-1", ":a=b", "/", ":size=100000")
+            )
+    slow = {"synth", "cosim", "verify", "demo", "doctor", "sweep", "search", "quantize", "generate"} & set(
+        arguments[:1]
+    )
     if slow or "--resources" in arguments:
         arguments = ["simulate", *arguments]
     return command(*arguments)

@@ -33,9 +33,41 @@ HOSTILE_NAMES = (
 NUMBERS = (-1, 0, 1, 2, 3, 7, 16, 255, 2**16, 2**31 - 1, 2**31, 2**40, 2**62, 2**63, 10**30, 0.5, 1.5, 1e300, -0.0)
 TEXTS = ("nan", "inf", "2001-13-45", "1e9", "0x10", "null", "os", "-", "~", "1:30", "tiny", "digits", *HOSTILE_NAMES)
 TOKENS = (
-    *("-1", "0", "1", "999999999", "1000000000000", "9" * 400, "nan", "inf", "-inf", "1.5", "1e9", "0x7f", "٣", "", " "),
+    *(
+        "-1",
+        "0",
+        "1",
+        "999999999",
+        "1000000000000",
+        "9" * 400,
+        "nan",
+        "inf",
+        "-inf",
+        "1.5",
+        "1e9",
+        "0x7f",
+        "٣",
+        "",
+        " ",
+    ),
     *("true", "null", "[]", "{}", "!!int x", "!!set x", "&a [*a]", "*a", "<<: *a", "2001-13-45", "/dev/zero", "\ufeff"),
-    *("\0", "\x1b[31m", "[bold]", "é", "'", '"', "#", ",", ";", ":", "\t", "x" * 5000, "[" * 300, "{" * 300, "- " * 300),
+    *(
+        "\0",
+        "\x1b[31m",
+        "[bold]",
+        "é",
+        "'",
+        '"',
+        "#",
+        ",",
+        ";",
+        ":",
+        "\t",
+        "x" * 5000,
+        "[" * 300,
+        "{" * 300,
+        "- " * 300,
+    ),
 )
 
 
@@ -258,7 +290,11 @@ def zipped(found: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 _PARENTHESES = b"\x93NUMPY\x01\x00" + (9000).to_bytes(2, "little") + b"(" * 8999 + b"\n"
-_HUGE = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999,), }".ljust(117) + b"\n"
+_HUGE = (
+    b"\x93NUMPY\x01\x00\x76\x00"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999,), }".ljust(117)
+    + b"\n"
+)
 
 
 def as_zip(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:

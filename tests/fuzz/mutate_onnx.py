@@ -11,7 +11,19 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.fuzz.mutate import HOSTILE_NAMES, octets
 
 OPERATORS = (
-    *("Relu", "Identity", "Clip", "Sigmoid", "Add", "Mul", "Sub", "MaxPool", "AveragePool", "GlobalAveragePool", "Conv"),
+    *(
+        "Relu",
+        "Identity",
+        "Clip",
+        "Sigmoid",
+        "Add",
+        "Mul",
+        "Sub",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Conv",
+    ),
     *("Gemm", "MatMul", "Flatten", "Reshape", "Transpose", "Pad", "BatchNormalization", "QuantizeLinear", "Softmax"),
     *("DequantizeLinear", "Quant", "Cast", "Squeeze", "Unsqueeze", "Concat", "ReduceMean", "Dropout", "LeakyRelu"),
 )
@@ -204,8 +216,10 @@ def _weights(rng: random.Random, model: Any) -> None:
                 changed = values.astype(rng.choice((np.float32, np.float64, np.float16, np.int8, np.uint8, np.int64)))
             elif kind == 6:
                 flat = values.reshape(-1).copy()
-                flat[rng.randrange(flat.size)] = rng.choice((0, 1, 127)) if values.dtype.kind != "f" else rng.choice(
-                    (np.nan, np.inf, 1e30, 0.0, -1.0)
+                flat[rng.randrange(flat.size)] = (
+                    rng.choice((0, 1, 127))
+                    if values.dtype.kind != "f"
+                    else rng.choice((np.nan, np.inf, 1e30, 0.0, -1.0))
                 )
                 changed = flat.reshape(values.shape)
             else:

@@ -73,8 +73,8 @@ def _forget_peak() -> None:
 
 
 def _tried(kind: str, number: int, seeds: Path, folder: Path, answers: Any) -> dict[str, Any]:
+    from codesign._text import one_line
     from codesign.errors import UserError
-    from codesign.cli.main import one_line
     from tests.fuzz.kinds import ACCEPTED, EQUAL, LONGEST_LINE, REFUSED, TRACEBACK, WRONG, NoJudge, case_of
 
     random.seed(0)
