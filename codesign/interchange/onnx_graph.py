@@ -126,7 +126,7 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except UserError as error:
         text = _one_line(error)
-        raise UserError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
+        raise UserError(text if text.startswith(f"{excerpt(path)}: ") else f"{path}: {text}") from None
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise UserError(f"{path}: attributes or constants are damaged ({_one_line(error)})") from None
 

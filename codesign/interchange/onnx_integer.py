@@ -17,12 +17,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codesign._files import write_bytes
+from codesign._reading import MOST_MODEL, excerpt, parse_json, read_bytes
 from codesign.errors import UserError
 from codesign.interchange.onnx_graph import OnnxGraph, read_onnx
 from codesign.quant.checks import check_network
@@ -32,10 +33,8 @@ from codesign.quant.integer_network import (
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
-    Scheme,
 )
-from codesign.quant.storage import read_host
-from codesign.workload.layers import Padding, Pair
+from codesign.quant.storage import read_host, typed
 
 Dialect = Literal["onnx", "qonnx"]
 METADATA = "codesign.integer_network"
@@ -88,8 +87,8 @@ def import_integer_onnx(path: str | Path) -> IntegerNetwork:
     if METADATA not in graph.metadata:
         raise UserError(f"{path}: not an integer network that codesign exported")
     try:
-        data = json.loads(graph.metadata[METADATA])
-        source = IntegerTensor(**data["input"])
+        data = parse_json(graph.metadata[METADATA])
+        source = typed(IntegerTensor, data["input"])
         network = IntegerNetwork(
             str(data["name"]),
             source,
@@ -98,11 +97,48 @@ def import_integer_onnx(path: str | Path) -> IntegerNetwork:
             read_host(data, source),
         )
         check_network(network)
+        _check_graph(network, Path(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged, or not an integer network that codesign exported ({error})") from None
+        text = excerpt(error)
+        raise UserError(f"{path}: damaged, or not an integer network that codesign exported ({text})") from None
     return network
+
+
+def _check_graph(network: IntegerNetwork, path: Path) -> None:
+    """UserError unless the graph, which a runtime executes, is the one that `export_integer_onnx` makes of `network`.
+
+    Metadata and graph say what the network is twice; a tool that changes one of them leaves the other.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_model_from_string(read_bytes(path, MOST_MODEL)).graph
+    for dialect in get_args(Dialect):
+        writer = _Writer(network, dialect)
+        writer.write()
+        if [_said(node) for node in writer.nodes] == [_said(node) for node in graph.node]:
+            break
+    else:
+        raise UserError("its nodes are not those that codesign writes for the network in its metadata; export it again")
+    expected = {item.name: numpy_helper.to_array(item) for item in writer.constants}
+    found = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    for name in expected.keys() | found.keys():
+        same = name in expected and name in found and expected[name].dtype == found[name].dtype
+        if not same or not np.array_equal(expected[name], found[name]):
+            raise UserError(f"'{excerpt(name, 80)}' is not what codesign writes for the network in its metadata")
+    if [item.name for item in graph.output] != [network.output.name]:
+        raise UserError("its output is not the network's last layer")
+
+
+def _said(node: Any) -> tuple[Any, ...]:
+    """What a node says to a runtime."""
+    from onnx import helper
+
+    attributes = {item.name: (item.type, helper.get_attribute_value(item)) for item in node.attribute}
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return node.op_type, domain, list(node.input), list(node.output), attributes
 
 
 class _Writer:
@@ -277,16 +313,13 @@ def _structure(network: IntegerNetwork) -> dict[str, Any]:
 def _layer(data: dict[str, Any], graph: OnnxGraph) -> IntegerLayer:
     fields = dict(data)
     kind = fields.pop("type")
-    fields["output"] = IntegerTensor(**fields["output"])
-    fields["stride"] = _pair(fields["stride"])
-    fields["padding"] = _padding(fields["padding"])
+    fields["output"] = typed(IntegerTensor, fields["output"])
     if kind == "pool":
-        fields["kernel"] = _pair(fields["kernel"])
-        return IntegerPool(**fields)
+        return typed(IntegerPool, fields)
+    if kind != "conv":
+        raise ValueError(f"type {excerpt(kind, 40)}")
     name = fields["name"]
     rows = fields["output"].channels
-    fields["scheme"] = tuple(Scheme(item) for item in fields["scheme"])
-    fields["weight_bits"] = tuple(int(item) for item in fields["weight_bits"])
     fields["row_scale"] = np.asarray(fields["row_scale"], dtype=np.float64)
     fields["weight"] = _integers(graph, f"{name}.weight")
     for key in ("bias", "mult"):
@@ -295,7 +328,7 @@ def _layer(data: dict[str, Any], graph: OnnxGraph) -> IntegerLayer:
     fields["residual_mult"] = np.zeros(rows, dtype=np.int64)
     if fields["residual"] is not None:
         fields["residual_mult"] = _integers(graph, f"{name}.residual_mult").reshape(-1)
-    return IntegerConv(**fields)
+    return typed(IntegerConv, fields)
 
 
 def _integers(graph: OnnxGraph, name: str) -> NDArray[np.int64]:
@@ -303,13 +336,3 @@ def _integers(graph: OnnxGraph, name: str) -> NDArray[np.int64]:
     if (value != np.rint(value)).any():
         raise ValueError(f"'{name}' holds numbers that are not whole")
     return value.astype(np.int64)
-
-
-def _pair(value: Any) -> Pair:
-    first, second = (int(item) for item in value)
-    return (first, second)
-
-
-def _padding(value: Any) -> Padding:
-    top, bottom, left, right = (int(item) for item in value)
-    return (top, bottom, left, right)

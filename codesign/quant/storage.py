@@ -85,7 +85,7 @@ def load_network(path: str | Path) -> IntegerNetwork:
         check_network(network)
         return network
     except UserError as error:
-        raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        raise UserError(str(error) if str(error).startswith(excerpt(path)) else f"{path}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({excerpt(error)})") from None
 

@@ -143,7 +143,13 @@ def cases(count: int, seed: int, kinds: Iterable[str]) -> Iterator[tuple[str, in
 
 
 def run(
-    count: int, seed: int, folder: Path, jobs: int = 1, kinds: Iterable[str] = KINDS, shell: int = 0
+    count: int,
+    seed: int,
+    folder: Path,
+    jobs: int = 1,
+    kinds: Iterable[str] = KINDS,
+    shell: int = 0,
+    beside: bool = True,
 ) -> list[Result]:
     """Try cases; what fails stays in `folder`/failures.
 
@@ -153,12 +159,13 @@ def run(
         folder: for seeds, files of cases and failures.
         jobs: processes at once.
         kinds: to try; those without a seed are left out.
+        beside: begin with files beside the checkout, too.
         shell: how many commands are run as a shell would, too.
     """
     for name in ("seeds", "work", "failures"):
         shutil.rmtree(folder / name, ignore_errors=True)
     seeds = folder / "seeds"
-    make_seeds(seeds)
+    make_seeds(seeds, beside)
     todo = list(cases(count, seed, [kind for kind in kinds if seeds_of(seeds, kind)]))
     results: list[Result] = []
 

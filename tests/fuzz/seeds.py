@@ -6,6 +6,7 @@ Nothing outside the repository is needed; what lies in a data folder or beside t
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ MOST_BYTES = 200_000
 """Of a seed: mutating large files is slow, and finds nothing that small ones do not."""
 
 
-def make_seeds(folder: Path) -> None:
-    """Write all seeds below `folder`, one folder for each kind; what is there already stays."""
+def make_seeds(folder: Path, beside: bool = True) -> None:
+    """Write all seeds below `folder`, one folder for each kind; what is there already stays.
+
+    With `beside` those of the folder `shared` beside the checkout, too, if there is one.
+    """
+    logging.disable(logging.WARNING)  # ONNX Runtime's quantizer gives advice
+    folder.mkdir(parents=True, exist_ok=True)
     for kind, make in _MAKERS.items():
         place = folder / kind
         if place.is_dir():
@@ -26,7 +32,10 @@ def make_seeds(folder: Path) -> None:
         fresh = folder / f".{kind}"
         fresh.mkdir(parents=True, exist_ok=True)
         make(fresh)
+        if beside:
+            _copied(fresh, _BESIDE.get(kind, ()), ROOT.parent / "shared")
         fresh.rename(place)
+    logging.disable(logging.NOTSET)
 
 
 def seeds_of(folder: Path, kind: str) -> list[Path]:
@@ -34,16 +43,15 @@ def seeds_of(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.joinpath(kind).iterdir())
 
 
-def _copied(place: Path, patterns: tuple[str, ...]) -> None:
+def _copied(place: Path, patterns: tuple[str, ...], base: Path = ROOT) -> None:
     for pattern in patterns:
-        for base in (ROOT, ROOT.parent / "shared"):
-            for path in sorted(base.glob(pattern)):
-                if path.is_file() and path.stat().st_size <= MOST_BYTES:
-                    (place / path.name).write_bytes(path.read_bytes())
+        for path in sorted(base.glob(pattern)):
+            if path.is_file() and path.stat().st_size <= MOST_BYTES:
+                (place / path.name).write_bytes(path.read_bytes())
 
 
 def _hardware(place: Path) -> None:
-    _copied(place, ("hw_configs/*.yaml", "cases/hardware/*.yaml"))
+    _copied(place, ("hw_configs/*.yaml",))
 
 
 def _search(place: Path) -> None:
@@ -51,7 +59,7 @@ def _search(place: Path) -> None:
 
 
 def _sweep(place: Path) -> None:
-    _copied(place, ("hw_configs/sweep/*.yaml", "cases/hardware/sw*.yaml"))
+    _copied(place, ("hw_configs/sweep/*.yaml",))
 
 
 def _amed(place: Path) -> None:
@@ -74,7 +82,6 @@ def _float_onnx(place: Path) -> None:
 
     for network in _small():
         export_float_onnx(network, random_state(network), place / f"{network.name}.onnx")
-    _copied(place, ("cases/import/[cf]_*.onnx", "cases/import/z_lenet_t.onnx", "cases/import/z_norm*.onnx"))
 
 
 def _qdq(place: Path) -> None:
@@ -87,16 +94,14 @@ def _qdq(place: Path) -> None:
             path = quantized_by_onnxruntime(network, work, images(network, 8), per_channel=per_channel)
             (place / f"{network.name}{per_channel}.onnx").write_bytes(path.read_bytes())
     _copied(place, ("tests/interchange/data/*qcdq*.onnx", "tests/interchange/data/pytorch_qat.onnx"))
-    _copied(place, ("cases/import/q_*.onnx", "cases/import/o_*.onnx", "cases/import/z_preact*.onnx"))
 
 
 def _qonnx(place: Path) -> None:
-    _copied(place, ("tests/interchange/data/*qonnx*.onnx", "cases/import/b_*.onnx", "cases/import/trained_w2a2.onnx"))
+    _copied(place, ("tests/interchange/data/*qonnx*.onnx",))
 
 
 def _tflite(place: Path) -> None:
-    _copied(place, ("tests/interchange/data/*.tflite", "tests/data/*.tflite", "cases/import/*.tflite"))
-    _copied(place, ("data/mlperf_tiny_models/*.tflite",))
+    _copied(place, ("tests/interchange/data/*.tflite",))
 
 
 def _pt2(place: Path) -> None:
@@ -201,7 +206,6 @@ def _topology(place: Path) -> None:
         (place / f"{network.name}.csv").write_text(topology_text(topology_of(network)))
     (place / "gemm.csv").write_text("Layer, M, N, K,\nfirst, 1, 64, 128,\nsecond, 1, 10, 64,\n")
     (place / "products.csv").write_text("Layer, M, N, K,\nqk, 128, 128, 64,\nav, 128, 64, 128,\n")
-    _copied(place, ("cases/scalesim/*.csv", "cases/hardware/*.csv"))
 
 
 CONFIG = """[general]
@@ -260,6 +264,17 @@ def _checkpoint(place: Path) -> None:
 def _arguments(place: Path) -> None:
     (place / "none").mkdir()
 
+
+_BESIDE = {
+    "hardware": ("cases/hardware/*.yaml",),
+    "sweep": ("cases/hardware/sw*.yaml",),
+    "onnx": ("cases/import/[cf]_*.onnx", "cases/import/z_lenet_t.onnx", "cases/import/z_norm*.onnx"),
+    "qdq": ("cases/import/q_*.onnx", "cases/import/o_*.onnx", "cases/import/z_preact*.onnx"),
+    "qonnx": ("cases/import/b_*.onnx", "cases/import/trained_w2a2.onnx"),
+    "tflite": ("cases/import/*.tflite", "data/mlperf_tiny_models/*.tflite"),
+    "topology": ("cases/scalesim/*.csv", "cases/hardware/*.csv"),
+}
+"""Patterns of files beside the checkout."""
 
 _MAKERS: dict[str, Callable[[Path], None]] = {
     "hardware": _hardware,
