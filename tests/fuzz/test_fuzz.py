@@ -1,4 +1,4 @@
-"""A few hundred changed files against every reader; `make fuzz` tries thousands."""
+"""Some of the changed files against every reader; `make fuzz` tries thousands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.campaign import BAD, run, table
 
 
 def test_changed_files_are_refused_in_one_line_or_read_rightly(tmp_path: Path) -> None:
-    results = run(200, 1, tmp_path, shell=2, beside=False)
-    assert len(results) > 200
+    results = run(130, 1, tmp_path, shell=1, beside=False)
+    assert len(results) > 130
     assert not [item for item in results if item.outcome in BAD], table(results)
     assert {item.outcome for item in results} >= {"refused", "equal", "accepted"}
