@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from codesign.arch.checks import choice, integer, number, rejected, shown
-from codesign.arch.documents import Model, parse, read_text
+from codesign.arch.documents import Model, checked, parse, read_text
 from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
 from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
@@ -180,7 +180,7 @@ def variant(
     UserError when the variant is no valid hardware.
     """
     values = variant_values(base, rows, columns, dot, ratio, dataflow)
-    return parse(json.dumps(values), values["name"], Hardware, {})
+    return checked(values, values["name"], Hardware, {})
 
 
 def variant_values(
