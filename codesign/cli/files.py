@@ -27,8 +27,8 @@ class Form(StrEnum):
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A quantized model: .onnx (QDQ, QONNX), .tflite, .npz.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
-    exact_bias: Annotated[
-        bool, typer.Option("--exact-bias", help="Give rows with a float bias finer units, and 8-bit weights (QONNX).")
+    round_bias: Annotated[
+        bool, typer.Option("--round-bias", help="Round biases to the weights' own unit; they are kept by default.")
     ] = False,
     join_sums: Annotated[
         bool, typer.Option("--join-sums", help="Do sums within convolutions: fewer passes, one rounding less.")
@@ -45,6 +45,7 @@ def import_(
     from codesign.cli.output import facts, save
     from codesign.errors import UserError
     from codesign.interchange import building
+    from codesign.interchange.exact_bias import BiasRule
     from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
     from codesign.quant.integer_network import MULTIPLIERS
@@ -54,7 +55,7 @@ def import_(
         raise UserError(f"{out}: its folder does not exist")
     if multiplier_bits not in MULTIPLIERS:
         raise UserError(f"--multiplier-bits: {multiplier_bits} given, must be {' or '.join(map(str, MULTIPLIERS))}")
-    network = import_integer(file, exact_bias=exact_bias, multiplier=MULTIPLIERS[multiplier_bits])
+    network = import_integer(file, rule=BiasRule(keep=not round_bias), multiplier=MULTIPLIERS[multiplier_bits])
     if join_sums:
         network = building.join_sums(network)
     save_network(network, out)

@@ -14,6 +14,7 @@ from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import Plan, Planner, plan_network
 from codesign.program.dealing import row_of
+from codesign.program.input_digits import suited_input
 from codesign.quant.assignment import Assignment, Ratio, parse_ratio
 from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
@@ -71,9 +72,9 @@ def is_file(name: str) -> bool:
 
 def fitting(network: IntegerNetwork, dataset: Dataset) -> Dataset:
     """The data set; UserError if its images have another shape than the network's input."""
-    if dataset.shape != network.input.shape:
+    if dataset.shape != network.image_shape:
         shape = "x".join(map(str, dataset.shape))
-        raise UserError(f"data set '{dataset.name}' has images of {shape}, {network.name} takes {network.input.shape}")
+        raise UserError(f"data set '{dataset.name}' has images of {shape}, {network.name} takes {network.image_shape}")
     return dataset
 
 
@@ -214,7 +215,7 @@ def _network_and_formats(
     if isinstance(found, IntegerNetwork):
         if chosen:
             raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
-        return found, row_ratio(hw, None, None)
+        return suited_input(found, hw), row_ratio(hw, None, None)
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
         return network, _read_assignment(assignment)

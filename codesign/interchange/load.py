@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from codesign.errors import UserError
 from codesign.interchange.description import import_arrays
+from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.onnx_graph import read_onnx
 from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
+from codesign.interchange.passes import KEEP
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_reader import read_tflite
 from codesign.quant.host import ArgMax, Reshape, Sigmoid, Softmax, Step
@@ -36,7 +38,7 @@ OTHER_FILES = (".h5", ".keras", ".pb", ".pt", ".pth", ".safetensors")
 
 
 def import_integer(
-    path: str | Path, wide: bool = True, exact_bias: bool = False, multiplier: Multiplier = NARROW
+    path: str | Path, wide: bool = True, rule: BiasRule = KEEP, multiplier: Multiplier = NARROW
 ) -> IntegerNetwork:
     """The integer network in a file.
 
@@ -44,7 +46,7 @@ def import_integer(
         path: a .onnx (QDQ, QONNX, or what `export_integer_onnx` wrote), a .tflite, the .npz of `export_arrays` with
             its .json beside it, or with any other name what `quantize` wrote.
         wide: let the last layer write wide results (see `codesign.interchange.building.wide_result`).
-        exact_bias: as `import_quantized_onnx` takes it.
+        rule: for biases of ONNX files, as `import_quantized_onnx` takes it.
         multiplier: of the requantization, for files that do not say it themselves.
 
     Raises:
@@ -58,7 +60,7 @@ def import_integer(
     if suffix == ".onnx":
         if METADATA in read_onnx(path).metadata:
             return import_integer_onnx(path)
-        return import_quantized_onnx(path, wide, exact_bias, multiplier)
+        return import_quantized_onnx(path, wide, rule, multiplier)
     if suffix == ".npz":
         return import_arrays(path)
     if suffix in OTHER_FILES:

@@ -8,7 +8,7 @@ import numpy as np
 
 from codesign.interchange.onnx_graph import Node, OnnxGraph
 from codesign.interchange.onnx_values import Answer, Array
-from codesign.interchange.quantizers import linear_range
+from codesign.interchange.quantizers import IntegerType, linear_range
 from codesign.quant.host import ArgMax, Dequantize, Offset, Quantize, Reshape, Sigmoid, Softmax
 
 ON_HOST = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"})
@@ -19,7 +19,13 @@ AXIS_ALONE = 13
 """Since this opset Softmax is along one axis; before, it was over all axes from `axis` on."""
 
 
-def on_host(node: Node, answer: Answer, graph: OnnxGraph, constant: Callable[[Node, int], Array | None]) -> Answer:
+def on_host(
+    node: Node,
+    answer: Answer,
+    graph: OnnxGraph,
+    constant: Callable[[Node, int], Array | None],
+    kind: IntegerType | None,
+) -> Answer:
     """The answer after the node.
 
     Args:
@@ -27,6 +33,7 @@ def on_host(node: Node, answer: Answer, graph: OnnxGraph, constant: Callable[[No
         answer: what it reads.
         graph: where it stands.
         constant: the constant that a node has as an input, None if it has no such input.
+        kind: integer type of a QuantizeLinear or DequantizeLinear.
 
     Raises:
         UserError: the host does not know the node.
@@ -42,11 +49,9 @@ def on_host(node: Node, answer: Answer, graph: OnnxGraph, constant: Callable[[No
     if node.op in MOVING:
         return reshaped(node, answer, graph)
     if node.op in ("QuantizeLinear", "DequantizeLinear"):
-        scale = constant(node, 1)
-        zero = constant(node, 2)
-        assert scale is not None
-        codes = linear_range(node, scale, zero)
-        offset = 0 if zero is None or zero.dtype.kind == "u" else 2 ** (codes.bits - 1)
+        scale, zero = constant(node, 1), constant(node, 2)
+        assert scale is not None and kind is not None
+        codes, offset = linear_range(node, scale, zero, kind), kind.offset
         if node.op == "QuantizeLinear":
             return answer.then(Quantize(codes.scale, codes.zero_point, codes.low, codes.high)).then(Offset(-offset))
         return answer.then(Dequantize(codes.scale, codes.zero_point - offset))

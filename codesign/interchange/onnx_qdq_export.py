@@ -41,6 +41,8 @@ def export_quantized_onnx(network: IntegerNetwork, path: str | Path, form: Forma
     from onnx import TensorProto, helper
 
     check_network(network)
+    if network.host.digits > 1:
+        raise UserError(f"network '{network.name}' takes its input in digits; export the network that it was made of")
     writer = _Writer(network, form)
     result = writer.write()
     opsets = [helper.make_opsetid("", OPSET)]

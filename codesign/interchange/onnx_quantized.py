@@ -1,9 +1,11 @@
 """Quantized ONNX models, QDQ (as ONNX Runtime and PyTorch write) and QONNX (as Brevitas writes), to integers.
 
-The graph is read symbolically: see `codesign.interchange.onnx_values`. A convolution, sum or pooling becomes a pass
-where a quantizer follows; a sum whose operands are both quantized is a pass of its own, a sum with a convolution's
-unquantized result joins that convolution. Rounding: these formats round halves to even, an accelerator rounds them
-up, and its requantization factor has 16 bits (or 24); both show only next to a rounding boundary.
+The graph is checked first (`codesign.interchange.onnx_prepare`), then read symbolically: see
+`codesign.interchange.onnx_values`. A convolution, sum or pooling becomes a pass where a quantizer follows; a sum whose
+operands are both quantized is a pass of its own, a sum with a convolution's unquantized result joins that convolution.
+What stands before the first quantizer and behind the last layer is the host's. Rounding: these formats round halves
+to even, an accelerator rounds them up, and its requantization factor has 16 bits (or 24); both show only next to a
+rounding boundary.
 """
 
 from __future__ import annotations
@@ -11,27 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codesign.errors import UserError
 from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
+from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
 from codesign.interchange.onnx_host import ON_HOST, on_host
+from codesign.interchange.onnx_operands import joined
 from codesign.interchange.onnx_prepare import prepare
-from codesign.interchange.onnx_shapes import per_channel
-from codesign.interchange.onnx_values import Answer, CodeRange, Codes, Pending, Quantized, Value
+from codesign.interchange.onnx_scaling import Scaling
+from codesign.interchange.onnx_shapes import read_pads, text
+from codesign.interchange.onnx_values import Array, CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.onnx_windows import read_window
-from codesign.interchange.passes import max_pass, quantized_pass, wide_pass, with_exact_bias
+from codesign.interchange.passes import KEEP, max_pass
 from codesign.quant.checks import check_network
-from codesign.quant.formats import FloatArray
-from codesign.quant.host import Dequantize, HostWork, Offset, Quantize, Reshape, Step, Takes
-from codesign.quant.integer_network import NARROW, IntegerLayer, IntegerNetwork, IntegerTensor, Multiplier
+from codesign.quant.host import HostWork, Offset
+from codesign.quant.integer_network import NARROW, IntegerNetwork, IntegerTensor, Multiplier
+from codesign.workload.layers import NO_PADDING, Padding
 
-Array = NDArray[Any]
 SUPPORTED = (
     "Conv",
     "Gemm",
@@ -40,12 +42,18 @@ SUPPORTED = (
     "Relu",
     "Clip",
     "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pad",
     "MaxPool",
     "AveragePool",
     "GlobalAveragePool",
+    "GlobalMaxPool",
     "ReduceMean",
     "Flatten",
     "Reshape",
+    "Squeeze",
     "Transpose",
     "Identity",
     "Dropout",
@@ -54,20 +62,20 @@ SUPPORTED = (
     "Quant",
     "BipolarQuant",
 )
+MOVING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def import_quantized_onnx(
-    path: str | Path, wide: bool = True, exact_bias: bool = False, multiplier: Multiplier = NARROW
+    path: str | Path, wide: bool = True, rule: BiasRule = KEEP, multiplier: Multiplier = NARROW
 ) -> IntegerNetwork:
-    """The integer network of a QDQ or QONNX model; a final Softmax stays on the host.
+    """The integer network of a QDQ or QONNX model; what the host does is in its `host`.
 
     Args:
         path: of the file.
         wide: let the last layer write wide results, which the accelerator needs, even where the file quantizes them
             (see `codesign.interchange.building.result_codes`).
-        exact_bias: an accelerator adds biases as whole accumulator units. QDQ files and Brevitas's quantized biases
-            hold such; a float bias, or a BatchNormalization, is rounded to them, which at few weight bits is
-            coarse. True gives rows with such biases finer units, at the price of 8-bit weights.
+        rule: for biases that are no whole number of accumulator units, as float biases and BatchNormalization make
+            them; see `codesign.interchange.exact_bias`. What became of them is in the provenance, as "biases".
         multiplier: of the requantization.
 
     Raises:
@@ -75,173 +83,113 @@ def import_quantized_onnx(
     """
     graph = read_onnx(path)
     with naming(path):
-        network = _Importer(prepare(graph, SUPPORTED), exact_bias, multiplier).network()
+        network = _Importer(prepare(graph, SUPPORTED), rule, multiplier).network()
         network = wide_result(network) if wide else network
         check_network(network)
     return network
 
 
-class _Importer:
-    def __init__(self, graph: OnnxGraph, exact_bias: bool, multiplier: Multiplier) -> None:
-        self.multiplier = multiplier
-        self.graph = graph
-        self.exact_bias = exact_bias
-        self.values: dict[str, Value] = dict(graph.constants)
-        self.values[graph.input] = Pending(graph.input, "raw", (), graph.map_shape)
-        self.input: IntegerTensor | None = None
-        self.before: tuple[Step, ...] = ()
-        self.takes: Takes = "float32"
-        self.answers: dict[str, Answer] = {}
-        """Tensors that the host computes behind the last layer."""
-        self.layers: list[IntegerLayer] = []
+class _Importer(Scaling):
+    def __init__(self, graph: OnnxGraph, rule: BiasRule, multiplier: Multiplier) -> None:
+        super().__init__(graph, rule, multiplier)
         readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
             for name in node.inputs:
                 readers.setdefault(name, []).append(node)
-        self.clip_of = {name: found[0] for name, found in readers.items() if [item.op for item in found] == ["Clip"]}
+        self.clip_of = {
+            name: found[0]
+            for name, found in readers.items()
+            if [item.op for item in found] == ["Clip"] and name != graph.output
+        }
         """The Clip that alone reads a tensor."""
-
-    def network(self) -> IntegerNetwork:
-        builders: dict[str, Callable[[Node], Value]] = {
+        self.builders: dict[str, Callable[[Node], Value]] = {
             "Conv": self._conv,
             "Gemm": self._gemm,
             "MatMul": self._gemm,
             "BatchNormalization": self._batchnorm,
             "Relu": lambda node: self._clipped(node, 0.0, np.inf),
             "Clip": self._clip,
+            "Cast": self._cast,
             "Add": self._sum,
+            "Sum": self._sum,
+            "Sub": self._sum,
+            "Mul": self.product,
+            "Div": self.product,
+            "Pad": self._pad,
             "MaxPool": self._max,
             "AveragePool": self._average,
-            "GlobalAveragePool": self._average,
-            "ReduceMean": self._average,
-            "Flatten": self._flatten,
-            "Reshape": self._flatten,
+            "GlobalAveragePool": self._global,
+            "GlobalMaxPool": self._global,
+            "ReduceMean": self._mean,
             "Transpose": self._transpose,
-            "Identity": lambda node: self._value(node, 0),
-            "Dropout": lambda node: self._value(node, 0),
             "QuantizeLinear": self._quantize_linear,
             "DequantizeLinear": self._dequantize_linear,
             "Quant": self._quant,
             "BipolarQuant": self._bipolar,
+            **dict.fromkeys(MOVING, self._moved),
         }
+
+    def network(self) -> IntegerNetwork:
         for node in self.graph.nodes:
             try:
-                self._read(node, builders)
+                self._read(node)
             except UserError as error:
                 raise error if str(error).startswith("node '") else node.error(str(error)) from None
-        result = self._answer(self.graph.output)
+        result = self.answer(self.graph.output)
         if self.input is None:
             raise UserError(f"input '{self.graph.input}' is not quantized; a Quant or QuantizeLinear must follow it")
-        host = HostWork(self.before, result.steps, self.takes)
         provenance: dict[str, object] = {"imported_from": "quantized ONNX"}
+        if self.biases.words:
+            provenance["biases"] = self.biases.words
+        host = HostWork(self.before, result.steps, self.takes)
         return IntegerNetwork(self.graph.name, self.input, tuple(self.layers), provenance, host)
 
-    def _read(self, node: Node, builders: Mapping[str, Callable[[Node], Value]]) -> None:
+    def _read(self, node: Node) -> None:
         source = node.inputs[0] if node.inputs else ""
         if node.op in ON_HOST or source in self.answers:
-            self.answers[node.outputs[0]] = on_host(node, self._answer(source), self.graph, self._optional)
+            kind = self.integer_type(node) if node.op in ("QuantizeLinear", "DequantizeLinear") else None
+            self.answers[node.outputs[0]] = on_host(node, self.answer(source), self.graph, self.optional, kind)
             return
-        if node.op not in builders:
+        if node.op not in self.builders:
             raise unsupported(node, SUPPORTED)
-        self.values[node.outputs[0]] = builders[node.op](node)
-
-    def _answer(self, name: str) -> Answer:
-        """What the host makes of the last layer's results to have the tensor `name`."""
-        if name in self.answers:
-            return self.answers[name]
-        value, real, offset = self.values.get(name), True, 0
-        if isinstance(value, Pending) and value.kind != "raw":
-            self.layers.append(wide_pass(with_exact_bias(value) if self.exact_bias else value))
-            tensor = self.layers[-1].output
-        elif isinstance(value, Codes) and self.layers and value.tensor == self.layers[-1].output:
-            tensor, real, offset = value.tensor, not value.integers, value.offset
-        else:
-            raise UserError(f"the output '{name}' is not what the last layer computes")
-        answer = Answer((), tensor.shape).then(Dequantize(tensor.scale, tensor.zero_point) if real else Offset(-offset))
-        shape = self.graph.shapes[name][1:]
-        return answer if shape == answer.shape else answer.then(Reshape(shape))
-
-    # Operands.
-
-    def _value(self, node: Node, position: int) -> Value:
-        name = node.inputs[position]
-        if name in self.answers:
-            raise node.error(f"reads '{name}', which the host computes behind the last layer")
-        return self.values[name]
-
-    def _codes(self, node: Node, position: int = 0) -> IntegerTensor:
-        value = self._value(node, position)
-        if isinstance(value, Codes):
-            if value.integers:
-                raise node.error(
-                    f"reads the integers of '{node.inputs[position]}'; a DequantizeLinear must stand before"
-                )
-            return value.tensor
-        where = f"input {position} '{node.inputs[position]}'"
-        if isinstance(value, Pending):
-            raise node.error(f"{where} is not quantized; a Quant or QuantizeLinear must stand before this node")
-        raise node.error(f"{where} is a constant where a feature map is expected")
-
-    def _constant(self, node: Node, position: int) -> Array:
-        value = self._value(node, position)
-        if isinstance(value, Quantized):
-            return value.value
-        if isinstance(value, Codes | Pending):
-            raise node.error(f"input {position} '{node.inputs[position]}' must be a constant")
-        return value
-
-    def _optional(self, node: Node, position: int) -> Array | None:
-        present = len(node.inputs) > position and node.inputs[position] != ""
-        return self._constant(node, position) if present else None
-
-    def _weight(self, node: Node) -> Quantized:
-        value = self._value(node, 1)
-        if not isinstance(value, Quantized):
-            raise node.error(f"its weights '{node.inputs[1]}' are not quantized")
-        return value
-
-    def _bias(self, node: Node, unit: FloatArray) -> FloatArray:
-        """Real biases of the rows; `unit` is their accumulator unit."""
-        if len(node.inputs) < 3 or not node.inputs[2]:
-            return np.zeros(len(unit))
-        value = self._value(node, 2)
-        if isinstance(value, Quantized):
-            scale = np.broadcast_to(value.scale.reshape(-1), unit.shape)
-            # The file's scale is that unit in float32, which would move a large bias by some units.
-            if (np.abs(scale - unit) <= 1e-6 * unit).all():
-                whole: FloatArray = value.integers.reshape(-1) * unit
-                return whole
-        real = self._constant(node, 2).reshape(-1)
-        if real.size not in (1, len(unit)):
-            raise node.error(f"its bias has {real.size} numbers for {len(unit)} rows")
-        return np.broadcast_to(real, unit.shape).astype(np.float64)
+        self.values[node.outputs[0]] = self.builders[node.op](node)
 
     # Layers.
 
     def _conv(self, node: Node) -> Value:
-        source, weight = self._codes(node), self._weight(node)
-        window = read_window(node, (source.height, source.width), weight.integers.shape[2:])
+        value, weight = self.real(node), self.weight(node)
+        source = value.tensor
+        window = read_window(node, self.shape(node)[2:], weight.integers.shape[2:])
+        self._check_map(node, source, value.border)
         row_scale, formats = weight.rows()
-        rows = len(weight.integers)
         return Pending(
             node.name,
             "conv",
             (source,),
-            (rows, *window.output),
+            (len(weight.integers), *window.output),
             weight=weight.integers,
             row_scale=row_scale,
-            bias=self._bias(node, source.scale * row_scale),
+            bias=self.bias(node, source.scale * row_scale),
             formats=formats,
             stride=window.stride,
-            padding=window.padding,
+            padding=joined(window.padding, value.border),
             groups=int(node.attributes.get("group", 1)),
         )
 
+    def _check_map(self, node: Node, tensor: IntegerTensor, border: Padding = NO_PADDING) -> None:
+        """UserError unless the file takes the tensor for the map that it is."""
+        (top, bottom, left, right), (channels, height, width) = border, tensor.shape
+        wanted = (self.graph.batch, channels, height + top + bottom, width + left + right)
+        if self.shape(node) != wanted:
+            raise node.error(f"reads {text(wanted)} as {text(self.shape(node))}; it must be the map itself")
+
     def _gemm(self, node: Node) -> Value:
-        source, weight = self._codes(node), self._weight(node)
+        source, weight = self.codes(node), self.weight(node)
         for name, wanted in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
             if node.attributes.get(name, wanted) != wanted:
                 raise node.error(f"{name} must be {wanted:g}")
+        if self.shape(node)[0] != self.graph.batch:
+            raise node.error(f"reads {text(self.shape(node))}, whose first size must be the batch")
         if node.op == "MatMul" or not node.attributes.get("transB", 0):
             weight = weight.transposed()
         row_scale, formats = weight.rows()
@@ -255,193 +203,249 @@ class _Importer:
             (rows, 1, 1),
             weight=weight.integers.reshape(rows, *source.shape),
             row_scale=row_scale,
-            bias=self._bias(node, source.scale * row_scale),
+            bias=self.bias(node, source.scale * row_scale),
             formats=formats,
         )
 
     def _batchnorm(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        if not isinstance(value, Pending) or value.kind != "conv" or value.residual is not None or value.low > -np.inf:
-            raise node.error("must follow a Conv or Gemm directly; what would replace it: folding it before quantizing")
-        assert value.weight is not None and value.row_scale is not None and value.bias is not None
-        gamma, beta, mean, variance = (self._constant(node, i).astype(np.float64) for i in range(1, 5))
+        gamma, beta, mean, variance = (self.constant(node, i).astype(np.float64) for i in range(1, 5))
         factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
-        sign = np.where(factor < 0, -1, 1) * (factor != 0)
-        return replace(
-            value,
-            weight=value.weight * sign.reshape(-1, 1, 1, 1),
-            row_scale=np.where(factor == 0, value.row_scale, value.row_scale * np.abs(factor)),
-            bias=(value.bias - mean) * factor + beta,
-        )
+        return self.scaled(node, 0, factor, beta - mean * factor)
 
     def _clip(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
-            return np.clip(value, self._constant(node, 1), self._constant(node, 2))
+        value = self.value(node)
+        if isinstance(value, np.ndarray):
+            return np.clip(value, self.optional(node, 1), self.optional(node, 2))
         if isinstance(value, Codes) and value.integers and self.clip_of.get(node.inputs[0]) is node:
             return value
-        low = self._optional(node, 1) if len(node.inputs) > 1 else np.asarray(node.attributes.get("min", -np.inf))
-        high = self._optional(node, 2) if len(node.inputs) > 2 else np.asarray(node.attributes.get("max", np.inf))
-        return self._clipped(node, -np.inf if low is None else float(low), np.inf if high is None else float(high))
+        limits = []
+        for position, key, open_ in ((1, "min", -np.inf), (2, "max", np.inf)):
+            limit = self.optional(node, position)
+            limits.append(float(node.attributes.get(key, open_)) if limit is None else float(limit.reshape(-1)[0]))
+        if limits[0] > limits[1]:
+            raise node.error(f"clips to [{limits[0]:g}, {limits[1]:g}], where nothing lies")
+        return self._clipped(node, *limits)
 
     def _clipped(self, node: Node, low: float, high: float) -> Value:
-        value = self._value(node, 0)
+        value = self.value(node)
         if isinstance(value, Codes):
-            tensor = self._codes(node)
-            value = Pending(node.name, "same", (tensor,), tensor.shape)
-        if not isinstance(value, Pending) or value.kind == "raw":
+            tensor = self.real(node).tensor
+            value = Pending(node.name, "same", (tensor,), tensor.shape, border=value.border)
+        if not isinstance(value, Pending) or not value.sources:
             raise node.error("clips a tensor that no layer computes")
-        return replace(value, low=max(value.low, low), high=min(value.high, high))
+        if value.border != NO_PADDING and not low <= 0 <= high:
+            raise node.error("clips the zeros around a padded tensor")
+        # The result of both clips, one after the other.
+        return replace(value, low=min(max(value.low, low), high), high=max(min(value.high, high), low))
+
+    def _cast(self, node: Node) -> Value:
+        value = self.value(node)
+        real = self.graph.types[node.outputs[0]] == "float"
+        if not real or not isinstance(value, Pending) or value.kind != "integers":
+            raise node.error("casts something other than the integers of the input to float")
+        self.check_plain(node, value)
+        return replace(value, kind="raw")
+
+    # Arithmetic with constants, and sums of maps.
 
     def _sum(self, node: Node) -> Value:
-        left, right = self._value(node, 0), self._value(node, 1)
-        for position, value in enumerate((left, right)):
+        if len(node.inputs) != 2:
+            raise node.error(f"adds {len(node.inputs)} tensors; two are supported")
+        positions = [i for i in (0, 1) if isinstance(self.value(node, i), Codes | Pending)]
+        sign = -1.0 if node.op == "Sub" else 1.0
+        if len(positions) == 1:
+            (position,) = positions
+            constant = self.per_channel(node, 1 - position)
+            if self.is_raw(node, position):
+                if position == 1 and sign < 0:
+                    return self.prepared(self.prepared(self.value(node, 1), "multiply", -1.0), "add", constant)
+                return self.prepared(self.value(node, position), "subtract" if sign < 0 else "add", constant)
+            ones = np.ones(len(constant))
+            if position == 1:
+                return self.scaled(node, 1, ones * sign, constant)
+            return self.scaled(node, 0, ones, constant * sign)
+        if sign < 0:
+            raise node.error("subtracts one map from another; what would replace it: Add with negated weights")
+        for position in (0, 1):
+            shape = self.shape(node, position)
+            if shape != self.graph.shapes[node.outputs[0]]:
+                raise node.error(f"adds {text(self.shape(node, 0))} to {text(self.shape(node, 1))}, must be equal")
+        return self._sum_of_maps(node)
+
+    def _sum_of_maps(self, node: Node) -> Value:
+        found: list[Codes | Pending] = []
+        for position in (0, 1):
+            value = self.value(node, position)
             if isinstance(value, Codes):
-                self._codes(node, position)
-        if not isinstance(right, Codes | Pending):
-            left, right = right, left
-        if not isinstance(left, Codes | Pending):
-            constant = left.value if isinstance(left, Quantized) else left
-            if not isinstance(right, Pending) or right.kind != "conv" or right.low > -np.inf or right.residual:
-                raise node.error("adds a constant to something other than a Conv, Gemm or MatMul")
-            assert right.bias is not None
-            shape = self.graph.shapes[node.outputs[0]]
-            if len(shape) < 2 or shape[1:] != right.shape[: len(shape) - 1]:
-                raise node.error(f"makes a tensor of {shape} of a map of {right.shape}")
-            return replace(right, bias=right.bias + per_channel(node, constant, shape))
+                value = self.bordered(node, self.real(node, position))
+            assert isinstance(value, Codes | Pending)
+            found.append(value)
+        shapes = [value.tensor.shape if isinstance(value, Codes) else value.shape for value in found]
+        if shapes[0] != shapes[1]:
+            raise node.error(f"adds maps of {text(shapes[0])} and {text(shapes[1])}; they must be equal")
+        left, right = found
         if isinstance(left, Codes) and isinstance(right, Codes):
-            if left.tensor.shape != right.tensor.shape:
-                raise node.error(f"adds {right.tensor.shape} to {left.tensor.shape}; the shapes must be equal")
             return Pending(node.name, "sum", (left.tensor, right.tensor), left.tensor.shape)
         pending, other = (left, right) if isinstance(left, Pending) else (right, left)
         assert isinstance(pending, Pending)
-        if not isinstance(other, Codes) or pending.kind != "conv" or pending.residual or pending.low > -np.inf:
+        if not isinstance(other, Codes) or pending.kind != "conv" or pending.residual is not None or pending.clipped:
             raise node.error("one operand must be quantized, the other quantized or straight from a Conv or Gemm")
-        if other.tensor.shape != pending.shape:
-            raise node.error(f"adds {other.tensor.shape} to {pending.shape}; the shapes must be equal")
+        self.check_plain(node, pending)
         return replace(pending, residual=other.tensor)
 
-    def _window(self, node: Node, source: IntegerTensor) -> Pending:
-        window = read_window(node, (source.height, source.width))
-        return Pending(
-            node.name,
-            "mean",
-            (source,),
-            (source.channels, *window.output),
-            kernel=window.kernel,
-            stride=window.stride,
-            padding=window.padding,
-        )
+    # Windows and shapes.
+
+    def _pad(self, node: Node) -> Value:
+        padding = read_pads(node, self.shape(node), self.graph.constants)
+        value = self.value(node)
+        if not isinstance(value, Codes | Pending):
+            raise node.error("pads a constant")
+        if isinstance(value, Codes) and value.integers and value.offset != value.tensor.zero_point:
+            raise node.error("pads integers with 0, which is not their zero point; what would replace it: Pad before Q")
+        if isinstance(value, Pending) and value.kind == "integers":
+            raise node.error(f"pads the input's integers of type {self.takes}; a DequantizeLinear must come first")
+        if isinstance(value, Pending) and value.steps:
+            raise node.error(
+                "puts zeros around an image that is normalized; what would replace it: padding in the Conv"
+            )
+        return replace(value, border=joined(value.border, padding))
 
     def _max(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        # The largest of integers is the largest of the real values.
-        source = value.tensor if isinstance(value, Codes) else self._codes(node)
-        layer = max_pass(self._window(node, source))
-        self.layers.append(layer)
-        return replace(value, tensor=layer.output) if isinstance(value, Codes) else Codes(layer.output)
+        value = self.value(node)
+        if not isinstance(value, Codes):
+            self.codes(node)
+            raise node.error("pools a tensor that is not stored")
+        # The largest of integers is the largest of the real values. Zeros of a Pad are the smallest codes, or stored.
+        if value.border != NO_PADDING and value.tensor.zero_point:
+            value = self.bordered(node, value)
+        window = read_window(node, self.shape(node)[2:])
+        self._check_map(node, value.tensor, value.border)
+        shape = (value.tensor.channels, *window.output)
+        padding = joined(window.padding, value.border)
+        if any(max(padding[i : i + 2]) >= window.kernel[i // 2] for i in (0, 2)):
+            value, padding = self.bordered(node, value), window.padding
+        return self._pooled(node, value, Pending(
+            node.name, "max", (value.tensor,), shape, kernel=window.kernel, stride=window.stride, padding=padding,
+        ))  # fmt: skip
+
+    def _pooled(self, node: Node, value: Codes, pending: Pending) -> Value:
+        layer = self.add(max_pass(replace(pending, name=self.name(pending.name))))
+        return replace(value, tensor=layer.output, border=NO_PADDING)
 
     def _average(self, node: Node) -> Value:
-        source = self._codes(node)
-        if node.op == "AveragePool":
-            pending = self._window(node, source)
-            if any(pending.padding):
-                raise node.error("averages a padded window; what would replace it: no padding")
-            return pending
-        if node.op == "ReduceMean":
-            axes = node.integers("axes", ()) or tuple(int(v) for v in self._constant(node, 1).reshape(-1))
-            if sorted(axis % 4 for axis in axes) != [2, 3]:
-                raise node.error("takes the mean over other axes than height and width")
-        kernel = (source.height, source.width)
-        return Pending(node.name, "mean", (source,), (source.channels, 1, 1), kernel=kernel)
+        value = self.real(node)
+        window = read_window(node, self.shape(node)[2:])
+        self._check_map(node, value.tensor, value.border)
+        if window.padded and not node.attributes.get("count_include_pad", 0):
+            raise node.error(
+                "padding left out of the mean is not supported; what would replace it: count_include_pad=1"
+            )
+        # Zeros that count are a border.
+        source = self.bordered(node, replace(value, border=joined(window.padding, value.border))).tensor
+        shape = (source.channels, *window.output)
+        return Pending(node.name, "mean", (source,), shape, kernel=window.kernel, stride=window.stride)
 
-    def _flatten(self, node: Node) -> Value:
-        value = self._value(node, 0)
+    def _global(self, node: Node) -> Value:
+        if node.op == "GlobalMaxPool":
+            value = self.value(node)
+            if not isinstance(value, Codes):
+                self.codes(node)
+                raise node.error("pools a tensor that is not stored")
+            value = self.bordered(node, value)
+            source = value.tensor
+            self._check_map(node, source)
+            kernel = (source.height, source.width)
+            return self._pooled(
+                node, value, Pending(node.name, "max", (source,), (source.channels, 1, 1), kernel=kernel)
+            )
+        source = self.codes(node)
+        self._check_map(node, source)
+        return Pending(
+            node.name, "mean", (source,), (source.channels, 1, 1), kernel=(source.height, source.width)
+        )  # fmt: skip
+
+    def _mean(self, node: Node) -> Value:
+        before, after = self.shape(node), self.graph.shapes[node.outputs[0]]
+        if len(before) != 4 or after not in (before[:2], (*before[:2], 1, 1)):
+            raise node.error("takes the mean over other axes than height and width")
+        return self._global(node)
+
+    def _moved(self, node: Node) -> Value:
+        value = self.value(node)
         if not isinstance(value, Codes | Pending):
-            if node.op != "Reshape" or isinstance(value, Quantized):
-                raise node.error("flattens a constant")
-            return value.reshape([int(v) for v in self._constant(node, 1).reshape(-1)])
+            if isinstance(value, Quantized):
+                raise node.error("gives quantized constants another shape; what would replace it: doing so before")
+            return value.reshape(self.graph.shapes[node.outputs[0]])
+        if isinstance(value, Codes) and value.border != NO_PADDING:
+            value = self.bordered(node, value)
+        if isinstance(value, Pending):
+            self.check_plain(node, value)
         shape = value.tensor.shape if isinstance(value, Codes) else value.shape
-        if node.op == "Flatten" and node.attributes.get("axis", 1) != 1:
-            raise node.error("only axis 1 is supported")
-        if node.op == "Reshape":
-            target = self._constant(node, 1).reshape(-1).tolist()
-            if len(target) != 2 or target[1] not in (-1, int(np.prod(shape))):
-                raise node.error(f"reshapes to {target}; only flattening to (N, features) is supported")
+        batch, *found = self.graph.shapes[node.outputs[0]]
+        if batch != self.graph.batch or tuple(found) not in (shape, (int(np.prod(shape)),)):
+            raise node.error(
+                f"makes {text(self.graph.shapes[node.outputs[0]])} of maps of {text(shape)}; only flattening to "
+                "(N, features) is supported"
+            )
         return value
 
     def _transpose(self, node: Node) -> Value:
-        value = self._value(node, 0)
+        value = self.value(node)
         if isinstance(value, Quantized) and value.integers.ndim == 2:
-            return value.transposed()
-        if isinstance(value, np.ndarray) and value.ndim == 2:
-            return value.T
+            return value.transposed() if node.integers("perm", (1, 0)) == (1, 0) else value
         raise node.error("only constant matrices can be transposed; feature maps must be (N, C, H, W) throughout")
 
     # Quantizers.
 
     def _quantize_linear(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        scale, zero = self._constant(node, 1), self._optional(node, 2)
-        if isinstance(value, np.ndarray):
-            return quantizers.quantize_linear(node, value, scale, zero)
-        if zero is None and node.attributes.get("output_dtype", 0):
-            raise node.error("needs its zero point as an input")
-        codes = quantizers.linear_range(node, scale, zero)
-        offset = 0 if zero is None or zero.dtype.kind == "u" else 2 ** (codes.bits - 1)
+        value, kind = self.value(node), self.integer_type(node)
+        scale, zero = self.constant(node, 1), self.optional(node, 2)
+        if isinstance(value, Quantized | np.ndarray):
+            return quantizers.quantize_linear(node, self.constant(node, 0), scale, zero, kind)
+        codes = quantizers.linear_range(node, scale, zero, kind)
         clip, narrow = self.clip_of.get(node.outputs[0]), codes
         if clip is not None:
             # Codes of fewer bits than their type has, as Brevitas writes them (QCDQ).
-            low, high = (int(self._constant(clip, position).reshape(-1)[0]) + offset for position in (1, 2))
+            low, high = (self._limit(clip, position, kind) + kind.offset for position in (1, 2))
             narrow = codes.narrowed(max(low, 0), min(high, 2**codes.bits - 1))
-        stored = self._stored(node, narrow)
-        assert isinstance(stored, Codes)
-        return Codes(stored.tensor, True, codes, offset - codes.zero_point + stored.tensor.zero_point)
+        stored = self.stored(node, narrow)
+        return replace(
+            stored, integers=True, stored=codes, offset=kind.offset - codes.zero_point + stored.tensor.zero_point
+        )
+
+    def _limit(self, clip: Node, position: int, kind: quantizers.IntegerType) -> int:
+        value = self.optional(clip, position)
+        return (kind.low, kind.high)[position - 1] if value is None else int(value.reshape(-1)[0])
 
     def _dequantize_linear(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        scale, zero = self._constant(node, 1), self._optional(node, 2)
+        value, kind = self.value(node), self.integer_type(node)
+        scale, zero = self.constant(node, 1), self.optional(node, 2)
+        if isinstance(value, Quantized):
+            raise node.error("dequantizes real numbers")
         if isinstance(value, np.ndarray):
-            return quantizers.dequantized(node, value, scale, zero)
+            return quantizers.dequantized(node, value, scale, zero, kind)
+        codes = quantizers.linear_range(node, scale, zero, kind)
+        if isinstance(value, Pending) and value.kind == "integers":
+            return self.enter(node, codes.tensor(value.name, value.shape), (Offset(kind.offset),))
         if not isinstance(value, Codes) or value.stored is None:
-            raise node.error(
-                f"input 0 '{node.inputs[0]}' is not quantized; a QuantizeLinear must stand before this node"
-            )
-        codes, written = quantizers.linear_range(node, scale, zero), value.stored
-        if (codes.bits, codes.zero_point, codes.scale) != (written.bits, written.zero_point, written.scale):
+            raise node.error(f"input 0 '{node.inputs[0]}' is not quantized; a QuantizeLinear must stand before it")
+        if _key(codes) != _key(value.stored):
             raise node.error(f"reads '{node.inputs[0]}' with another scale or zero point than it was quantized with")
-        return Codes(value.tensor)
+        return Codes(value.tensor, border=value.border)
 
     def _quant(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        scale, zero, bits = (self._constant(node, position) for position in (1, 2, 3))
-        if isinstance(value, np.ndarray):
-            return quantizers.quant_constant(node, value, scale, zero, bits)
-        return self._stored(node, quantizers.quant_range(node, scale, zero, bits))
+        value = self.value(node)
+        scale, zero, bits = (self.constant(node, position) for position in (1, 2, 3))
+        if isinstance(value, Quantized | np.ndarray):
+            return quantizers.quant_constant(node, self.constant(node, 0), scale, zero, bits)
+        return self.stored(node, quantizers.quant_range(node, scale, zero, bits))
 
     def _bipolar(self, node: Node) -> Value:
-        value = self._value(node, 0)
-        if not isinstance(value, np.ndarray):
+        value: Value | Mapping[str, Array] = self.value(node)
+        if not isinstance(value, Quantized | np.ndarray):
             raise node.error("makes activations binary; what would replace it: Quant of 2 bits")
-        return quantizers.bipolar_constant(node, value, self._constant(node, 1))
+        return quantizers.bipolar_constant(node, self.constant(node, 0), self.constant(node, 1))
 
-    def _stored(self, node: Node, codes: CodeRange) -> Value:
-        value = self._value(node, 0)
-        if isinstance(value, Quantized | np.ndarray):
-            raise node.error("quantizes a constant twice")
-        if isinstance(value, Codes):
-            tensor = value.tensor
-            same = (tensor.bits, tensor.zero_point, tensor.scale) == (codes.bits, codes.zero_point, codes.scale)
-            if same and (codes.low, codes.high) == (0, 2**codes.bits - 1):
-                return value
-            value = Pending(node.name, "same", (tensor,), tensor.shape)
-        if value.kind == "raw":
-            tensor = codes.tensor(value.name, value.shape)
-            if self.input is not None:
-                raise node.error("quantizes the input a second time; only one quantizer may read it")
-            self.input = tensor
-            self.before = (Quantize(codes.scale, codes.zero_point, codes.low, codes.high),)
-            return Codes(tensor)
-        layer = quantized_pass(with_exact_bias(value) if self.exact_bias else value, codes, self.multiplier)
-        self.layers.append(layer)
-        return Codes(layer.output)
+
+def _key(codes: CodeRange) -> tuple[float, int, int]:
+    return (codes.scale, codes.zero_point, codes.bits)

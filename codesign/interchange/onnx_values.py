@@ -16,7 +16,7 @@ from codesign.errors import UserError
 from codesign.quant.formats import FloatArray, RowFormat
 from codesign.quant.host import HostWork, Step
 from codesign.quant.integer_network import IntArray, IntegerTensor, Scheme
-from codesign.workload.layers import Padding, Pair
+from codesign.workload.layers import NO_PADDING, Padding, Pair
 
 Array = NDArray[Any]
 
@@ -31,12 +31,14 @@ class Codes:
             the real values.
         stored: the codes of the file's integer type, for such integers.
         offset: from such integers to codes of `tensor`.
+        border: zeros (real ones) that a Pad put around the map, until a window takes them.
     """
 
     tensor: IntegerTensor
     integers: bool = False
     stored: CodeRange | None = None
     offset: int = 0
+    border: Padding = NO_PADDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,15 @@ class Pending:
 
     Attributes:
         name: of the layer that computes it.
-        kind: which arithmetic. "raw" is the network's input before it is quantized, "same" a stored map that only
-            has to be requantized.
+        kind: which arithmetic. "raw" is the network's input before it is quantized, "integers" an input of a file
+            that takes integers; "same" is a stored map that only has to be requantized.
         sources: the maps it reads.
         shape: (channels, height, width).
         weight, row_scale, bias: of a conv; the bias in real units. `formats` of its rows.
         low, high: clip of the real result.
         residual: a map added to a conv's result.
+        border: zeros that a Pad put around the result.
+        steps: what the host does to a "raw" input before it is quantized.
     """
 
     name: str
@@ -63,12 +67,19 @@ class Pending:
     bias: FloatArray | None = None
     formats: tuple[RowFormat, ...] = ()
     stride: Pair = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
+    padding: Padding = NO_PADDING
     groups: int = 1
     kernel: Pair = (1, 1)
     low: float = -np.inf
     high: float = np.inf
     residual: IntegerTensor | None = None
+    border: Padding = NO_PADDING
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the real result is clipped."""
+        return (self.low, self.high) != (-np.inf, np.inf)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,34 +7,41 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.errors import UserError
-from codesign.interchange.building import BYTE, average_pool, conv_layer, max_pool, sum_layer
+from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer
+from codesign.interchange.exact_bias import Biases, BiasRule, finer_units, kept_biases, widened
 from codesign.interchange.onnx_values import CodeRange, Pending
-from codesign.quant.checks import INT32_MAX
+from codesign.quant.checks import INT32_MAX, INT32_MIN
 from codesign.quant.dyadic import dyadic
 from codesign.quant.fusing import FusedConv, FusedTensor
 from codesign.quant.integer_layers import integer_conv
 from codesign.quant.integer_network import NARROW, IntegerConv, IntegerLayer, IntegerPool, Multiplier
 
-BIAS_TOLERANCE = 2.0**-7
-"""How far a bias may be from a whole number of accumulator units to be taken for one."""
+KEEP = BiasRule()
 
 
-def quantized_pass(pending: Pending, codes: CodeRange, multiplier: Multiplier = NARROW) -> IntegerLayer:
-    """The layer that computes `pending` and stores it as `codes`."""
+def quantized_pass(
+    pending: Pending, codes: CodeRange, multiplier: Multiplier = NARROW, rule: BiasRule = KEEP
+) -> tuple[IntegerLayer, Biases]:
+    """The layer that computes `pending` and stores it as `codes`; what became of its biases."""
     output = codes.tensor(pending.name, pending.shape)
     low, high = codes.clip(pending.low, pending.high)
     source = pending.sources[0]
     if pending.kind == "sum":
-        return sum_layer(pending.name, source, pending.sources[1], output, low, high, multiplier)
+        return sum_layer(pending.name, source, pending.sources[1], output, low, high, multiplier), Biases()
     if pending.kind == "mean":
-        return average_pool(pending.name, source, output, pending.kernel, pending.stride, low, high, multiplier)
+        window = (pending.kernel, pending.stride)
+        return average_pool(pending.name, source, output, *window, low, high, multiplier), Biases()
     if pending.kind == "same":
         rows = source.channels
         identity, zeros = np.ones((rows, 1, 1, 1), dtype=np.int64), np.zeros(rows, dtype=np.int64)
-        return conv_layer(
+        same = conv_layer(
             pending.name, source, output, identity, np.ones(rows), zeros, groups=rows, low=low, high=high,
             multiplier=multiplier,
         )  # fmt: skip
+        return same, Biases()
+    report = Biases()
+    if pending.residual is not None:
+        pending, report = finer(pending, False, rule)
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     layer = conv_layer(
         pending.name,
@@ -53,37 +60,37 @@ def quantized_pass(pending: Pending, codes: CodeRange, multiplier: Multiplier = 
         multiplier=multiplier,
     )
     if pending.residual is None:
-        return layer
+        return kept_biases(
+            layer, source, pending.bias, pending.weight, pending.formats, pending.row_scale, rule, multiplier
+        )
     unit = source.scale * pending.row_scale
     factors = dyadic(unit / output.scale, pending.residual.scale / output.scale, multiplier)
-    return replace(
+    summed = replace(
         layer,
         mult=factors.mult,
         shift=factors.shift,
         residual=pending.residual.name,
         residual_mult=factors.residual,
     )
+    return summed, report
 
 
-def with_exact_bias(pending: Pending) -> Pending:
-    """The convolution with a finer accumulator unit where its bias is no multiple of the unit.
+def finer(pending: Pending, compared: bool, rule: BiasRule) -> tuple[Pending, Biases]:
+    """The convolution with weights multiplied by whole numbers, so that its biases are rounded to a finer unit.
 
-    Such a row's integers are multiplied by the largest factor that leaves them 8-bit weights, and its scale is
-    divided by it: the products stay what they are, the bias is rounded to a finer unit.
+    The products stay what they are. `compared` says that only the order of the results counts.
     """
-    if pending.kind != "conv":
-        return pending
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
-    units = pending.bias / (pending.sources[0].scale * pending.row_scale)
-    peak = np.abs(pending.weight).reshape(len(units), -1).max(axis=1)
-    factor = np.where(np.abs(units - np.rint(units)) > BIAS_TOLERANCE, BYTE.largest // np.maximum(peak, 1), 1)
-    factor = np.maximum(factor, 1)
-    return replace(
+    unit = pending.sources[0].scale * pending.row_scale
+    equal = compared and bool((unit == unit[0]).all())
+    factors, report = finer_units(pending.weight, pending.formats, pending.bias / unit, equal, rule)
+    made = replace(
         pending,
-        weight=pending.weight * factor.reshape(-1, 1, 1, 1),
-        row_scale=pending.row_scale / factor,
-        formats=tuple(form if k == 1 else BYTE for form, k in zip(pending.formats, factor, strict=True)),
+        weight=pending.weight * factors.reshape(-1, 1, 1, 1),
+        row_scale=pending.row_scale / factors,
+        formats=widened(pending.formats, pending.weight, factors),
     )
+    return made, report
 
 
 def max_pass(pending: Pending) -> IntegerPool:
@@ -93,10 +100,11 @@ def max_pass(pending: Pending) -> IntegerPool:
     return max_pool(pending.name, source, output, pending.kernel, pending.stride, pending.padding)
 
 
-def wide_pass(pending: Pending) -> IntegerConv:
+def wide_pass(pending: Pending, multiplier: Multiplier = NARROW, rule: BiasRule = KEEP) -> tuple[IntegerConv, Biases]:
     """The last layer of a network whose result is not quantized: it writes wide results."""
     if pending.kind != "conv" or (pending.low, pending.high) != (-np.inf, np.inf):
         raise UserError(f"node '{pending.name}': the result must come from a Conv or Gemm, or be quantized")
+    pending, report = finer(pending, pending.residual is None, rule)
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     rows, channels, height, width = pending.weight.shape
     item = FusedConv(
@@ -112,7 +120,7 @@ def wide_pass(pending: Pending) -> IntegerConv:
         relu=False,
         wide=True,
     )
-    return integer_conv(
+    layer = integer_conv(
         item,
         weight=pending.weight,
         formats=pending.formats,
@@ -122,14 +130,16 @@ def wide_pass(pending: Pending) -> IntegerConv:
         residual=pending.residual,
         scale=1.0,
         bits=32,
+        multiplier=multiplier,
     )
+    return layer, report
 
 
 def bias_units(pending: Pending) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The bias in accumulator units."""
     assert pending.row_scale is not None and pending.bias is not None
     units = np.floor(pending.bias / (pending.sources[0].scale * pending.row_scale) + 0.5)
-    if not (np.abs(units) <= INT32_MAX).all():
+    if not ((units >= INT32_MIN) & (units <= INT32_MAX)).all():
         row = int(np.abs(units).argmax())
         raise UserError(f"row {row} has a bias of {pending.bias[row]:.3g}, beyond int32 in accumulator units")
     return units.astype(np.int64)

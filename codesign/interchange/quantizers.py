@@ -6,6 +6,8 @@ precision quantized neural networks", and the documents of the qonnx package.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,43 +17,72 @@ from codesign.interchange.onnx_graph import Node
 from codesign.interchange.onnx_values import CodeRange, Quantized
 
 Array = NDArray[Any]
-WIDEST = 16
-"""Bits of the widest codes."""
+WIDEST = 8
+"""Bits of the widest codes that an accelerator stores."""
+NARROWER = "what would replace it: activations of 8 bits (quantize_static with activation_type=QuantType.QUInt8)"
 
 
-def linear_range(node: Node, scale: Array, zero_point: Array | None) -> CodeRange:
+@dataclass(frozen=True)
+class IntegerType:
+    """An integer type of ONNX, such as int4. Codes are its values plus `offset`."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def offset(self) -> int:
+        """From the type's values to unsigned codes."""
+        return 1 << self.bits >> 1 if self.signed else 0
+
+    @property
+    def low(self) -> int:
+        """Smallest value."""
+        return -self.offset
+
+    @property
+    def high(self) -> int:
+        """Largest value."""
+        return (1 << self.bits) - 1 - self.offset
+
+
+def integer_type(node: Node, name: str) -> IntegerType:
+    """The type that ONNX calls `name`; UserError if it holds no integers."""
+    match = re.fullmatch(r"(u?)int(\d+)", name)
+    if match is None:
+        raise node.error(f"works with numbers of type {name}; integers (int4, uint4, int8, uint8) are supported")
+    return IntegerType(int(match[2]), not match[1])
+
+
+def linear_range(node: Node, scale: Array, zero_point: Array | None, kind: IntegerType) -> CodeRange:
     """The codes of a QuantizeLinear or DequantizeLinear of activations."""
     if scale.size != 1:
         raise node.error("activations have a scale per channel; only one per tensor is supported")
-    kind = np.dtype(np.uint8) if zero_point is None else zero_point.dtype
-    if kind.kind not in "iu" or kind.itemsize > 2:
-        raise node.error(f"quantizes activations to {kind}; supported are 8 and 16 bits")
-    bits = 8 * kind.itemsize
-    offset = 2 ** (bits - 1) if kind.kind == "i" else 0
-    zero = offset + (0 if zero_point is None else int(zero_point.reshape(-1)[0]))
-    return CodeRange(float(scale.reshape(-1)[0]), zero, bits, 0, 2**bits - 1)
+    if kind.bits > WIDEST:
+        raise node.error(f"has activations of {kind.bits} bits, which no accelerator here stores; {NARROWER}")
+    zero = kind.offset + (0 if zero_point is None else int(zero_point.reshape(-1)[0]))
+    return CodeRange(float(scale.reshape(-1)[0]), zero, kind.bits, 0, 2**kind.bits - 1)
 
 
-def quantize_linear(node: Node, value: Array, scale: Array, zero_point: Array | None) -> Array:
+def quantize_linear(node: Node, value: Array, scale: Array, zero_point: Array | None, kind: IntegerType) -> Array:
     """The integers that QuantizeLinear makes of a constant."""
-    kind = np.dtype(np.uint8) if zero_point is None else zero_point.dtype
-    info = np.iinfo(kind)
-    zero = 0 if zero_point is None else zero_point.astype(np.int64)
+    zero = np.asarray(0) if zero_point is None else zero_point.astype(np.int64)
     axis = int(node.attributes.get("axis", 1))
-    steps = np.rint(value / _along(scale, value.ndim, axis)) + _along(np.asarray(zero), value.ndim, axis)
-    result: Array = np.clip(steps, info.min, info.max).astype(kind)
+    steps = np.rint(value / _along(scale, value.ndim, axis)) + _along(zero, value.ndim, axis)
+    result: Array = np.clip(steps, kind.low, kind.high).astype(np.int64)
     return result
 
 
-def dequantized(node: Node, integers: Array, scale: Array, zero_point: Array | None) -> Quantized:
-    """Constant integers behind a DequantizeLinear; only symmetric ones are weights that an accelerator multiplies."""
-    if zero_point is not None and zero_point.any():
-        raise node.error(
-            f"the constant '{node.inputs[0]}' has the zero point {zero_point.reshape(-1)[0]}; weights must be "
-            "symmetric (quantize_static with weight_type=QuantType.QInt8)"
-        )
+def dequantized(node: Node, integers: Array, scale: Array, zero_point: Array | None, kind: IntegerType) -> Quantized:
+    """Constant integers behind a DequantizeLinear, free of their zero point."""
     axis = int(node.attributes.get("axis", 1)) % max(integers.ndim, 1)
-    return Quantized(integers.astype(np.int64), scale.reshape(-1).astype(np.float64), axis, 8 * integers.itemsize)
+    centred, bits = integers.astype(np.int64), kind.bits
+    if zero_point is not None and zero_point.any():
+        centred = centred - _along(zero_point.astype(np.int64), integers.ndim, axis)
+        middle = not kind.signed and (zero_point == 2 ** (kind.bits - 1)).all()
+        bits = kind.bits if middle else kind.bits + 1
+    elif not kind.signed:
+        bits += 1
+    return Quantized(centred, scale.reshape(-1).astype(np.float64), axis, bits)
 
 
 def quant_range(node: Node, scale: Array, zero_point: Array, bits: Array) -> CodeRange:
@@ -62,13 +93,14 @@ def quant_range(node: Node, scale: Array, zero_point: Array, bits: Array) -> Cod
     if width == 1 and node.attributes.get("signed", 1):
         raise node.error("makes activations binary; what would replace it: Quant of 2 bits, or unsigned")
     if width > WIDEST:
-        raise node.error(f"quantizes activations to {width} bits; at most {WIDEST} are supported")
-    signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
+        raise node.error(f"has activations of {width} bits, which no accelerator here stores; at most {WIDEST}")
+    signed, narrow = _flags(node)
     offset = 2 ** (width - 1) if signed else 0
     low, high = (int(narrow), 2**width - 1) if signed else (0, 2**width - 1 - int(narrow))
-    zero = int(zero_point.reshape(-1)[0]) + offset
-    if not 0 <= zero < 2**width:
-        raise node.error(f"has the zero point {zero - offset}, which is no code of {width} bits")
+    number = float(zero_point.reshape(-1)[0])
+    zero = round(number) + offset
+    if number != round(number) or not low <= zero <= high:
+        raise node.error(f"has the zero point {number:g}, which is no code of {width} bits")
     return CodeRange(float(scale.reshape(-1)[0]), zero, width, low, high)
 
 
@@ -77,7 +109,7 @@ def quant_constant(node: Node, value: Array, scale: Array, zero_point: Array, bi
     if zero_point.any():
         raise node.error("quantizes weights with a zero point; weights must be symmetric")
     width = _width(node, bits)
-    signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
+    signed, narrow = _flags(node)
     if width == 1 and signed:
         # The qonnx package's rule: one signed bit is -1 or 1.
         return bipolar_constant(node, value, scale)
@@ -92,13 +124,20 @@ def bipolar_constant(node: Node, value: Array, scale: Array) -> Quantized:
     return Quantized(np.where(value >= 0, 1, -1).astype(np.int64), *_axis(node, scale, value.ndim), 2)
 
 
+def _flags(node: Node) -> tuple[bool, bool]:
+    found = []
+    for key, default in (("signed", 1), ("narrow", 0)):
+        value = node.attributes.get(key, default)
+        if value not in (0, 1):
+            raise node.error(f"has {key}={value}; it must be 0 or 1")
+        found.append(bool(value))
+    return found[0], found[1]
+
+
 def _width(node: Node, bits: Array) -> int:
-    mode = node.attributes.get("rounding_mode", b"ROUND").decode()
-    if mode not in ("ROUND", "HALF_EVEN"):
-        raise node.error(f"rounds by {mode}; supported is ROUND")
     width = float(bits.reshape(-1)[0]) if bits.size == 1 else -1.0
-    if width != int(width) or width < 1:
-        raise node.error(f"has the bit width {width:g}; it must be one whole number")
+    if width != int(width) or not 1 <= width <= 32:
+        raise node.error(f"has the bit width {width:g}; it must be one whole number, 1 to 32")
     return int(width)
 
 

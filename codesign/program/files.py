@@ -70,7 +70,8 @@ def write_program(
             "offset": program.output_address - program.address,
             "words": program.result_words,
         },
-        "host": replace(program.network.host, before=program.network.preparation).to_json(),
+        "host": replace(program.network.host, before=program.network.preparation).to_json()
+        | {"shape": list(program.network.image_shape)},
         "words": _words(program),
         "images": cases,
         "files": [entry(name, body) for name, body in bodies.items()],

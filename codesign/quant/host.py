@@ -100,6 +100,36 @@ class Offset:
 
 
 @dataclass(frozen=True)
+class Digits:
+    """Codes u to several channels each: u - source_zero = sum of factor * (digit - zero_point).
+
+    A channel becomes len(factors) channels that follow each other, of `bits` bits. Factors grow.
+    """
+
+    factors: tuple[int, ...]
+    bits: int
+    zero_point: int
+    source_zero: int
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return (
+            f"{len(self.factors)} digits of {self.bits} bits for each code, worth {', '.join(map(str, self.factors))}"
+        )
+
+    def apply(self, array: Array) -> Array:
+        """(N, C, H, W) codes as (N, C * digits, H, W) digits."""
+        rest = array.astype(np.int64) - self.source_zero + self.zero_point * sum(self.factors)
+        digits = []
+        for factor in reversed(self.factors):
+            digits.append(np.minimum(rest // factor, (1 << self.bits) - 1))
+            rest = rest - factor * digits[-1]
+        planes = np.stack(digits[::-1], axis=2)
+        return planes.reshape(len(array), -1, *array.shape[2:])
+
+
+@dataclass(frozen=True)
 class RoundResults:
     """Wide results to the codes that the model quantizes its result to: clip(round up(r / 2**fraction) + zero)."""
 
@@ -211,10 +241,10 @@ class ArgMax:
         return np.expand_dims(indices, axis) if self.keep else indices
 
 
-Step = Arithmetic | Quantize | Offset | RoundResults | Dequantize | Reshape | Softmax | Sigmoid | ArgMax
+Step = Arithmetic | Quantize | Offset | Digits | RoundResults | Dequantize | Reshape | Softmax | Sigmoid | ArgMax
 STEPS: dict[str, type[Step]] = {kind.__name__: kind for kind in get_args(Step)}
-BEFORE = (Arithmetic, Quantize, Offset)
-"""What may stand before the accelerator; one of the last two makes the codes and is the last."""
+BEFORE = (Arithmetic, Quantize, Offset, Digits)
+"""What may stand before the accelerator; a Quantize or Offset makes the codes, and only Digits may follow."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +270,12 @@ class HostWork:
         if self.before and self.takes != "float32":
             texts["before"] = f"takes {self.takes}; {texts['before']}"
         return texts
+
+    @property
+    def digits(self) -> int:
+        """How many channels of the input a channel of what the model takes becomes."""
+        last = self.before[-1] if self.before else None
+        return len(last.factors) if isinstance(last, Digits) else 1
 
     @property
     def result_codes(self) -> RoundResults | None:
@@ -284,22 +320,7 @@ class HostWork:
 
 def check_host(host: HostWork, channels: int, bits: int, output: tuple[int, ...]) -> None:
     """UserError unless the steps suit an input of so many channels and bits, and results of the shape `output`."""
-    for step in host.before:
-        if not isinstance(step, BEFORE):
-            raise UserError(f"host: {step.words} cannot be done before the accelerator")
-        if isinstance(step, Arithmetic):
-            if len(step.values) not in (1, channels):
-                raise UserError(f"host: {len(step.values)} numbers to {step.operation} for {channels} channels")
-            if step.operation == "divide" and not np.asarray(step.values, dtype=np.float32).all():
-                raise UserError("host: divides the input by 0")
-        elif step is not host.before[-1]:
-            raise UserError(f"host: {step.words} must be the last step before the accelerator")
-        elif isinstance(step, Quantize) and step.high >= 2**bits:
-            raise UserError(f"host: {step.words} makes codes that the input of {bits} bits does not hold")
-    if host.before and isinstance(host.before[-1], Arithmetic):
-        raise UserError("host: nothing makes codes of the input")
-    if host.takes == "float32" and any(isinstance(step, Offset) for step in host.before):
-        raise UserError("host: takes real numbers, but no step quantizes them")
+    _check_before(host, channels, bits)
     for step in (*host.before, *host.after):
         if isinstance(step, Quantize) and not 0 <= step.low <= step.zero_point <= step.high <= LARGEST_CODE:
             raise UserError(f"host: {step.words}: the zero point must lie in the codes, of at most 16 bits")
@@ -310,9 +331,45 @@ def check_host(host: HostWork, channels: int, bits: int, output: tuple[int, ...]
     for index, step in enumerate(host.after):
         if isinstance(step, RoundResults) and index:
             raise UserError(f"host: {step.words} must be the first step after the accelerator")
-        if isinstance(step, Arithmetic):
+        if isinstance(step, Arithmetic | Digits):
             raise UserError(f"host: {step.words} can be done before the accelerator only")
     host.result_shape(output)
+
+
+def _check_before(host: HostWork, channels: int, bits: int) -> None:
+    steps = list(host.before)
+    if steps and isinstance(digits := steps[-1], Digits):
+        steps.pop()
+        _check_digits(digits, channels, bits)
+        channels, bits = channels // len(digits.factors), LARGEST_CODE.bit_length()
+    for step in steps:
+        if not isinstance(step, BEFORE):
+            raise UserError(f"host: {step.words} cannot be done before the accelerator")
+        if isinstance(step, Arithmetic):
+            if len(step.values) not in (1, channels):
+                raise UserError(f"host: {len(step.values)} numbers to {step.operation} for {channels} channels")
+            if step.operation == "divide" and not np.asarray(step.values, dtype=np.float32).all():
+                raise UserError("host: divides the input by 0")
+        elif step is not steps[-1]:
+            raise UserError(f"host: {step.words} must be the last step before the accelerator")
+        elif isinstance(step, Quantize) and step.high >= 2**bits:
+            raise UserError(f"host: {step.words} makes codes that the input of {bits} bits does not hold")
+    if host.before and (not steps or not isinstance(steps[-1], Quantize | Offset)):
+        raise UserError("host: nothing makes codes of the input")
+    if host.takes == "float32" and any(isinstance(step, Offset) for step in steps):
+        raise UserError("host: takes real numbers, but no step quantizes them")
+
+
+def _check_digits(digits: Digits, channels: int, bits: int) -> None:
+    top, total, reach = (1 << digits.bits) - 1 if 0 < digits.bits <= bits else 0, sum(digits.factors), 0
+    for factor in digits.factors:
+        if not 1 <= factor <= reach + 1:
+            raise UserError(f"host: {digits.words}: between the digits numbers are left out")
+        reach += top * factor
+    if not digits.factors or channels % len(digits.factors) or not 0 <= digits.zero_point <= top:
+        raise UserError(f"host: {digits.words} do not suit an input of {channels} channels and {bits} bits")
+    if not 0 <= digits.source_zero <= digits.zero_point * total:
+        raise UserError(f"host: {digits.words} do not reach the smallest code")
 
 
 def apply_steps(steps: tuple[Step, ...], array: ArrayLike) -> Array:

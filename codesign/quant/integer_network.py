@@ -157,6 +157,11 @@ class IntegerNetwork:
         return self.layers[-1].output
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what the model takes; the input has more channels if codes are in digits."""
+        return (self.input.channels // self.host.digits, self.input.height, self.input.width)
+
+    @property
     def preparation(self) -> tuple[Step, ...]:
         """What the host does before the first layer, spelled out."""
         source = self.input

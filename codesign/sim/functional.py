@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from codesign.errors import UserError
 from codesign.quant.arithmetic import execute
 from codesign.quant.checks import check_network
-from codesign.quant.host import ArgMax, Offset, Quantize, Sigmoid, apply_steps
+from codesign.quant.host import ArgMax, Digits, Offset, Quantize, Sigmoid, apply_steps
 from codesign.quant.integer_network import IntArray, IntegerConv, IntegerNetwork, IntegerTensor
 
 WORKING_SET = 1 << 24
@@ -89,7 +89,10 @@ def prepare_images(network: IntegerNetwork, images: ArrayLike) -> IntArray:
     if host.takes == "float32":
         return prepare(network, array)
     if isinstance(host.before[0], Offset):
-        codes: IntArray = _quantizer(network.input, "even").apply(array)
+        digits = host.before[-1]
+        zero = digits.source_zero if isinstance(digits, Digits) else network.input.zero_point
+        quantizer = Quantize(network.input.scale, zero, 0, 255, "even")
+        codes: IntArray = apply_steps((quantizer, *host.before[1:]), array)
         return codes
     limits = np.iinfo(host.takes)
     return prepare(network, np.clip(np.rint(array * 255), 0, 255).astype(np.int64) + limits.min)
@@ -116,10 +119,6 @@ def classes(network: IntegerNetwork, results: ArrayLike) -> IntArray:
     return largest
 
 
-def _quantizer(tensor: IntegerTensor, rounding: Literal["up", "even"]) -> Quantize:
-    return Quantize(tensor.scale, tensor.zero_point, 0, 2**tensor.bits - 1, rounding)
-
-
 def accuracy(network: IntegerNetwork, images: ArrayLike, labels: ArrayLike) -> float:
     """Share of N images, given as codes, whose class is their label's (see `classes`; the first one wins a tie)."""
     return float(np.mean(classes(network, predict(network, images)) == np.asarray(labels)))
@@ -127,7 +126,8 @@ def accuracy(network: IntegerNetwork, images: ArrayLike, labels: ArrayLike) -> f
 
 def quantize_input(tensor: IntegerTensor, values: ArrayLike) -> IntArray:
     """Codes of real values: round half up of value / scale, plus zero_point, clipped. Any shape."""
-    codes: IntArray = _quantizer(tensor, "up").apply(np.asarray(values))
+    quantizer = Quantize(tensor.scale, tensor.zero_point, 0, 2**tensor.bits - 1, "up")
+    codes: IntArray = quantizer.apply(np.asarray(values))
     return codes
 
 

@@ -131,10 +131,10 @@ def test_asymmetric_weights_are_named(tmp_path: Path) -> None:
     def change(model: Any) -> None:
         for item in model.graph.initializer:
             if item.name.startswith("conv1.weight") and item.name.endswith("zero_point"):
-                item.CopyFrom(onnx.numpy_helper.from_array(np.asarray(3, dtype=np.int8), item.name))
+                item.CopyFrom(onnx.numpy_helper.from_array(np.asarray(60, dtype=np.int8), item.name))
 
     text = message(changed(path, tmp_path, change), import_quantized_onnx)
-    assert "zero point 3" in text and "symmetric" in text
+    assert "at 9 bits" in text and "symmetric" in text
 
 
 def refusal(read: Callable[[Path], Any], path: Path) -> str:

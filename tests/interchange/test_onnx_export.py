@@ -35,7 +35,7 @@ NETWORKS = {
     "resnet8": lambda: random_network(zoo.get("resnet8", size=16), mixed("pot4 fixed4 fixed8"), 4, seed=1),
     "mobilenetv1": lambda: random_network(zoo.get("mobilenetv1_025", size=32), mixed("fixed8"), 8),
     "dscnn": lambda: random_network(zoo.get("dscnn"), mixed("fixed2 pot3"), 3),
-    "smallcnn": lambda: random_network(zoo.get("smallcnn"), mixed("pot5 fixed3"), 12),
+    "smallcnn": lambda: random_network(zoo.get("smallcnn"), mixed("pot5 fixed3"), 8),
     "autoencoder": lambda: random_network(zoo.get("autoencoder", features=64), mixed("fixed8"), 8),
 }
 
