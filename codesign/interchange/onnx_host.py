@@ -24,7 +24,7 @@ def on_host(
     answer: Answer,
     graph: OnnxGraph,
     constant: Callable[[Node, int], Array | None],
-    kind: IntegerType | None,
+    kind: IntegerType | None = None,
 ) -> Answer:
     """The answer after the node.
 
