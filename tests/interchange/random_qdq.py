@@ -18,6 +18,10 @@ RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int4": (-8, 7), "uint4": (0, 
 TYPES = {name: getattr(TensorProto, name.upper()) for name in (*RANGES, "int32")}
 
 
+class NothingLeftError(Exception):
+    """ONNX Runtime makes an empty tensor, which has no range."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """A quantizer of the graph: the real tensor that it reads, the integers it makes, and what they mean."""
@@ -102,7 +106,7 @@ class QdqGraph(Builder):
             flat = self.node("Reshape", [name, self.constant([1, -1], np.int64)]) if self.chance(0.5) else None
             flat = flat or self.node("Flatten", [name])
             assert flat is not None
-            source = Tensor(flat, source.layer, source.stored)
+            source = Tensor(flat, source.layer, source.stored, source.slack)
             if self.chance(0.3):
                 source = self.quantized(source, like=source.stored)
         result = self.dense(source)
@@ -133,6 +137,8 @@ class QdqGraph(Builder):
     def quantized(self, source: Tensor, like: Stored | None = None) -> Tensor:
         """A quantizer pair behind a tensor, its range measured."""
         (real,) = self.run(self.model(source.name), self.batch)
+        if not real.size:
+            raise NothingLeftError("a window larger than its map")
         kinds = ["int8", "uint8"] * 3 + (["int4", "uint4"] if self.four_bits else [])
         kind = like.kind if like is not None else self.pick(kinds) if self.chance(0.99) else "int16"
         low, high = RANGES[kind]
@@ -163,7 +169,7 @@ class QdqGraph(Builder):
         stored = Stored(source.name, codes, scale, zero, kind)
         for layer in {source.layer, name}:
             self.records.stored.setdefault(layer, []).append(stored)
-        self.records.slack[source.layer] = source.slack
+        self.records.slack[source.layer] = max(source.slack, self.records.slack.get(source.layer, 0.0))
         return self.reader(Tensor("", name, stored), fresh=True)
 
     def reader(self, source: Tensor, fresh: bool = False) -> Tensor:
@@ -223,7 +229,7 @@ class QdqGraph(Builder):
         real = self.rng.normal(size=len(scale)) * 0.3
         if way < 0.4:
             return [self.constant(real)], float(unit.max())
-        integers = np.rint(real / unit).astype(np.int64)
+        integers = np.clip(np.rint(real / unit), 1 - 2**31, 2**31 - 1).astype(np.int64)
         if len(set(unit.tolist())) == 1 or self.opset < 13:
             if len(set(unit.tolist())) > 1:
                 return [], 0.0
