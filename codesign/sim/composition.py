@@ -10,7 +10,7 @@ constant, which of its outputs have no reader. It is synthesized once for each o
 Cells of the flattened part are told apart by the lines of the text that they come from; logic, whose origin does not
 survive its mapping, is counted to the module of the nearest register (or adder, memory, multiplier) that it leads to.
 
-Every run is cached by content.
+Every run is kept by its text, the version of Yosys and the sources of this module and what it imports.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codesign._files import cache_folder, content_hash, scratch_folder, write_json, write_text
+from codesign._files import cache_folder, content_hash, scratch_folder
+from codesign._kept import keep, kept
 from codesign._processes import worker_count
+from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.sim.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.hierarchy import Hierarchy
@@ -141,23 +143,23 @@ def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) 
 
 def _split(name: str, text: str, processes: Processes) -> str:
     """The module without its core, and the core; Verilog."""
-    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), 'split', text)}.v"
-    if not path.is_file():
+    path, key = _place("split", text)
+    if (stored := kept(path, key, str)) is None:
         with scratch_folder() as folder:
             status, log = run_yosys(text, {"split": name}, folder, processes)
             if not (folder / "split.v").is_file():
                 raise RuntimeError(f"Yosys could not split {name} (exit status {status}): {last_lines(log)}")
-            write_text(path, (folder / "split.v").read_text())
-    return path.read_text()
+            stored = (folder / "split.v").read_text()
+        keep(path, key, stored)
+    return stored
 
 
 def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
     """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
-    key = content_hash(yosys_version(), FLOWS[family], "shell and paths", top, text)
-    path = cache_folder() / "synthesis" / f"{key}.json"
-    if (stored := _cached(path)) is None:
+    path, key = _place("shell", FLOWS[family], top, text)
+    if (stored := kept(path, key, dict)) is None:
         with scratch_folder() as folder:
             job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
             status, log = run_yosys(text, job, folder, processes)
@@ -173,7 +175,7 @@ def _shell(
             "paths_ns": paths,
             "contexts": [[*context, number] for context, number in found.items()],
         }
-        write_json(path, stored)
+        keep(path, key, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
     return stored["cells"], stored["paths_ns"], contexts
 
@@ -251,8 +253,8 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    path = cache_folder() / "synthesis" / f"{content_hash(yosys_version(), FLOWS[family], 'core and path', text)}.json"
-    if (stored := _cached(path)) is None:
+    path, key = _place("core", FLOWS[family], text)
+    if (stored := kept(path, key, dict)) is None:
         job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with scratch_folder() as folder:
             status, log = run_yosys(text, job, folder, processes)
@@ -260,17 +262,14 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
         stored = {"cells": cells, "slowest_ns": slowest_path_ns(netlist["cells"], family, wires)}
-        write_json(path, stored)
+        keep(path, key, stored)
     return stored["cells"], stored["slowest_ns"]
 
 
-def _cached(path: Path) -> Any:
-    """What a cache file holds; None when there is none, or it is damaged."""
-    try:
-        stored = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return stored if isinstance(stored, dict) else None
+def _place(*inputs: str) -> tuple[Path, str]:
+    """Where a run of Yosys is kept, and its key."""
+    key = content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
+    return cache_folder() / "synthesis" / f"{key}.json", key
 
 
 def _wrapper(context: Context, name: str) -> str:

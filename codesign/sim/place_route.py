@@ -21,14 +21,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from codesign._files import cache_folder, content_hash, read_json, scratch_folder, write_json
+from codesign._files import cache_folder, content_hash, read_json, scratch_folder
+from codesign._kept import keep, kept
+from codesign._sources import source_hash
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.sim.flat import run_flat
 from codesign.sim.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.hierarchy import Hierarchy
-from codesign.sim.known import known_path
+from codesign.sim.known import keep_known, known
 from codesign.sim.netlist import FLOWS, Progress, modules_of, yosys_version
 from codesign.sim.processes import Processes, last_lines
 from codesign.sim.resources import Resources
@@ -121,14 +123,13 @@ def place_and_route(
 
     check_device(hw.totals)
     routed = route(generate(hw), TOP, hw.totals, hw.clock_mhz, progress, seed, time_limit_s)
-    write_json(known_path("routed", hw), routed.to_json())
+    keep_known("routed", hw, __name__, routed.to_json())
     return routed
 
 
 def known_result(hw: Hardware) -> Routed | None:
     """The latest result for the accelerator that this version generates from `hw`; None if it was not routed here."""
-    path = known_path("routed", hw)
-    return Routed.from_json(read_json(path)) if path.is_file() else None
+    return known("routed", hw, __name__, Routed.from_json)
 
 
 def check_device(device: Device) -> None:
@@ -152,22 +153,26 @@ def route(
     frame = harness(modules[top], top)
     text = verilog + frame.text
     tool = f"{nextpnr_version()}, Yosys {yosys_version()}"
-    key = content_hash(tool, FLOWS[device.family], text, " ".join(_OPTIONS[device.name]), f"{clock_mhz:g}", str(seed))
+    # the design is in the key as text, the device by its options
+    sources = source_hash(
+        __name__, given=("codesign.arch", "codesign.rtl", "codesign.sim.known", "codesign.sim.resources")
+    )
+    options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
+    key = content_hash(tool, sources, FLOWS[device.family], text, *options)
     path = cache_folder() / "routed" / f"{key}.json"
-    if path.is_file():
-        return Routed.from_json(read_json(path))
+    if (stored := kept(path, key, Routed.from_json)) is not None:
+        return stored
     begin = time.monotonic()
     with scratch_folder() as folder, Processes() as processes:
         report = progress or (lambda phase, done, total: None)
         report("flat synthesis", 0, 1)
         run_flat(text, NAME, device.family, folder, processes, netlist=True)
         report("flat synthesis", 1, 1)
-        options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
         _nextpnr(folder, options, device, processes, report, begin + time_limit_s)
         answer = read_json(folder / "report.json")
     hierarchy = Hierarchy(modules, top, INSTANCE)
     routed = _routed(answer, hierarchy, frame, device, clock_mhz, seed, tool, time.monotonic() - begin)
-    write_json(path, routed.to_json())
+    keep(path, key, routed.to_json())
     return routed
 
 

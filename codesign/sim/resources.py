@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from codesign._files import read_json, write_json
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
 from codesign.sim.composition import compose
 from codesign.sim.hierarchy import Hierarchy
-from codesign.sim.known import known_path
+from codesign.sim.known import keep_known, known
 from codesign.sim.netlist import FLOWS, Cells, Progress, modules_of, yosys_version
 
 Flow = Literal["xilinx", "ecp5"]
@@ -171,14 +170,13 @@ def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progre
     family = FAMILY[flow] if flow else hw.totals.family
     found = synthesize(generate(hw), TOP, family, progress)
     if family == hw.totals.family:
-        write_json(known_path("estimated", hw), {"fmax_estimate_mhz": found.fmax_estimate_mhz})
+        keep_known("estimated", hw, __name__, found.fmax_estimate_mhz)
     return found
 
 
 def known_estimate(hw: Hardware) -> float | None:
     """The estimated clock in MHz of the accelerator that this version generates; None if it was not synthesized."""
-    path = known_path("estimated", hw)
-    return float(read_json(path)["fmax_estimate_mhz"]) if path.is_file() else None
+    return known("estimated", hw, __name__, float)
 
 
 def count(cells: Cells, family: Family, name: str) -> Resources:

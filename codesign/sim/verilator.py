@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from codesign._files import cache_folder, content_hash
+from codesign._kept import is_kept_file, keep_file
 from codesign._processes import run_child, worker_count
+from codesign._sources import source_hash
 from codesign.errors import UserError
 
 _MAKE_VARIABLES = {
@@ -85,27 +88,58 @@ def build(
     """
     control = "`verilator_config\n" + "".join(f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public)
     files = {"public.vlt": control, **sources}
-    versions = (version("cocotb"), version("verilator"), sys.version.split()[0])
+    versions = (version("cocotb"), version("verilator"), sys.version.split()[0], source_hash(__name__))
     texts = (part for item in files.items() for part in item)
     own = (main,) if main is not None else ()
-    digest = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *own, *texts)
-    folder = cache_folder() / "verilator" / digest
-    stamp = folder / "built"
-    if stamp.exists():
+    key = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *own, *texts)
+    folder = cache_folder() / "verilator" / key
+    if _is_built(folder / top, key):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if stamp.exists():
+        if _is_built(folder / top, key):
             return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        if main is not None:
-            (folder / "main.cpp").write_text(main)
-        _compile([folder / name for name in files], top, folder, extra_flags, main is not None)
-        stamp.write_text("")
+        for left in folder.parent.glob(f".{key}.*"):  # of a build that was killed
+            _remove(left)
+        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
+        try:
+            for name, text in files.items():
+                (workplace / name).write_text(text)
+            if main is not None:
+                (workplace / "main.cpp").write_text(main)
+            _compile([workplace / name for name in files], top, workplace, extra_flags, main is not None)
+            keep_file(workplace / top, key)
+            _remove(folder)
+            workplace.rename(folder)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
     return folder
+
+
+_built: dict[Path, tuple[int, ...]] = {}
+"""Programs that were found whole by this process: size, time and inode of each."""
+
+
+def _is_built(program: Path, key: str) -> bool:
+    """Whether the program of a build is there as it was made; its content is read once in a process."""
+    try:
+        status = program.stat()
+    except OSError:
+        return False
+    now = status.st_size, status.st_mtime_ns, status.st_ino, status.st_mode
+    if _built.get(program) != now:
+        if not (status.st_mode & 0o100 and is_kept_file(program, key)):
+            return False
+        _built[program] = now
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove what an interrupted or damaged build left."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Sequence[str], own_main: bool) -> None:
@@ -139,7 +173,9 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
     with log.open("w") as output:
         for command in (verilate, make):
             if status := run_child(command, output, environment=env):
-                raise RuntimeError(f"{command[0]} failed with status {status}; see {log}")
+                kept_log = folder.parent / f"{folder.name.split('.')[1]}.log"
+                shutil.copy(log, kept_log)
+                raise RuntimeError(f"{command[0]} failed with status {status}; see {kept_log}")
 
 
 def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str] = ()) -> None:
