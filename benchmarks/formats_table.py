@@ -1,8 +1,8 @@
 """Accuracies of the number formats on real data: post-training and trained, mean and deviation over seeds.
 
     python benchmarks/formats_table.py [--data digits] [--network smallcnn] [--seeds 3] [--float-epochs 20]
-        [--epochs 8] [--post-training bias] [--only-seeds K ...] [--train-images N] [--test-images N]
-        [--device cuda] [--folder DIR] [--lines NAME ...]
+        [--epochs 8] [--post-training bias] [--only-seeds K ...] [--train-images N] [--validation-images N]
+        [--test-images N] [--device cuda] [--folder DIR] [--lines NAME ...]
 
 With --folder every epoch and every accuracy is kept, and the same command continues from there; with --only-seeds K as
 well, seeds run beside each other on one folder, and the command without it then prints them all. The table that
@@ -11,7 +11,8 @@ compares with RMSMP's table 1 takes a GPU:
     python benchmarks/formats_table.py --data cifar10 --network resnet8 --float-epochs 100 --epochs 40 --seeds 3
         --device cuda --folder results/cifar10
 
-Accuracies are those of the integer networks, which is what the accelerator computes.
+Accuracies are those of the integer networks, which is what the accelerator computes. Lines are compared on validation
+images; the last column is on test images, measured once for each line and seed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--post-training", nargs="*", choices=("equalize", "adaround", "bias"), default=["bias"])
     parser.add_argument("--train-images", type=int, default=None)
+    parser.add_argument("--validation-images", type=int, default=None)
     parser.add_argument("--test-images", type=int, default=None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=None)
@@ -47,7 +49,7 @@ def main() -> None:
 
     def load(seed: int) -> Dataset:
         dataset = load_dataset(arguments.data, arguments.data_dir, seed)
-        return dataset.part(arguments.train_images, arguments.test_images)
+        return dataset.part(arguments.train_images, arguments.test_images, arguments.validation_images)
 
     def report(line: str) -> None:
         sys.stderr.write(f"{time.perf_counter() - start:6.0f} s  {line}\n")

@@ -37,6 +37,15 @@ def kept(path: Path, key: str, read: Callable[[Any], T]) -> T | None:
         return None
 
 
+def stated(path: Path) -> dict[str, Any] | None:
+    """The object that a file of `keep` says it holds, whoever made it and whether it is whole; None if it cannot be."""
+    try:
+        value = json.loads(path.read_bytes())["value"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def keep(path: Path, key: str, value: Any) -> None:
     """Write a result that JSON can hold, whole or not at all."""
     write_json(path, {"made_by": key, "content": _content(value), "value": value})

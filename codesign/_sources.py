@@ -17,7 +17,16 @@ from codesign._files import content_hash
 
 PACKAGE = "codesign"
 ROOT = Path(__file__).parent
-CARRIERS = ("codesign._files", "codesign._kept", "codesign._sources", "codesign.errors", "codesign.sim.processes")
+CARRIERS = (
+    "codesign._files",
+    "codesign._folders",
+    "codesign._keeper",
+    "codesign._kept",
+    "codesign._processes",
+    "codesign._sources",
+    "codesign.errors",
+    "codesign.sim.processes",
+)
 """Modules that carry what others compute, and compute nothing themselves: they are in no key."""
 
 # `from codesign.a import b, c`, over several lines if in parentheses; `import codesign.a.b`

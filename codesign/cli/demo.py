@@ -18,7 +18,7 @@ def demo(
     """Train and quantize a small CNN, generate its accelerator, run it bit for bit, search, report."""
     from codesign._files import write_text
     from codesign.arch.load import load_hardware
-    from codesign.cli.model import print_points
+    from codesign.cli.model import chosen_facts, print_points
     from codesign.cli.output import facts, line, percent, progress, save, shown, table
     from codesign.program import compile_network
     from codesign.provenance import provenance
@@ -50,7 +50,10 @@ def demo(
             float_epochs=space.float_epochs,
             seed=space.seed,
             progress=report,
+            test=True,
         )
+        tested = quantized.test
+        assert tested is not None
         network = quantized.integer_network
         save_network(network, out / "network.codesign")
         export(hw, out / "accelerator")
@@ -63,8 +66,8 @@ def demo(
     answer: dict[str, Any] = {
         "hardware": hw.name,
         "network": network.name,
-        "float_accuracy": quantized.float_accuracy,
-        "quantized_accuracy": quantized.quantized_accuracy,
+        **quantized.validation.facts("validation"),
+        **tested.facts("test"),
         **rtl,
         **clock.to_json(),
         "latency_ms": clock.milliseconds(result.rtl_cycles),
@@ -72,9 +75,9 @@ def demo(
     }
     line(f"\n{data}\n{hw}\n")
     summary = {
-        "accuracy, float": percent(quantized.float_accuracy, 2),
-        "accuracy, quantized (RMSMP)": percent(quantized.quantized_accuracy, 2),
-        f"accuracy, RTL on {result.images} images": percent(rtl["rtl_accuracy"], 2),
+        "test accuracy, float": percent(tested.float_accuracy, 2),
+        "test accuracy, quantized (RMSMP)": percent(tested.quantized_accuracy, 2),
+        f"test accuracy, RTL on {result.images} images": percent(rtl["rtl_accuracy"], 2),
         "values that differ from the model": f"{result.mismatched_values} of {result.compared_values:,}",
         "cycles of an image, model / RTL": f"{result.model_cycles:,} / {result.rtl_cycles:,}",
         "clock as configured": f"{clock.configured_mhz:g} MHz",
@@ -104,7 +107,7 @@ def demo(
     answer["seconds"] = time.perf_counter() - began
     facts(
         {
-            "chosen": found.chosen.hardware,
+            **chosen_facts(found),
             "on RTL": f"{found.rtl['images']} test images, {found.rtl['mismatched_values']} of "
             f"{found.rtl['compared_values']:,} values differ, {found.rtl['rtl_cycles']:,} cycles",
             "accelerator": out / "accelerator",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -51,7 +51,7 @@ def quantize(
     from codesign.arch.load import load_hardware
     from codesign.cli.given import check_data_dir, refuse
     from codesign.cli.inputs import is_file, numbers
-    from codesign.cli.output import facts, percent, progress, save
+    from codesign.cli.output import facts, percent, progress, save, table
     from codesign.errors import UserError
     from codesign.interchange.building import with_steps
     from codesign.provenance import provenance
@@ -99,7 +99,10 @@ def quantize(
             progress=report,
             device=device,
             checkpoints=checkpoints,
+            test=True,
         )
+    tested = result.test
+    assert tested is not None
     integers = with_steps(result.integer_network, steps)
     save_network(integers, out)
     shares = {str(form): share for form, share in result.assignment.shares().items()}
@@ -107,26 +110,32 @@ def quantize(
     facts(
         {
             "network": f"{source.name} on {dataset}",
-            "float accuracy": percent(result.float_accuracy, 2),
-            "quantized accuracy": percent(result.quantized_accuracy, 2),
-            "integer accuracy": f"{percent(result.integer_accuracy, 2)} on {result.integer_images} test images",
-            "same class": f"{percent(result.agreement, 2)} of the images, integers and quantized model",
             "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
             "suits": ", ".join(suits) or "the bands of none of hw_configs; --hw HW takes those of an accelerator",
             **{f"host {when}": words for when, words in integers.host.words.items()},
             "file": out,
         }
     )
+    table(
+        "accuracy: compare and choose by validation images; test images are for what is reported, once",
+        ("images", "", "float", "quantized", "integers", "same class, integers and quantized"),
+        [
+            (
+                name,
+                found.images,
+                *(percent(value, 2) for value in (found.float_accuracy, found.quantized_accuracy, found.accuracy)),
+                percent(found.agreement, 2),
+            )
+            for name, found in (("validation", result.validation), ("test", tested))
+        ],
+    )
     answer: dict[str, Any] = {
         "network": source.name,
         "data": dataset.name,
         "method": method,
         "act_bits": act_bits,
-        "float_accuracy": result.float_accuracy,
-        "quantized_accuracy": result.quantized_accuracy,
-        "integer_accuracy": result.integer_accuracy,
-        "integer_images": result.integer_images,
-        "agreement": result.agreement,
+        **result.validation.facts("validation"),
+        **tested.facts("test"),
         "shares": shares,
         "suits": suits,
         "file": str(out),
@@ -136,15 +145,21 @@ def quantize(
 
 def evaluate(
     network: Annotated[str, typer.Argument(metavar="NET", help="A quantized network's file.")],
-    data: Annotated[str, typer.Option(metavar="DATASET", help="Data set whose test images are run.")],
+    data: Annotated[str, typer.Option(metavar="DATASET", help="Data set whose test images, or others, are run.")],
     images: Annotated[int | None, typer.Option(min=1, help="How many of them; all by default.")] = None,
+    split: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Test images are for what is reported; to compare and choose, use validation images."),
+    ] = "test",
     data_dir: DATA_DIR = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split, where the data has none: that of training.")] = 0,
     json: JSON = None,
 ) -> None:
     """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
     from codesign.cli.given import check_data_dir
     from codesign.cli.inputs import fitting
     from codesign.cli.output import facts, percent, save
+    from codesign.errors import UserError
     from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
     from codesign.quant.data import load_dataset
@@ -152,20 +167,23 @@ def evaluate(
 
     check_data_dir(data, data_dir)
     found = import_integer(network)
-    dataset = fitting(found, load_dataset(data, data_dir)).part(test=images)
-    results = predict(found, prepare_images(found, dataset.test_images))
-    right = int((classes(found, results) == dataset.test_labels).sum())
-    count = len(dataset.test_labels)
+    dataset = fitting(found, load_dataset(data, data_dir, seed)).part(test=images, validation=images)
+    pixels, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
+    count = len(labels)
+    if not count:
+        raise UserError(f"data set '{dataset.name}' has no {split} images")
+    results = predict(found, prepare_images(found, pixels))
+    right = int((classes(found, results) == labels).sum())
     facts(
         {
             "network": found.name,
             "data": dataset,
-            "right": f"{right:,} of {count:,}",
+            "right": f"{right:,} of {count:,} {split} images",
             "accuracy": percent(right / count, 2),
         }
     )
     answer = {"network": found.name, "data": dataset.name, "images": count, "right": right, "accuracy": right / count}
-    save(json, answer | provenance())
+    save(json, answer | {"split": split, f"{split}_accuracy": right / count} | provenance(seed=seed))
 
 
 def search(
@@ -188,12 +206,13 @@ def search(
     rtl = result.rtl
     facts(
         {
-            "chosen": result.chosen.hardware,
+            **chosen_facts(result),
             "clock": result.chosen.clock,
             "latency": f"{result.chosen.latency_ms:.4g} ms at {result.chosen.clock.mhz:.4g} MHz",
             "on RTL": f"{rtl['images']} test images, {rtl['mismatched_values']} of {rtl['compared_values']:,} values "
             f"differ, {rtl['rtl_cycles']:,} cycles (model {rtl['model_cycles']:,})",
             "run folder": out,
+            **({"note": result.made_again} if result.made_again else {}),
         }
     )
     save(json, result.to_json())
@@ -221,7 +240,9 @@ def report(
         summary = {
             "network": f"{result.space.network} on {result.space.data}",
             "chosen accelerator": chosen.hardware.name,
-            "accuracy of the integers": percent(chosen.accuracy, 2),
+            "validation accuracy, which chose": f"{percent(chosen.validation_accuracy, 2)} of "
+            f"{chosen.validation_images} images",
+            "test accuracy, measured once": f"{percent(chosen.test_accuracy or 0, 2)} of {chosen.test_images} images",
             "clock": str(chosen.clock),
             "latency": f"{chosen.latency_ms:.4f} ms at {chosen.clock.mhz:.4g} MHz",
             "LUT / DSP": f"{chosen.lut:,} / {chosen.dsp}",
@@ -234,24 +255,25 @@ def report(
 
 
 def print_points(result: Any) -> None:
-    """The table of a search's points."""
+    """The table of a search's points: all with validation accuracies, those on the front with test accuracies."""
     from codesign.cli.output import percent, table
     from codesign.search.space import describe_bands
 
     table(
         f"{result.space.network} on {result.space.data}: latency, accuracy, LUTs",
-        ("bands", "columns", "dot", "accuracy", "cycles", "ms", "MHz", "LUT", "DSP", ""),
+        ("bands", "columns", "dot", "validation", "cycles", "ms", "MHz", "LUT", "DSP", "test", ""),
         [
             (
                 describe_bands(point.hardware.bands),
                 f"{point.hardware.array_columns}{' ws' if point.hardware.dataflow == 'ws' else ''}",
                 point.hardware.dot,
-                percent(point.accuracy, 2),
+                percent(point.validation_accuracy, 2),
                 point.cycles,
                 point.latency_ms,
                 point.clock.mhz,
                 point.lut,
                 point.dsp,
+                None if point.test_accuracy is None else percent(point.test_accuracy, 2),
                 result.standing(point),
             )
             for point in sorted(result.points, key=lambda point: point.costs)
@@ -259,3 +281,15 @@ def print_points(result: Any) -> None:
     )
     if result.rejected:
         table("cannot be built, or cannot run the network", ("variant", "why"), list(result.rejected.items()))
+
+
+def chosen_facts(result: Any) -> dict[str, object]:
+    """What was chosen by which images, and its accuracy on those that had no part in it."""
+    from codesign.cli.output import percent
+
+    chosen = result.chosen
+    return {
+        "chosen": chosen.hardware,
+        "by": f"{percent(chosen.validation_accuracy, 2)} of {chosen.validation_images} validation images",
+        "test accuracy": f"{percent(chosen.test_accuracy, 2)} of {chosen.test_images} test images, after the choice",
+    }

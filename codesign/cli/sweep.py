@@ -58,7 +58,7 @@ def sweep(
     page = out / "report.html"
     write_text(page, render_sweep(result, f"{Path(space).stem}: {', '.join(networks)}"))
     print_sweep(result)
-    facts({"points": result.table, "plot": page})
+    facts({"points": result.table, "plot": page} | ({"note": result.made_again} if result.made_again else {}))
     save(json, result.to_json() | {"report": str(page)})
 
 

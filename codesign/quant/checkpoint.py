@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from codesign._files import atomic_write
+from codesign._files import atomic_write, content_hash
 from codesign._reading import MIB, MOST_MODEL, excerpt, parse_json, read_bytes
+from codesign._sources import source_hash, tool_versions
 from codesign.errors import UserError
 from codesign.quant.assignment import Assignment
 from codesign.quant.qat import QatNetwork, QuantConv
@@ -62,18 +64,25 @@ class Run:
             "schedule": schedule,
             "generator": self.generator.bit_generator.state,
             "assignment": self.module.assignment.to_json() if isinstance(self.module, QatNetwork) else None,
+            "sources": _sources(),
         }
-        data = save_tensors({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, _plain(facts))
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        data = save_tensors(tensors, _plain(facts | {"content": _content(facts, tensors)}))
         with atomic_write(path) as file:
             file.write(data)
 
     def restore(self, path: Path) -> list[dict[str, float]]:
         """Continue from the file, if there is one: the metrics of the epochs that are done.
 
+        A file that was cut short or changed, or that other sources of this package wrote, is as none: training begins
+        anew.
+
         Raises:
-            UserError: the file is damaged, or of a run with other settings; the message names the first of them.
+            UserError: the file is no training run, or one with other settings; the message names the first of them.
         """
         if not path.exists():
+            return []
+        if _is_cut(path):
             return []
         facts, tensors = _read(path)
         for key, value in json.loads(json.dumps(dict(self.settings))).items():
@@ -82,6 +91,9 @@ class Run:
                     f"{path}: is of a run with {key} {excerpt(facts['settings'].get(key), 80)}, this one has {value}; "
                     "remove it or choose another folder"
                 )
+        content = facts.pop("content", None)
+        if facts.get("sources") != _sources() or content != _content(facts, tensors):
+            return []
         try:
             if isinstance(self.module, QatNetwork):
                 self.module.assignment = Assignment.from_json(facts["assignment"])
@@ -143,6 +155,40 @@ def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: damaged or cut short, or no safetensors ({excerpt(error)})") from None
     return metadata, tensors
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """Of what trains: a run that others began is not continued."""
+    return content_hash(source_hash("codesign.quant.recipes"), tool_versions("numpy", "torch"))
+
+
+def _content(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash of everything in a file."""
+    parts: list[str | bytes] = [json.dumps(facts, sort_keys=True)]
+    for key, value in sorted(tensors.items()):
+        array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        parts += [key, str(value.dtype), array.numpy().tobytes()]
+    return content_hash(*parts)
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether the file is empty, or the beginning of a longer one that this module wrote."""
+    with path.open("rb") as file:
+        data = file.read(8)
+        length = int.from_bytes(data, "little")
+        if len(data) < 8 or not any(data):
+            return not any(data)
+        header = file.read(min(length, path.stat().st_size))
+    if len(header) < length:
+        return FORMAT.encode() in header
+    try:
+        described = json.loads(header)
+        ends = [item["data_offsets"][1] for name, item in described.items() if name != "__metadata__"]
+        ours = FORMAT in described["__metadata__"]["codesign"]
+        return ours and path.stat().st_size < 8 + length + max(ends, default=0)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, str]:

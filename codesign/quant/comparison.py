@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +12,16 @@ import numpy as np
 from filelock import FileLock
 from torch import Tensor
 
-from codesign._files import read_json, write_json
+from codesign._files import content_hash
+from codesign._kept import keep, kept, stated
+from codesign._sources import source_hash, tool_versions
 from codesign.errors import UserError
 from codesign.quant.assignment import Ratio, parse_ratio
-from codesign.quant.data import Dataset
+from codesign.quant.dataset import Dataset
 from codesign.quant.formats import FloatArray
 from codesign.quant.module import build_module
 from codesign.quant.placing import on
-from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, quantize
+from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload.network import Network
 
@@ -57,11 +60,18 @@ TABLE = (
 
 @dataclass
 class Accuracies:
-    """Integer networks' accuracies of one line, a number per seed."""
+    """Integer networks' accuracies of one line, a number per seed.
+
+    Attributes:
+        entry: name of the line.
+        calibrated, trained: on validation images, by which lines are compared.
+        tested: of what was trained, on test images.
+    """
 
     entry: str
     calibrated: list[float] = field(default_factory=list)
     trained: list[float] = field(default_factory=list)
+    tested: list[float] = field(default_factory=list)
 
 
 def compare(
@@ -103,41 +113,53 @@ def compare(
         "post_training": list(post_training),
         "data": _described(load(min(seeds))) if folder is not None else [],
     }
-    results = _Results(folder, settings)
+    results = _Results(folder, settings, report)
     table = [Accuracies("float"), *(Accuracies(entry.name) for entry in entries)]
     for seed in seeds:
         if not all(results.done(seed, entry) for entry in entries):
             _run_seed(network, load(seed), entries, seed, float_epochs, epochs, post_training, report, device, results)
         for entry, line in zip(entries, table[1:], strict=True):
-            calibrated, trained, float_accuracy = results.found[results.key(seed, entry)]
+            calibrated, trained, tested, float_validation, float_test = results.found[results.key(seed, entry)]
             line.calibrated.append(calibrated)
             line.trained.append(trained)
-        table[0].calibrated.append(float_accuracy)
-        table[0].trained.append(float_accuracy)
+            line.tested.append(tested)
+        table[0].calibrated.append(float_validation)
+        table[0].trained.append(float_validation)
+        table[0].tested.append(float_test)
     return table
 
 
 def _described(dataset: Dataset) -> list[object]:
     """What tells one set of images from another whatever the seed: name and numbers of images."""
-    return [dataset.name, len(dataset.train_labels), len(dataset.test_labels)]
+    return [dataset.name, len(dataset.train_labels), len(dataset.validation_labels), len(dataset.test_labels)]
 
 
 class _Results:
-    """(calibrated, trained, float) accuracies by seed and line, in a file if there is a folder."""
+    """Accuracies by seed and line, in a file if there is a folder.
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, object]) -> None:
+    Five each: calibrated and trained on validation images, trained on test images, float on both.
+    """
+
+    def __init__(
+        self, folder: Path | None, settings: Mapping[str, object], report: Callable[[str], None] | None
+    ) -> None:
         self.folder = folder
-        self.settings = dict(settings)
+        self.settings = json.loads(json.dumps(settings))
+        self.made_by = content_hash(source_hash(__name__), tool_versions("numpy", "scikit-learn", "torch"))
         self.found: dict[str, list[float]] = {}
         self._read()
+        if folder is not None and (folder / RESULTS).is_file() and not self.found and report is not None:
+            report(f"{folder / RESULTS}: damaged, or of other sources of codesign: everything is run again")
 
     def _read(self) -> None:
-        if self.folder is None or not (self.folder / RESULTS).is_file():
+        """Add what the file holds, if the same sources made it and it is whole."""
+        if self.folder is None:
             return
-        data = read_json(self.folder / RESULTS)
-        if data.get("settings") != self.settings:
-            raise UserError(f"{self.folder / RESULTS}: is of a comparison with other settings; choose another folder")
-        self.found |= data["accuracies"]
+        path = self.folder / RESULTS
+        if (given := stated(path)) is not None and given.get("settings") != self.settings:
+            raise UserError(f"{path}: is of a comparison with other settings; choose another folder")
+        if (stored := kept(path, self.made_by, dict)) is not None:
+            self.found |= stored["accuracies"]
 
     @staticmethod
     def key(seed: int, entry: Entry) -> str:
@@ -152,7 +174,7 @@ class _Results:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{RESULTS}.lock"):
                 self._read()  # other seeds may run beside this one
-                write_json(self.folder / RESULTS, {"settings": self.settings, "accuracies": self.found})
+                keep(self.folder / RESULTS, self.made_by, {"settings": self.settings, "accuracies": self.found})
 
     def training(self, *names: object) -> Path | None:
         return None if self.folder is None else self.folder.joinpath(*map(str, names))
@@ -175,28 +197,33 @@ def _run_seed(
     for index, entry in enumerate(entries):
         if results.done(seed, entry):
             continue
-        calibrated, float_accuracy = _accuracy(network, dataset, entry, state, 0, seed, post_training, device, None)
+        calibrated = _run(network, dataset, entry, state, 0, seed, post_training, device, None).validation
         folder = results.training(f"seed{seed}", index)
-        trained, _ = _accuracy(network, dataset, entry, state, epochs, seed, (), device, folder)
-        results.keep(seed, entry, [calibrated, trained, float_accuracy])
+        found = _run(network, dataset, entry, state, epochs, seed, (), device, folder, test=True)
+        trained, tested = found.validation, found.test
+        assert tested is not None
+        both = [trained.float_accuracy, tested.float_accuracy]
+        results.keep(seed, entry, [calibrated.accuracy, trained.accuracy, tested.accuracy, *both])
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         if report is not None:
-            report(f"seed {seed}: {entry.name}: {calibrated:.2%} calibrated, {trained:.2%} trained")
+            report(f"seed {seed}: {entry.name}: {calibrated.accuracy:.2%} calibrated, {trained.accuracy:.2%} trained")
 
 
 def as_text(table: Sequence[Accuracies]) -> str:
     """The table with means and sample standard deviations in percent, of each line and of its distance to the first.
 
     Distances are taken seed by seed: what a seed's data and float network do to all lines alike is not in their spread.
+    All are on validation images but the last column.
     """
     first = np.asarray(table[0].trained)
     width = max(len(line.entry) for line in table)
-    lines = [f"{'':{width}}  {'calibrated %':>14}  {'trained %':>14}  {'to float':>14}"]
+    lines = [f"{'':{width}}  {'calibrated %':>14}  {'trained %':>14}  {'to float':>14}  {'on test %':>14}"]
     for line in table:
         distance = _spread(np.asarray(line.trained) - first, sign="+")
         lines.append(
-            f"{line.entry:{width}}  {_spread(line.calibrated):>14}  {_spread(line.trained):>14}  {distance:>14}"
+            f"{line.entry:{width}}  {_spread(line.calibrated):>14}  {_spread(line.trained):>14}  {distance:>14}  "
+            f"{_spread(line.tested):>14}"
         )
     return "\n".join(lines)
 
@@ -224,7 +251,7 @@ def _float_state(
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def _accuracy(
+def _run(
     network: Network,
     dataset: Dataset,
     entry: Entry,
@@ -234,8 +261,11 @@ def _accuracy(
     post_training: Sequence[PostTraining],
     device: str,
     checkpoints: Path | None,
-) -> tuple[float, float]:
-    result = quantize(
+    *,
+    test: bool = False,
+) -> QuantizeResult:
+    """What a recipe makes of a line; with `test` it is what the table reports."""
+    return quantize(
         network,
         dataset,
         entry.method,
@@ -248,5 +278,5 @@ def _accuracy(
         post_training=post_training,
         device=device,
         checkpoints=checkpoints,
+        test=test,
     )
-    return result.integer_accuracy, result.float_accuracy

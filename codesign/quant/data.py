@@ -1,4 +1,4 @@
-"""Data sets of labelled images: pixels in [0, 1], channels first, a fixed split into training and test.
+"""Data sets of labelled images: pixels in [0, 1], channels first, split into training, validation and test.
 
 `digits` comes with scikit-learn. The others are files in a data folder: the argument, else the environment variable
 CODESIGN_DATA, else the folder `shared/data` beside the checkout.
@@ -6,6 +6,7 @@ CODESIGN_DATA, else the folder `shared/data` beside the checkout.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import lzma
 import os
@@ -19,15 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 import codesign
-from codesign._files import atomic_write
+from codesign._files import atomic_write, cache_folder, content_hash
+from codesign._kept import is_kept_file, keep_file
 from codesign._reading import MIB, MOST_ARRAYS, archive, excerpt, is_regular, opened
+from codesign._sources import source_hash, tool_versions
 from codesign.errors import UserError
 from codesign.quant.dataset import Dataset as Dataset
 from codesign.quant.dataset import Images as Images
 from codesign.quant.dataset import Labels as Labels
-from codesign.quant.user_data import MOST_PIXELS, is_folder, load_user_data, split
+from codesign.quant.splits import split, with_validation
+from codesign.quant.user_data import MOST_PIXELS, is_folder, load_user_data
 
 VARIABLE = "CODESIGN_DATA"
+FILES = {
+    "cifar10": "cifar10_jpeg.tar.xz",
+    "cifar10_small": "cifar10_small.npz",
+    "fsdd": "fsdd_mfcc49x10.npz",
+    "kws01": "mlperf_tiny_kws01.npz",
+}
+"""By data set, of those that are files."""
 FSDD_SCALE = np.float32(32)
 """Features of FSDD are divided by it, which brings their deviation near 1."""
 CIFAR_CLASSES = (
@@ -58,17 +69,37 @@ def load_dataset(name: str, data_dir: str | Path | None = None, seed: int = 0) -
             1x49x10 features, none for training); or the path of a folder of images or an .npz file of one's own (see
             `codesign.quant.user_data`).
         data_dir: folder with the files; see the module's text for the default.
-        seed: decides the order of the images, and the split where the data has none of its own.
+        seed: decides the order of the images, and the splits that the data has not of its own.
 
     Raises:
         UserError: unknown name; a file is missing or damaged.
     """
     if name not in _LOADERS:
         if is_regular(name) or is_folder(name) or Path(name).suffix or len(Path(name).parts) > 1:
-            return load_user_data(name, seed)
+            return with_validation(load_user_data(name, seed), seed)
         known = ", ".join(names())
         raise UserError(f"data set '{excerpt(name)}' is unknown; there are {known}, folders of images, .npz files")
-    return _LOADERS[name](data_folder(data_dir), seed)
+    return with_validation(_LOADERS[name](data_folder(data_dir), seed), seed)
+
+
+def data_hash(name: str, data_dir: str | Path | None = None) -> str:
+    """Of the content of the data set called `name`, which is not loaded for it.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
+    if name == "digits":
+        return tool_versions("scikit-learn")
+    path = _existing(data_folder(data_dir) / FILES[name], name) if name in FILES else Path(name)
+    digest = hashlib.sha256()
+    try:
+        for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(path).as_posix()}\n{file.stat().st_size}\n".encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest()
 
 
 def uses_folder(name: str) -> bool:
@@ -93,23 +124,23 @@ def _digits(_: Path, seed: int) -> Dataset:
 
 
 def _cifar10_small(folder: Path, seed: int) -> Dataset:
-    path = _existing(folder / "cifar10_small.npz", "cifar10_small")
+    path = _existing(folder / FILES["cifar10_small"], "cifar10_small")
     return _cifar(path, "cifar10_small", seed)
 
 
 def _cifar10(folder: Path, seed: int) -> Dataset:
-    source = _existing(folder / "cifar10_jpeg.tar.xz", "cifar10")
-    cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # The size in the name: another archive does not meet an old cache.
-    cache = cache_root / "codesign" / f"cifar10-{source.stat().st_size}.npz"
-    if not cache.exists():
+    source = _existing(folder / FILES["cifar10"], "cifar10")
+    key = content_hash(data_hash("cifar10", folder), source_hash(__name__), tool_versions("numpy", "pillow"))
+    cache = cache_folder() / "cifar10" / f"{key}.npz"
+    if not is_kept_file(cache, key):
         _decode(source, cache)
+        keep_file(cache, key)
     return _cifar(cache, "cifar10", seed)
 
 
 def _fsdd(folder: Path, seed: int) -> Dataset:
     """Free Spoken Digit Dataset, its own split: recordings 0 to 4 of each speaker and digit are for testing."""
-    path = _existing(folder / "fsdd_mfcc49x10.npz", "fsdd")
+    path = _existing(folder / FILES["fsdd"], "fsdd")
     arrays = _read(path, ("x", "y", "index"))
     x, index = arrays["x"], arrays["index"]
     if x.ndim != 3 or not x.size or x.dtype.kind not in "if" or not np.isfinite(x).all() or index.shape != x.shape[:1]:
@@ -124,7 +155,7 @@ def _fsdd(folder: Path, seed: int) -> Dataset:
 
 def _kws01(folder: Path, seed: int) -> Dataset:
     """MLPerf Tiny's accuracy set of keyword spotting: real values of the reference model's int8 features."""
-    path = _existing(folder / "mlperf_tiny_kws01.npz", "kws01")
+    path = _existing(folder / FILES["kws01"], "kws01")
     arrays = _read(path, ("x", "y", "in_scale", "in_zero"))
     numbers = arrays["in_scale"], arrays["in_zero"]
     if any(item.size != 1 or not np.isfinite(item).all() for item in numbers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,7 +16,7 @@ from codesign.quant import rmsmp
 from codesign.quant.adaround import adaround
 from codesign.quant.arithmetic import execute
 from codesign.quant.assignment import Assignment, Ratio
-from codesign.quant.data import Dataset, Images
+from codesign.quant.dataset import Dataset, Images, Labels
 from codesign.quant.distill import Distillation
 from codesign.quant.formats import APOT4, BINARY, FIXED4, POT4, TERNARY, RowFormat
 from codesign.quant.integer_network import IntArray, IntegerNetwork, Scheme
@@ -51,6 +51,34 @@ BATCH = 128
 """Images the integer model runs at once."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Accuracies on some images, 0 to 1.
+
+    Attributes:
+        accuracy: of the integer network.
+        float_accuracy, quantized_accuracy: of the float network, and of the training model with quantizers.
+        agreement: share of the images on which training model and integers choose the same class.
+        images: how many there were.
+    """
+
+    accuracy: float
+    float_accuracy: float
+    quantized_accuracy: float
+    agreement: float
+    images: int
+
+    def facts(self, split: str) -> dict[str, float | int]:
+        """For machines, such as `validation_accuracy`; `split` is `validation` or `test`."""
+        return {f"{split}_{name}": value for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        return (
+            f"float {self.float_accuracy:.2%}, quantized {self.quantized_accuracy:.2%}, integers {self.accuracy:.2%} "
+            f"({self.agreement:.2%} the same class) on {self.images}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
     """What a recipe made.
@@ -58,29 +86,34 @@ class QuantizeResult:
     Attributes:
         integer_network: runs on the accelerator; its provenance holds the settings and the accuracies.
         assignment: formats of the rows; `assignment.shares()` is the realised ratio.
-        float_accuracy, quantized_accuracy: of the float and the training model on all test images.
-        integer_accuracy: of the integer network on the first `integer_images` test images.
-        agreement: share of those images on which training model and integers choose the same class.
+        validation: accuracies on all validation images, by which results may be compared and chosen.
+        test: the same on all test images, of what is reported; None unless it was asked for.
         float_state: the float network's weights, to start another recipe from.
         history: metrics of every epoch by phase, `float` and `qat`.
     """
 
     integer_network: IntegerNetwork
     assignment: Assignment
-    float_accuracy: float
-    quantized_accuracy: float
-    integer_accuracy: float
-    integer_images: int
-    agreement: float
+    validation: Measured
+    test: Measured | None
     float_state: dict[str, Tensor]
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Of the integer network."""
+        return self.validation.accuracy
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Of the integer network; None if it was not asked for."""
+        return self.test.accuracy if self.test else None
 
     def __str__(self) -> str:
         shares = ", ".join(f"{form} {share:.1%}" for form, share in self.assignment.shares().items())
         return (
-            f"{self.integer_network.name}: float {self.float_accuracy:.2%}, quantized {self.quantized_accuracy:.2%}, "
-            f"integers {self.integer_accuracy:.2%} on {self.integer_images} images "
-            f"({self.agreement:.2%} the same class); rows {shares}"
+            f"{self.integer_network.name}: {self.validation} validation images"
+            f"{f'; {self.test} test images' if self.test else ''}; rows {shares}"
         )
 
 
@@ -97,7 +130,7 @@ def quantize(
     learning_rate: float = 2e-3,
     float_learning_rate: float = 5e-3,
     refresh: int = 10,
-    integer_images: int | None = None,
+    test: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     num_threads: int | None = 1,
@@ -112,7 +145,7 @@ def quantize(
 
     Args:
         network: its input must have the shape of the images, its result one number per class.
-        dataset: training and test images.
+        dataset: training and validation images; the test images are used only with `test`, after everything else.
         method: `rmsmp` deals formats by Algorithm 1; the others give every row one format of their scheme.
         ratio: share of each format; the method's own by default (65:30:5; all Fixed-4; all PoT-4; ...). The methods
             other than `rmsmp` take a single format of their scheme.
@@ -122,7 +155,7 @@ def quantize(
         float_state: trained weights under the network's names (torchvision's, for its networks).
         learning_rate, float_learning_rate: largest rates of the two phases.
         refresh: epochs between RMSMP's assignments.
-        integer_images: test images the integer model runs; all by default.
+        test: measure the results on the test images, too: for what is reported, not for what is to be compared.
         seed: the same seed, data and machine give the same integers.
         progress: called after every epoch, phases `float` and `qat`.
         num_threads: torch's threads during training.
@@ -147,6 +180,8 @@ def quantize(
                 f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
             )
         _check_fit(network, dataset)
+        if test and not len(dataset.test_labels):
+            raise UserError(f"data set '{dataset.name}' has no test images")
         history: dict[str, list[dict[str, float]]] = {}
         augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
         module = build_module(network, seed)
@@ -166,7 +201,6 @@ def quantize(
             )
         else:
             _load(module, network, float_state)
-        float_accuracy = accuracy(module, dataset.test_images, dataset.test_labels, num_threads=num_threads)
         folded, state = fold_batchnorm(network, module.state_dict())
         # Any one format will do for the Hessian, which is the float network's.
         if "equalize" in post_training:
@@ -196,8 +230,6 @@ def quantize(
                 distillation=Distillation(module, share=distillation) if distillation > 0 else None,
                 checkpoint=checkpoints / "quantized.safetensors" if checkpoints is not None else None,
             )
-        modelled = array(results(model, dataset.test_images, num_threads=num_threads).argmax(1))
-        quantized_accuracy = float(np.mean(modelled == dataset.test_labels))
         assignment = model.assignment
         settings: dict[str, object] = {
             "method": method,
@@ -213,23 +245,30 @@ def quantize(
             "dataset": dataset.name,
             "dataset_note": dataset.note,
             **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
-            "float_accuracy": float_accuracy,
-            "quantized_accuracy": quantized_accuracy,
         }
         integer = lower(model, provenance=settings)
-        images = dataset.test_images[:integer_images]
-        predicted = _integer_classes(integer, images)
-        integer_accuracy = float(np.mean(predicted == dataset.test_labels[:integer_images]))
-        integer.provenance["integer_accuracy"] = integer_accuracy
-        integer.provenance["integer_images"] = len(images)
+
+        def measured(images: Images, labels: Labels) -> Measured:
+            modelled = array(results(model, images, num_threads=num_threads).argmax(1))
+            predicted = integer_classes(integer, images)
+            return Measured(
+                accuracy=float(np.mean(predicted == labels)),
+                float_accuracy=accuracy(module, images, labels, num_threads=num_threads),
+                quantized_accuracy=float(np.mean(modelled == labels)),
+                agreement=float(np.mean(predicted == modelled)),
+                images=len(images),
+            )
+
+        on_validation = measured(dataset.validation_images, dataset.validation_labels)
+        integer.provenance.update(on_validation.facts("validation"))
+        on_test = measured(dataset.test_images, dataset.test_labels) if test else None
+        if on_test is not None:
+            integer.provenance.update(on_test.facts("test"))
         return QuantizeResult(
             integer_network=integer,
             assignment=assignment,
-            float_accuracy=float_accuracy,
-            quantized_accuracy=quantized_accuracy,
-            integer_accuracy=integer_accuracy,
-            integer_images=len(images),
-            agreement=float(np.mean(predicted == modelled[:integer_images])),
+            validation=on_validation,
+            test=on_test,
             float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
             history=history,
         )
@@ -249,8 +288,9 @@ def _ratio(method: str, ratio: Ratio | None) -> Ratio:
 
 
 def _check_fit(network: Network, dataset: Dataset) -> None:
-    if not len(dataset.train_labels):
-        raise UserError(f"data set '{dataset.name}' has no training images")
+    for what, labels in (("training", dataset.train_labels), ("validation", dataset.validation_labels)):
+        if not len(labels):
+            raise UserError(f"data set '{dataset.name}' has no {what} images")
     expected = network.shapes[network.input.name]
     if dataset.shape != expected:
         raise UserError(
@@ -274,7 +314,7 @@ def _load(module: torch.nn.Module, network: Network, state: Mapping[str, Tensor]
     module.eval()
 
 
-def _integer_classes(network: IntegerNetwork, images: Images) -> IntArray:
+def integer_classes(network: IntegerNetwork, images: Images) -> IntArray:
     """Classes that the integer network chooses for (N, C, H, W) real images; the first one wins a tie."""
     source = network.input
     codes = np.floor(images.astype(np.float64) / source.scale + 0.5).astype(np.int64) + source.zero_point

@@ -23,12 +23,11 @@ from codesign._reading import MOST_ARRAYS, archive, excerpt
 from codesign.errors import UserError
 from codesign.quant.dataset import Dataset, Images, Labels
 from codesign.quant.images import SUFFIXES, read_image
+from codesign.quant.splits import SHARE, split
 
 MOST_PIXELS = 200_000_000
 """Values of the images of a set, which are held twice as float32; all of CIFAR-10 has 184 million."""
 MOST_CLASSES = 1 << 16
-TEST_SHARE = 5
-"""One of so many images of each class is for testing where there is no split."""
 PARTS = ("train", "test")
 
 
@@ -52,17 +51,6 @@ def is_folder(path: str | Path) -> bool:
         return Path(path).is_dir()
     except (OSError, ValueError):  # too long, or with a NUL
         return False
-
-
-def split(labels: Labels, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, testing) indices in shuffled order; a fifth of each class is for testing."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rank = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    test = rank < np.bincount(labels)[labels] // TEST_SHARE
-    return order[~test[order]], order[test[order]]
 
 
 def _folder(path: Path, seed: int) -> Dataset:
@@ -165,7 +153,7 @@ def _pixels(images: NDArray[np.uint8]) -> Images:
 def _split(name: str, images: Images, labels: Labels, classes: int, seed: int) -> Dataset:
     train, test = split(labels, seed)
     if not len(test):
-        raise UserError(f"{name}: no class has {TEST_SHARE} images, of which one would be for testing")
+        raise UserError(f"{name}: no class has {SHARE} images, of which one would be for testing")
     return Dataset(name, images[train], labels[train], images[test], labels[test], classes)
 
 

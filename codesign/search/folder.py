@@ -1,12 +1,21 @@
-"""Run folders: what was asked for lies in the folder, so that nothing else is ever continued in it."""
+"""Run folders: what was asked for lies in the folder, so that nothing else is continued in it, nor it twice at once."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from codesign._files import holds_files, write_text
 from codesign._reading import MOST_TEXT, read_text
 from codesign.errors import UserError
+
+_LEFT = re.compile(r"\.codesign-[0-9a-f]{16}\.tmp|\..+\.\w{8}\.tmp")
+"""Names of files whose writer was killed."""
 
 
 def claim(folder: Path, name: str, text: str, what: str) -> None:
@@ -19,13 +28,50 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
         what: is called so in errors, such as `search`.
 
     Raises:
-        UserError: the folder holds another one, or other files.
+        UserError: the folder holds another one, or other files, or another process begins in it.
     """
     path = folder / name
-    if path.is_file():
-        if read_text(path, MOST_TEXT, f"a {what}") != text:
-            raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same space")
-        return
-    if holds_files(folder):
+    if not path.is_file() and not _is_new(folder):
         raise UserError(f"{folder}: holds other files, must be a new folder or one of the same space")
-    write_text(path, text)
+    with contextlib.nullcontext() if path.is_file() else locked(folder):
+        if path.is_file():
+            if read_text(path, MOST_TEXT, f"a {what}") != text:
+                raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same space")
+            return
+        write_text(path, text)
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether there is nothing at the path, or a folder without files; those that were never finished do not count."""
+    return not folder.exists() or (folder.is_dir() and all(_LEFT.fullmatch(path.name) for path in folder.iterdir()))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The block runs in one process at a time; what killed ones left half-written is removed before.
+
+    The lock is the system's, on the folder itself: it ends with the process, however that ends, and leaves no file.
+    Where the file system has no locks there is none.
+
+    Raises:
+        UserError: another process is at work in the folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(
+                    f"{folder}: another codesign is at work in it, must be another folder, or wait until it is done"
+                ) from None
+        for path in folder.rglob(".*.tmp"):
+            if _LEFT.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)

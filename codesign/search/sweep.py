@@ -1,7 +1,8 @@
 """Sweeps: every hardware of a space with some networks, in parallel processes, kept in a folder that can be continued.
 
 The folder holds `sweep.yaml` (what was asked for), `hardware/NAME.yaml` of every variant that was evaluated, one JSON
-file of costs for each of them and, at the end, `result.json` and a table. A point is made again by its `command`.
+file of costs for each of them and, at the end, `result.json` and a table. A point is made again by its `command`. What
+other sources, or another content of a network's file, made is evaluated again.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from typing import Any
 
 import yaml
 
-from codesign._files import atomic_write, read_json, write_json, write_text
+from codesign._files import atomic_write, content_hash, write_json, write_text
 from codesign._processes import end_with_parent, worker_count
+from codesign._sources import source_hash
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import Plan
 from codesign.provenance import provenance
 from codesign.search.cost import Cost, measure, with_resources
-from codesign.search.folder import claim
+from codesign.search.folder import claim, locked
+from codesign.search.kept_run import KeptRun
 from codesign.search.pareto import front
 from codesign.search.resource_levels import KnownResources
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
@@ -97,6 +100,7 @@ class SweepResult:
         excluded: how many points or variants conditions exclude.
         table: the file of all points.
         energy_source: of the unit energies.
+        made_again: what is to be said of results of the folder that were damaged or of another version; may be empty.
     """
 
     space: SweepSpace
@@ -107,6 +111,7 @@ class SweepResult:
     excluded: int
     table: Path
     energy_source: str
+    made_again: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
@@ -160,7 +165,8 @@ class Sweep:
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
         level = space.resources
-        self._known = None if level == "none" else KnownResources(folder / "resources", self._report, level)
+        self._kept = KeptRun(folder)
+        self._known = None if level == "none" else KnownResources(self._kept, self._report, level)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 
     def run(self, table_format: str | None = None) -> SweepResult:
@@ -170,9 +176,14 @@ class Sweep:
             table_format: `csv` or `parquet`; Parquet if pyarrow is installed, unless it is said.
 
         Raises:
-            UserError: no network runs on any variant, or no point satisfies the conditions.
+            UserError: no network runs on any variant, no point satisfies the conditions, or another process runs it.
             RuntimeError: a tool failed.
         """
+        with locked(self.folder):
+            return self._run(table_format)
+
+    def _run(self, table_format: str | None) -> SweepResult:
+        self._kept.made_again.clear()
         costs = self._costs()
         rejected = {
             f"{hw.name}: {network}": found["rejected"]
@@ -200,6 +211,7 @@ class Sweep:
             self.variants.excluded + evaluated - len(points),
             table,
             self._units.source,
+            self._kept.said(),
         )
         write_json(self.folder / RESULT, result.to_json())
         return result
@@ -248,10 +260,12 @@ class Sweep:
         """Costs of every variant without resources, from the folder or evaluated in parallel."""
         found: dict[str, Evaluated] = {}
         missing: list[Hardware] = []
+        common = self._common_key()
+        keys = {hw.name: content_hash(common, hw.canonical_json()) for hw in self.variants.hardware}
         for hw in self.variants.hardware:
-            path = self._path("points", hw)
-            if path.is_file():
-                found[hw.name] = read_json(path)
+            stored = self._kept.get(_point(hw), keys[hw.name], dict)
+            if stored is not None:
+                found[hw.name] = stored
             else:
                 missing.append(hw)
         total = len(self.variants.hardware)
@@ -259,7 +273,7 @@ class Sweep:
         with contextlib.closing(self._evaluate(missing)) as evaluated:  # an exception ends the processes at once
             for hw, costs in evaluated:
                 write_text(self.folder / "hardware" / f"{hw.name}.yaml", hw.to_yaml())
-                write_json(self._path("points", hw), costs)
+                self._kept.put(_point(hw), keys[hw.name], costs)
                 found[hw.name] = costs
                 self._report("variants", len(found), total)
         return found
@@ -301,8 +315,12 @@ class Sweep:
                 return True
         return False
 
-    def _path(self, kind: str, hw: Hardware) -> Path:
-        return self.folder / kind / f"{hw.content_hash}.json"
+    def _common_key(self) -> str:
+        """Of what all points depend on: networks and the content of their files, energies, seed, sources."""
+        loads = getattr(self._load, "func", self._load).__module__
+        sources = source_hash(__name__, *([loads] if loads.startswith("codesign.") else []))
+        files = (Path(name).read_bytes() if Path(name).is_file() else b"" for name in self.networks)
+        return content_hash(sources, str(self.space.seed), self._units.model_dump_json(), *self.networks, *files)
 
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
         return self.variants.choices[hw.name]
@@ -325,6 +343,11 @@ class Sweep:
         writer.writerows(rows)
         write_text(self.folder / "points.csv", text.getvalue())
         return self.folder / "points.csv"
+
+
+def _point(hw: Hardware) -> str:
+    """Name of the file of a variant's costs."""
+    return f"points/{hw.content_hash}.json"
 
 
 def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:

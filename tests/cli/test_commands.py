@@ -207,8 +207,12 @@ def test_quantize_writes_a_network_that_runs(run: Run, tmp_path: Path) -> None:
     status, out, _ = run("quantize", "smallcnn", *arguments, "-o", path, "--json", tmp_path / "a.json")
     assert status == 0
     result = answer(tmp_path / "a.json")
-    assert 0.3 < result["integer_accuracy"] <= 1
-    assert f"{100 * result['integer_accuracy']:.2f} %" in out
+    for split, images in (("validation", 285), ("test", 355)):
+        assert 0.3 < result[f"{split}_accuracy"] <= 1 and result[f"{split}_images"] == images
+        assert f"{100 * result[f'{split}_accuracy']:.2f} %" in out
+        assert run("evaluate", path, "--data", "digits", "--split", split, "--json", tmp_path / "b.json")[0] == 0
+        again = answer(tmp_path / "b.json")
+        assert again[f"{split}_accuracy"] == result[f"{split}_accuracy"] and again["split"] == split
     assert run("simulate", "tiny", path)[0] == 0
 
 

@@ -98,8 +98,8 @@ def test_quantize_takes_a_float_model_with_its_weights(
     status, _, _ = run("quantize", trained[kind], *arguments, "-o", out, "--json", tmp_path / "a.json")
     assert status == 0
     answer = json.loads((tmp_path / "a.json").read_text())
-    assert answer["float_accuracy"] > 0.9
-    assert answer["integer_accuracy"] > answer["float_accuracy"] - 0.02
+    assert answer["test_float_accuracy"] > 0.9
+    assert answer["test_accuracy"] > answer["test_float_accuracy"] - 0.02
 
 
 def test_normalized_images_reach_training_and_cosimulation(run: Run, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_normalized_images_reach_training_and_cosimulation(run: Run, tmp_path: P
     assert run("quantize", "smallcnn", "--data", "digits", *options, "-o", out, "--json", tmp_path / "a.json")[0] == 0
     network = load_network(out)
     assert network.input.zero_point == 8 and network.provenance["mean"] == [0.3]
-    assert json.loads((tmp_path / "a.json").read_text())["integer_accuracy"] > 0.5
+    assert json.loads((tmp_path / "a.json").read_text())["test_accuracy"] > 0.5
     status, out_text, _ = run("cosim", "tiny", out, "--data", "digits", "--images", 2)
     assert status == 0 and "yes" in out_text
 
@@ -123,7 +123,7 @@ def test_float_tflite_is_quantized(run: Run, tmp_path: Path) -> None:
     assert status == 0
     answer = json.loads((tmp_path / "a.json").read_text())
     # The reference scores 75.48 % on all of these JPEGs.
-    assert answer["float_accuracy"] > 0.7 and answer["integer_accuracy"] > 0.7
+    assert answer["test_float_accuracy"] > 0.7 and answer["test_accuracy"] > 0.7
 
 
 def broken_onnx(folder: Path, change: str) -> Path:

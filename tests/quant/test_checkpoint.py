@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from codesign.errors import UserError
+from codesign.quant import checkpoint
 from codesign.quant.assignment import parse_ratio
 from codesign.quant.checkpoint import load_state, save_state
 from codesign.quant.checks import same_network
@@ -22,6 +23,7 @@ from codesign.quant.module import build_module
 from codesign.quant.recipes import QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload import zoo
+from tests import damage
 
 NETWORK = zoo.get("smallcnn", width=4)
 
@@ -43,7 +45,7 @@ class Stop:
 
 
 def trained(
-    digits: Dataset, checkpoint: Path | None, stop: Stop | None = None
+    digits: Dataset, checkpoint: Path | None, stop: Callable[..., None] | None = None
 ) -> tuple[dict[str, Tensor], list[object]]:
     module = build_module(NETWORK, seed=1)
     history = train(
@@ -123,18 +125,46 @@ def test_damaged_files_are_one_line(digits: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "float.safetensors"
     trained(digits, path)
     data = path.read_bytes()
-    for content, message in (
-        (data[: len(data) // 2], "damaged or cut short"),
-        (b"", "damaged or cut short"),
-        (b"text, no tensors at all", "damaged or cut short"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=message) as caught:
-            trained(digits, path)
-        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    path.write_bytes(b"text, no tensors at all")
+    with pytest.raises(UserError, match="damaged or cut short") as caught:
+        trained(digits, path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert path.read_bytes() == b"text, no tensors at all"
+    path.write_bytes(data)
     save_state({"weight": torch.ones(2)}, path)
     with pytest.raises(UserError, match="not a training run that codesign wrote"):
         trained(digits, path)
+
+
+def other_weight(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def cut_in_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: int.from_bytes(path.read_bytes()[:8], "little")])
+
+
+@pytest.mark.parametrize("hurt", [damage.cut, damage.empty, damage.zeros, other_weight, cut_in_header])
+def test_a_damaged_checkpoint_is_as_none(hurt: Callable[[Path], None], digits: Dataset, tmp_path: Path) -> None:
+    expected, history = trained(digits, None)
+    path = tmp_path / "float.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        trained(digits, path, Stop("float", 2))
+    hurt(path)
+    found, again = trained(digits, path)
+    assert again == history and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_other_sources_do_not_continue(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "float.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        trained(digits, path, Stop("float", 2))
+    monkeypatch.setattr(checkpoint, "_sources", lambda: "others")
+    epochs: list[int] = []
+    trained(digits, path, lambda phase, done, *_: epochs.append(done))
+    assert epochs == [1, 2, 3, 4]
 
 
 def test_weights_are_kept_and_readable_by_others(tmp_path: Path) -> None:

@@ -61,6 +61,11 @@ def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> N
     assert table(tmp_path, done.append) == expected and len(done) == 6
     with pytest.raises(UserError, match=r"accuracies.json: is of a comparison with other settings"):
         table(tmp_path, epochs=3)
+    kept = tmp_path / "accuracies.json"
+    kept.write_bytes(kept.read_bytes()[:-40])  # damaged: nothing in it counts
+    lines: list[str] = []
+    assert table(tmp_path, lines.append) == expected
+    assert lines[0].endswith("damaged, or of other sources of codesign: everything is run again") and len(lines) == 7
     # Two seeds beside each other: the one that finishes a line first does not lose it to the other.
     beside = tmp_path / "beside"
 
@@ -91,10 +96,13 @@ def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> N
 
 
 def test_text_of_a_table() -> None:
-    table = [Accuracies("float", [0.9, 0.92], [0.9, 0.92]), Accuracies("pot", [0.5, 0.6], [0.9, 0.9])]
+    table = [
+        Accuracies("float", [0.9, 0.92], [0.9, 0.92], [0.8, 0.8]),
+        Accuracies("pot", [0.5, 0.6], [0.9, 0.9], [0.7, 0.8]),
+    ]
     rows = [line.split() for line in as_text(table).splitlines()[1:]]
-    assert rows[0] == ["float", "91.00", "±", "1.41", "91.00", "±", "1.41", "+0.00", "±", "0.00"]
-    assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00", "±", "1.41"]
+    assert rows[0] == ["float", "91.00", "±", "1.41", "91.00", "±", "1.41", "+0.00", "±", "0.00", "80.00", "±", "0.00"]
+    assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00", "±", "1.41", "75.00", "±", "7.07"]
 
 
 @pytest.mark.parametrize("method", DEFAULT_RATIOS)

@@ -12,19 +12,24 @@ import pytest
 from codesign.errors import UserError
 from codesign.quant import data
 from codesign.quant.data import load_dataset
+from tests import damage
 from tests.data_files import data_file
 
 
 def test_digits() -> None:
     digits = load_dataset("digits")
     assert digits.shape == (1, 8, 8)
-    assert len(digits.train_labels) + len(digits.test_labels) == 1797
-    assert len(digits.test_labels) == 355
-    images = np.concatenate([digits.train_images, digits.test_images])
+    labels = np.concatenate([digits.train_labels, digits.validation_labels, digits.test_labels])
+    assert len(labels) == 1797
+    assert (len(digits.validation_labels), len(digits.test_labels)) == (285, 355)
+    images = np.concatenate([digits.train_images, digits.validation_images, digits.test_images])
     assert images.dtype == np.float32
     assert (images.min(), images.max()) == (0, 1)
     # The split takes a fifth of each class, and loses or doubles no image.
-    share = np.bincount(digits.test_labels) / np.bincount(np.concatenate([digits.train_labels, digits.test_labels]))
+    share = np.bincount(digits.test_labels) / np.bincount(labels)
+    assert ((share > 0.19) & (share <= 0.2)).all()
+    rest = np.concatenate([digits.train_labels, digits.validation_labels])
+    share = np.bincount(digits.validation_labels) / np.bincount(rest)
     assert ((share > 0.19) & (share <= 0.2)).all()
     from sklearn.datasets import load_digits
 
@@ -40,15 +45,16 @@ def test_seed_decides_the_split() -> None:
     # Shuffled: a part has all classes.
     assert set(one.part(test=60).test_labels.tolist()) == set(range(10))
     assert len(one.part(train=7).train_images) == 7
-    assert str(one) == "digits: 1442 training and 355 test images of 1x8x8, 10 classes"
+    assert str(one) == "digits: 1157 training, 285 validation and 355 test images of 1x8x8, 10 classes"
 
 
 def test_cifar10_small() -> None:
     data_file("cifar10_small.npz")
     cifar = load_dataset("cifar10_small")
-    assert cifar.train_images.shape == (2000, 3, 32, 32)
+    assert cifar.train_images.shape == (1600, 3, 32, 32)
     assert cifar.train_images.flags.c_contiguous
-    assert np.bincount(cifar.train_labels).tolist() == [200] * 10
+    assert np.bincount(cifar.train_labels).tolist() == [160] * 10
+    assert np.bincount(cifar.validation_labels).tolist() == [40] * 10
     assert np.bincount(cifar.test_labels).tolist() == [100] * 10
     # Red, green and blue of CIFAR-10 in this order.
     np.testing.assert_allclose(cifar.train_images.mean((0, 2, 3)), [0.491, 0.482, 0.446], atol=0.01)
@@ -72,7 +78,11 @@ def test_folder_by_argument_and_environment(tmp_path: Path, monkeypatch: pytest.
         pixels, labels = archive["x_train"], archive["y_train"]
     for cifar in (load_dataset("cifar10_small", tmp_path), load_dataset("cifar10_small", str(tmp_path), seed=3)):
         assert cifar.shape == (3, 4, 3)
-        for image, label in zip(cifar.train_images, cifar.train_labels, strict=True):
+        assert (len(cifar.train_labels), len(cifar.validation_labels)) == (5, 1)
+        assert "few validation images: one is 1e+02 %" in str(cifar) and "only 5 training images" in str(cifar)
+        found = np.concatenate([cifar.train_images, cifar.validation_images])
+        numbers = np.concatenate([cifar.train_labels, cifar.validation_labels])
+        for image, label in zip(found, numbers, strict=True):
             original = pixels[list(labels).index(label)]
             np.testing.assert_allclose(image, original.transpose(2, 0, 1) / 255, rtol=1e-6)
     monkeypatch.setenv("CODESIGN_DATA", str(tmp_path))
@@ -123,13 +133,19 @@ def fake_archive(path: Path, classes: tuple[str, ...]) -> dict[str, tuple[int, i
 
 def test_whole_cifar_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     colours = fake_archive(tmp_path / "cifar10_jpeg.tar.xz", data.CIFAR_CLASSES)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path / "cache"))
     first = load_dataset("cifar10", tmp_path)
-    assert first.train_images.shape == first.test_images.shape == (10, 3, 8, 8)
+    assert first.test_images.shape == (10, 3, 8, 8)
+    assert len(first.train_images) + len(first.validation_images) == 10
     for image, label in zip(first.test_images, first.test_labels, strict=True):
         expected = np.array(colours[f"test/{data.CIFAR_CLASSES[label]}"]) / 255
         np.testing.assert_allclose(image[:, 4, 4], expected, atol=0.03)
-    assert len(list((tmp_path / "cache" / "codesign").iterdir())) == 1
+    (cache,) = (tmp_path / "cache" / "cifar10").glob("*.npz")
+    for hurt in damage.ANY:
+        hurt(cache)
+        again = load_dataset("cifar10", tmp_path)
+        assert np.array_equal(again.test_images, first.test_images)
+        assert np.array_equal(again.train_labels, first.train_labels)
 
     def never(*_: object) -> None:
         raise AssertionError("decoded again")
@@ -139,7 +155,7 @@ def test_whole_cifar_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_damaged_archives_leave_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "cifar10_jpeg.tar.xz"
     fake_archive(path, data.CIFAR_CLASSES)
     whole = path.read_bytes()

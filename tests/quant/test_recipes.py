@@ -31,15 +31,17 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def rmsmp(digits: Dataset) -> QuantizeResult:
     """The recipe with its defaults, as a person runs it."""
-    return quantize(zoo.smallcnn(), digits, "rmsmp")
+    return quantize(zoo.smallcnn(), digits, "rmsmp", test=True)
 
 
 def test_accuracy_on_digits(rmsmp: QuantizeResult) -> None:
-    assert rmsmp.float_accuracy >= 0.97
-    assert rmsmp.quantized_accuracy >= rmsmp.float_accuracy - 0.015
-    assert rmsmp.integer_accuracy >= rmsmp.float_accuracy - 0.015
-    assert rmsmp.agreement >= 0.99
-    assert rmsmp.integer_images == 355
+    assert rmsmp.test is not None
+    assert (rmsmp.validation.images, rmsmp.test.images) == (285, 355)
+    for found in (rmsmp.validation, rmsmp.test):
+        assert found.float_accuracy >= 0.96
+        assert found.quantized_accuracy >= found.float_accuracy - 0.02
+        assert found.accuracy >= found.float_accuracy - 0.02
+        assert found.agreement >= 0.985
     assert [len(rmsmp.history[phase]) for phase in ("float", "qat")] == [20, 12]
     assert "float 9" in str(rmsmp)
 
@@ -50,9 +52,12 @@ def test_integers_stand_alone(rmsmp: QuantizeResult, digits: Dataset, tmp_path) 
     network = load_network(tmp_path / "net.npz")
     assert same_network(network, rmsmp.integer_network)
     codes = functional.quantize_input(network.input, digits.test_images)
-    assert functional.accuracy(network, codes, digits.test_labels) == rmsmp.integer_accuracy
+    assert functional.accuracy(network, codes, digits.test_labels) == rmsmp.test_accuracy
+    codes = functional.quantize_input(network.input, digits.validation_images)
+    assert functional.accuracy(network, codes, digits.validation_labels) == rmsmp.validation_accuracy
     assert network.provenance["method"] == "rmsmp"
-    assert network.provenance["integer_accuracy"] == rmsmp.integer_accuracy
+    assert network.provenance["validation_accuracy"] == rmsmp.validation_accuracy
+    assert network.provenance["test_accuracy"] == rmsmp.test_accuracy
     assert network.provenance["ratio"] == {"pot4": 65.0, "fixed4": 30.0, "fixed8": 5.0}
 
 
@@ -69,18 +74,16 @@ def test_every_layer_has_the_ratio(rmsmp: QuantizeResult) -> None:
 def test_one_format(method: str, form: object, rmsmp: QuantizeResult, digits: Dataset) -> None:
     result = quantize(zoo.smallcnn(), digits, method, float_state=rmsmp.float_state, epochs=4)  # type: ignore[arg-type]
     assert result.assignment.shares() == {form: 1.0}
-    assert result.float_accuracy == rmsmp.float_accuracy
-    assert result.integer_accuracy >= result.float_accuracy - 0.02
+    assert result.validation.float_accuracy == rmsmp.validation.float_accuracy
+    assert result.validation_accuracy >= result.validation.float_accuracy - 0.02
+    assert result.test is None and result.test_accuracy is None
     assert "float" not in result.history
 
 
 def test_more_bits_without_training_lose_little(rmsmp: QuantizeResult, digits: Dataset) -> None:
     state = rmsmp.float_state
-    wide = quantize(
-        zoo.smallcnn(), digits, "fixed", ratio={FIXED8: 1.0}, act_bits=8, float_state=state, epochs=0, integer_images=50
-    )
-    assert wide.quantized_accuracy >= wide.float_accuracy - 0.005
-    assert wide.integer_images == 50
+    wide = quantize(zoo.smallcnn(), digits, "fixed", ratio={FIXED8: 1.0}, act_bits=8, float_state=state, epochs=0)
+    assert wide.validation.quantized_accuracy >= wide.validation.float_accuracy - 0.005
     assert wide.history == {}
 
 
@@ -179,7 +182,7 @@ def test_what_does_not_fit(network: Network, options: dict[str, object], message
 
 def test_result_is_frozen(rmsmp: QuantizeResult) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        rmsmp.float_accuracy = 1.0  # type: ignore[misc]
+        rmsmp.test = None  # type: ignore[misc]
 
 
 def test_integers_need_no_torch(rmsmp: QuantizeResult, tmp_path) -> None:  # type: ignore[no-untyped-def]

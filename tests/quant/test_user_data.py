@@ -31,8 +31,9 @@ def test_a_folder_of_classes_is_split_by_the_seed(tmp_path: Path, mode: str) -> 
     found = load_dataset(str(tmp_path / "pets"))
     assert found.name == "pets" and found.classes == 2 and found.shape == (3 if mode == "RGB" else 1, 4, 6)
     assert len(found.test_labels) == 4 and np.bincount(found.test_labels).tolist() == [2, 2]
-    pixels = np.concatenate([found.train_images, found.test_images])
-    labels = np.concatenate([found.train_labels, found.test_labels])
+    assert np.bincount(found.validation_labels).tolist() == [1, 1] and len(found.train_labels) == 14
+    pixels = np.concatenate([found.train_images, found.validation_images, found.test_images])
+    labels = np.concatenate([found.train_labels, found.validation_labels, found.test_labels])
     # Every image once, with its own label.
     values = np.rint(pixels[:, 0, 0, 0] * 255).astype(int)
     assert sorted(values.tolist()) == [*range(10), *range(100, 110)]
@@ -46,7 +47,7 @@ def test_a_users_own_split_is_kept(tmp_path: Path) -> None:
     write_images(tmp_path / "train", 7)
     write_images(tmp_path / "test", 3)
     found = load_dataset(str(tmp_path))
-    assert (len(found.train_labels), len(found.test_labels)) == (14, 6)
+    assert (len(found.train_labels), len(found.validation_labels), len(found.test_labels)) == (12, 2, 6)
 
 
 def test_arrays(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_unusable_arrays(tmp_path: Path) -> None:
 def test_spoken_digits_keep_their_own_split() -> None:
     data_file("fsdd_mfcc49x10.npz")
     found = load_dataset("fsdd")
-    assert found.shape == (1, 49, 10) and (len(found.train_labels), len(found.test_labels)) == (2700, 300)
+    assert found.shape == (1, 49, 10) and (len(found.train_labels), len(found.test_labels)) == (2160, 300)
     assert np.bincount(found.test_labels).tolist() == [30] * 10
     assert found.train_images.min() < 0
     assert 0.5 < found.train_images.std() < 2

@@ -11,9 +11,10 @@ from codesign.arch.load import load_hardware
 from codesign.errors import UserError
 from codesign.program import Plan
 from codesign.report.page import render
-from codesign.search import resource_levels
+from codesign.search import networks, resource_levels
 from codesign.search import run as search_run
 from codesign.search.cost import Cost
+from codesign.search.kept_run import KeptRun
 from codesign.search.point import Point, choose, pareto
 from codesign.search.resource_levels import KnownResources
 from codesign.search.run import RESULT, Search
@@ -91,14 +92,16 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     result = Search(SPACE, folder).run()
     assert all(path.read_bytes() == content for path, content in first.items()), "nothing was done twice"
     assert len(result.points) == 2
-    assert result.chosen in result.front
+    assert result.chosen in result.front and result.made_again == ""
+    assert [p.test_accuracy is not None for p in result.points] == [p in result.front for p in result.points]
+    assert all(p.test_images == 355 for p in result.front)
     assert all(p.synthesized for p in result.front), "what is proposed was synthesized"
     assert [p.synthesized for p in result.points] == [p in result.front for p in result.points]
     assert result.rtl["mismatched_values"] == 0 < result.rtl["compared_values"]
     assert result.rtl["rtl_cycles"] == result.rtl["model_cycles"] == result.chosen.cycles
     assert all(p.latency_ms == p.clock.milliseconds(p.cycles) for p in result.points)
     assert all(p.clock_evidence == "estimated" for p in result.front)
-    assert all(p.accuracy > 0.3 and p.images == 355 and p.lut > 1000 for p in result.points)
+    assert all(p.validation_accuracy > 0.3 and p.validation_images == 285 and p.lut > 1000 for p in result.points)
 
     again = Search(SPACE, tmp_path / "again").run()
     assert again.points == result.points
@@ -109,7 +112,7 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     for module, name in (
         (resource_levels, "synthesize_hardware"),
         (search_run, "run_network"),
-        (search_run, "load_dataset"),
+        (networks, "load_dataset"),
     ):
         monkeypatch.setattr(module, name, nothing)
     read = Search(SPACE, folder).run()
@@ -146,7 +149,7 @@ def test_a_network_that_fits_no_variant_is_one_line(tmp_path: Path) -> None:
 def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: what a folder holds is not synthesized again."""
     hw = load_hardware("tiny")
-    known = KnownResources(tmp_path, lambda *_: None)
+    known = KnownResources(KeptRun(tmp_path), lambda *_: None)
     assert known.of(hw) == (predict(hw), predicted_clock(hw)) and not known.is_synthesized(hw)
     monkeypatch.setattr(predictor, "_coefficients", lambda: {hw.totals.family: {}})
     with pytest.raises(NotFittedError, match="tiny: resources cannot be predicted"):
@@ -157,5 +160,5 @@ def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: 
     assert found.clock == Clock(hw.clock_mhz, "estimated", synthesis.fmax_estimate_mhz)
     assert not known.synthesize([hw])
     monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
-    again = KnownResources(tmp_path, lambda *_: None)
+    again = KnownResources(KeptRun(tmp_path), lambda *_: None)
     assert again.synthesize([hw]) and again.of(hw) == found

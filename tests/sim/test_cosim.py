@@ -93,7 +93,7 @@ def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() ->
         zoo.get("smallcnn"), dataset, "rmsmp", ratio=dict.fromkeys(forms, 1.0), epochs=2, float_epochs=3, regime="lsq"
     )
     network = result.integer_network
-    assert result.integer_accuracy > 0.9
+    assert result.validation_accuracy > 0.9
     for layer in network.layers:
         if isinstance(layer, IntegerConv):
             assert {RowFormat(*pair) for pair in zip(layer.scheme, layer.weight_bits, strict=True)} == set(forms)

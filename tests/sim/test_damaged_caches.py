@@ -53,9 +53,10 @@ def test_every_tool_in_every_way() -> None:
 
 
 def test_flat_synthesis() -> None:
-    heals(lambda: flat_cells(chain(1), "top", "ecp5"), cache_folder() / "flat", damage.JSON, rounds=2)
+    heals(lambda: flat_cells(chain(1), "top", "ecp5"), cache_folder() / "flat", damage.JSON)
 
 
+@pytest.mark.slow
 def test_place_and_route() -> None:
     def job() -> Any:
         found = place_route.route(chain(1), "top", ECP5, 100.0)

@@ -1,0 +1,133 @@
+"""The quantized networks of a search: trained once for each ratio of formats, and kept in its folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codesign._files import atomic_write, content_hash
+from codesign._reading import MOST_MODEL, read_arrays
+from codesign._sources import source_hash, tool_versions
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.quant.data import Dataset, data_hash, load_dataset
+from codesign.quant.integer_network import IntegerNetwork
+from codesign.quant.storage import load_network, save_network
+from codesign.search.kept_run import KeptRun
+from codesign.search.space import Space, band_ratio, zoo_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_GIVEN = ("codesign.rtl", "codesign.search.resource_levels", "codesign.search.space", "codesign.sim")
+"""Not followed for the key of a network: of hardware and space it depends by ratio, bits and numbers of epochs."""
+
+
+class Networks:
+    """Networks by the ratio of the bands they are for."""
+
+    def __init__(self, space: Space, kept: KeptRun, data_dir: Path | None, report: Callable[..., None]) -> None:
+        self._space, self._kept, self._data_dir, self._report = space, kept, data_dir, report
+        self._dataset: Dataset | None = None
+        self._data: str | None = None
+        self._sources = source_hash(__name__, given=_GIVEN)
+
+    def key(self, hw: Hardware) -> str:
+        """Of everything that the network for `hw` depends on."""
+        ratio = [f"{form}:{share:.9f}" for form, share in band_ratio(hw).items()]
+        return content_hash(self._float_key(), *ratio, str(hw.act_bits), str(self._space.epochs))
+
+    def of(self, hw: Hardware) -> IntegerNetwork:
+        """The network quantized in the ratio of the bands of `hw`; nothing here looks at test images."""
+        ratio = band_ratio(hw)
+        name, key = f"networks/{self._name(hw)}.codesign", self.key(hw)
+        if (path := self._kept.file(name, key)) is not None:
+            return load_network(path)
+        from codesign.quant.recipes import quantize
+
+        space = self._space
+        result = quantize(
+            zoo_network(space.network),
+            self.dataset,
+            "rmsmp",
+            ratio=ratio,
+            act_bits=hw.act_bits,
+            epochs=space.epochs,
+            float_epochs=space.float_epochs,
+            float_state=self._float_state(),
+            seed=space.seed,
+            progress=self._report,
+        )
+        self._keep_float_state(result.float_state)
+        path = self._kept.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_network(result.integer_network, path)
+        self._kept.keep_file(name, key)
+        return result.integer_network
+
+    def tested(self, hw: Hardware) -> dict[str, Any]:
+        """`test_accuracy` of the network for `hw` and the number of `test_images`; for what has been chosen."""
+        name, key = f"tested/{self._name(hw)}.json", self.key(hw)
+        if (stored := self._kept.get(name, key, dict)) is not None:
+            return stored
+        from codesign.quant.recipes import integer_classes
+
+        data, network = self.dataset, self.of(hw)
+        right = integer_classes(network, data.test_images) == data.test_labels
+        answer = {"test_accuracy": float(np.mean(right)), "test_images": len(right)}
+        self._kept.put(name, key, answer)
+        return answer
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, read once."""
+        if self._dataset is None:
+            self._dataset = load_dataset(self._space.data, self._data_dir, self._space.seed)
+        return self._dataset
+
+    @property
+    def data_key(self) -> str:
+        """Of the content of the data set; what the folder says where its files are not there any more."""
+        if self._data is None:
+            name = "data.json"
+            try:
+                self._data = data_hash(self._space.data, self._data_dir)
+            except UserError:
+                self._data = self._kept.get(name, self._space.data, str) or "missing"
+            else:
+                if self._kept.get(name, self._space.data, str) != self._data:
+                    self._kept.put(name, self._space.data, self._data)
+        return self._data
+
+    def _name(self, hw: Hardware) -> str:
+        ratio = band_ratio(hw)
+        return content_hash(*(f"{form}:{share:.9f}" for form, share in ratio.items()), str(hw.act_bits))
+
+    def _float_key(self) -> str:
+        space, tools = self._space, tool_versions("numpy", "scikit-learn", "torch")
+        network = json.dumps(zoo_network(space.network).to_json(), sort_keys=True)
+        return content_hash(self._sources, tools, network, self.data_key, str(space.float_epochs), str(space.seed))
+
+    def _float_state(self) -> Mapping[str, Tensor] | None:
+        path = self._kept.file("float.npz", self._float_key())
+        if path is None:
+            return None
+        import torch
+
+        arrays = read_arrays(path, MOST_MODEL, "the weights of a search")
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+    def _keep_float_state(self, state: Mapping[str, Tensor]) -> None:
+        if self._kept.file("float.npz", self._float_key()) is not None:
+            return
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items()}
+        np.savez(buffer, **arrays)
+        with atomic_write(self._kept.folder / "float.npz") as file:
+            file.write(buffer.getvalue())
+        self._kept.keep_file("float.npz", self._float_key())
