@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws reset-bench test test-slow random-graphs fuzz lint clean
+.PHONY: setup demo kws reset-bench test test-slow random-graphs fuzz lint clean kill-test
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
 	@echo "make fuzz       6,000 changed files of every kind against their readers, and a table (minutes)"
 	@echo "make random-graphs  3,000 random ONNX graphs beside ONNX Runtime, and a table of what became of them (minutes)"
+	@echo "make kill-test  search and sweep, each killed at ten random moments and continued (minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only the environment, .venv"
 	@echo "make clean      removes the environment and what was generated"
@@ -49,6 +50,9 @@ fuzz: $(READY)
 random-graphs: GRAPHS ?= 1500
 random-graphs: $(READY)
 	$(BIN)/python -m tests.interchange.random_graphs --graphs $(GRAPHS)
+
+kill-test: $(READY)
+	PYTHONPATH=. $(BIN)/python tests/search/killing.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

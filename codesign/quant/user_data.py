@@ -1,8 +1,11 @@
 """Data sets that users bring: a folder of images, or an .npz of arrays.
 
-    folder/train/<class>/*.png    folder/test/<class>/*.png     as split
+    folder/train/<class>/*.png    folder/test/<class>/*.png     as split; beside them val, valid or validation
     folder/<class>/*.png                                        a fifth of each class is for testing, by seed
-    data.npz                      x_train, y_train, x_test, y_test; or x and y, split as above
+    data.npz                      x_train, y_train, x_test, y_test; or x and y, split as above; with either one,
+                                  x_val and y_val (or _valid, _validation; or val_images and val_labels)
+
+Where there are no validation images, `codesign.quant.splits` takes some from those for training.
 
 Images are scaled to [0, 1] and must have one size; classes are numbered in the order of their names. Arrays of bytes
 are pixels, (N, H, W) or (N, H, W, C), and scaled too; arrays of floats are (N, C, H, W), taken as they are.
@@ -13,6 +16,8 @@ A set may have 200,000,000 values of pixels, and class numbers below 65,536. Wha
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ MOST_PIXELS = 200_000_000
 """Values of the images of a set, which are held twice as float32; all of CIFAR-10 has 184 million."""
 MOST_CLASSES = 1 << 16
 PARTS = ("train", "test")
+VALIDATION = ("val", "valid", "validation")
+"""Names that the validation part may have."""
 
 
 def load_user_data(path: str | Path, seed: int = 0) -> Dataset:
@@ -55,7 +62,15 @@ def is_folder(path: str | Path) -> bool:
 
 def _folder(path: Path, seed: int) -> Dataset:
     split_by_user = all((path / part).is_dir() for part in PARTS)
-    roots = [path / part for part in PARTS] if split_by_user else [path]
+    own = [path / name for name in VALIDATION if (path / name).is_dir()]
+    if len(own) > 1 and split_by_user:
+        raise UserError(f"{path}: has {own[0].name} and {own[1].name}, must have one folder of validation images")
+    if own and not split_by_user and _parts_only(path):
+        raise UserError(
+            f"{path}: has {', '.join(sorted(item.name for item in path.iterdir() if item.is_dir()))}; must have train "
+            f"and test, with {own[0].name} beside them, or a folder for each class"
+        )
+    roots = [path / part for part in PARTS] + own if split_by_user else [path]
     try:
         classes = sorted({item.name for root in roots for item in root.iterdir() if item.is_dir()})
     except OSError as error:
@@ -69,9 +84,16 @@ def _folder(path: Path, seed: int) -> Dataset:
     if len(shapes) > 1:
         raise UserError(f"{path}: training and test images have other sizes: {', '.join(map(str, sorted(shapes)))}")
     if split_by_user:
-        return _shuffled(path.name, loaded[0], loaded[1], len(classes), seed)
+        return _shuffled(path.name, loaded[0], loaded[1], len(classes), seed, *loaded[2:])
     (images, labels) = loaded[0]
     return _split(path.name, images, labels, len(classes), seed)
+
+
+def _parts_only(path: Path) -> bool:
+    """Whether all folders have names of parts and hold folders themselves: no classes that happen to be called so."""
+    folders = [item for item in path.iterdir() if item.is_dir()]
+    named = all(item.name in (*PARTS, *VALIDATION) for item in folders)
+    return named and all(any(inner.is_dir() for inner in item.iterdir()) for item in folders)
 
 
 def _images(root: Path, classes: list[str]) -> tuple[Images, Labels]:
@@ -106,19 +128,47 @@ def _arrays(path: Path, seed: int) -> Dataset:
         names = found.arrays
         keys = ("x_train", "y_train", "x_test", "y_test")
         wanted = keys if names >= set(keys) else ("x", "y") if names >= {"x", "y"} else ()
-        arrays = {key: found.array(key) for key in wanted}
+        own = _validation_keys(path, names)
+        arrays = {key: found.array(key) for key in (*wanted, *(own if wanted else ()))}
+    validation = [_checked(path, arrays, *own)] if own and wanted else []
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         parts = [_checked(path, arrays, f"x_{part}", f"y_{part}") for part in PARTS]
         if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
             raise UserError(f"{path}: x_train has images of {parts[0][0].shape[1:]}, x_test of {parts[1][0].shape[1:]}")
-        classes = 1 + int(max(labels.max() for _, labels in parts))
-        return _shuffled(path.stem, parts[0], parts[1], classes, seed)
+        _same_size(path, "x_train", parts[0], own, validation)
+        classes = 1 + int(max(labels.max() for _, labels in (*parts, *validation)))
+        return _shuffled(path.stem, parts[0], parts[1], classes, seed, *validation)
     if {"x", "y"} <= arrays.keys():
         images, labels = _checked(path, arrays, "x", "y")
-        return _split(path.stem, images, labels, 1 + int(labels.max()), seed)
+        _same_size(path, "x", (images, labels), own, validation)
+        classes = 1 + int(max(found.max() for _, found in ((images, labels), *validation)))
+        return _split(path.stem, images, labels, classes, seed, *validation)
     raise UserError(
         f"{path}: holds {excerpt(', '.join(names)) or 'nothing'}; must hold x_train, y_train, x_test, y_test or x, y"
     )
+
+
+def _validation_keys(path: Path, names: Collection[str]) -> tuple[str, str] | tuple[()]:
+    """Names of the arrays of validation images and labels, if there are any."""
+    known = [(f"x_{name}", f"y_{name}") for name in VALIDATION]
+    known += [(f"{name}_images", f"{name}_labels") for name in VALIDATION]
+    found = [pair for pair in known if pair[0] in names or pair[1] in names]
+    if len(found) > 1:
+        raise UserError(f"{path}: holds {found[0][0]} and {found[1][0]}, must hold one array of validation images")
+    for pair in found:
+        for key in pair:
+            if key not in names:
+                raise UserError(f"{path}: holds {pair[0] if key == pair[1] else pair[1]} without {key}")
+        return pair
+    return ()
+
+
+def _same_size(
+    path: Path, name: str, part: tuple[Images, Labels], own: tuple[str, ...], validation: list[tuple[Images, Labels]]
+) -> None:
+    for images, _ in validation:
+        if images.shape[1:] != part[0].shape[1:]:
+            raise UserError(f"{path}: {name} has images of {part[0].shape[1:]}, {own[0]} of {images.shape[1:]}")
 
 
 def _checked(path: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> tuple[Images, Labels]:
@@ -150,14 +200,34 @@ def _pixels(images: NDArray[np.uint8]) -> Images:
     return np.ascontiguousarray(channels, dtype=np.float32) / np.float32(255)
 
 
-def _split(name: str, images: Images, labels: Labels, classes: int, seed: int) -> Dataset:
+def _split(
+    name: str, images: Images, labels: Labels, classes: int, seed: int, validation: tuple[Images, Labels] | None = None
+) -> Dataset:
     train, test = split(labels, seed)
     if not len(test):
         raise UserError(f"{name}: no class has {SHARE} images, of which one would be for testing")
-    return Dataset(name, images[train], labels[train], images[test], labels[test], classes)
+    found = Dataset(name, images[train], labels[train], images[test], labels[test], classes)
+    return _with_own(found, validation, seed)
 
 
-def _shuffled(name: str, train: tuple[Images, Labels], test: tuple[Images, Labels], classes: int, seed: int) -> Dataset:
+def _shuffled(
+    name: str,
+    train: tuple[Images, Labels],
+    test: tuple[Images, Labels],
+    classes: int,
+    seed: int,
+    validation: tuple[Images, Labels] | None = None,
+) -> Dataset:
     rng = np.random.default_rng(seed)
     first, second = rng.permutation(len(train[1])), rng.permutation(len(test[1]))
-    return Dataset(name, train[0][first], train[1][first], test[0][second], test[1][second], classes)
+    found = Dataset(name, train[0][first], train[1][first], test[0][second], test[1][second], classes)
+    return _with_own(found, validation, seed)
+
+
+def _with_own(dataset: Dataset, validation: tuple[Images, Labels] | None, seed: int) -> Dataset:
+    """The data set with the validation images that the user gives, if any."""
+    if validation is None:
+        return dataset
+    images, labels = validation
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return replace(dataset, validation_images=images[order], validation_labels=labels[order])

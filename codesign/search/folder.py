@@ -6,16 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from codesign._files import holds_files, write_text
+from codesign._files import holds_files, sweep, write_text
 from codesign._reading import MOST_TEXT, read_text
 from codesign.errors import UserError
-
-_LEFT = re.compile(r"\.codesign-[0-9a-f]{16}\.tmp|\..+\.\w{8}\.tmp")
-"""Names of files whose writer was killed."""
 
 
 def claim(folder: Path, name: str, text: str, what: str) -> None:
@@ -31,7 +27,7 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
         UserError: the folder holds another one, or other files, or another process begins in it.
     """
     path = folder / name
-    if not path.is_file() and not _is_new(folder):
+    if not path.is_file() and holds_files(folder):
         raise UserError(f"{folder}: holds other files, must be a new folder or one of the same space")
     with contextlib.nullcontext() if path.is_file() else locked(folder):
         if path.is_file():
@@ -39,11 +35,6 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
                 raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same space")
             return
         write_text(path, text)
-
-
-def _is_new(folder: Path) -> bool:
-    """Whether there is nothing at the path, or a folder without files; those that were never finished do not count."""
-    return not folder.exists() or (folder.is_dir() and all(_LEFT.fullmatch(path.name) for path in folder.iterdir()))
 
 
 @contextlib.contextmanager
@@ -69,9 +60,8 @@ def locked(folder: Path) -> Iterator[None]:
                 raise UserError(
                     f"{folder}: another codesign is at work in it, must be another folder, or wait until it is done"
                 ) from None
-        for path in folder.rglob(".*.tmp"):
-            if _LEFT.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        for inner in (folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())):
+            sweep(inner)
         yield
     finally:
         os.close(descriptor)

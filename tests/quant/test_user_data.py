@@ -61,7 +61,8 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(path, x_train=real, y_train=np.arange(8) % 4, x_test=real[:2], y_test=np.arange(2))
     found = load_dataset(str(path))
     assert found.shape == (2, 5, 6) and found.classes == 4
-    np.testing.assert_allclose(np.sort(found.train_images.ravel()), np.sort(real.ravel()), rtol=1e-6)
+    every = np.concatenate([found.train_images, found.validation_images])
+    np.testing.assert_allclose(np.sort(every.ravel()), np.sort(real.ravel()), rtol=1e-6)
 
 
 def refused(path: Path) -> str:
@@ -118,3 +119,47 @@ def test_keywords_are_the_reference_models_own_codes() -> None:
     assert found.shape == (1, 49, 10) and len(found.train_labels) == 0 and len(found.test_labels) == 1000
     codes = np.rint(found.test_images / float(samples["in_scale"])) + int(samples["in_zero"])
     assert np.array_equal(codes[:, 0], samples["x"][..., 0])
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_users_own_validation_images_are_used(name: str, tmp_path: Path) -> None:
+    for part, count in (("train", 7), ("test", 3), (name, 4)):
+        write_images(tmp_path / "a" / part, count)
+    found = load_dataset(str(tmp_path / "a"))
+    assert (len(found.train_labels), len(found.validation_labels), len(found.test_labels)) == (14, 8, 6)
+    assert found.classes == 2
+    values = np.rint(found.validation_images[:, 0, 0, 0] * 255).astype(int)
+    assert sorted(values.tolist()) == [*range(4), *range(100, 104)]
+    assert np.array_equal(values // 100, found.validation_labels)
+    x, y = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
+    path = tmp_path / "a.npz"
+    keys = [(f"x_{name}", f"y_{name}"), (f"{name}_images", f"{name}_labels")]
+    for images, labels in keys:
+        own = {images: np.full((3, 4, 4), 51, np.uint8), labels: np.arange(3)}
+        np.savez(path, x=x, y=y, **own)
+        found = load_dataset(str(path))
+        assert (len(found.train_labels), len(found.validation_labels), len(found.test_labels)) == (16, 3, 4)
+        assert found.classes == 3 and np.allclose(found.validation_images, 0.2)
+        np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, **own)
+        found = load_dataset(str(path))
+        assert (len(found.train_labels), len(found.validation_labels), len(found.test_labels)) == (20, 3, 20)
+        np.savez(path, x=x, y=y, **{images: own[images]})
+        assert f"holds {images} without {labels}" in refused(path)
+        np.savez(path, x=x, y=y, **(own | {images: np.zeros((3, 5, 4), np.uint8)}))
+        assert f"x has images of (1, 4, 4), {images} of (1, 5, 4)" in refused(path)
+    np.savez(path, x=x, y=y, **{key: own.get(key, x if key[0] == "x" else y) for key in (*keys[0], *keys[1])})
+    assert "must hold one array of validation images" in refused(path)
+
+
+def test_parts_without_a_test_part_are_no_classes(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_images(tmp_path / "a" / part, 7)
+    assert "has train, val; must have train and test, with val beside them" in refused(tmp_path / "a")
+    for part in ("test", "validation"):
+        write_images(tmp_path / "a" / part, 7)
+    assert "has val and validation, must have one folder of validation images" in refused(tmp_path / "a")
+    for kind in ("train", "val"):  # vehicles and valleys
+        (tmp_path / "b" / kind).mkdir(parents=True)
+        for index in range(6):
+            Image.new("L", (4, 4), index).save(tmp_path / "b" / kind / f"{index}.png")
+    assert load_dataset(str(tmp_path / "b")).classes == 2

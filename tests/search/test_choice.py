@@ -32,6 +32,7 @@ SPACE = Space(
     float_epochs=3,
     epochs=1,
     images=2,
+    resources="predicted",
 )
 
 

@@ -136,21 +136,19 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_left_blocks_nothing(tmp_path: Path) -> None:
-    for name in (".codesign-0123456789abcdef.tmp", ".space.yaml.ab_12cd3.tmp"):
-        folder = tmp_path / name
-        (folder / "points").mkdir(parents=True)
-        (folder / "points" / name).write_text("{")
-        (folder / "points").rename(folder / "moved")
-        (folder / name).write_text("half")
-        with pytest.raises(UserError, match="holds other files"):
-            claim(folder, "space.yaml", "text", "search")  # a folder of somebody's beside it
-        (folder / "moved" / name).unlink()
-        (folder / "moved").rmdir()
-        claim(folder, "space.yaml", "text", "search")
-        (folder / "points").mkdir()
-        (folder / "points" / name).write_text("{")
-        with locked(folder):
-            assert sorted(os.listdir(folder)) == ["points", "space.yaml"] and not os.listdir(folder / "points")
+    folder, name = tmp_path / "run", ".codesign-0123456789abcdef.tmp"
+    (folder / "points").mkdir(parents=True)
+    (folder / name).write_text("half")
+    with pytest.raises(UserError, match="holds other files"):
+        claim(folder, "space.yaml", "text", "search")  # a folder of somebody's beside it
+    (folder / "points").rmdir()
+    (folder / name).write_text("half")
+    claim(folder, "space.yaml", "text", "search")
+    (folder / "points").mkdir()
+    for place in (folder, folder / "points"):
+        (place / name).write_text("{")
+    with locked(folder):
+        assert sorted(os.listdir(folder)) == ["points", "space.yaml"] and not os.listdir(folder / "points")
     write_text(tmp_path / "own" / ".notes.tmp", "a user's")
     with pytest.raises(UserError, match="holds other files"):
         claim(tmp_path / "own", "space.yaml", "text", "search")

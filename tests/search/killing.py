@@ -1,0 +1,193 @@
+"""`kill -9` at random moments of `search` and `sweep`, each then continued: the results of undisturbed runs.
+
+    python tests/search/killing.py [--kills 10] [--seed 0]
+
+Only the command itself is killed, as a machine that runs out of memory does; what it had started must end by itself.
+Each run has a cache of its own, so that kills hit training, synthesis and builds of simulations, too. Exit status 1 if
+a continued run gives anything else, or if a process or a half-written file is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SEARCH = """network: "smallcnn:width=4"
+data: digits
+base: tiny
+ratios: [pot4:100, fixed4:100]
+rows: [2]
+columns: [1, 2]
+dot: [2]
+float_epochs: 2
+epochs: 1
+accuracy_loss: 1.0
+images: 1
+"""
+SWEEP = """base: tiny
+vary:
+  columns: {from: 1, to: 8, step: 1}
+  dot: {from: 2, to: 4, times: 2}
+  memory.latency: [5, 30, 90]
+resources: none
+"""
+TAKES = ("build_s", "wall_s", "sim_cycles_per_s")
+"""Of an answer: what differs from run to run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that writes the folder `run`, and its space."""
+
+    name: str
+    space: str
+    arguments: tuple[str, ...]
+
+    def start(self, folder: Path, cache: Path) -> subprocess.Popen[bytes]:
+        """Begin or continue in `folder`, in a session of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "space.yaml").write_text(self.space)
+        (folder / "tmp").mkdir(exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "codesign", self.name, "space.yaml", *self.arguments, "-o", "run"],
+                cwd=folder,
+                env=os.environ | {"CODESIGN_CACHE": str(cache), "TMPDIR": str(folder / "tmp")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def finish(self, folder: Path, cache: Path) -> float:
+        """Run to the end; the seconds it took."""
+        began = time.perf_counter()
+        if status := self.start(folder, cache).wait():
+            raise RuntimeError(f"{self.name}: exit status {status}: {(folder / 'log').read_text()[-2000:]}")
+        return time.perf_counter() - began
+
+
+JOBS = {
+    "search": Job("search", SEARCH, ()),
+    "sweep": Job("sweep", SWEEP, ("smallcnn", "resnet8", "--jobs", "2", "--table", "csv")),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a kill and its continuation did.
+
+    Attributes:
+        after_s: when it was killed; `files` how many files the run folder had by then.
+        equal: whether the continued run gave what the undisturbed one had given.
+        processes, left: command lines and files that were left.
+    """
+
+    after_s: float
+    files: int
+    continued_s: float
+    equal: bool
+    processes: tuple[str, ...]
+    left: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing differs and nothing is left."""
+        return self.equal and not self.processes and not self.left
+
+
+def answer(folder: Path) -> dict[str, Any]:
+    """All that a finished run says: its result, points and networks, without the time that things took."""
+    run = folder / "run"
+    found: dict[str, Any] = {"result": json.loads((run / "result.json").read_text())}
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and path.parent.name in ("points", "resources", "tested", "verified", "hardware"):
+            found[path.relative_to(run).as_posix()] = json.loads(path.read_text()) if path.suffix == ".json" else ""
+        elif path.suffix in (".codesign", ".csv"):
+            found[path.relative_to(run).as_posix()] = path.read_bytes()
+    return without(found)
+
+
+def without(value: Any) -> Any:
+    """A value without the keys of `TAKES`, and without hashes of what has them."""
+    if isinstance(value, dict):
+        timed = isinstance(value.get("value"), dict) and any(key in value["value"] for key in TAKES)
+        dropped = (*TAKES, "content") if timed else TAKES
+        return {key: without(item) for key, item in value.items() if key not in dropped}
+    return [without(item) for item in value] if isinstance(value, list) else value
+
+
+def kill(job: Job, folder: Path, cache: Path, after_s: float, expected: dict[str, Any]) -> Outcome:
+    """Kill a run after some seconds, continue it, and compare."""
+    process = job.start(folder, cache)
+    try:
+        process.wait(after_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    files = sum(path.is_file() for path in (folder / "run").rglob("*"))
+    deadline = time.monotonic() + 20
+    while (processes := processes_of(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    continued_s = job.finish(folder, cache)
+    left = [path for path in (folder / "run").rglob("*") if path.name.endswith((".tmp", ".lock"))]
+    names = tuple(path.relative_to(folder).as_posix() for path in left)
+    return Outcome(after_s, files, continued_s, answer(folder) == expected, tuple(processes), names)
+
+
+def processes_of(session: int) -> list[str]:
+    """Command lines of the processes of a session that have not ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found.append(command)
+    return found
+
+
+def main() -> None:
+    """Kill and continue, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(arguments.seed)
+    bad = 0
+    sys.stdout.write("command  killed after  files then  continued in  equal  processes left  files left\n")
+    with tempfile.TemporaryDirectory(prefix="codesign-kill-") as name:
+        for job in (JOBS[item] for item in arguments.jobs):
+            whole = Path(name) / job.name
+            took_s = job.finish(whole, whole / "cache")
+            expected = answer(whole)
+            sys.stdout.write(f"{job.name:7}  never                     {took_s:8.1f} s\n")
+            for number in range(arguments.kills):
+                folder = Path(name) / f"{job.name}{number}"
+                found = kill(job, folder, folder / "cache", float(rng.uniform(0.2, 1) * took_s), expected)
+                bad += not found.good
+                sys.stdout.write(
+                    f"{job.name:7}  {found.after_s:10.2f} s  {found.files:10}  {found.continued_s:10.1f} s  "
+                    f"{'yes' if found.equal else 'NO':5}  {len(found.processes):14}  {len(found.left):10}\n"
+                )
+                sys.stdout.flush()
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
