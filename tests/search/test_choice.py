@@ -25,11 +25,11 @@ SPACE = Space(
     network="smallcnn:width=4",
     data="digits",
     base="tiny",
-    ratios=("pot4:100", "fixed4:100", "fixed8:100"),
+    ratios=("pot4:100", "fixed8:100"),
     rows=(3,),
     columns=(1, 2),
     dot=(2,),
-    float_epochs=3,
+    float_epochs=2,
     epochs=1,
     images=2,
     resources="predicted",
@@ -101,7 +101,7 @@ def test_the_choice_knows_no_test_image(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(Touched):  # the guard does guard
         _ = guarded(load_dataset("digits")).test_images[:1]
     result, chosen = searched(tmp_path / "guarded", monkeypatch, guarded)
-    assert len(result.points) == 6 and chosen.test_accuracy is None
+    assert len(result.points) == 4 and chosen.test_accuracy is None
     assert result.chosen.hardware == chosen.hardware and result.chosen.test_images == 355
 
     def permuted(data: Dataset) -> Dataset:
@@ -118,17 +118,10 @@ def test_the_choice_knows_no_test_image(tmp_path: Path, monkeypatch: pytest.Monk
     tested = {point["name"] for point in answer["points"] if point["test_accuracy"] is not None}
     assert tested == set(answer["front"])
 
-    def inverted(data: Dataset) -> Dataset:
-        return dataclasses.replace(data, validation_labels=(data.validation_labels + 1) % 10)
 
-    third, _ = searched(tmp_path / "inverted", monkeypatch, inverted)
-    assert third.chosen.validation_accuracy < 0.3, "validation images do decide"
-
-
-@pytest.mark.parametrize("regime", ["default", "lsq"])
-def test_no_recipe_looks_at_test_images(regime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_recipe_looks_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_dataset("digits").part(train=200, validation=40)
-    options: dict[str, Any] = {"epochs": 1, "float_epochs": 1, "regime": regime, "refresh": 1}
+    options: dict[str, Any] = {"epochs": 1, "float_epochs": 1, "refresh": 1}
     options |= {"post_training": ["equalize", "adaround", "bias"], "ratio": parse_ratio("pot4:60,fixed4:40")}
     monkeypatch.setattr(Guarded, "allowed", False)
     found = quantize(zoo.get("smallcnn", width=4), guarded(data), **options)
