@@ -14,6 +14,8 @@ import codesign
 PACKAGE = Path(codesign.__file__).parent
 
 ANYWHERE = {"errors", "_reading", "_yaml"}
+KEEPING = {"_kept", "_sources"}
+BELOW_SEARCH = {"provenance", "arch", "workload", "quant", "rtl", "program", "sim"}
 MAY_IMPORT = {
     "errors": set[str](),
     "_reading": {"errors"},
@@ -23,16 +25,18 @@ MAY_IMPORT = {
     "_keeper": set[str](),
     "_processes": {"_keeper"},
     "_text": set[str](),
+    "_sources": {"_files"},
+    "_kept": {"_files"},
     "arch": {"errors"},
     "provenance": {"arch"},
     "workload": {"errors", "_files"},
-    "quant": {"errors", "_files", "arch", "workload"},
+    "quant": {"errors", "_files", *KEEPING, "arch", "workload"},
     "interchange": {"errors", "_files", "arch", "workload", "quant"},
     "rtl": {"errors", "_files", "_folders", "_processes", "provenance", "arch"},
     "program": {"errors", "_files", "_folders", "provenance", "arch", "workload", "quant", "rtl"},
-    "sim": {"errors", "_files", "_processes", "arch", "workload", "quant", "rtl", "program"},
-    "verify": {"errors", "_files", "_processes", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
-    "search": {"errors", "_files", "_processes", "provenance", "arch", "workload", "quant", "rtl", "program", "sim"},
+    "sim": {"errors", "_files", "_processes", *KEEPING, "arch", "workload", "quant", "rtl", "program"},
+    "verify": {"errors", "_files", "_processes", *KEEPING, *BELOW_SEARCH},
+    "search": {"errors", "_files", "_processes", *KEEPING, *BELOW_SEARCH},
     "report": {"errors", "_text", "provenance", "arch", "workload", "quant", "rtl", "program", "sim", "search"},
 }
 

