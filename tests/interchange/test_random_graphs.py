@@ -33,7 +33,7 @@ def test_float_graphs(tmp_path: Path) -> None:
 
 
 def test_quantized_graphs(tmp_path: Path) -> None:
-    check(qdq_outcome, range(40), tmp_path, LEAST_ACCEPTED, four_bits=False)
+    check(qdq_outcome, range(40), tmp_path, LEAST_ACCEPTED)
 
 
 def test_unknown_attributes_are_refused(tmp_path: Path) -> None:
@@ -47,4 +47,4 @@ def test_many_float_graphs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_quantized_graphs(tmp_path: Path) -> None:
-    check(qdq_outcome, range(10_000, 11_000), tmp_path, LEAST_ACCEPTED, four_bits=False)
+    check(qdq_outcome, range(10_000, 11_000), tmp_path, LEAST_ACCEPTED)
