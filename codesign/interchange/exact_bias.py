@@ -43,14 +43,18 @@ class Biases:
     Attributes:
         rows: how many rows have such a bias.
         wider: of those, how many got weights of more bits.
-        rounded: of those, how many biases are rounded all the same.
-        largest: the largest rounding, in codes of the layer's result (or, of the last layer, in the units of its sums).
+        rounded: of those, how many biases are rounded, so that a code may come out otherwise.
+        largest: the largest such rounding, in codes of the layer's output.
+        result: the largest rounding of a bias of the last layer, in the real values of its result.
+        ordered: whether that rounding can change no order of the results of an image.
     """
 
     rows: int = 0
     wider: int = 0
     rounded: int = 0
     largest: float = 0.0
+    result: float = 0.0
+    ordered: bool = True
 
     def __add__(self, other: Biases) -> Biases:
         return Biases(
@@ -58,6 +62,8 @@ class Biases:
             self.wider + other.wider,
             self.rounded + other.rounded,
             max(self.largest, other.largest),
+            max(self.result, other.result),
+            self.ordered and other.ordered,
         )
 
     @property
@@ -65,12 +71,12 @@ class Biases:
         """For people; empty where nothing has to be said."""
         parts = []
         if self.wider:
-            parts.append(f"{self.wider:,} rows have wider weights to keep a bias (--round-bias rounds it instead)")
+            parts.append(f"{self.wider:,} rows have wider weights, to keep their bias (--round-bias rounds it instead)")
         if self.rounded:
-            parts.append(
-                f"{self.rounded:,} biases are rounded, by up to {self.largest:.2g} of a code; "
-                "rows of fixed 8-bit weights hold finer ones"
-            )
+            parts.append(f"{self.rounded:,} biases are rounded, by up to {self.largest:.2g} of a code")
+        if self.result:
+            order = "which changes no order of them" if self.ordered else "so closer ones may change places"
+            parts.append(f"biases of the results are rounded by up to {self.result:.2g}, {order}")
         return "; ".join(parts)
 
 
@@ -157,8 +163,9 @@ def finer_units(
 ) -> tuple[IntArray, Biases]:
     """(M,) whole factors of the weights of a last layer, or one with a residual, that make its biases finer.
 
-    Of rows of one unit (`equal`) whose results are only compared, the smallest factor is taken with which the real
-    biases' order is kept for all sums; otherwise the largest one.
+    Of rows of one unit (`equal`) whose results are compared, the smallest factor is taken with which the order of the
+    results is that of the real biases for all sums; otherwise the largest one. `largest` of what became of the biases
+    is in units of the sums.
     """
     off = np.abs(units - np.rint(units)) > TOLERANCE
     peak = np.abs(weight).reshape(len(weight), -1).max(axis=1)
@@ -171,14 +178,16 @@ def finer_units(
     if equal:
         highest = int(largest.min())
         for times in sorted({min(((1 << (bits - 1)) - 1) // max(int(peak.max()), 1), highest) for bits in range(2, 9)}):
-            if times >= 1 and _same_order(units, np.rint(units * times) / times):
-                return ones * times, Biases(int(off.sum()), len(units) if times > 1 else 0)
+            rounded = np.rint(units * times) / times
+            if times >= 1 and _same_order(units, rounded):
+                error = float(np.abs(rounded - units).max())
+                return ones * times, Biases(int(off.sum()), len(units) if times > 1 else 0, 0, error)
         factors = ones * highest
     else:
         factors = np.where(off, largest, 1)
     errors = np.abs(np.rint(units * factors) / factors - units)[off]
     wider = int((factors > 1).sum())
-    return factors, Biases(int(off.sum()), wider, int((errors > 0).sum()), float(errors.max()))
+    return factors, Biases(int(off.sum()), wider, int((errors > 0).sum()), float(errors.max()), ordered=False)
 
 
 def widened(formats: tuple[RowFormat, ...], weight: IntArray, factors: IntArray) -> tuple[RowFormat, ...]:

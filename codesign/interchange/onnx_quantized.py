@@ -102,6 +102,8 @@ class _Importer(Scaling):
             if [item.op for item in found] == ["Clip"] and name != graph.output
         }
         """The Clip that alone reads a tensor."""
+        self.narrow: dict[str, int] = {}
+        """Bits of constant integers that a Clip leaves fewer than their type has, as Brevitas writes them (QCDQ)."""
         self.builders: dict[str, Callable[[Node], Value]] = {
             "Conv": self._conv,
             "Gemm": self._gemm,
@@ -215,7 +217,11 @@ class _Importer(Scaling):
     def _clip(self, node: Node) -> Value:
         value = self.value(node)
         if isinstance(value, np.ndarray):
-            return np.clip(value, self.optional(node, 1), self.optional(node, 2))
+            clipped = np.clip(value, self.optional(node, 1), self.optional(node, 2))
+            if clipped.dtype.kind in "iu" and node.has(1) and node.has(2):
+                low, high = (int(self.constant(node, position).reshape(-1)[0]) for position in (1, 2))
+                self.narrow[node.outputs[0]] = max(-low - (low < 0), high).bit_length() + 1
+            return clipped
         if isinstance(value, Codes) and value.integers and self.clip_of.get(node.inputs[0]) is node:
             return value
         limits = []
@@ -423,7 +429,8 @@ class _Importer(Scaling):
         if isinstance(value, Quantized):
             raise node.error("dequantizes real numbers")
         if isinstance(value, np.ndarray):
-            return quantizers.dequantized(node, value, scale, zero, kind)
+            made = quantizers.dequantized(node, value, scale, zero, kind)
+            return replace(made, bits=min(made.bits, self.narrow.get(node.inputs[0], made.bits)))
         codes = quantizers.linear_range(node, scale, zero, kind)
         if isinstance(value, Pending) and value.kind == "integers":
             return self.enter(node, codes.tensor(value.name, value.shape), (Offset(kind.offset),))

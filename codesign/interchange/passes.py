@@ -41,7 +41,7 @@ def quantized_pass(
         return same, Biases()
     report = Biases()
     if pending.residual is not None:
-        pending, report = finer(pending, False, rule)
+        pending, report = finer(pending, False, rule, output.scale)
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     layer = conv_layer(
         pending.name,
@@ -75,10 +75,11 @@ def quantized_pass(
     return summed, report
 
 
-def finer(pending: Pending, compared: bool, rule: BiasRule) -> tuple[Pending, Biases]:
+def finer(pending: Pending, compared: bool, rule: BiasRule, step: float = 1.0) -> tuple[Pending, Biases]:
     """The convolution with weights multiplied by whole numbers, so that its biases are rounded to a finer unit.
 
-    The products stay what they are. `compared` says that only the order of the results counts.
+    The products stay what they are. `compared` says that only the order of the results counts. What is said of the
+    rounding is in so many `step`.
     """
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     unit = pending.sources[0].scale * pending.row_scale
@@ -90,7 +91,7 @@ def finer(pending: Pending, compared: bool, rule: BiasRule) -> tuple[Pending, Bi
         row_scale=pending.row_scale / factors,
         formats=widened(pending.formats, pending.weight, factors),
     )
-    return made, report
+    return made, replace(report, largest=report.largest * float(unit.max()) / step)
 
 
 def max_pass(pending: Pending) -> IntegerPool:
@@ -105,6 +106,7 @@ def wide_pass(pending: Pending, multiplier: Multiplier = NARROW, rule: BiasRule 
     if pending.kind != "conv" or (pending.low, pending.high) != (-np.inf, np.inf):
         raise UserError(f"node '{pending.name}': the result must come from a Conv or Gemm, or be quantized")
     pending, report = finer(pending, pending.residual is None, rule)
+    report = replace(report, rounded=0, largest=0.0, result=report.largest)
     assert pending.weight is not None and pending.row_scale is not None and pending.bias is not None
     rows, channels, height, width = pending.weight.shape
     item = FusedConv(
