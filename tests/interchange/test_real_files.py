@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_oracles import as_codes, input_codes, run_integers
 from codesign.quant.integer_network import IntegerConv, Scheme
+from codesign.sim.functional import classes, finish, predict, prepare
 from tests.interchange.networks import run_qonnx
 
 pytest.importorskip("onnx", reason="needs onnx")
@@ -53,3 +55,24 @@ def test_pytorchs_fake_quantized_model_is_read_to_one_step() -> None:
     assert steps.max() <= 1 and (steps == 0).mean() > 0.9
     schemes = {scheme for layer in network.layers if isinstance(layer, IntegerConv) for scheme in layer.scheme}
     assert schemes == {Scheme.FIXED, Scheme.FULL}, "PyTorch's weights reach -128"
+
+
+@pytest.mark.parametrize("bits", ["w2a2", "w2a4", "w4a4", "w8a8"])
+@pytest.mark.parametrize("form", ["qonnx", "qcdq"])
+def test_brevitas_classes_of_all_test_digits(form: str, bits: str) -> None:
+    test, files = np.load(DATA / "digits_test.npz"), np.load(DATA / f"digits_{bits}.npz")
+    network = import_integer(DATA / f"digits_{form}_{bits}.onnx")
+    results = predict(network, prepare(network, test["x"].astype(np.float32) / 16))
+    assert len(results) == 355
+    assert np.array_equal(classes(network, results), files["y"].argmax(axis=1))
+    error = np.abs(finish(network, results).reshape(files["y"].shape) - files["y"]).max(axis=1)
+    # Codes of few bits are Brevitas' at every sum. One of 8 bits next to a rounding boundary may be a step apart.
+    assert (error > 2e-3 * np.abs(files["y"]).max()).sum() <= (0 if bits != "w8a8" else 20)
+    weights = {bits for layer in network.layers if isinstance(layer, IntegerConv) for bits in layer.weight_bits}
+    assert min(weights) == int(bits[1])
+    rounded = import_integer(DATA / f"digits_{form}_{bits}.onnx", rule=BiasRule(keep=False))
+    says = str(network.provenance["biases"])
+    assert "biases are rounded, by up to" in str(rounded.provenance["biases"])
+    assert ("biases are rounded" in says) == (bits == "w8a8"), (
+        "only the results of few-bit networks have rounded biases"
+    )
