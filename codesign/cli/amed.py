@@ -50,6 +50,7 @@ def latency(
     from codesign.sim.amed_accelerator import accelerator
     from codesign.sim.amed_exact import exact_latency
     from codesign.sim.amed_networks import published_of
+    from codesign.sim.clock import Clock
 
     where = accelerator(on)
     graph, widths, row = _network(network, bits)
@@ -71,7 +72,7 @@ def latency(
         lines = [list(line) for line in zip(table.layers, each, table.layer_ms(widths), strict=True)]
         total = table.latency_ms(widths)
         paper = paper_latencies(graph.name).get(row or "") if on == "scale_sim" else None
-    answer |= {"latency_ms": total, "paper_ms": paper}
+    answer |= Clock(where.clock_mhz).to_json() | {"latency_ms": total, "paper_ms": paper}
     answer["layers"] = [dict(zip((_key(title) for title in header), line, strict=True)) for line in lines]
     _print(f"{graph.name} on {where}, {mode}", (header, lines))
     facts({"latency": f"{shown(total)} ms"} | ({"the paper's table 2": f"{shown(paper)} ms"} if paper else {}))

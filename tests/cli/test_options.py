@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
 import pytest
+import typer
 
 from codesign.arch.load import load_hardware
+from codesign.cli import main
 from codesign.quant.random_network import random_network
 from codesign.quant.storage import save_network
 from codesign.search.space import band_ratio
@@ -41,7 +44,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     *((("simulate", "tiny", "smallcnn", *option), f"{option[0]} given, but it needs --ideal") for option in (
         ("--dataflow", "os"), ("--clock", "5"), ("--corrected",), ("--out", "o"),
     )),
-    *(((*command, *option), "given, but the formats of a quantized network are in its file") for option in (
+    *(((*command, *option), f"{option[0]} given, but the formats of a quantized network") for option in (
         ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
     ) for command in (
         ("simulate", "tiny", "NET"), ("roofline", "tiny", "NET"), ("cosim", "tiny", "NET"),
@@ -111,3 +114,51 @@ def test_a_network_that_suits_an_accelerator(run: Run, tmp_path: Path) -> None:
         assert run("simulate", found["suits"][0], network, "--json", tmp_path / "s.json")[0] == 0
         hints = json.loads((tmp_path / "s.json").read_text())["hints"]
         assert not any("no cycle and no byte" in hint for hint in hints)
+
+
+EFFECTIVE: dict[str, set[str]] = {
+    "simulate": {"--ideal", "--config"},
+    "cosim": {"--images"},
+    "generate": set(),
+    "compile": {"--images"},
+    "synth": {"--pnr"},
+    "roofline": set(),
+    "quantize": {"--data", "--method", "--hw", "--epochs", "--mean", "--std", "--device", "--checkpoints"},
+    "evaluate": {"--data", "--images"},
+    "import": {"--round-bias", "--join-sums", "--multiplier-bits"},
+    "export": {"--to"},
+    "search": set(),
+    "sweep": {"--jobs", "--energy", "--table"},
+    "report": set(),
+    "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds"},
+    "doctor": set(),
+    "demo": set(),
+    "latency": {"--bits", "--mode", "--on", "--csv"},
+    "table": {"--on", "--csv"},
+    "reports": {"--bits", "--on"},
+    "appendix-c": {"--csv"},
+    "compare": {"--bits", "--on", "--csv"},
+}
+"""Options that have an effect whatever else is given. `--out`, `--json` and seeds are taken everywhere."""
+
+
+def test_every_option_is_known_to_have_an_effect_or_refused() -> None:
+    """A new option must be put into the table above, or be among those that are refused where they have none."""
+    refused: dict[str, set[str]] = {"quantize": {"--float-epochs"}}
+    for arguments, says in NO_EFFECT:
+        named = {part for part in arguments if part.startswith("--") and part in says}
+        refused.setdefault(arguments[0], set()).update(named)
+    everywhere = {"--out", "--json", "--seed"}
+
+    def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if not hasattr(command, "commands"):
+            yield name, command
+        else:
+            for inner, found in command.commands.items():
+                yield from leaves(found, inner)
+
+    commands = dict(leaves(typer.main.get_command(main.app), "codesign"))
+    assert commands.keys() == EFFECTIVE.keys()
+    for name, command in commands.items():
+        options = {option for param in command.params for option in param.opts if option.startswith("--")}
+        assert options - everywhere == EFFECTIVE[name] | (refused.get(name, set()) - everywhere), name
