@@ -11,12 +11,13 @@ array and up to an hour for one that fills the device, so results are cached by 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from codesign._sources import source_hash
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.sim.clock_estimate import slowest_path_ns
 from codesign.sim.flat import run_flat
 from codesign.sim.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.hierarchy import Hierarchy
@@ -74,6 +76,8 @@ class Routed:
         path: the slowest path from register to register. Logic without a name of its own is counted to the module
             of the register that it leads to: the design was flattened.
         wall_s: what the run took.
+        design: name of the module that was placed and routed in the harness.
+        estimate_mhz: of the clock by `codesign.sim.clock_estimate`, from the netlist that was placed.
     """
 
     fmax_mhz: float
@@ -87,6 +91,8 @@ class Routed:
     path: tuple[Step, ...]
     tool: str
     wall_s: float
+    design: str = ""
+    estimate_mhz: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
@@ -168,10 +174,13 @@ def route(
         report("flat synthesis", 0, 1)
         run_flat(text, NAME, device.family, folder, processes, netlist=True)
         report("flat synthesis", 1, 1)
+        netlist = json.loads((folder / "netlist.json").read_text())["modules"][NAME]["cells"]
+        estimate_mhz = 1e3 / slowest_path_ns(netlist, device.family)
         _nextpnr(folder, options, device, processes, report, begin + time_limit_s)
         answer = read_json(folder / "report.json")
     hierarchy = Hierarchy(modules, top, INSTANCE)
     routed = _routed(answer, hierarchy, frame, device, clock_mhz, seed, tool, time.monotonic() - begin)
+    routed = replace(routed, design=top, estimate_mhz=estimate_mhz)
     keep(path, key, routed.to_json())
     return routed
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from codesign._files import write_json
 from codesign.arch.load import load_hardware
 from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
-from codesign.sim.known import known_path
+from codesign.sim.known import keep_known
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -46,12 +45,12 @@ def test_the_lower_clock_counts_and_both_are_said(clock: Clock, mhz: float, says
 def test_an_estimate_that_is_kept_decides_the_latency(run: Run, tmp_path: Path) -> None:
     hw = load_hardware("tiny")
     assert known_clock(hw) == predicted_clock(hw)
-    write_json(known_path("estimated", hw), {"fmax_estimate_mhz": 64.0})
+    keep_known("estimated", hw, "codesign.sim.resources", 64.0)
     assert known_clock(hw) == Clock(100.0, "estimated", 64.0)
     other = hw.model_copy(update={"columns": 3})
     assert known_clock(other) == predicted_clock(other), "an estimate belongs to one accelerator"
-    for command in (("simulate",), ("cosim",), ("roofline",)):
-        status, out, err = run(*command, "tiny", "smallcnn:size=8,width=4", "--json", tmp_path / "a.json")
+    for command in ("simulate", "roofline"):
+        status, out, err = run(command, "tiny", "smallcnn:size=8,width=4", "--json", tmp_path / "a.json")
         assert status == 0, err
         found = answer(tmp_path / "a.json")
         assert (found["clock_mhz"], found["clock_evidence"], found["evidenced_mhz"]) == (100, "estimated", 64)
@@ -80,5 +79,5 @@ def test_what_was_routed_is_better_evidence(tmp_path: Path) -> None:
         "tool": "nextpnr",
         "wall_s": 1.0,
     }
-    write_json(known_path("routed", hw), routed)
+    keep_known("routed", hw, "codesign.sim.place_route", routed)
     assert known_clock(hw) == synthesized_clock(hw, 70.0) == Clock(100.0, "routed", 91.5)
