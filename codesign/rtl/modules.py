@@ -22,7 +22,7 @@ from codesign._processes import run_child
 _ATTRIBUTE = re.compile(r"^\s*attribute \\(src|generator|top) .*\n", re.MULTILINE)
 _HIERARCHICAL = re.compile(r"\\([A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+)(?=\s)")
 _MEMORY_INIT = re.compile(r"^  cell \$meminit_v2 .*?^  end\n", re.MULTILINE | re.DOTALL)
-"""Initial memory contents, all of them zeros: a loop is shorter (`_zeroed`)."""
+"""Initial memory contents, all of them zeros: a loop, for simulators, is shorter (`_zeroed`)."""
 _READ_PORT = re.compile(r"^  cell \$memrd_v2 .*?^  end\n", re.MULTILINE | re.DOTALL)
 _UNDEFINED_READ = re.compile(r"(parameter \\INIT_VALUE \d+')(x+)")
 _MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\w+) \[(\d+):0\];\n", re.MULTILINE)
@@ -130,18 +130,18 @@ def _zero_read(cell: re.Match[str]) -> str:
 
 
 def _zeroed(declaration: re.Match[str]) -> str:
-    """A memory's declaration, and zeros in it when the device has been configured, as FPGAs have them anyway.
+    """A memory's declaration, and zeros in it for simulators, as FPGAs have them when they have been configured.
 
     Nothing depends on them: what is read before it is written is not used. But in a simulator of four states what is
-    not known, times a weight of 0, is not known.
+    not known, times a weight of 0, is not known. Synthesis is spared thousands of words that say nothing.
     """
     high, name, last = declaration.groups()
-    word = f"{name}_word"
-    zero = f"{int(high or 0) + 1}'h0"
-    count = int(last) + 1
+    word, count = f"{name}_word", int(last) + 1
     return (
-        f"{declaration[0]}  integer {word};\n"
-        f"  initial for ({word} = 0; {word} < {count}; {word} = {word} + 1) {name}[{word}] = {zero};\n"
+        f"{declaration[0]}`ifndef SYNTHESIS\n"
+        f"  integer {word};\n"
+        f"  initial for ({word} = 0; {word} < {count}; {word} = {word} + 1) {name}[{word}] = {int(high or 0) + 1}'h0;\n"
+        "`endif\n"
     )
 
 
