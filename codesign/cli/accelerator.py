@@ -20,6 +20,7 @@ from codesign.cli.options import (
     RATIO,
     SEED,
 )
+from codesign.cli.reading import NOTHING, Reading, reads
 
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 
 
+@reads
 def simulate(
     inputs: Annotated[
         list[str],
@@ -59,6 +61,7 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write SCALE-Sim's three reports.", **IDEAL)
     ] = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Cycles, stalls, utilisation and memory traffic of a network on an accelerator, exactly.
 
@@ -78,6 +81,7 @@ def simulate(
     is_ideal = ideal is not None or config is not None
     hw, network = _arguments(inputs, is_ideal, plain if is_ideal else ideals)
     if is_ideal:
+        reading.refuse("on an ideal array, which counts sizes only")
         from codesign.cli.ideal import simulate_ideal_array
 
         simulate_ideal_array(
@@ -110,7 +114,7 @@ def simulate(
         refuse({name: plain[name] for name in alone}, f"on {found.name}, whose products are timed one by one")
         _simulate_encoder(hardware, found, bits, ratio, batch, seed, json)
         return
-    plan = planned(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    plan = planned(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)
     program = plan.plan
     timing = estimate(program)
     hints = [
@@ -180,6 +184,7 @@ def _simulate_encoder(
     simulate_encoder(hw, found, formats, batch, seed, json)
 
 
+@reads
 def cosim(
     hw: HW,
     network: NETWORK,
@@ -191,6 +196,7 @@ def cosim(
     assignment: ASSIGNMENT = None,
     seed: SEED = 0,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Run a network on the generated RTL in Verilator and compare every value and cycle with the models.
 
@@ -215,7 +221,7 @@ def cosim(
         cosim_encoder(hardware, found, images, seed, json)
         return
     check_data_dir(data, data_dir)
-    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)
     codes = input_codes(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)
     with progress() as report:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from codesign.cli.options import ASSIGNMENT, BITS, DATA, DATA_DIR, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.reading import NOTHING, Reading, reads
 
 
 def generate(
@@ -29,6 +30,7 @@ def generate(
     save(json, manifest)
 
 
+@reads
 def compile_(
     hw: HW,
     network: NETWORK,
@@ -41,6 +43,7 @@ def compile_(
     assignment: ASSIGNMENT = None,
     seed: SEED = 0,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Compile a network into an accelerator's memory image, for the driver that `generate` writes.
 
@@ -64,7 +67,7 @@ def compile_(
     hardware = load_hardware(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")
-    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    net = integer_network(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)
     codes = input_codes(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)
     results = []

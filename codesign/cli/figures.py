@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from codesign.cli.options import ASSIGNMENT, BITS, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.reading import NOTHING, Reading, reads
 
 
+@reads
 def roofline(
     hw: HW,
     network: NETWORK,
@@ -19,6 +21,7 @@ def roofline(
     assignment: ASSIGNMENT = None,
     seed: SEED = 0,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """What memory and array allow each layer, and what it reaches: operations a byte against operations a second."""
     from dataclasses import asdict
@@ -34,7 +37,7 @@ def roofline(
     from codesign.sim.timing import estimate
 
     hardware = load_hardware(hw)
-    plan = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed)
+    plan = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)
     timing, clock = estimate(plan), known_clock(hardware)
     roof, points = Roof.of(hardware, clock), roofline(hardware, timing, clock)
     columns = ("layer", "operations / byte", "GOP/s", "roof, GOP/s", "of the roof", "bound by")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codesign.cli.reading import NOTHING, Reading, read_integers, reads
+
 if TYPE_CHECKING:
     from codesign.quant.integer_network import IntegerNetwork
 
@@ -24,46 +26,33 @@ class Form(StrEnum):
     NPZ = "npz"
 
 
+@reads
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A quantized model: .onnx (QDQ, QONNX), .tflite, .npz.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
-    round_bias: Annotated[
-        bool, typer.Option("--round-bias", help="Round biases to the weights' own unit; they are kept by default.")
-    ] = False,
-    join_sums: Annotated[
-        bool, typer.Option("--join-sums", help="Do sums within convolutions: fewer passes, one rounding less.")
-    ] = False,
-    multiplier_bits: Annotated[
-        int,
-        typer.Option(
-            help="Of requantization: 16, or 24 for other tools' exact results (hardware with multiplier_bits: 24)."
-        ),
-    ] = 16,
+    hw: Annotated[
+        str | None, typer.Option("--hw", metavar="HW", help="The accelerator that it is for: YAML, or a name.")
+    ] = None,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Read a model that another tool quantized and save its integers."""
+    from codesign.arch.load import load_hardware
     from codesign.cli.output import facts, save
     from codesign.errors import UserError
-    from codesign.interchange import building
-    from codesign.interchange.exact_bias import BiasRule
-    from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
-    from codesign.quant.integer_network import MULTIPLIERS
     from codesign.quant.storage import save_network
 
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
-    if multiplier_bits not in MULTIPLIERS:
-        raise UserError(f"--multiplier-bits: {multiplier_bits} given, must be {' or '.join(map(str, MULTIPLIERS))}")
-    network = import_integer(file, rule=BiasRule(keep=not round_bias), multiplier=MULTIPLIERS[multiplier_bits])
-    if join_sums:
-        network = building.join_sums(network)
+    network = read_integers(file, reading, None if hw is None else load_hardware(hw), say=False)
     save_network(network, out)
     described = description(network)
     facts({"network": network.name, **{key.replace("_", " "): value for key, value in described.items()}, "file": out})
     save(json, {"network": network.name, "imported_from": str(file), **described, "file": str(out)} | provenance())
 
 
+@reads
 def export(
     network: Annotated[str, typer.Argument(metavar="NET", help="A quantized network's file.")],
     to: Annotated[
@@ -75,11 +64,11 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Write a quantized network for other tools."""
     from codesign.cli.output import facts, save
     from codesign.errors import UserError
-    from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
 
     suffix = ".npz" if to is Form.NPZ else ".onnx"
@@ -87,7 +76,7 @@ def export(
         raise UserError(f"--out: '{out}' given, must end in {suffix} for --to {to}")
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
-    files = write(import_integer(network), to, out)
+    files = write(read_integers(network, reading), to, out)
     facts({"written": ", ".join(map(str, files)), "form": to})
     save(json, {"network": network, "form": str(to), "files": [str(file) for file in files]} | provenance())
 
@@ -127,5 +116,6 @@ def description(network: IntegerNetwork) -> dict[str, object]:
             layer.weight[0].size * layer.output.channels * layer.output.height * layer.output.width for layer in convs
         ),
         "rows": ", ".join(f"{form} x {count:,}" for form, count in sorted(counts.items())),
+        **({"biases": biases} if (biases := network.provenance.get("biases")) else {}),
         **{f"host_{when}": words for when, words in network.host.words.items()},
     }

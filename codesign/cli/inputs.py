@@ -11,6 +11,8 @@ import numpy as np
 
 from codesign._reading import MOST_JSON, is_regular, read_text
 from codesign.arch.hardware import Hardware
+from codesign.cli.output import note
+from codesign.cli.reading import NOTHING, Reading, read_integers
 from codesign.errors import UserError
 from codesign.program import Plan, Planner, plan_network
 from codesign.program.dealing import row_of
@@ -20,11 +22,9 @@ from codesign.quant.dataset import Dataset
 from codesign.quant.formats import RowFormat
 from codesign.quant.integer_network import (
     MULTIPLIERS,
-    NARROW,
     IntArray,
     IntegerConv,
     IntegerNetwork,
-    Multiplier,
     Scheme,
 )
 from codesign.quant.random_network import random_network
@@ -40,14 +40,18 @@ from codesign.workload.topology_network import network_of
 FORMS = "a file that `quantize` wrote, a .csv topology, a .onnx, .tflite, .pt2 or .npz model"
 
 
-def read_network(name: str, multiplier: Multiplier = NARROW) -> IntegerNetwork | Network | Topology:
+def read_network(
+    name: str, reading: Reading = NOTHING, hw: Hardware | None = None
+) -> IntegerNetwork | Network | Topology:
     """What NETWORK names: integers from a quantized file, else the layers of a zoo network, a float model, a topology.
 
-    `multiplier` is that of the requantization, for files of other tools.
+    `reading` and `hw` say how files of other tools are read (see `codesign.cli.reading`).
 
     Raises:
-        UserError: no such network, or the file cannot be read.
+        UserError: no such network, the file cannot be read, or an option has no effect on it.
     """
+    if not is_file(name) or Path(name).suffix.lower() == ".csv":
+        reading.refuse(f"on {name}, which is no model of another tool")
     if not is_file(name):
         if (found := encoder(name)) is not None:
             return found.topology()
@@ -57,11 +61,12 @@ def read_network(name: str, multiplier: Multiplier = NARROW) -> IntegerNetwork |
         return zoo_network(name)
     if Path(name).suffix.lower() == ".csv":
         return read_topology(name)
-    from codesign.interchange.load import FLOAT_FILES, import_float, import_integer, is_float
+    from codesign.interchange.load import FLOAT_FILES, import_float, is_float
 
-    if Path(name).suffix.lower() in FLOAT_FILES and is_float(name):
-        return import_float(name)[0]
-    return import_integer(name, multiplier=multiplier)
+    if Path(name).suffix.lower() in FLOAT_FILES and is_float(name, reading.shape):
+        reading.refuse(f"on {name}, a float model whose weights are not used here", "--input-shape")
+        return import_float(name, reading.shape)[0]
+    return read_integers(name, reading, hw)
 
 
 def is_file(name: str) -> bool:
@@ -76,14 +81,6 @@ def fitting(network: IntegerNetwork, dataset: Dataset) -> Dataset:
         shape = "x".join(map(str, dataset.shape))
         raise UserError(f"data set '{dataset.name}' has images of {shape}, {network.name} takes {network.image_shape}")
     return dataset
-
-
-def numbers(option: str, text: str) -> tuple[float, ...]:
-    """Numbers with commas between them, such as 0.5 or 0.485,0.456,0.406."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"{option}: '{text}' given, must be numbers with commas between them") from None
 
 
 def encoder(name: str) -> Encoder | None:
@@ -119,6 +116,7 @@ def integer_network(
     ratio: str | None = None,
     assignment: Path | None = None,
     seed: int = 0,
+    reading: Reading = NOTHING,
 ) -> IntegerNetwork:
     """The integers to run on `hw`.
 
@@ -129,7 +127,7 @@ def integer_network(
     Raises:
         UserError: no such network or file, or more than one way of choosing formats.
     """
-    found, formats = _network_and_formats(name, hw, bits, ratio, assignment)
+    found, formats = _network_and_formats(name, hw, bits, ratio, assignment, reading)
     if isinstance(found, IntegerNetwork):
         return found
     multiplier = MULTIPLIERS[hw.multiplier_bits]
@@ -164,13 +162,14 @@ def network_plan(
     ratio: str | None = None,
     assignment: Path | None = None,
     seed: int = 0,
+    reading: Reading = NOTHING,
 ) -> Plan:
     """The plan of what `integer_network` gives for `hw`, without drawing weights for a network that has none.
 
     Raises:
         UserError: as `integer_network` and `plan_network`; without weights nothing is said of their sums.
     """
-    return planned(name, hw, bits=bits, ratio=ratio, assignment=assignment, seed=seed).plan
+    return planned(name, hw, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading).plan
 
 
 def planned(
@@ -181,9 +180,10 @@ def planned(
     ratio: str | None = None,
     assignment: Path | None = None,
     seed: int = 0,
+    reading: Reading = NOTHING,
 ) -> Planned:
     """`network_plan`, and what can be said of the network's formats."""
-    found, formats = _network_and_formats(name, hw, bits, ratio, assignment)
+    found, formats = _network_and_formats(name, hw, bits, ratio, assignment, reading)
     if isinstance(found, IntegerNetwork):
         convs = [layer for layer in found.layers if isinstance(layer, IntegerConv)]
         used = {RowFormat(*form) for conv in convs for form in zip(conv.scheme, conv.weight_bits, strict=True)}
@@ -201,7 +201,7 @@ def planned(
 
 
 def _network_and_formats(
-    name: str, hw: Hardware, bits: str | None, ratio: str | None, assignment: Path | None
+    name: str, hw: Hardware, bits: str | None, ratio: str | None, assignment: Path | None, reading: Reading
 ) -> tuple[IntegerNetwork | Network, Assignment | tuple[Ratio, int]]:
     """What NETWORK names, and the row formats that the options say, which integers have of their own."""
     chosen = [option for option, value in (("--bits", bits), ("--ratio", ratio), ("--assignment", assignment)) if value]
@@ -211,11 +211,14 @@ def _network_and_formats(
         raise UserError(
             f"{name}: is no single program, since its host computes between the products; only for simulate"
         )
-    found = read_network(name, MULTIPLIERS[hw.multiplier_bits])
+    found = read_network(name, reading, hw)
     if isinstance(found, IntegerNetwork):
         if chosen:
             raise UserError(f"{name}: {chosen[0]} given, but the formats of a quantized network are in its file")
-        return suited_input(found, hw), row_ratio(hw, None, None)
+        suited = suited_input(found, hw)
+        if suited is not found:
+            note(f"{name}: the host gives the input of {found.input.bits} bits as {suited.host.before[-1].words}")
+        return suited, row_ratio(hw, None, None)
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
         return network, _read_assignment(assignment)

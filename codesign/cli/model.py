@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, read_integers, reads
+
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 DEFAULT_ACT_BITS = 4
 DEFAULT_FLOAT_EPOCHS = 20
@@ -36,6 +38,7 @@ def quantize(
     epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
     mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
+    input_shape: INPUT_SHAPE = None,
     device: Annotated[str, typer.Option(help="Of torch, where training computes, such as cuda.")] = "cpu",
     checkpoints: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep every epoch here; the same command continues from it.")
@@ -50,7 +53,7 @@ def quantize(
     """
     from codesign.arch.load import load_hardware
     from codesign.cli.given import check_data_dir, refuse
-    from codesign.cli.inputs import is_file, numbers
+    from codesign.cli.inputs import is_file
     from codesign.cli.output import facts, percent, progress, save, table
     from codesign.errors import UserError
     from codesign.interchange.building import with_steps
@@ -63,8 +66,10 @@ def quantize(
     if is_file(network):
         from codesign.interchange.load import float_host, import_float
 
-        (source, state), steps = import_float(network), float_host(network)
+        shape = Reading(input_shape=input_shape).shape
+        (source, state), steps = import_float(network, shape), float_host(network, shape)
     else:
+        refuse({"--input-shape": input_shape}, f"on {network}, which is no file")
         source, state, steps = zoo_network(network), None, ()
     if state is not None:
         refuse({"--float-epochs": float_epochs}, f"on {network}, which brings its weights")
@@ -143,6 +148,7 @@ def quantize(
     save(json, answer | provenance(seed=seed))
 
 
+@reads
 def evaluate(
     network: Annotated[str, typer.Argument(metavar="NET", help="A quantized network's file.")],
     data: Annotated[str, typer.Option(metavar="DATASET", help="Data set whose test images, or others, are run.")],
@@ -154,19 +160,19 @@ def evaluate(
     data_dir: DATA_DIR = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split, where the data has none: that of training.")] = 0,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
     from codesign.cli.given import check_data_dir
     from codesign.cli.inputs import fitting
     from codesign.cli.output import facts, percent, save
     from codesign.errors import UserError
-    from codesign.interchange.load import import_integer
     from codesign.provenance import provenance
     from codesign.quant.data import load_dataset
     from codesign.sim.functional import classes, predict, prepare_images
 
     check_data_dir(data, data_dir)
-    found = import_integer(network)
+    found = read_integers(network, reading)
     dataset = fitting(found, load_dataset(data, data_dir, seed)).part(test=images, validation=images)
     pixels, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
     count = len(labels)

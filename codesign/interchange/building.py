@@ -15,7 +15,7 @@ from codesign.errors import UserError
 from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
 from codesign.quant.dyadic import dyadic
 from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.host import Dequantize, RoundResults, Step
+from codesign.quant.host import Arithmetic, Dequantize, Offset, RoundResults, Step, normalization
 from codesign.quant.integer_network import (
     NARROW,
     RESIDUAL_MULT_BITS,
@@ -293,6 +293,28 @@ def with_steps(network: IntegerNetwork, steps: tuple[Step, ...]) -> IntegerNetwo
     output = network.output
     after = (*network.host.after, Dequantize(output.scale, output.zero_point), *steps)
     return replace(network, host=replace(network.host, after=after))
+
+
+def with_normalization(network: IntegerNetwork, mean: tuple[float, ...], std: tuple[float, ...]) -> IntegerNetwork:
+    """The network whose host takes pixels in [0, 1], and makes (pixel - mean) / std of them first.
+
+    A network that takes integers takes real numbers then.
+
+    Raises:
+        UserError: it computes on its input already, or there are other counts of numbers than one or one a channel.
+    """
+    channels, host = network.image_shape[0], network.host
+    if any(isinstance(step, Arithmetic) for step in host.before):
+        raise UserError(f"network '{network.name}' normalizes its input already: {host.words['before']}")
+    for values in (mean, std):
+        if len(values) not in (1, channels) or not np.isfinite(values).all():
+            raise UserError(f"{len(values)} numbers given, network '{network.name}' takes {channels} channels")
+    if min(std) <= 0:
+        raise UserError(f"an std of {min(std):g} given, must be positive")
+    steps = network.preparation
+    if isinstance(steps[0], Offset):
+        steps = (network.quantizer, *steps[1:])
+    return replace(network, host=replace(host, before=(*normalization(mean, std), *steps), takes="float32"))
 
 
 def result_codes(network: IntegerNetwork, results: IntArray) -> IntArray:

@@ -177,9 +177,10 @@ def finer_units(
     largest = np.maximum(largest, 1) if rule.keep else ones
     if equal:
         highest = int(largest.min())
-        for times in sorted({min(((1 << (bits - 1)) - 1) // max(int(peak.max()), 1), highest) for bits in range(2, 9)}):
+        widths = {((1 << (bits - 1)) - 1) // max(int(peak.max()), 1) for bits in range(2, WIDEST + 1)}
+        for times in sorted(min(width, highest) for width in widths if width):
             rounded = np.rint(units * times) / times
-            if times >= 1 and _same_order(units, rounded):
+            if _same_order(units, rounded):
                 error = float(np.abs(rounded - units).max())
                 return ones * times, Biases(int(off.sum()), len(units) if times > 1 else 0, 0, error)
         factors = ones * highest

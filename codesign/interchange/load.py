@@ -38,7 +38,11 @@ OTHER_FILES = (".h5", ".keras", ".pb", ".pt", ".pth", ".safetensors")
 
 
 def import_integer(
-    path: str | Path, wide: bool = True, rule: BiasRule = KEEP, multiplier: Multiplier = NARROW
+    path: str | Path,
+    wide: bool = True,
+    rule: BiasRule = KEEP,
+    multiplier: Multiplier = NARROW,
+    input_shape: tuple[int, ...] | None = None,
 ) -> IntegerNetwork:
     """The integer network in a file.
 
@@ -48,19 +52,20 @@ def import_integer(
         wide: let the last layer write wide results (see `codesign.interchange.building.wide_result`).
         rule: for biases of ONNX files, as `import_quantized_onnx` takes it.
         multiplier: of the requantization, for files that do not say it themselves.
+        input_shape: of one image, where an .onnx file leaves sizes open.
 
     Raises:
         UserError: another kind of file, a float model, or what the importers refuse.
     """
     suffix = Path(path).suffix.lower()
-    if suffix in FLOAT_FILES and is_float(path):
+    if suffix in FLOAT_FILES and is_float(path, input_shape):
         raise UserError(f"{path}: a float model; quantize it: codesign quantize {path} --data DATASET -o FILE")
     if suffix == ".tflite":
         return import_tflite(path, wide, multiplier)
     if suffix == ".onnx":
-        if METADATA in read_onnx(path).metadata:
+        if METADATA in read_onnx(path, input_shape).metadata:
             return import_integer_onnx(path)
-        return import_quantized_onnx(path, wide, rule, multiplier)
+        return import_quantized_onnx(path, wide, rule, multiplier, input_shape)
     if suffix == ".npz":
         return import_arrays(path)
     if suffix in OTHER_FILES:
@@ -68,7 +73,13 @@ def import_integer(
     return load_network(path)
 
 
-def import_float(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
+def is_foreign(path: str | Path, input_shape: tuple[int, ...] | None = None) -> bool:
+    """Whether a file is a model of another tool, and not integers that codesign wrote; UserError if it is damaged."""
+    suffix = Path(path).suffix.lower()
+    return suffix == ".tflite" or (suffix == ".onnx" and METADATA not in read_onnx(path, input_shape).metadata)
+
+
+def import_float(path: str | Path, input_shape: tuple[int, ...] | None = None) -> tuple[Network, dict[str, Tensor]]:
     """The network and the weights of a float model: .onnx, .tflite, or a .pt2 of `torch.export.save`.
 
     Raises:
@@ -77,12 +88,12 @@ def import_float(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
     suffix = Path(path).suffix.lower()
     if suffix not in FLOAT_FILES:
         raise UserError(f"{path}: float models that are read end in {', '.join(FLOAT_FILES)}")
-    if not is_float(path):
+    if not is_float(path, input_shape):
         raise UserError(f"{path}: quantized already; codesign import {path} -o FILE gives its integers")
     if suffix == ".onnx":
         from codesign.interchange.onnx_float import import_float_onnx
 
-        return import_float_onnx(path)
+        return import_float_onnx(path, input_shape)
     if suffix == ".tflite":
         from codesign.interchange.tflite_float import import_float_tflite
 
@@ -92,7 +103,7 @@ def import_float(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
     return load_exported(path)
 
 
-def float_host(path: str | Path) -> tuple[Step, ...]:
+def float_host(path: str | Path, input_shape: tuple[int, ...] | None = None) -> tuple[Step, ...]:
     """What the host computes of the result of a float model's network, such as a final Softmax; mostly nothing.
 
     Raises:
@@ -111,14 +122,14 @@ def float_host(path: str | Path) -> tuple[Step, ...]:
         return () if end is None else (vector, _ENDS[end])
     from codesign.interchange.onnx_float import read_float_onnx
 
-    return read_float_onnx(path)[2]
+    return read_float_onnx(path, input_shape)[2]
 
 
-def is_float(path: str | Path) -> bool:
+def is_float(path: str | Path, input_shape: tuple[int, ...] | None = None) -> bool:
     """Whether a file holds a model that nothing has quantized yet; UserError when it cannot be read."""
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
-        graph = read_onnx(path)
+        graph = read_onnx(path, input_shape)
         return METADATA not in graph.metadata and not graph.operators & QUANTIZERS
     if suffix == ".tflite":
         return read_tflite(path).is_float

@@ -69,16 +69,20 @@ SUPPORTED = (
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
 
 
-def import_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor]]:
+def import_float_onnx(
+    path: str | Path, input_shape: tuple[int, ...] | None = None
+) -> tuple[Network, dict[str, Tensor]]:
     """The network of a float ONNX model and its state dict; what `read_float_onnx` says of the host is left out.
 
     Raises:
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
-    return read_float_onnx(path)[:2]
+    return read_float_onnx(path, input_shape)[:2]
 
 
-def read_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor], tuple[Step, ...]]:
+def read_float_onnx(
+    path: str | Path, input_shape: tuple[int, ...] | None = None
+) -> tuple[Network, dict[str, Tensor], tuple[Step, ...]]:
     """The network of a float ONNX model, its state dict, and the host's steps behind it (Softmax, Sigmoid, ArgMax).
 
     The steps take the network's result, (N, ...) real numbers in the shape that the model gives it.
@@ -88,7 +92,7 @@ def read_float_onnx(path: str | Path) -> tuple[Network, dict[str, Tensor], tuple
     """
     import torch
 
-    graph = read_onnx(path)
+    graph = read_onnx(path, input_shape)
     with naming(path):
         for node in graph.nodes:
             if node.op in QUANTIZERS:

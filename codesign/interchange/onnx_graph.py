@@ -109,10 +109,14 @@ class OnnxGraph:
         return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
-def read_onnx(path: str | Path) -> OnnxGraph:
-    """The graph in `path`; UserError with one line that names the file and what is wrong with it."""
+def read_onnx(path: str | Path, input_shape: tuple[int, ...] | None = None) -> OnnxGraph:
+    """The graph in `path`, its input of `input_shape` (without the batch) where the file leaves sizes open.
+
+    Raises:
+        UserError: with one line that names the file and what is wrong with it.
+    """
     with naming(path):
-        return _read(Path(path))
+        return _read(Path(path), input_shape)
 
 
 @contextmanager
@@ -135,7 +139,7 @@ def _one_line(error: Exception) -> str:
     return excerpt(error, 1000)
 
 
-def _read(path: Path) -> OnnxGraph:
+def _read(path: Path, input_shape: tuple[int, ...] | None) -> OnnxGraph:
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -163,7 +167,7 @@ def _read(path: Path) -> OnnxGraph:
     inputs = [item for item in graph.input if item.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise UserError(f"has {len(inputs)} inputs and {len(graph.output)} outputs; 1 and 1 are supported")
-    shape = _shape(inputs[0])
+    shape = _shape(inputs[0], input_shape)
     types[inputs[0].name] = type_name(inputs[0].type.tensor_type.elem_type)
     nodes = []
     known = {inputs[0].name, "", *constants}
@@ -279,18 +283,27 @@ def _constant_node(node: Node) -> tuple[NDArray[Any], str]:
     return _plain(numpy_helper.to_array(value)), type_name(value.data_type)
 
 
-def _shape(item: Any) -> tuple[int, ...]:
-    """The input's shape; only the batch may be open, which is 1 then."""
+def _shape(item: Any, given: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The input's shape; only the batch may be open, which is 1 then, or sizes that are `given`."""
     if item.type.WhichOneof("value") != "tensor_type":
         raise UserError(f"input '{item.name}' is no tensor")
     dims = item.type.tensor_type.shape.dim
     if len(dims) not in (2, 4):
         raise UserError(f"input '{item.name}' has {len(dims)} dimensions; (N, C, H, W) and (N, features) are read")
-    for dim in dims[1:]:
-        if dim.dim_value < 1:
-            text = ", ".join(d.dim_param or str(d.dim_value or "?") for d in dims)
-            raise UserError(f"input '{item.name}' has the dynamic shape ({text}); all but the batch must be numbers")
-    return (max(int(dims[0].dim_value), 1), *(int(dim.dim_value) for dim in dims[1:]))
+    text = ", ".join(d.dim_param or str(d.dim_value or "?") for d in dims)
+    is_open = any(dim.dim_value < 1 for dim in dims[1:])
+    if given is None and is_open:
+        raise UserError(
+            f"input '{item.name}' has the dynamic shape ({text}); all but the batch must be numbers: give --input-shape"
+        )
+    sizes = tuple(int(dim.dim_value) for dim in dims[1:])
+    if given is not None:
+        if not is_open:
+            raise UserError(f"--input-shape given, but input '{item.name}' has the fixed shape ({text}): leave it out")
+        if len(given) != len(sizes) or any(a not in (0, b) for a, b in zip(sizes, given, strict=True)):
+            raise UserError(f"--input-shape: {'x'.join(map(str, given))} given, but input '{item.name}' is ({text})")
+        sizes = given
+    return (max(int(dims[0].dim_value), 1), *sizes)
 
 
 REPLACEMENTS = {

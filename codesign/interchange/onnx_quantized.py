@@ -66,7 +66,11 @@ MOVING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def import_quantized_onnx(
-    path: str | Path, wide: bool = True, rule: BiasRule = KEEP, multiplier: Multiplier = NARROW
+    path: str | Path,
+    wide: bool = True,
+    rule: BiasRule = KEEP,
+    multiplier: Multiplier = NARROW,
+    input_shape: tuple[int, ...] | None = None,
 ) -> IntegerNetwork:
     """The integer network of a QDQ or QONNX model; what the host does is in its `host`.
 
@@ -77,11 +81,12 @@ def import_quantized_onnx(
         rule: for biases that are no whole number of accumulator units, as float biases and BatchNormalization make
             them; see `codesign.interchange.exact_bias`. What became of them is in the provenance, as "biases".
         multiplier: of the requantization.
+        input_shape: of one image, where the file leaves sizes open.
 
     Raises:
         UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
-    graph = read_onnx(path)
+    graph = read_onnx(path, input_shape)
     with naming(path):
         network = _Importer(prepare(graph, SUPPORTED), rule, multiplier).network()
         network = wide_result(network) if wide else network

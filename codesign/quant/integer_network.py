@@ -39,8 +39,8 @@ from codesign.arch.multiplier import NARROW as NARROW
 from codesign.arch.multiplier import PRECISE as PRECISE
 from codesign.arch.multiplier import Multiplier as Multiplier
 from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
+from codesign.quant.host import Digits, Quantize, Step
 from codesign.quant.host import HostWork as HostWork  # part of the contract of networks
-from codesign.quant.host import Quantize, Step
 
 WIDE_BITS = 32
 RESIDUAL_MULT_BITS = 24
@@ -160,6 +160,13 @@ class IntegerNetwork:
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what the model takes; the input has more channels if codes are in digits."""
         return (self.input.channels // self.host.digits, self.input.height, self.input.width)
+
+    @property
+    def quantizer(self) -> Quantize:
+        """What makes codes of real numbers for a network that takes integers of 8 bits."""
+        last = self.host.before[-1] if self.host.before else None
+        zero = last.source_zero if isinstance(last, Digits) else self.input.zero_point
+        return Quantize(self.input.scale, zero, 0, 255, "even")
 
     @property
     def preparation(self) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from codesign.errors import UserError
 from codesign.quant.arithmetic import execute
 from codesign.quant.checks import check_network
-from codesign.quant.host import ArgMax, Digits, Offset, Quantize, Sigmoid, apply_steps
+from codesign.quant.host import ArgMax, Offset, Quantize, Sigmoid, apply_steps
 from codesign.quant.integer_network import IntArray, IntegerConv, IntegerNetwork, IntegerTensor
 
 WORKING_SET = 1 << 24
@@ -89,10 +89,7 @@ def prepare_images(network: IntegerNetwork, images: ArrayLike) -> IntArray:
     if host.takes == "float32":
         return prepare(network, array)
     if isinstance(host.before[0], Offset):
-        digits = host.before[-1]
-        zero = digits.source_zero if isinstance(digits, Digits) else network.input.zero_point
-        quantizer = Quantize(network.input.scale, zero, 0, 255, "even")
-        codes: IntArray = apply_steps((quantizer, *host.before[1:]), array)
+        codes: IntArray = apply_steps((network.quantizer, *host.before[1:]), array)
         return codes
     limits = np.iinfo(host.takes)
     return prepare(network, np.clip(np.rint(array * 255), 0, 255).astype(np.int64) + limits.min)
