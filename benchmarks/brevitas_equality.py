@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from codesign.integer.network import IntegerConv
 from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.load import import_integer
-from codesign.quant.integer_network import IntegerConv
 from codesign.sim.functional import classes, predict, prepare
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "interchange" / "data"

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codesign.arch.load import load_hardware
-from codesign.sim.place_route import place_and_route
-from codesign.sim.resources import synthesize_hardware
+from codesign.sim.synthesis.place_route import place_and_route
+from codesign.sim.synthesis.resources import synthesize_hardware
 
 DEFAULT = ("lfe5u85",)
 

@@ -3,7 +3,8 @@
     python benchmarks/composition.py [NAME ...]
 
 Both by the same Yosys and the same flow, `synth_xilinx -flatten` and `synth_ecp5`; composition synthesizes the cores of
-repeated modules once (`codesign.sim.composition`). The flat runs take minutes the first time; both are cached.
+repeated modules once (`codesign.sim.synthesis.composition`). The flat runs take minutes the first time; both are
+cached.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from rich.table import Table
 from codesign.arch.devices import Family
 from codesign.arch.load import load_hardware
 from codesign.rtl.verilog import TOP, generate
-from codesign.sim.flat import flat_resources
-from codesign.sim.resources import Resources, synthesize
+from codesign.sim.synthesis.flat import flat_resources
+from codesign.sim.synthesis.resources import Resources, synthesize
 
 DEFAULT = ("tiny", "xc7z020_rmsmp")
 FAMILIES: tuple[Family, ...] = ("xc7", "ecp5")

@@ -16,12 +16,12 @@ from rich.table import Table
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware, parse_hardware
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
-from codesign.quant.random_network import random_network
 from codesign.search.space import band_ratio
 from codesign.sim.energy import estimate_energy, unit_energies
-from codesign.sim.resources import synthesize_hardware
-from codesign.sim.timing import estimate
+from codesign.sim.synthesis.resources import synthesize_hardware
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 
 NETWORKS = ("resnet18", "resnet50", "mobilenetv2", "resnet8", "dscnn", "mobilenetv1_025", "autoencoder")

@@ -22,8 +22,8 @@ import sys
 import time
 from pathlib import Path
 
+from codesign.data.sources import Dataset, load_dataset
 from codesign.quant.comparison import TABLE, as_text, compare
-from codesign.quant.data import Dataset, load_dataset
 from codesign.search.space import zoo_network
 
 

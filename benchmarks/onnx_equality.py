@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from codesign.data.sources import data_folder
 from codesign.interchange.onnx_integer import export_integer_onnx
 from codesign.interchange.onnx_oracles import (
     as_codes,
@@ -39,7 +40,6 @@ from codesign.interchange.onnx_oracles import (
 from codesign.interchange.onnx_qdq_export import export_quantized_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.tflite_float import import_float_tflite
-from codesign.quant.data import data_folder
 from codesign.quant.module import build_module
 from codesign.sim.functional import predict
 from codesign.workload import Network, zoo

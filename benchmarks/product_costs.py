@@ -13,11 +13,11 @@ from rich.console import Console
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.scheme import Scheme
+from codesign.rtl.array.packed import PackedElement
+from codesign.rtl.array.processing_element import ProcessingElement
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import convert
-from codesign.rtl.packed import PackedElement
-from codesign.rtl.processing_element import ProcessingElement
-from codesign.sim.resources import synthesize
+from codesign.sim.synthesis.resources import synthesize
 
 BANDS = (
     Band(scheme=Scheme.BINARY, weight_bits=1, rows=1),

@@ -17,12 +17,12 @@ from rich.table import Table
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.formats.row_format import RowFormat
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
-from codesign.quant.formats import RowFormat
-from codesign.quant.random_network import random_network
 from codesign.sim.clock import Clock, known_clock, synthesized_clock
-from codesign.sim.resources import synthesize_hardware
-from codesign.sim.timing import estimate
+from codesign.sim.synthesis.resources import synthesize_hardware
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 
 PUBLISHED = (

@@ -15,7 +15,7 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from codesign.sim.cosim import Simulator
+from codesign.sim.cosim.run import Simulator
 from codesign.verify.resets import LENGTHS, MOMENTS, hardware, run_resets
 
 

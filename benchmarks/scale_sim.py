@@ -93,8 +93,8 @@ done(network_s=time.process_time() - imported, once_s=time.process_time())
 """
 
 IDEAL = """
-from codesign.sim.ideal import ideal_cycles, simulate_ideal
-from codesign.sim.ideal_config import read_config
+from codesign.sim.ideal.array import ideal_cycles, simulate_ideal
+from codesign.sim.ideal.config import read_config
 from codesign.workload.topology import read_topology
 folder = sys.argv[1]
 topology, array = read_topology(f"{folder}/net.csv"), read_config(f"{folder}/array.cfg").array
@@ -113,11 +113,11 @@ import statistics
 import numpy as np
 from codesign.arch.load import load_hardware
 from codesign.program.dealing import row_of
-from codesign.quant.assignment import Assignment
-from codesign.quant.formats import FIXED4, FIXED8, POT4
+from codesign.formats.assignment import Assignment
+from codesign.formats.row_format import FIXED4, FIXED8, POT4
 from codesign.search.space import band_ratio
-from codesign.sim.assignments import NetworkTimer, estimate_hardware, network_shape
-from codesign.sim.timing import estimate
+from codesign.sim.timing.network_timer import NetworkTimer, estimate_hardware, network_shape
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 job, network, hw = sys.argv[2], zoo.get(sys.argv[3]), load_hardware(sys.argv[4])
 rng = np.random.default_rng(0)

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from codesign.arch.load import load_hardware
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
-from codesign.quant.random_network import random_network
 from codesign.search.space import band_ratio
-from codesign.sim.bench import BENCH, PUBLIC, sources
-from codesign.sim.cosim import simulate_rtl, write_inputs
-from codesign.sim.timing import estimate
-from codesign.sim.verilator import build, run
+from codesign.sim.cosim.bench import BENCH, PUBLIC, sources
+from codesign.sim.cosim.run import simulate_rtl, write_inputs
+from codesign.sim.cosim.verilator import build, run
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 
 MAIN = f"""\
@@ -65,7 +65,7 @@ def main() -> None:
         write_inputs(program, image, cycles, work)
         for _ in range(REPEATS):  # in turns, so that both see the same machine
             began = time.perf_counter()
-            run(cocotb, BENCH, "codesign.sim.cocotb_bench", work, [f"+folder={work}"])
+            run(cocotb, BENCH, "codesign.sim.cosim.cocotb_bench", work, [f"+folder={work}"])
             seconds["cocotb"].append(time.perf_counter() - began)
             began = time.perf_counter()
             subprocess.run([str(bare / BENCH), f"+folder={work}"], cwd=work, check=True)

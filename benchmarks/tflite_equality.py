@@ -14,9 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from codesign.data.sources import data_folder
+from codesign.integer.network import MULTIPLIERS
 from codesign.interchange.litert import compare_with_litert
-from codesign.quant.data import data_folder
-from codesign.quant.integer_network import MULTIPLIERS
 
 MODELS = {"kws_ref_model": 200, "pretrainedResnet_quant": 50, "vww_96_int8": 30, "ad01_int8": 200}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codesign.cli import main
-from codesign.sim import icarus
+from codesign.sim.cosim import icarus
 
 Run = Callable[..., tuple[int, str, str]]
 needs_icarus = pytest.mark.skipif(

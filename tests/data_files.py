@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codesign.quant.data import data_folder
+from codesign.data.sources import data_folder
 
 
 def data_file(name: str) -> Path:

@@ -17,7 +17,7 @@ import pytest
 from codesign import _files
 from codesign._files import atomic_write, scratch_folder, sweep, write_json, write_text
 from codesign.errors import UserError
-from codesign.search.folder import claim
+from codesign.execution.folder import claim
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_no_space(tmp_path: Path) -> None:
 import resource, sys
 from codesign._files import write_text, atomic_write
 from codesign.errors import UserError
-from codesign.search.folder import claim
+from codesign.execution.folder import claim
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 for size in (2000, 10_000_000):
     try:

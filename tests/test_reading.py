@@ -22,10 +22,10 @@ from codesign._reading import MOST_YAML, Archive, archive, parse_json, parse_npy
 from codesign._yaml import load_yaml
 from codesign.arch.load import load_hardware
 from codesign.cli.inputs import read_network
+from codesign.data.images import read_image
+from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment
-from codesign.quant.data import load_dataset
-from codesign.quant.images import read_image
+from codesign.formats.assignment import Assignment
 from codesign.workload import zoo
 from codesign.workload.layers import Conv, Flatten, Input, Linear
 from codesign.workload.network import Network

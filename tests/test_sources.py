@@ -58,8 +58,8 @@ def test_a_run_executes_no_other_source(tmp_path: Path) -> None:
 import sys
 from codesign.arch.load import load_hardware
 from codesign.program import plan_network
-from codesign.quant.random_network import random_network
-from codesign.search.cost import measure
+from codesign.integer.random_network import random_network
+from codesign.sim.signals import measure
 from codesign.search.space import band_ratio
 from codesign.sim.energy import unit_energies
 from codesign.workload import zoo
@@ -69,7 +69,7 @@ print(*[m.__file__ for name, m in sys.modules.items() if name.startswith("codesi
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {Path(name) for name in done.stdout.split()} - {_sources._path(name) for name in _sources.CARRIERS}
-    names = ("codesign.search.cost", "codesign.search.space", "codesign.quant.random_network", "codesign.program")
+    names = ("codesign.sim.signals", "codesign.search.space", "codesign.integer.random_network", "codesign.program")
     assert len(loaded) > 40 and loaded <= set(source_files(*names))
 
 
@@ -78,7 +78,7 @@ def test_every_data_file_belongs_to_a_module() -> None:
     for path in ROOT.rglob("*"):
         if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "LICENSE":
             assert path in whole, path
-    assert ROOT / "sim" / "predictor.json" in source_files("codesign.sim.predictor")
+    assert ROOT / "sim" / "predictor.json" in source_files("codesign.sim.synthesis.predictor")
 
 
 @pytest.fixture
@@ -97,17 +97,18 @@ def fresh(*names: str, given: tuple[str, ...] = ()) -> str:
 
 def test_a_change_is_seen_where_it_matters(copy: Path) -> None:
     timing, training, synthesis = (
-        fresh(name) for name in ("codesign.sim.timing", "codesign.quant.recipes", "codesign.sim.composition")
+        fresh(name) for name in ("codesign.sim.timing.plan_timing", "codesign.quant.pipeline",
+        "codesign.sim.synthesis.composition")
     )
     (copy / "sim" / "reader.py").write_text((copy / "sim" / "reader.py").read_text() + "# changed\n")
-    assert fresh("codesign.sim.timing") != timing
-    assert fresh("codesign.quant.recipes") == training and fresh("codesign.sim.composition") == synthesis
+    assert fresh("codesign.sim.timing.plan_timing") != timing
+    assert fresh("codesign.quant.pipeline") == training and fresh("codesign.sim.synthesis.composition") == synthesis
     job = copy / "sim" / "yosys_job.py"  # run by name in a process of its own
     job.write_text(job.read_text() + "# changed\n")
-    assert fresh("codesign.sim.composition") != synthesis
-    predicted = fresh("codesign.sim.predictor")
+    assert fresh("codesign.sim.synthesis.composition") != synthesis
+    predicted = fresh("codesign.sim.synthesis.predictor")
     (copy / "sim" / "predictor.json").write_text("{}")
-    assert fresh("codesign.sim.predictor") != predicted
+    assert fresh("codesign.sim.synthesis.predictor") != predicted
 
 
 def test_rooms_within_rooms_are_seen(copy: Path) -> None:
@@ -123,7 +124,7 @@ def test_rooms_within_rooms_are_seen(copy: Path) -> None:
     assert fresh("codesign.rtl") not in (before, nested)
     single = fresh("codesign.rtl.verilog")
     (copy / "rtl" / "verilog.py").write_text(
-        (copy / "rtl" / "verilog.py").read_text() + "def late():\n    from codesign.rtl.array.deeper import (\n"
+        (copy / "rtl" / "verilog.py").read_text() + "def late():\n    from codesign.rtl.array.array.deeper import (\n"
         "        core,  # inside\n    )\n    return core\n"
     )
     (inner / "core.py").write_text("WIDTH = 3\n")
@@ -134,7 +135,8 @@ def test_rooms_within_rooms_are_seen(copy: Path) -> None:
 
 def test_what_is_given_by_value_is_not_followed(copy: Path) -> None:
     files = {
-        path.relative_to(copy).as_posix() for path in source_files("codesign.sim.place_route", given=("codesign.rtl",))
+        path.relative_to(copy).as_posix() for path in source_files("codesign.sim.synthesis.place_route",
+        given=("codesign.rtl",))
     }
     assert "sim/yosys_job.py" in files and not any(name.startswith("rtl/") for name in files)
     with pytest.raises(ValueError, match="codesign.sim.nothing: no such module"):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from codesign.program import Plan
     from codesign.sim.clock import Clock
     from codesign.sim.energy import UnitEnergies
-    from codesign.sim.place_route import Routed
-    from codesign.sim.timing import Timing
+    from codesign.sim.synthesis.place_route import Routed
+    from codesign.sim.timing.plan_timing import Timing
     from codesign.workload.encoder import Encoder
 
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
@@ -105,7 +105,7 @@ def simulate(
     from codesign.sim.clock import known_clock, predicted_clock, synthesized_clock
     from codesign.sim.energy import unit_energies
     from codesign.sim.hints import fetch_hints, ratio_hints, width_hints
-    from codesign.sim.timing import estimate
+    from codesign.sim.timing.plan_timing import estimate
 
     if resources and predict:
         raise UserError("--predict: cannot be combined with --resources, which synthesizes")
@@ -125,14 +125,14 @@ def simulate(
     units = unit_energies(energy)
     used: dict[str, Any] | None = None
     if resources:
-        from codesign.sim.resources import synthesize_hardware
+        from codesign.sim.synthesis.resources import synthesize_hardware
 
         with progress() as report:
             synthesis = synthesize_hardware(hardware, progress=report)
         used = synthesis.total._asdict()
         at = synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
     elif predict:
-        from codesign.sim.predictor import predict as predict_resources
+        from codesign.sim.synthesis.predictor import predict as predict_resources
 
         used = predict_resources(hardware)._asdict()
         at = predicted_clock(hardware)
@@ -211,7 +211,7 @@ def cosim(
     from codesign.program import compile_network
     from codesign.provenance import provenance
     from codesign.sim.clock import known_clock
-    from codesign.sim.cosim import run_network
+    from codesign.sim.cosim.run import run_network
     from codesign.sim.energy import unit_energies
 
     hardware = load_hardware(hw)
@@ -282,7 +282,7 @@ def synth(
     from codesign.errors import UserError
     from codesign.provenance import provenance
     from codesign.sim.clock import Clock, synthesized_clock
-    from codesign.sim.resources import FAMILY, synthesize_hardware
+    from codesign.sim.synthesis.resources import FAMILY, synthesize_hardware
 
     if flow is not None and flow not in FAMILY:
         raise UserError(f"--flow: '{flow}' given, must be {' or '.join(FAMILY)}")
@@ -290,7 +290,7 @@ def synth(
         refuse({"--seed": seed, "--time-limit": time_limit}, "without --pnr")
     hardware = load_hardware(hw)
     if pnr:
-        from codesign.sim.place_route import check_device
+        from codesign.sim.synthesis.place_route import check_device
 
         check_device(hardware.totals)
         if flow is not None and FAMILY[flow] != hardware.totals.family:
@@ -319,7 +319,7 @@ def synth(
         }
     )
     if pnr:
-        from codesign.sim.place_route import TIME_LIMIT_S, place_and_route
+        from codesign.sim.synthesis.place_route import TIME_LIMIT_S, place_and_route
 
         with progress() as report:
             routed = place_and_route(hardware, report, seed or 1, time_limit or TIME_LIMIT_S)

@@ -11,8 +11,8 @@ import typer
 from codesign.cli.outputs import guarded
 
 if TYPE_CHECKING:
-    from codesign.sim.amed import Allocation
-    from codesign.sim.ideal import Table
+    from codesign.sim.amed.published import Allocation
+    from codesign.sim.ideal.array import Table
     from codesign.workload.network import Network
 
 NETWORK = Annotated[
@@ -46,10 +46,10 @@ def latency(
     """Latency of every layer with its own bits: AMED's sum of table entries, or the whole network exactly."""
     from codesign.cli.output import facts, save, shown
     from codesign.provenance import provenance
-    from codesign.sim.amed import layer_bits, paper_latencies, published_table
-    from codesign.sim.amed_accelerator import accelerator
-    from codesign.sim.amed_exact import exact_latency
-    from codesign.sim.amed_networks import published_of
+    from codesign.sim.amed.accelerator import accelerator
+    from codesign.sim.amed.exact import exact_latency
+    from codesign.sim.amed.networks import published_of
+    from codesign.sim.amed.published import layer_bits, paper_latencies, published_table
     from codesign.sim.clock import Clock
 
     where = accelerator(on)
@@ -87,9 +87,9 @@ def table(network: NETWORK, on: ON = "scale_sim", csv: CSV = None, json: JSON = 
     from codesign._files import write_text
     from codesign.cli.output import note, save
     from codesign.provenance import provenance
-    from codesign.sim.amed import published_table
-    from codesign.sim.amed_accelerator import accelerator
-    from codesign.sim.amed_networks import TABLE_BITS, published_of
+    from codesign.sim.amed.accelerator import accelerator
+    from codesign.sim.amed.networks import TABLE_BITS, published_of
+    from codesign.sim.amed.published import published_table
 
     where = accelerator(on)
     graph, _, _ = _network(network, "8")
@@ -119,10 +119,10 @@ def reports(
     """The compute, bandwidth and detailed access reports that AMED's table entries are made from."""
     from codesign.cli.output import facts, save
     from codesign.provenance import provenance
-    from codesign.sim.amed import published_reports
-    from codesign.sim.amed_accelerator import accelerator
-    from codesign.sim.amed_networks import published_of
-    from codesign.sim.ideal import report_of, write_reports
+    from codesign.sim.amed.accelerator import accelerator
+    from codesign.sim.amed.networks import published_of
+    from codesign.sim.amed.published import published_reports
+    from codesign.sim.ideal.array import report_of, write_reports
 
     where = accelerator(on)
     graph, _, _ = _network(network, "8")
@@ -142,8 +142,8 @@ def appendix_c(csv: CSV = None, json: JSON = None) -> None:
     from codesign.cli.output import facts, save
     from codesign.cli.output import table as print_table
     from codesign.provenance import provenance
-    from codesign.sim.amed import compare_appendix_c
-    from codesign.sim.ideal import COMPUTE_HEADER
+    from codesign.sim.amed.published import compare_appendix_c
+    from codesign.sim.ideal.array import COMPUTE_HEADER
 
     rows = compare_appendix_c()
     equal = sum(row.equal for row in rows)
@@ -184,9 +184,9 @@ def compare(
     """By how much the published latency of a network differs from the exact one."""
     from codesign.cli.output import save
     from codesign.provenance import provenance
-    from codesign.sim.amed_accelerator import accelerator, accelerator_names
-    from codesign.sim.amed_exact import compare_modes
-    from codesign.sim.amed_networks import PUBLISHED_NETWORKS
+    from codesign.sim.amed.accelerator import accelerator, accelerator_names
+    from codesign.sim.amed.exact import compare_modes
+    from codesign.sim.amed.networks import PUBLISHED_NETWORKS
 
     header = ("Network", "Accelerator", "Bits", "published ms", "exact ms", "published / exact")
     lines: list[list[Any]] = []
@@ -207,7 +207,7 @@ def _network(name: str, bits: str) -> tuple[Network, Allocation, str | None]:
     """The network, the bits of its layers, and the row of table 2 that they are."""
     from codesign.cli.inputs import read_network
     from codesign.errors import UserError
-    from codesign.sim.amed_networks import PUBLISHED_NETWORKS
+    from codesign.sim.amed.networks import PUBLISHED_NETWORKS
     from codesign.workload.network import Network
     from codesign.workload.topology import Topology
     from codesign.workload.topology_network import network_of
@@ -228,7 +228,7 @@ def _bits(network: str, text: str) -> tuple[Allocation, str | None]:
     """What `--bits` says, and the row of table 2 it stands for."""
     from codesign._files import read_json
     from codesign.errors import UserError
-    from codesign.sim.amed import allocation
+    from codesign.sim.amed.published import allocation
 
     if text.isdecimal() and len(text) < 10:
         return int(text), f"{text}/{text}"

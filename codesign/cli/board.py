@@ -58,7 +58,7 @@ def compile_(
     from codesign.program.files import check_program_folder, write_program
     from codesign.sim import functional
     from codesign.sim.clock import known_clock
-    from codesign.sim.timing import estimate
+    from codesign.sim.timing.plan_timing import estimate
 
     check_program_folder(out)
     if images == 0:

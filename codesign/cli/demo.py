@@ -20,25 +20,25 @@ def demo(
     from codesign.arch.load import load_hardware
     from codesign.cli.model import chosen_facts, print_points
     from codesign.cli.output import facts, line, percent, progress, save, shown, table
+    from codesign.data.sources import load_dataset
+    from codesign.execution.folder import claim
+    from codesign.integer.storage import save_network
     from codesign.program import compile_network
     from codesign.provenance import provenance
-    from codesign.quant.data import load_dataset
-    from codesign.quant.storage import save_network
     from codesign.rtl.export import export
-    from codesign.search.folder import claim
-    from codesign.search.run import Search, verification
+    from codesign.search.loop import Search, verification
     from codesign.search.space import band_ratio, load_space, zoo_network
     from codesign.sim.clock import synthesized_clock
-    from codesign.sim.cosim import run_network
+    from codesign.sim.cosim.run import run_network
     from codesign.sim.functional import quantize_input
-    from codesign.sim.resources import synthesize_hardware
+    from codesign.sim.synthesis.resources import synthesize_hardware
 
     began = time.perf_counter()
     hw, space = load_hardware(HARDWARE), load_space(SPACE)
     source, data = zoo_network(space.network), load_dataset(space.data, seed=space.seed)
     claim(out, "demo.yaml", f"hardware: {HARDWARE}\nspace: {SPACE}\n", "demo")
     with progress() as report:
-        from codesign.quant.recipes import quantize
+        from codesign.quant.pipeline import quantize
 
         quantized = quantize(
             source,

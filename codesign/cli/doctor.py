@@ -72,7 +72,7 @@ def tools() -> tuple[Tool, ...]:
             "verilator",
             "simulation",
             _python(
-                "import subprocess; from codesign.sim.verilator import environment as e; "
+                "import subprocess; from codesign.sim.cosim.verilator import environment as e; "
                 "subprocess.run(['verilator', '--version'], env=e(), check=True)"
             ),
             pip,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.arch.hardware import Hardware
-from codesign.quant.assignment import Ratio
+from codesign.formats.assignment import Ratio
 from codesign.workload.encoder import Encoder
 
 
@@ -15,7 +15,7 @@ def simulate_encoder(hw: Hardware, encoder: Encoder, formats: Ratio, batch: int,
     from codesign.cli.output import facts, percent, progress, save, shown, table
     from codesign.provenance import provenance
     from codesign.sim.clock import known_clock
-    from codesign.sim.encoder_timing import encoder_timing
+    from codesign.sim.timing.encoder import encoder_timing
 
     with progress() as report:
         report("products", 0, 1)
@@ -94,7 +94,7 @@ def cosim_encoder(hw: Hardware, encoder: Encoder, sequences: int, seed: int, jso
 
     from codesign.cli.output import facts, progress, save, table
     from codesign.provenance import provenance
-    from codesign.sim.encoder_cosim import run_encoder
+    from codesign.sim.cosim.encoder import run_encoder
 
     with progress() as report:
         result = run_encoder(hw, encoder, sequences, seed, report)

@@ -34,7 +34,7 @@ def roofline(
     from codesign.report.roofline import Roof, roofline, roofline_figure
     from codesign.report.style import page
     from codesign.sim.clock import known_clock
-    from codesign.sim.timing import estimate
+    from codesign.sim.timing.plan_timing import estimate
 
     hardware = load_hardware(hw)
     plan = network_plan(network, hardware, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)

@@ -11,7 +11,7 @@ import typer
 from codesign.cli.reading import NOTHING, Reading, read_integers, reads
 
 if TYPE_CHECKING:
-    from codesign.quant.integer_network import IntegerNetwork
+    from codesign.integer.network import IntegerNetwork
 
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 
@@ -40,8 +40,8 @@ def import_(
     from codesign.arch.load import load_hardware
     from codesign.cli.output import facts, save
     from codesign.errors import UserError
+    from codesign.integer.storage import save_network
     from codesign.provenance import provenance
-    from codesign.quant.storage import save_network
 
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
@@ -100,8 +100,8 @@ def description(network: IntegerNetwork) -> dict[str, object]:
     """What an imported network is, for people: its input, its passes, the formats of its rows, what the host does."""
     from collections import Counter
 
-    from codesign.quant.formats import RowFormat
-    from codesign.quant.integer_network import IntegerConv
+    from codesign.formats.row_format import RowFormat
+    from codesign.integer.network import IntegerConv
 
     convs = [layer for layer in network.layers if isinstance(layer, IntegerConv)]
     counts = Counter(

@@ -16,7 +16,7 @@ def refuse(options: Mapping[str, object], reason: str) -> None:
 
 def check_data_dir(data: str | None, data_dir: object) -> None:
     """UserError for `--data-dir` without a data set that is looked for in it."""
-    from codesign.quant.data import uses_folder
+    from codesign.data.sources import uses_folder
 
     if data is None:
         refuse({"--data-dir": data_dir}, "without --data")

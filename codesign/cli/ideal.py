@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from codesign.errors import UserError
 
 if TYPE_CHECKING:
-    from codesign.sim.ideal import IdealArray, IdealResult
+    from codesign.sim.ideal.array import IdealArray, IdealResult
 
 EXAMPLE = "such as --ideal 32x32 --dataflow os"
 
@@ -43,7 +43,7 @@ def simulate_ideal_array(
     from codesign.cli.output import facts, save
     from codesign.cli.output import note as say
     from codesign.provenance import provenance
-    from codesign.sim.ideal import DEFAULT_CLOCK_MHZ, report_of, simulate_ideal, write_reports
+    from codesign.sim.ideal.array import DEFAULT_CLOCK_MHZ, report_of, simulate_ideal, write_reports
 
     array, remarks = _array(ideal, dataflow, config)
     result = simulate_ideal(read_topology_or_network(network), array, corrected=corrected)
@@ -103,9 +103,9 @@ def print_ideal(result: IdealResult, corrected: bool) -> None:
 
 def _array(ideal: str | None, dataflow: str | None, config: Path | None) -> tuple[IdealArray, list[str]]:
     """The array that the options mean, and what a reader of its cycles must know."""
-    from codesign.sim.ideal import IdealArray
-    from codesign.sim.ideal_config import read_config
-    from codesign.sim.ideal_cycles import Dataflow
+    from codesign.sim.ideal.array import IdealArray
+    from codesign.sim.ideal.config import read_config
+    from codesign.sim.ideal.cycles import Dataflow
 
     if config is not None:
         given = [name for name, value in (("--ideal", ideal), ("--dataflow", dataflow)) if value is not None]

@@ -13,24 +13,24 @@ from codesign._reading import MOST_JSON, is_regular, read_text
 from codesign.arch.hardware import Hardware
 from codesign.cli.output import note
 from codesign.cli.reading import NOTHING, Reading, read_integers
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError
-from codesign.program import Plan, Planner, plan_network
-from codesign.program.dealing import row_of
-from codesign.program.input_digits import suited_input
-from codesign.quant.assignment import Assignment, Ratio, parse_ratio
-from codesign.quant.dataset import Dataset
-from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import (
+from codesign.formats.assignment import Assignment, Ratio, parse_ratio
+from codesign.formats.row_format import RowFormat
+from codesign.integer.network import (
     MULTIPLIERS,
     IntArray,
     IntegerConv,
     IntegerNetwork,
     Scheme,
 )
-from codesign.quant.random_network import random_network
-from codesign.quant.shapes import integer_topology
+from codesign.integer.random_network import random_network
+from codesign.integer.topology import integer_topology
+from codesign.program import Plan, Planner, plan_network
+from codesign.program.dealing import row_of
+from codesign.program.input_digits import suited_input
 from codesign.search.space import band_ratio, zoo_network, zoo_options
-from codesign.sim.assignments import network_shape
+from codesign.sim.timing.network_timer import network_shape
 from codesign.workload import zoo
 from codesign.workload.encoder import ENCODERS, Encoder
 from codesign.workload.network import Network
@@ -245,7 +245,7 @@ def input_codes(network: IntegerNetwork, count: int, data: str | None, data_dir:
     source = network.input
     if data is None:
         return np.random.default_rng(seed).integers(0, 2**source.bits, (count, *source.shape))
-    from codesign.quant.data import load_dataset
+    from codesign.data.sources import load_dataset
     from codesign.sim.functional import prepare_images
 
     dataset = fitting(network, load_dataset(data, data_dir))

@@ -55,12 +55,12 @@ def quantize(
     from codesign.cli.given import check_data_dir, refuse
     from codesign.cli.inputs import is_file
     from codesign.cli.output import facts, percent, progress, save, table
+    from codesign.data.sources import load_dataset
     from codesign.errors import UserError
+    from codesign.formats.assignment import parse_ratio
+    from codesign.integer.storage import save_network
     from codesign.interchange.building import with_steps
     from codesign.provenance import provenance
-    from codesign.quant.assignment import parse_ratio
-    from codesign.quant.data import load_dataset
-    from codesign.quant.storage import save_network
     from codesign.search.space import band_ratio, suited, zoo_network
 
     if is_file(network):
@@ -86,8 +86,8 @@ def quantize(
     if mean is not None or std is not None:
         dataset = dataset.normalized(numbers("--mean", mean or "0"), numbers("--std", std or "1"))
     with progress() as report:
-        from codesign.quant.recipes import DEFAULT_RATIOS
-        from codesign.quant.recipes import quantize as run_recipe
+        from codesign.quant.pipeline import DEFAULT_RATIOS
+        from codesign.quant.pipeline import quantize as run_recipe
 
         if method not in DEFAULT_RATIOS:
             raise UserError(f"--method: '{method}' given, must be {', '.join(DEFAULT_RATIOS)}")
@@ -166,9 +166,9 @@ def evaluate(
     from codesign.cli.given import check_data_dir
     from codesign.cli.inputs import fitting
     from codesign.cli.output import facts, percent, save
+    from codesign.data.sources import load_dataset
     from codesign.errors import UserError
     from codesign.provenance import provenance
-    from codesign.quant.data import load_dataset
     from codesign.sim.functional import classes, predict, prepare_images
 
     check_data_dir(data, data_dir)
@@ -201,7 +201,7 @@ def search(
     """Search hardware and quantization together; the chosen point is verified on RTL."""
     from codesign.cli.given import check_data_dir
     from codesign.cli.output import facts, progress, save
-    from codesign.search.run import Search
+    from codesign.search.loop import Search
     from codesign.search.space import load_space
 
     loaded = load_space(space)
@@ -233,7 +233,7 @@ def report(
     from codesign._files import read_json, write_text
     from codesign.cli.output import facts, percent, progress, save
     from codesign.errors import UserError
-    from codesign.search.run import RESULT, Search
+    from codesign.search.loop import RESULT, Search
     from codesign.search.space import load_space
 
     if not (run / RESULT).is_file():

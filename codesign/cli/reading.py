@@ -20,7 +20,7 @@ from codesign.errors import UserError
 
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
-    from codesign.quant.integer_network import IntegerNetwork
+    from codesign.integer.network import IntegerNetwork
 
 PANEL: dict[str, Any] = {"rich_help_panel": "Reading models of other tools"}
 INPUT_SHAPE = Annotated[
@@ -140,10 +140,10 @@ def read_integers(
     """
     from codesign.arch.scheme import Scheme
     from codesign.cli.output import note
+    from codesign.integer.network import MULTIPLIERS
     from codesign.interchange.building import join_sums, with_normalization
     from codesign.interchange.exact_bias import WIDEST, BiasRule
     from codesign.interchange.load import import_integer, is_foreign
-    from codesign.quant.integer_network import MULTIPLIERS
 
     foreign, is_onnx = is_foreign(name, reading.shape), Path(name).suffix.lower() == ".onnx"
     if not foreign:

@@ -1,6 +1,6 @@
 """Integer layers from numbers that another quantizer chose: integer weights, real scales, any zero points.
 
-`codesign.quant.integer_layers` chooses zero points itself; a file that another tool wrote brings its own. The
+`codesign.integer.layers` chooses zero points itself; a file that another tool wrote brings its own. The
 arithmetic is the same: with weights w = row_scale * integer, inputs x = s_in * (u - z_in) and outputs
 y = s_out * (v - z_out), a row is requantized by s_in * row_scale / s_out.
 """
@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.errors import UserError
-from codesign.quant.checks import INT32_MAX, INT32_MIN, code_range
-from codesign.quant.dyadic import dyadic
-from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.host import Arithmetic, Dequantize, Offset, RoundResults, Step, normalization
-from codesign.quant.integer_network import (
+from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.integer.checks import INT32_MAX, INT32_MIN, code_range
+from codesign.integer.dyadic import dyadic
+from codesign.integer.host import Arithmetic, Dequantize, Offset, RoundResults, Step, normalization
+from codesign.integer.network import (
     NARROW,
     RESIDUAL_MULT_BITS,
     WIDE_BITS,

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from codesign._files import atomic_write, check_output, write_text
 from codesign._reading import MOST_JSON, MOST_MODEL, Archive, archive, excerpt, parse_json, read_text
 from codesign.errors import UserError
-from codesign.quant.checks import check_network
-from codesign.quant.integer_network import (
+from codesign.integer.checks import check_network
+from codesign.integer.network import (
     IntegerConv,
     IntegerLayer,
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
 )
-from codesign.quant.storage import READ, read_host, typed
+from codesign.integer.storage import READ, read_host, typed
 
 FORMAT = "codesign integer arrays"
 VERSION = 2
@@ -42,7 +42,7 @@ ARITHMETIC = {
     ],
     "avg": "output = clip((((sum of input - z_in) * mult + 2**(shift-1)) >> shift) + z_out, low, high)",
     "max": "output = largest code of the window; padding never wins",
-    "host": "steps in order, before the first layer and after the last; see codesign.quant.host",
+    "host": "steps in order, before the first layer and after the last; see codesign.integer.host",
     "rows": "a fixed row holds integers of `weight_bits` bits; a pot row 0 or +-2**(e-1), e below 2**(weight_bits-1)",
 }
 

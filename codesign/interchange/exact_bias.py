@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codesign.quant.dyadic import dyadic
-from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.integer_network import IntArray, IntegerConv, IntegerTensor, Multiplier, Scheme
+from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.integer.dyadic import dyadic
+from codesign.integer.network import IntArray, IntegerConv, IntegerTensor, Multiplier, Scheme
 
 PLAIN_SHIFT = 15
 """Of a row that gives one code: its factor is 1, which multipliers of 16 bits hold as 2**15 / 2**15."""

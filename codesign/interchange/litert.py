@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.integer.arithmetic import execute, run_layer
+from codesign.integer.network import NARROW, IntArray, Multiplier
 from codesign.interchange.tflite import import_tflite, input_codes
 from codesign.interchange.tflite_reader import read_tflite
-from codesign.quant.arithmetic import execute, run_layer
-from codesign.quant.integer_network import NARROW, IntArray, Multiplier
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesign.errors import UserError
+from codesign.integer.host import ArgMax, Reshape, Sigmoid, Softmax, Step
+from codesign.integer.network import NARROW, IntegerNetwork, Multiplier
+from codesign.integer.storage import load_network
 from codesign.interchange.description import import_arrays
 from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.onnx_graph import read_onnx
@@ -14,9 +17,6 @@ from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.passes import KEEP
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_reader import read_tflite
-from codesign.quant.host import ArgMax, Reshape, Sigmoid, Softmax, Step
-from codesign.quant.integer_network import NARROW, IntegerNetwork, Multiplier
-from codesign.quant.storage import load_network
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.integer.host import Reshape, Step
 from codesign.interchange.onnx_float_map import FloatMap
 from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
 from codesign.interchange.onnx_host import MOVING, ON_HOST, on_host
@@ -24,7 +25,6 @@ from codesign.interchange.onnx_prepare import prepare
 from codesign.interchange.onnx_shapes import axes_of, per_channel, read_pads, text, whole_numbers
 from codesign.interchange.onnx_values import Answer
 from codesign.interchange.onnx_windows import read_window
-from codesign.quant.host import Reshape, Step
 from codesign.workload.layers import (
     NO_PADDING,
     Add,

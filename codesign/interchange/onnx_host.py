@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from codesign.integer.host import ArgMax, Dequantize, Offset, Quantize, Reshape, Sigmoid, Softmax
 from codesign.interchange.onnx_graph import Node, OnnxGraph
 from codesign.interchange.onnx_values import Answer, Array
 from codesign.interchange.quantizers import IntegerType, linear_range
-from codesign.quant.host import ArgMax, Dequantize, Offset, Quantize, Reshape, Sigmoid, Softmax
 
 ON_HOST = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "ArgMax"})
 """What no accelerator computes; nothing but the host's steps may follow."""

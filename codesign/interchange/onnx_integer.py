@@ -3,7 +3,7 @@
 The graph reads and writes codes, not real values. Products are float32 convolutions of integers whose sums stay
 below 2**24 (a map of many bits is cut into digits for that), everything after them is float64 below 2**53: both are
 exact, whatever the order of additions. So ONNX Runtime, and qonnx, which runs standard nodes through it, give what
-`codesign.quant.arithmetic` gives, bit for bit.
+`codesign.integer.arithmetic` gives, bit for bit.
 
 With `dialect="qonnx"` weights and maps pass through QONNX Quant nodes of scale 1, which tell tools of that family
 the bits of every tensor.
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from codesign._files import write_bytes
 from codesign._reading import MOST_MODEL, excerpt, parse_json, read_bytes
 from codesign.errors import UserError
-from codesign.interchange.onnx_graph import OnnxGraph, read_onnx
-from codesign.quant.checks import check_network
-from codesign.quant.integer_network import (
+from codesign.integer.checks import check_network
+from codesign.integer.network import (
     IntegerConv,
     IntegerLayer,
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
 )
-from codesign.quant.storage import read_host, typed
+from codesign.integer.storage import read_host, typed
+from codesign.interchange.onnx_graph import OnnxGraph, read_onnx
 
 Dialect = Literal["onnx", "qonnx"]
 METADATA = "codesign.integer_network"

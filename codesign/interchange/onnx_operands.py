@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.formats.row_format import FloatArray
+from codesign.integer.host import Dequantize, Offset, Quantize, Reshape, Step, Takes
+from codesign.integer.network import IntegerLayer, IntegerTensor, Multiplier
 from codesign.interchange.building import conv_layer
 from codesign.interchange.exact_bias import Biases, BiasRule
 from codesign.interchange.onnx_graph import Node, OnnxGraph
@@ -19,9 +22,6 @@ from codesign.interchange.onnx_shapes import text
 from codesign.interchange.onnx_values import Answer, Array, CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.passes import quantized_pass, wide_pass
 from codesign.interchange.quantizers import IntegerType, integer_type
-from codesign.quant.formats import FloatArray
-from codesign.quant.host import Dequantize, Offset, Quantize, Reshape, Step, Takes
-from codesign.quant.integer_network import IntegerLayer, IntegerTensor, Multiplier
 from codesign.workload.layers import NO_PADDING, Padding
 
 PIXELS = ("uint8", "int8")

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.integer.arithmetic import execute, run_layer
+from codesign.integer.network import NARROW, IntArray, IntegerNetwork, Multiplier
 from codesign.interchange.building import result_codes
 from codesign.interchange.litert import Difference
 from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.arithmetic import execute, run_layer
-from codesign.quant.integer_network import NARROW, IntArray, IntegerNetwork, Multiplier
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from codesign._files import write_bytes
 from codesign.errors import UserError
-from codesign.quant.checks import check_network, code_range
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
+from codesign.integer.checks import check_network, code_range
+from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerPool, IntegerTensor
 
 Format = Literal["qdq", "qonnx"]
 QONNX_DOMAIN = "qonnx.custom_op.general"

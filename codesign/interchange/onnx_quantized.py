@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from codesign.errors import UserError
+from codesign.integer.checks import check_network
+from codesign.integer.host import HostWork, Offset
+from codesign.integer.network import NARROW, IntegerNetwork, IntegerTensor, Multiplier
 from codesign.interchange import quantizers
 from codesign.interchange.building import wide_result
 from codesign.interchange.exact_bias import BiasRule
@@ -29,9 +32,6 @@ from codesign.interchange.onnx_shapes import read_pads, text
 from codesign.interchange.onnx_values import Array, CodeRange, Codes, Pending, Quantized, Value
 from codesign.interchange.onnx_windows import read_window
 from codesign.interchange.passes import KEEP, max_pass
-from codesign.quant.checks import check_network
-from codesign.quant.host import HostWork, Offset
-from codesign.quant.integer_network import NARROW, IntegerNetwork, IntegerTensor, Multiplier
 from codesign.workload.layers import NO_PADDING, Padding
 
 SUPPORTED = (

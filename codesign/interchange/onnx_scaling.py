@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.integer.host import Arithmetic, Operation
+from codesign.integer.network import Scheme
 from codesign.interchange.onnx_graph import Node
 from codesign.interchange.onnx_operands import Operands, lasting
 from codesign.interchange.onnx_shapes import per_channel, text
 from codesign.interchange.onnx_values import Codes, Pending, Value
-from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.host import Arithmetic, Operation
-from codesign.quant.integer_network import Scheme
 from codesign.workload.layers import NO_PADDING
 
 SIGN = RowFormat(Scheme.FIXED, 2)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
-from codesign.quant.formats import FloatArray, RowFormat
-from codesign.quant.host import HostWork, Step
-from codesign.quant.integer_network import IntArray, IntegerTensor, Scheme
+from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.integer.host import HostWork, Step
+from codesign.integer.network import IntArray, IntegerTensor, Scheme
 from codesign.workload.layers import NO_PADDING, Padding, Pair
 
 Array = NDArray[Any]

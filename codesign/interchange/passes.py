@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.errors import UserError
+from codesign.integer.checks import INT32_MAX, INT32_MIN
+from codesign.integer.dyadic import dyadic
+from codesign.integer.fusing import FusedConv, FusedTensor
+from codesign.integer.layers import integer_conv
+from codesign.integer.network import NARROW, IntegerConv, IntegerLayer, IntegerPool, Multiplier
 from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer
 from codesign.interchange.exact_bias import Biases, BiasRule, finer_units, kept_biases, widened
 from codesign.interchange.onnx_values import CodeRange, Pending
-from codesign.quant.checks import INT32_MAX, INT32_MIN
-from codesign.quant.dyadic import dyadic
-from codesign.quant.fusing import FusedConv, FusedTensor
-from codesign.quant.integer_layers import integer_conv
-from codesign.quant.integer_network import NARROW, IntegerConv, IntegerLayer, IntegerPool, Multiplier
 
 KEEP = BiasRule()
 

@@ -23,6 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.formats.row_format import FloatArray
+from codesign.integer.checks import check_network
+from codesign.integer.host import HostWork
+from codesign.integer.network import (
+    NARROW,
+    IntArray,
+    IntegerConv,
+    IntegerLayer,
+    IntegerNetwork,
+    IntegerTensor,
+    Multiplier,
+)
 from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer, wide_result
 from codesign.interchange.onnx_graph import naming
 from codesign.interchange.tflite_host import ON_HOST, after_steps, before_steps
@@ -39,18 +51,6 @@ from codesign.interchange.tflite_layers import (
 )
 from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel, read_tflite
 from codesign.interchange.tflite_schema import unsupported
-from codesign.quant.checks import check_network
-from codesign.quant.formats import FloatArray
-from codesign.quant.host import HostWork
-from codesign.quant.integer_network import (
-    NARROW,
-    IntArray,
-    IntegerConv,
-    IntegerLayer,
-    IntegerNetwork,
-    IntegerTensor,
-    Multiplier,
-)
 from codesign.workload.layers import NO_PADDING, Padding
 
 OFFSET = 128

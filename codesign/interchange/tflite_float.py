@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.integer.host import Step
 from codesign.interchange.onnx_graph import naming
 from codesign.interchange.tflite_host import ON_HOST, after_steps
 from codesign.interchange.tflite_layers import (
@@ -26,7 +27,6 @@ from codesign.interchange.tflite_layers import (
 )
 from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel, read_tflite, real_values
 from codesign.interchange.tflite_schema import unsupported
-from codesign.quant.host import Step
 from codesign.workload.layers import (
     NO_PADDING,
     Add,

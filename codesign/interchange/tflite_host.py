@@ -9,8 +9,7 @@ bits, or 31 bits rounded twice) may give the next code.
 from __future__ import annotations
 
 from codesign.errors import UserError
-from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel
-from codesign.quant.host import (
+from codesign.integer.host import (
     ArgMax,
     Arithmetic,
     Dequantize,
@@ -22,6 +21,7 @@ from codesign.quant.host import (
     Step,
     Takes,
 )
+from codesign.interchange.tflite_reader import Operator, Tensor, TfliteModel
 
 ON_HOST = ("QUANTIZE", "DEQUANTIZE", "SOFTMAX", "LOGISTIC", "ARG_MAX")
 """Operators that the host computes where they end the model."""

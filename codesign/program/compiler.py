@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.integer.network import (
+    IntegerConv,
+    IntegerNetwork,
+    IntegerPool,
+    multiplier_of,
+)
 from codesign.program.dealing import rows_of
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
@@ -21,12 +27,6 @@ from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
 from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
-from codesign.quant.integer_network import (
-    IntegerConv,
-    IntegerNetwork,
-    IntegerPool,
-    multiplier_of,
-)
 from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import DESCRIPTOR, Op
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from codesign.arch.hardware import WEIGHT_BITS, Band
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import IntegerConv
+from codesign.formats.row_format import RowFormat
+from codesign.integer.network import IntegerConv
 
 IntArray = NDArray[np.int64]
 

@@ -3,7 +3,7 @@
 Networks of 4-bit activations usually read images of 8 bits. A code u of the image is written as
 u - z = sum of factor[d] * (digit[d] - zero) over digits d: each digit, of the accelerator's bits, becomes a channel,
 and its weights are the channel's weights times its factor. So the first layers add up the very same sums, and the host,
-which prepares the input anyhow, takes the codes apart (`codesign.quant.host.Digits`). Two digits of 4 bits, with
+which prepares the input anyhow, takes the codes apart (`codesign.integer.host.Digits`). Two digits of 4 bits, with
 factors 16 and 1, are enough for 8 bits where the hardware holds weights 16 times as large; with smaller factors it
 takes more digits, and more time for that layer.
 """
@@ -17,8 +17,8 @@ import numpy as np
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.quant.host import Digits
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.integer.host import Digits
+from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerTensor
 
 
 def suited_input(network: IntegerNetwork, hw: Hardware) -> IntegerNetwork:

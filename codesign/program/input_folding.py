@@ -14,9 +14,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.program.shapes import ConvShape, MapShape, NetworkShape, shape_of
 from codesign.program.tiling import tile_pixels
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 
 IntArray = NDArray[np.int64]

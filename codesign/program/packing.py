@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from codesign.arch.hardware import Band
 from codesign.arch.scheme import Scheme
-from codesign.quant.codes import encode
+from codesign.formats.codes import encode
 from codesign.rtl.geometry import Geometry
 
 
@@ -83,13 +83,14 @@ def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry
 def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.int64]:
     """What the odd row of a pair of packed rows stores: its weights, less the borrow of the even row's.
 
-    See `codesign.rtl.packed`. Weights of a fixed band are symmetric, so the borrow never leaves their two's complement.
+    See `codesign.rtl.array.packed`. Weights of a fixed band are symmetric, so the borrow never leaves their two's
+    complement.
     """
     return odd - (even < 0)
 
 
 def weight_codes(values: NDArray[np.int64], band: Band) -> NDArray[np.int64]:
-    """Bit patterns of integer weights for a band (`codesign.quant.codes`); of any shape.
+    """Bit patterns of integer weights for a band (`codesign.formats.codes`); of any shape.
 
     A fixed band takes every two's complement: the odd row of a packed pair may store one less than its format has.
     """

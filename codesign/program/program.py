@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign.integer.network import IntegerNetwork
 from codesign.program.input_folding import InputFolding
 from codesign.program.packing import pack_map, unpack_map
 from codesign.program.plan import Plan
-from codesign.quant.integer_network import IntegerNetwork
 
 
 @dataclass(frozen=True)

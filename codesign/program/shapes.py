@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from codesign.quant.fusing import FusedConv, FusedNetwork, FusedTensor
-from codesign.quant.integer_network import WIDE_BITS, IntegerConv, IntegerNetwork, IntegerTensor
+from codesign.integer.fusing import FusedConv, FusedNetwork, FusedTensor
+from codesign.integer.network import WIDE_BITS, IntegerConv, IntegerNetwork, IntegerTensor
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codesign.quant.data import Images
+from codesign.data.sources import Images
 from codesign.quant.placing import chosen as drawn
 from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork, QuantConv

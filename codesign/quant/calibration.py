@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import lambertw, ndtr
 
 from codesign.errors import UserError
-from codesign.quant.formats import FloatArray, RowFormat
+from codesign.formats.row_format import FloatArray, RowFormat
 from codesign.workload.layers import BatchNorm
 from codesign.workload.network import Network
 
@@ -140,7 +140,7 @@ class Calibration:
 def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], calibration: Calibration) -> FloatArray:
     """A scale per row of (rows, ...) weights: the format's largest level on the row's clipping range.
 
-    `mse` of `codesign.quant.formats.fit_scale` fits the level set itself and is the better choice for formats that
+    `mse` of `codesign.formats.row_format.fit_scale` fits the level set itself and is the better choice for formats that
     are not uniform.
     """
     values = np.asarray(weights, dtype=np.float64).reshape(len(formats), -1)

@@ -24,7 +24,7 @@ from codesign._files import atomic_write, content_hash
 from codesign._reading import MIB, MOST_MODEL, excerpt, parse_json, read_bytes
 from codesign._sources import source_hash, tool_versions
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment
+from codesign.formats.assignment import Assignment
 from codesign.quant.qat import QatNetwork, QuantConv
 
 FORMAT = "codesign training"
@@ -160,7 +160,7 @@ def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 @lru_cache(maxsize=1)
 def _sources() -> str:
     """Of what trains: a run that others began is not continued."""
-    return content_hash(source_hash("codesign.quant.recipes"), tool_versions("numpy", "torch"))
+    return content_hash(source_hash("codesign.quant.pipeline"), tool_versions("numpy", "torch"))
 
 
 def _content(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -15,13 +15,13 @@ from torch import Tensor
 from codesign._files import content_hash
 from codesign._kept import keep, kept, stated
 from codesign._sources import source_hash, tool_versions
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError
-from codesign.quant.assignment import Ratio, parse_ratio
-from codesign.quant.dataset import Dataset
-from codesign.quant.formats import FloatArray
+from codesign.formats.assignment import Ratio, parse_ratio
+from codesign.formats.row_format import FloatArray
 from codesign.quant.module import build_module
+from codesign.quant.pipeline import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize
 from codesign.quant.placing import on
-from codesign.quant.recipes import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload.network import Network
 
@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
         name: of the line.
-        method, ratio, act_bits, regime: as `codesign.quant.recipes.quantize` takes them.
+        method, ratio, act_bits, regime: as `codesign.quant.pipeline.quantize` takes them.
     """
 
     name: str

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codesign.quant.data import Images
+from codesign.data.sources import Images
 from codesign.quant.placing import generator as make_generator
 from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork, QuantConv

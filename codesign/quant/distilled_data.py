@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codesign.data.sources import Images
 from codesign.errors import UserError
-from codesign.quant.data import Images
 from codesign.quant.module import NetworkModule
 from codesign.quant.placing import array, generator, uniform
 from codesign.quant.training import threads

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from codesign.data.dataset import Images
 from codesign.errors import UserError
-from codesign.quant.dataset import Images
-from codesign.quant.integer_network import IntegerNetwork
+from codesign.integer.network import IntegerNetwork
 from codesign.quant.lower import lower
 from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork

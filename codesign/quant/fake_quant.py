@@ -1,6 +1,6 @@
 """Quantizers for training in torch: straight-through estimators with learned scales.
 
-Forward is the arithmetic of `codesign.quant.formats` and of the integer model; backward passes the gradient inside
+Forward is the arithmetic of `codesign.formats.row_format` and of the integer model; backward passes the gradient inside
 the clipping range (RMSMP eq. 6) and gives the scale LSQ's gradient (Esser et al. 2020, eq. 3). Scales are learned
 as logarithms: they stay positive, and a step of the optimizer is a relative change whatever the scale.
 """
@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codesign.formats.row_format import ODD, RowFormat, quantize
+from codesign.integer.network import Scheme
 from codesign.quant.calibration import Calibration, ClipRange, Method
-from codesign.quant.formats import ODD, RowFormat, quantize
-from codesign.quant.integer_network import Scheme
 from codesign.quant.placing import array, placed, uniform
-from codesign.quant.rules import DEFAULT, ActivationRule
+from codesign.quant.training_rules import DEFAULT, ActivationRule
 
 SAMPLES = 1 << 16
 """Values an activation's scale is fitted to."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from codesign.errors import UserError
-from codesign.quant.formats import COARSE_STEPS, FINE_STEPS, SEARCH_RANGE, FloatArray, RowFormat, squared_error
+from codesign.formats.row_format import COARSE_STEPS, FINE_STEPS, SEARCH_RANGE, FloatArray, RowFormat, squared_error
 from codesign.quant.placing import array, placed
 from codesign.quant.qat import QatNetwork
 

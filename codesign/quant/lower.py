@@ -1,7 +1,7 @@
 """From the trained model to integers: `lower` writes the network that the accelerator runs.
 
 Weights, zero points, clip ranges and the bias in accumulator units are the model's own; only the requantization
-factors are approximated, by dyadic numbers (see `codesign.quant.dyadic`). `rounding_bound` says how far a pass can
+factors are approximated, by dyadic numbers (see `codesign.integer.dyadic`). `rounding_bound` says how far a pass can
 be off for it: a code differs from the model's only where the model was that close to a rounding boundary.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from codesign.errors import UserError
-from codesign.quant.checks import check_network
-from codesign.quant.formats import FloatArray
-from codesign.quant.fusing import FusedConv, FusedPool
-from codesign.quant.host import host_of_provenance
-from codesign.quant.integer_layers import integer_conv, integer_pool, integer_tensor
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork
+from codesign.formats.row_format import FloatArray
+from codesign.integer.checks import check_network
+from codesign.integer.fusing import FusedConv, FusedPool
+from codesign.integer.host import host_of_provenance
+from codesign.integer.layers import integer_conv, integer_pool, integer_tensor
+from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork
 from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from codesign.data.sources import Images
 from codesign.errors import UserError
-from codesign.quant.data import Images
 from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import threads

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment
+from codesign.formats.assignment import Assignment
+from codesign.formats.row_format import RowFormat
+from codesign.integer.fusing import FusedConv, FusedPool, fuse
 from codesign.quant.calibration import ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
-from codesign.quant.formats import RowFormat
-from codesign.quant.fusing import FusedConv, FusedPool, fuse
 from codesign.quant.placing import generator, uniform
-from codesign.quant.rules import DEFAULT, Regime, WeightRule
+from codesign.quant.training_rules import DEFAULT, Regime, WeightRule
 from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.workload.network import Network
 

@@ -10,7 +10,7 @@ Deviations from the paper, with the reason:
 * "Top 5 %" rounds up, so every layer has at least one high-precision row; with 16 filters 5 % is less than one.
 * The ratio may name any formats an accelerator has bands for: Fixed formats wider than the narrowest are dealt by
   eigenvalue, widest first; the others by variance, PoT formats before Fixed.
-* The quantizers map to the level sets (1) and (4); eqs. (2) and (5) do not (see `codesign.quant.formats`).
+* The quantizers map to the level sets (1) and (4); eqs. (2) and (5) do not (see `codesign.formats.row_format`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from codesign.quant.assignment import Assignment, Ratio, basic_formats, precise_formats, row_counts
+from codesign.data.sources import Images
+from codesign.formats.assignment import Assignment, Ratio, basic_formats, precise_formats, row_counts
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, FloatArray, RowFormat
 from codesign.quant.curvature import filter_eigenvalues
-from codesign.quant.data import Images
-from codesign.quant.formats import FIXED4, FIXED8, POT4, FloatArray, RowFormat
 from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 

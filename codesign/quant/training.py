@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codesign._files import content_hash
+from codesign.data.sources import Images, Labels
 from codesign.errors import UserError
 from codesign.quant.checkpoint import Run
-from codesign.quant.data import Images, Labels
 from codesign.quant.distill import Distillation
 from codesign.quant.placing import chosen, placed
 from codesign.quant.qat import QatNetwork

@@ -1,4 +1,4 @@
-"""What the rules of `codesign.quant.rules` do to the weights of a layer: their shape, scale and initial scale."""
+"""What `codesign.quant.training_rules` does to the weights of a layer: their shape, scale and initial scale."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from codesign.formats.row_format import TWN_THRESHOLD, RowFormat, fit_scale
+from codesign.integer.network import Scheme
 from codesign.quant.fake_quant import RowTable
-from codesign.quant.formats import TWN_THRESHOLD, RowFormat, fit_scale
-from codesign.quant.integer_network import Scheme
 from codesign.quant.placing import array, placed
-from codesign.quant.rules import WeightRule
+from codesign.quant.training_rules import WeightRule
 
 TINY = 1e-12
 """Keeps the logarithm of a layer of zeros finite."""

@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 from codesign.provenance import provenance
 from codesign.report.roofline import roofline_figure
 from codesign.report.style import ACCENT, COMPUTE, INK, SERIES, STALL, literal, page, styled
+from codesign.search.loop import SearchResult
 from codesign.search.pareto import front
-from codesign.search.run import SearchResult
 from codesign.search.space import describe_bands, describe_size
 from codesign.sim.energy import unit_energies
-from codesign.sim.resources import Resources
+from codesign.sim.synthesis.resources import Resources
 
 _COUNTERS = {
     "issue": "array is fed",

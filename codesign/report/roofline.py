@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from codesign.arch.hardware import Hardware
 from codesign.report.style import ACCENT, COMPUTE, INK, STALL, literal, styled
 from codesign.sim.clock import Clock
-from codesign.sim.timing import Timing
+from codesign.sim.timing.plan_timing import Timing
 
 WHOLE = "whole network"
 

@@ -6,7 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
-from codesign.rtl.array import SystolicArray
+from codesign.rtl.array.array import SystolicArray
+from codesign.rtl.array.delay import Delay
+from codesign.rtl.array.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from codesign.rtl.axi import (
     ADDRESS_BITS,
     CACHEABLE,
@@ -19,7 +21,6 @@ from codesign.rtl.axi import (
 )
 from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.control import Control
-from codesign.rtl.delay import Delay
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
@@ -29,7 +30,6 @@ from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
 from codesign.rtl.store import StoreUnit
-from codesign.rtl.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from codesign.rtl.window import WindowGenerator
 
 

@@ -13,7 +13,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array import join, rotate_left
+from codesign.rtl.array.array import join, rotate_left
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
 

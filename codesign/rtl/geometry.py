@@ -11,7 +11,7 @@ issues a read.
     + bus_latency            the result is on the column's result bus
     + (columns - 1 - column) deskew: all columns of one row are presented together
 
-That is the output-stationary array; `codesign.rtl.weight_stationary_array` has the other one's.
+That is the output-stationary array; `codesign.rtl.array.weight_stationary_array` has the other one's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from math import ceil
 
 from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
-from codesign.rtl.adders import adder_stages
+from codesign.rtl.array.adders import adder_stages
+from codesign.rtl.array.products import Product, product_of
 from codesign.rtl.layout import PARAMS, PASS_HEADER, Layout
-from codesign.rtl.products import Product, product_of
 
 READ_LATENCY = 4
 FEED_LATENCY = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array import split
+from codesign.rtl.array.array import split
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array import rotate_right, split
+from codesign.rtl.array.array import rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo

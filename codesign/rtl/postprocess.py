@@ -7,10 +7,10 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array import rotate_left, rotate_right, split
+from codesign.rtl.array.array import rotate_left, rotate_right, split
+from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.multiply import product_terms
 from codesign.rtl.select import chosen
 from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo, struct
 
@@ -21,7 +21,7 @@ NEAR = 10
 class Pipeline:
     """Delays values by whole cycles, sharing the registers of equal (value, delay) pairs.
 
-    As in `codesign.rtl.delay`, registers of data have no reset, those of events (`reset`) do.
+    As in `codesign.rtl.array.delay`, registers of data have no reset, those of events (`reset`) do.
     """
 
     def __init__(self, m: Module) -> None:

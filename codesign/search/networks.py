@@ -14,17 +14,17 @@ from codesign._files import atomic_write, content_hash
 from codesign._reading import MOST_MODEL, read_arrays
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
+from codesign.data.sources import Dataset, data_hash, load_dataset
 from codesign.errors import UserError
-from codesign.quant.data import Dataset, data_hash, load_dataset
-from codesign.quant.integer_network import IntegerNetwork
-from codesign.quant.storage import load_network, save_network
-from codesign.search.kept_run import KeptRun
+from codesign.execution.kept_run import KeptRun
+from codesign.integer.network import IntegerNetwork
+from codesign.integer.storage import load_network, save_network
 from codesign.search.space import Space, band_ratio, zoo_network
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_GIVEN = ("codesign.rtl", "codesign.search.resource_levels", "codesign.search.space", "codesign.sim")
+_GIVEN = ("codesign.rtl", "codesign.sim.synthesis.resource_levels", "codesign.search.space", "codesign.sim")
 """Not followed for the key of a network: of hardware and space it depends by ratio, bits and numbers of epochs."""
 
 
@@ -48,7 +48,7 @@ class Networks:
         name, key = f"networks/{self._name(hw)}.codesign", self.key(hw)
         if (path := self._kept.file(name, key)) is not None:
             return load_network(path)
-        from codesign.quant.recipes import quantize
+        from codesign.quant.pipeline import quantize
 
         space = self._space
         result = quantize(
@@ -75,7 +75,7 @@ class Networks:
         name, key = f"tested/{self._name(hw)}.json", self.key(hw)
         if (stored := self._kept.get(name, key, dict)) is not None:
             return stored
-        from codesign.quant.recipes import integer_classes
+        from codesign.quant.pipeline import integer_classes
 
         data, network = self.dataset, self.of(hw)
         right = integer_classes(network, data.test_images) == data.test_labels

@@ -17,9 +17,9 @@ from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
 from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.quant.assignment import Ratio, parse_ratio, row_counts
-from codesign.quant.formats import RowFormat
-from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
+from codesign.formats.assignment import Ratio, parse_ratio, row_counts
+from codesign.formats.row_format import RowFormat
+from codesign.sim.synthesis.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.workload import zoo
 from codesign.workload.network import Network
 

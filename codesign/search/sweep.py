@@ -29,16 +29,16 @@ from codesign._processes import end_with_parent, worker_count
 from codesign._sources import source_hash
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.execution.folder import claim, locked
+from codesign.execution.kept_run import KeptRun
 from codesign.program import Plan
 from codesign.provenance import provenance
-from codesign.search.cost import Cost, measure, with_resources
-from codesign.search.folder import claim, locked
-from codesign.search.kept_run import KeptRun
 from codesign.search.pareto import front
-from codesign.search.resource_levels import KnownResources
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
 from codesign.sim.energy import UnitEnergies
-from codesign.sim.predictor import NotFittedError
+from codesign.sim.signals import Cost, measure, with_resources
+from codesign.sim.synthesis.predictor import NotFittedError
+from codesign.sim.synthesis.resource_levels import KnownResources
 
 RESULT = "result.json"
 WORKER_BYTES = 512 << 20

@@ -18,8 +18,8 @@ from codesign.arch.hardware import PACKS, Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
 from codesign.search.expressions import Condition
-from codesign.search.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.search.space import base_ratio, best_pack, variant_values
+from codesign.sim.synthesis.resource_levels import RESOURCE_LEVELS, ResourceLevel
 
 FOLDER = "sweep"
 """Where below hw_configs/ the spaces lie."""

@@ -1,7 +1,7 @@
 """At which clock a latency is: the one that the configuration states, or less where there is evidence of less.
 
 Evidence, the strongest first: *routed* (nextpnr placed and routed this very accelerator), *estimated* (the slowest path
-of its synthesized netlist, `codesign.sim.clock_estimate`), *predicted* (that path from the description alone,
+of its synthesized netlist, `codesign.sim.synthesis.clock_estimate`), *predicted* (that path from the description alone,
 `codesign.sim.clock_predictor`). With none of them the clock is *configured*: what the YAML states, not checked.
 """
 
@@ -84,8 +84,8 @@ def synthesized_clock(hw: Hardware, estimate_mhz: float) -> Clock:
 
 
 def _kept_clock(hw: Hardware) -> Clock | None:
-    from codesign.sim.place_route import known_result
-    from codesign.sim.resources import known_estimate
+    from codesign.sim.synthesis.place_route import known_result
+    from codesign.sim.synthesis.resources import known_estimate
 
     if routed := known_result(hw):
         return Clock(hw.clock_mhz, "routed", routed.fmax_mhz)

@@ -29,10 +29,10 @@ from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.hardware import Band
 from codesign.arch.load import find_config
 from codesign.arch.scheme import Scheme
+from codesign.integer.network import RESIDUAL_MULT_BITS
 from codesign.program.plan import Plan, StepPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
-from codesign.quant.integer_network import RESIDUAL_MULT_BITS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 

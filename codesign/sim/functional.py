@@ -1,7 +1,7 @@
 """The integer model: runs an integer network on images and gives the value of every tensor, bit for bit.
 
 It is the reference the RTL is compared with, and what accuracy on integers is measured with. Needs numpy only.
-The arithmetic of one layer is in `codesign.quant.arithmetic`.
+The arithmetic of one layer is in `codesign.integer.arithmetic`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.errors import UserError
-from codesign.quant.arithmetic import execute
-from codesign.quant.checks import check_network
-from codesign.quant.host import ArgMax, Offset, Quantize, Sigmoid, apply_steps
-from codesign.quant.integer_network import IntArray, IntegerConv, IntegerNetwork, IntegerTensor
+from codesign.integer.arithmetic import execute
+from codesign.integer.checks import check_network
+from codesign.integer.host import ArgMax, Offset, Quantize, Sigmoid, apply_steps
+from codesign.integer.network import IntArray, IntegerConv, IntegerNetwork, IntegerTensor
 
 WORKING_SET = 1 << 24
 """Largest im2col matrix, in elements, that a batch may need; longer batches run in parts."""

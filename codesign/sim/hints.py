@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.formats.assignment import Ratio, row_counts
+from codesign.formats.row_format import RowFormat
 from codesign.program import Plan, Planner
 from codesign.program.dealing import bands_for, row_of
 from codesign.program.plan import StepPlan
-from codesign.quant.assignment import Ratio, row_counts
-from codesign.quant.formats import RowFormat
-from codesign.sim.timing import estimate
+from codesign.sim.timing.plan_timing import estimate
 
 WORTH = 0.01
 """Share of the cycles from which on saving them is worth a line."""

@@ -21,10 +21,10 @@ from codesign._reading import MOST_YAML, read_text
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.integer.storage import save_network
 from codesign.program import compile_network
 from codesign.provenance import provenance
-from codesign.quant.storage import save_network
-from codesign.sim.cosim import CosimResult, run_network
+from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.verify.hardware import random_hardware
 from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
 from codesign.verify.shrink import Case, shrink

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.quant.integer_network import NARROW, WIDE_BITS, IntegerConv, IntegerPool, IntegerTensor, Multiplier
-from codesign.quant.levels import level_set
+from codesign.formats.levels import level_set
+from codesign.integer.network import NARROW, WIDE_BITS, IntegerConv, IntegerPool, IntegerTensor, Multiplier
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]

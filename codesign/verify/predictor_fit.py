@@ -1,4 +1,5 @@
-"""Fits the coefficients of `codesign.sim.predictor` to synthesized accelerators, and measures what they are worth.
+"""Fits the coefficients of `codesign.sim.synthesis.predictor` to synthesized accelerators, and measures what they are
+worth.
 
     python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--check]
 
@@ -26,9 +27,9 @@ from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.rtl.geometry import Geometry
-from codesign.sim import predictor
-from codesign.sim.netlist import yosys_version
-from codesign.sim.resources import Resources, Synthesis, synthesize_hardware
+from codesign.sim.synthesis import predictor
+from codesign.sim.synthesis.netlist import yosys_version
+from codesign.sim.synthesis.resources import Resources, Synthesis, synthesize_hardware
 from codesign.verify.hardware import random_hardware
 
 DEVICES: dict[Family, str] = {"xc7": "xc7z045", "ecp5": "lfe5u-85f"}
@@ -117,7 +118,7 @@ def main() -> None:
     arguments.add_argument("--check", action="store_true", help="measure the shipped coefficients only")
     given = arguments.parse_args()
     stored: dict[str, Any] = {
-        "what": "coefficients of codesign.sim.predictor",
+        "what": "coefficients of codesign.sim.synthesis.predictor",
         "command": "python -m codesign.verify.predictor_fit "
         f"--configurations {given.configurations} --held-out {given.held_out}",
         "codesign": __version__,

@@ -10,7 +10,7 @@ import numpy as np
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.quant.integer_network import MULTIPLIERS, NARROW, WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.integer.network import MULTIPLIERS, NARROW, WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
 from codesign.verify.layers import Padding, Pair, random_conv, random_pool, weight_formats
 
 Format = tuple[Scheme, int]

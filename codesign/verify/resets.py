@@ -1,7 +1,7 @@
 """Resets in the middle of runs: after a reset of any length, at any moment, the next run must be as ever.
 
 A case is an accelerator and a small network for it with every kind of layer. Each of its runs comes after one that a
-reset ended; what is compared is what `codesign.sim.cosim` compares: every value, every counter.
+reset ended; what is compared is what `codesign.sim.cosim.run` compares: every value, every counter.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 from codesign.arch.documents import parse
 from codesign.arch.hardware import Hardware
+from codesign.integer.network import IntegerNetwork
 from codesign.program import compile_network
-from codesign.quant.integer_network import IntegerNetwork
-from codesign.sim.bench import Pulse
-from codesign.sim.cosim import CosimResult, Simulator, run_network
-from codesign.sim.timing import estimate
+from codesign.sim.cosim.bench import Pulse
+from codesign.sim.cosim.run import CosimResult, Simulator, run_network
+from codesign.sim.timing.plan_timing import estimate
 from codesign.verify.layers import weight_formats
 from codesign.verify.recipe import Block, Recipe
 

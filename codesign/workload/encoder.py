@@ -2,7 +2,7 @@
 
 Products with weights are 1x1 convolutions over the positions of the sequence. The products of attention multiply two
 computed maps; an accelerator that holds weights can do them if one of the maps is streamed to it as weights.
-Softmax, GELU, layer norm and the residual sums before it stay on the host (`codesign.quant.transformer`).
+Softmax, GELU, layer norm and the residual sums before it stay on the host (`codesign.integer.encoder_operators`).
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
+from codesign.integer.random_network import random_network
+from codesign.integer.storage import save_network
 from codesign.program import compile_network
-from codesign.quant.random_network import random_network
-from codesign.quant.storage import save_network
 from codesign.search.space import band_ratio
-from codesign.sim.timing import estimate
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 
 Run = Callable[..., tuple[int, str, str]]

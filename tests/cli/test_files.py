@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from codesign.arch.load import load_hardware
+from codesign.data.sources import Dataset, load_dataset
+from codesign.integer.checks import same_network
+from codesign.integer.storage import load_network, save_network
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_float_export import export_float_onnx
-from codesign.quant.checks import same_network
-from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.module import build_module
-from codesign.quant.storage import load_network, save_network
 from codesign.sim.functional import predict
 from codesign.workload import zoo
 from tests.conftest import Run

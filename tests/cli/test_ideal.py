@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
+from codesign.integer.random_network import random_network
+from codesign.integer.storage import save_network
 from codesign.interchange.onnx_float_export import export_float_onnx
 from codesign.interchange.onnx_integer import export_integer_onnx
 from codesign.quant.module import build_module
-from codesign.quant.random_network import random_network
-from codesign.quant.storage import save_network
 from codesign.search.space import band_ratio
-from codesign.sim.ideal import ideal_report
+from codesign.sim.ideal.array import ideal_report
 from codesign.workload import zoo
 from codesign.workload.topology import CONV_HEADER, GEMM_HEADER, topology_of, write_topology
 
@@ -58,7 +58,7 @@ def test_what_is_printed_and_saved_is_the_model(run: Run, tmp_path: Path) -> Non
 
 def test_reports_are_scale_sims_own(run: Run, tmp_path: Path) -> None:
     """AMED's shipped reports of ResNet-18, made by SCALE-Sim, from its topology and a .cfg file."""
-    from codesign.sim.amed_networks import published_network
+    from codesign.sim.amed.networks import published_network
 
     write_topology(published_network("resnet18").topology, tmp_path / "resnet18.csv")
     (tmp_path / "a.cfg").write_text(CONFIG.format(dataflow="os", mode="CALC"))

@@ -16,8 +16,8 @@ import typer
 
 from codesign.arch.load import load_hardware
 from codesign.cli import main
-from codesign.quant.random_network import random_network
-from codesign.quant.storage import save_network
+from codesign.integer.random_network import random_network
+from codesign.integer.storage import save_network
 from codesign.search.space import band_ratio
 from codesign.workload import zoo
 

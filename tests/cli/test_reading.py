@@ -11,9 +11,9 @@ from typer.main import get_command
 
 from codesign.cli.main import app
 from codesign.cli.reading import OPTIONS
+from codesign.integer.host import Arithmetic
+from codesign.integer.storage import load_network, save_network
 from codesign.interchange.load import import_integer
-from codesign.quant.host import Arithmetic
-from codesign.quant.storage import load_network, save_network
 from codesign.workload import zoo
 from tests.conftest import Run
 from tests.interchange.networks import images, quantized_by_onnxruntime

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from codesign.arch.load import load_hardware
-from codesign.search import resource_levels
 from codesign.search import sweep as search_sweep
 from codesign.search.pareto import dominates
 from codesign.search.sweep import FRONT_AXES
 from codesign.search.sweep_space import load_sweep_space, variant_title
-from codesign.sim.predictor import predict
+from codesign.sim.synthesis import resource_levels
+from codesign.sim.synthesis.predictor import predict
 from codesign.workload.topology import CONV_HEADER
 
 Run = Callable[..., tuple[int, str, str]]

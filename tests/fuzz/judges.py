@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork
+from codesign.integer.network import IntegerConv, IntegerNetwork
 from tests.fuzz.kinds import NoJudge
 
 MOST_MACS = 50_000_000
@@ -144,8 +144,8 @@ def judge_qonnx(path: Path, network: IntegerNetwork) -> str | None:
 
 def judge_integer_onnx(path: Path, network: IntegerNetwork) -> str | None:
     """ONNX Runtime computes the very integers."""
+    from codesign.integer.arithmetic import execute
     from codesign.interchange.onnx_oracles import run_with_onnxruntime, run_with_qonnx
-    from codesign.quant.arithmetic import execute
 
     _check_size(network)
     source = network.input
@@ -247,9 +247,9 @@ def judge_pt2(path: Path, network: Any, state: Any) -> str | None:
 
 def judge_saved(path: Path, network: IntegerNetwork) -> str | None:
     """What was read is the same when it is saved and read again, and runs."""
-    from codesign.quant.arithmetic import execute
-    from codesign.quant.checks import same_network
-    from codesign.quant.storage import load_network, save_network
+    from codesign.integer.arithmetic import execute
+    from codesign.integer.checks import same_network
+    from codesign.integer.storage import load_network, save_network
 
     again = path.with_name("again.codesign")
     save_network(network, again)

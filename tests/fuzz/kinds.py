@@ -283,7 +283,7 @@ def _arrays(rng: random.Random, found: list[Path], folder: Path) -> Case:
 
 def _data(arguments: tuple[Any, ...]) -> Case:
     def read() -> Judge:
-        from codesign.quant.data import load_dataset
+        from codesign.data.sources import load_dataset
 
         found = load_dataset(*arguments)
 
@@ -399,7 +399,7 @@ def _assignment(rng: random.Random, found: list[Path], folder: Path) -> Case:
 
     def read() -> Judge:
         from codesign.cli.inputs import _read_assignment
-        from codesign.quant.assignment import Assignment
+        from codesign.formats.assignment import Assignment
 
         value = _read_assignment(path)
         return lambda: None if Assignment.from_json(value.to_json()) == value else "another when read again"

@@ -117,15 +117,15 @@ def _pt2(place: Path) -> None:
 
 
 def _integer_networks() -> list[Any]:
-    from codesign.quant.assignment import parse_ratio
-    from codesign.quant.random_network import random_network
+    from codesign.formats.assignment import parse_ratio
+    from codesign.integer.random_network import random_network
 
     ratio = parse_ratio("pot4:50,fixed4:40,fixed8:10")
     return [random_network(network, ratio, 4, seed=1) for network in _small()]
 
 
 def _network(place: Path) -> None:
-    from codesign.quant.storage import save_network
+    from codesign.integer.storage import save_network
 
     for network in _integer_networks():
         save_network(network, place / f"{network.name}.codesign")
@@ -188,7 +188,7 @@ def _known_data(place: Path) -> None:
 
 
 def _assignment(place: Path) -> None:
-    from codesign.quant.assignment import Assignment, parse_ratio
+    from codesign.formats.assignment import Assignment, parse_ratio
     from codesign.workload import zoo
 
     ratio = parse_ratio("pot4:50,fixed4:40,fixed8:10")

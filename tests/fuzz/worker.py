@@ -47,8 +47,8 @@ def _imports() -> None:
     import torch
 
     import codesign.cli.main
+    import codesign.data.sources  # noqa: F401
     import codesign.interchange.load
-    import codesign.quant.data  # noqa: F401
     import tests.fuzz.judges  # noqa: F401
 
     torch.set_num_threads(1)

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from codesign.errors import UserError
+from codesign.integer.arithmetic import run_layer
+from codesign.integer.host import apply_steps
+from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerTensor
 from codesign.interchange.onnx_float import read_float_onnx
 from codesign.interchange.onnx_graph import Node
 from codesign.interchange.onnx_oracles import input_codes
 from codesign.interchange.onnx_prepare import needed
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.arithmetic import run_layer
-from codesign.quant.host import apply_steps
-from codesign.quant.integer_network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerTensor
 from codesign.quant.module import NetworkModule
 from tests.interchange.onnx_builder import Builder
 from tests.interchange.random_float import random_float

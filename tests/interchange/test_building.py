@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from codesign.errors import UserError
+from codesign.integer.arithmetic import execute, run_layer
+from codesign.integer.checks import check_network
+from codesign.integer.network import IntegerNetwork, IntegerTensor
 from codesign.interchange.building import average_pool, conv_layer, join_sums, result_codes, sum_layer, wide_result
-from codesign.quant.arithmetic import execute, run_layer
-from codesign.quant.checks import check_network
-from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 
 
 def tensor(name: str, channels: int, scale: float, zero_point: int, size: int = 1) -> IntegerTensor:

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign.integer.network import NARROW, PRECISE, IntegerConv, IntegerTensor, Multiplier
 from codesign.interchange.exact_bias import BiasRule, finer_units
 from codesign.interchange.onnx_values import CodeRange, Pending, row_formats
 from codesign.interchange.passes import quantized_pass
-from codesign.quant.integer_network import NARROW, PRECISE, IntegerConv, IntegerTensor, Multiplier
 
 
 def pending(rng: np.random.Generator, bits: int, source: IntegerTensor, rows: int = 4) -> Pending:

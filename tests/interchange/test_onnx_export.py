@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from codesign.errors import UserError
+from codesign.formats.row_format import RowFormat
+from codesign.integer.arithmetic import execute
+from codesign.integer.checks import same_network
+from codesign.integer.network import IntArray, IntegerNetwork
+from codesign.integer.random_network import random_network
 from codesign.interchange.description import export_arrays, import_arrays
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_integer import export_integer_onnx, import_integer_onnx
 from codesign.interchange.onnx_oracles import as_codes, run_integers
 from codesign.interchange.onnx_qdq_export import export_quantized_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.arithmetic import execute
-from codesign.quant.checks import same_network
-from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import IntArray, IntegerNetwork
-from codesign.quant.random_network import random_network
 from codesign.workload import zoo
 from tests.interchange.networks import images, quantized_by_onnxruntime, run_onnx, run_qonnx
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codesign.integer.network import PRECISE, IntegerConv
 from codesign.interchange.building import is_sum
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_oracles import (
@@ -19,7 +20,6 @@ from codesign.interchange.onnx_oracles import (
     stored_tensors,
 )
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.integer_network import PRECISE, IntegerConv
 from codesign.workload import zoo
 from tests.interchange.networks import images, quantized_by_onnxruntime, run_onnx, run_qonnx
 

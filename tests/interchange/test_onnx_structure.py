@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from codesign.errors import UserError
+from codesign.integer.host import apply_steps
 from codesign.interchange.onnx_float import import_float_onnx, read_float_onnx
-from codesign.quant.host import apply_steps
 from codesign.quant.module import NetworkModule
 from codesign.workload import Network
 

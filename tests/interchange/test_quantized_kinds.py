@@ -11,12 +11,12 @@ import pytest
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.integer.host import ArgMax, Arithmetic, Softmax
+from codesign.integer.network import PRECISE, IntegerTensor
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.program import compile_network
 from codesign.program.files import write_program
 from codesign.program.input_digits import digits_of, suited_input
-from codesign.quant.host import ArgMax, Arithmetic, Softmax
-from codesign.quant.integer_network import PRECISE, IntegerTensor
 from codesign.rtl.host_files import host_files
 from codesign.sim import functional
 from tb.case import driver_module

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codesign.integer.network import IntegerConv, Scheme
 from codesign.interchange.exact_bias import BiasRule
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_oracles import as_codes, input_codes, run_integers
-from codesign.quant.integer_network import IntegerConv, Scheme
 from codesign.sim.functional import classes, finish, predict, prepare
 from tests.interchange.networks import run_qonnx
 

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codesign.arch.load import load_hardware
+from codesign.formats.row_format import RowFormat
+from codesign.integer.arithmetic import execute
+from codesign.integer.checks import same_network
+from codesign.integer.network import IntArray, IntegerNetwork
+from codesign.integer.random_network import random_network
 from codesign.interchange.description import export_arrays, import_arrays
 from codesign.interchange.load import import_integer
 from codesign.interchange.onnx_integer import export_integer_onnx
 from codesign.interchange.onnx_qdq_export import export_quantized_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
-from codesign.quant.arithmetic import execute
-from codesign.quant.checks import same_network
-from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import IntArray, IntegerNetwork
-from codesign.quant.random_network import random_network
 from codesign.workload import Add, AvgPool, Conv, Flatten, Input, Layer, Linear, MaxPool, Network, Relu
 from tests.interchange.networks import run_onnx
 from tests.sim.strategies import networks

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from codesign.errors import UserError
+from codesign.integer.arithmetic import execute
+from codesign.integer.network import NARROW, PRECISE, IntArray, IntegerConv, IntegerNetwork, Multiplier
 from codesign.interchange.building import is_sum, join_sums, result_codes
 from codesign.interchange.litert import compare_with_litert
 from codesign.interchange.tflite import import_tflite, input_codes
-from codesign.quant.arithmetic import execute
-from codesign.quant.integer_network import NARROW, PRECISE, IntArray, IntegerConv, IntegerNetwork, Multiplier
 from tests.data_files import data_file
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")

@@ -14,10 +14,10 @@ from codesign.errors import UserError
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")
 
+from codesign.integer.host import apply_steps
+from codesign.integer.network import PRECISE
 from codesign.interchange.load import float_host, import_float, import_integer, is_float
 from codesign.interchange.tflite import import_tflite
-from codesign.quant.host import apply_steps
-from codesign.quant.integer_network import PRECISE
 from codesign.sim.functional import finish, predict, prepare
 from tests.data_files import data_file
 from tests.interchange.tflite_files import SAME, VALID, File

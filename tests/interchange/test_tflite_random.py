@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from codesign.errors import UserError
+from codesign.integer.network import PRECISE, IntegerPool
 from codesign.interchange.litert import compare_with_litert
 from codesign.interchange.tflite import import_tflite
 from codesign.interchange.tflite_float import import_float_tflite
-from codesign.quant.integer_network import PRECISE, IntegerPool
 from codesign.quant.module import build_module
 
 pytest.importorskip("tflite", reason="reading .tflite needs the package tflite")

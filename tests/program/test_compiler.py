@@ -13,12 +13,12 @@ from codesign.arch.hardware import Band, Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.formats.row_format import RowFormat
+from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.program import compile_network
 from codesign.program.dealing import deal_filters, rows_of
 from codesign.program.packing import pack_map
 from codesign.program.traffic import traffic
-from codesign.quant.formats import RowFormat
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.layout import DESCRIPTOR, Op
 from tests.sim.strategies import networks, random_conv, random_pool
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
+from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.program.input_folding import fold_input
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.sim import functional
 from tests.sim.strategies import random_conv

@@ -8,13 +8,13 @@ import pytest
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.integer.network import IntegerNetwork, IntegerTensor
 from codesign.program import compile_network
 from codesign.program.shapes import shape_of
 from codesign.program.strips import build_schedule
-from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
-from codesign.sim.cosim import run_network
+from codesign.sim.cosim.run import run_network
 from tests.sim.strategies import random_conv, random_pool, weight_formats
 
 TINY = load_hardware("tiny")

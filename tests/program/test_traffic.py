@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
 from codesign.program.traffic import ending, traffic
-from codesign.quant.random_network import random_network
 from codesign.rtl.layout import Op
 from codesign.search.space import band_ratio
-from codesign.sim.timing import estimate
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
+from tests.sim.cosim.test_random_networks import FAMILIES
 from tests.sim.strategies import networks
-from tests.sim.test_random_networks import FAMILIES
 
 
 @settings(deadline=None)

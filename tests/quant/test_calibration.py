@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
+from codesign.formats.row_format import FIXED4, POT4, FloatArray
 from codesign.quant.calibration import (
     METHODS,
     Calibration,
@@ -20,7 +21,6 @@ from codesign.quant.calibration import (
     laplace_clip,
     weight_scales,
 )
-from codesign.quant.formats import FIXED4, POT4, FloatArray
 from codesign.quant.module import build_module
 from codesign.workload import BatchNorm, zoo
 

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
+from codesign.formats.assignment import parse_ratio
+from codesign.integer.checks import same_network
 from codesign.quant import checkpoint
-from codesign.quant.assignment import parse_ratio
 from codesign.quant.checkpoint import load_state, save_state
-from codesign.quant.checks import same_network
-from codesign.quant.data import Dataset, load_dataset
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
-from codesign.quant.recipes import QuantizeResult, quantize
+from codesign.quant.pipeline import QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload import zoo
 from tests import damage

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
-from codesign.quant.assignment import parse_ratio
+from codesign.formats.assignment import parse_ratio
+from codesign.integer.network import IntegerConv
 from codesign.quant.comparison import TABLE, Accuracies, as_text, compare
-from codesign.quant.data import Dataset, load_dataset
-from codesign.quant.integer_network import IntegerConv
-from codesign.quant.recipes import DEFAULT_RATIOS, quantize
+from codesign.quant.pipeline import DEFAULT_RATIOS, quantize
 from codesign.workload import zoo
 
 

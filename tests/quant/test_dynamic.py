@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment
-from codesign.quant.data import Dataset, load_dataset
+from codesign.formats.assignment import Assignment
+from codesign.formats.row_format import RowFormat
 from codesign.quant.dynamic import dynamic_network, dynamic_results
-from codesign.quant.formats import RowFormat
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import calibrate, results, train

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment, parse_ratio
-from codesign.quant.formats import EVERY_FORMAT, FIXED4, POT4, fit_scale, squared_error
+from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.row_format import EVERY_FORMAT, FIXED4, POT4, fit_scale, squared_error
 from codesign.quant.granularity import group_alphas, share_scales
 from codesign.quant.lower import lower
 from codesign.quant.module import build_module

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
-from codesign.quant.checks import check_network
-from codesign.quant.formats import RowFormat
-from codesign.quant.host import (
+from codesign.formats.row_format import RowFormat
+from codesign.integer.checks import check_network
+from codesign.integer.host import (
     ArgMax,
     Arithmetic,
     Dequantize,
@@ -33,9 +33,9 @@ from codesign.quant.host import (
     Step,
     apply_steps,
 )
-from codesign.quant.integer_network import IntegerNetwork
-from codesign.quant.random_network import random_network
-from codesign.quant.storage import load_network, save_network
+from codesign.integer.network import IntegerNetwork
+from codesign.integer.random_network import random_network
+from codesign.integer.storage import load_network, save_network
 from codesign.rtl.host_files import host_files
 from codesign.sim import functional
 from codesign.workload import zoo

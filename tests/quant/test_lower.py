@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.quant.arithmetic import accumulate
-from codesign.quant.assignment import Assignment, parse_ratio
-from codesign.quant.data import load_dataset
-from codesign.quant.formats import FIXED4, FIXED8, POT4, RowFormat
-from codesign.quant.integer_network import IntegerConv, IntegerNetwork
+from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
+from codesign.integer.arithmetic import accumulate
+from codesign.integer.network import IntegerConv, IntegerNetwork
 from codesign.quant.lower import lower, rounding_bound
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork

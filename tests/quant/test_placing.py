@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.quant.assignment import Assignment, parse_ratio
-from codesign.quant.data import load_dataset
+from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.row_format import RowFormat
 from codesign.quant.distill import Distillation
-from codesign.quant.formats import RowFormat
 from codesign.quant.module import build_module
+from codesign.quant.pipeline import quantize
 from codesign.quant.placing import generator, on, uniform
 from codesign.quant.qat import QatNetwork
-from codesign.quant.recipes import quantize
-from codesign.quant.rules import REGIMES, regime
+from codesign.quant.training_rules import REGIMES, regime
 from codesign.workload import zoo
 from codesign.workload.fold import fold_batchnorm
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from codesign.data.sources import load_dataset
 from codesign.errors import UserError
+from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.row_format import FIXED4, RowFormat
 from codesign.quant.adaround import adaround
-from codesign.quant.assignment import Assignment, parse_ratio
-from codesign.quant.data import load_dataset
 from codesign.quant.distilled_data import distilled_images
-from codesign.quant.formats import FIXED4, RowFormat
 from codesign.quant.lower import lower
 from codesign.quant.module import NetworkModule, build_module
 from codesign.quant.post_training import correct_bias, equalize, split_outliers

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from codesign.errors import UserError
-from codesign.quant import formats
-from codesign.quant.assignment import Assignment, parse_ratio
+from codesign.formats import row_format as formats
+from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
-from codesign.quant.formats import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import calibrate

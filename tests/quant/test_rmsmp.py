@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from codesign.formats.assignment import Assignment, parse_ratio, row_counts
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant import curvature, rmsmp
-from codesign.quant.assignment import Assignment, parse_ratio, row_counts
-from codesign.quant.formats import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.workload import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Network, Relu, zoo

@@ -14,15 +14,15 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.cli import main
 from codesign.errors import UserError
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
-from codesign.quant.random_network import random_network
 from codesign.report.roofline import WHOLE, Roof, roofline, roofline_figure
 from codesign.search.space import band_ratio
 from codesign.sim.clock import Clock, known_clock
-from codesign.sim.timing import Timing, estimate
+from codesign.sim.timing.plan_timing import Timing, estimate
 from codesign.workload import zoo
+from tests.sim.cosim.test_random_networks import FAMILIES
 from tests.sim.strategies import networks
-from tests.sim.test_random_networks import FAMILIES
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.scheme import Scheme
-from codesign.quant.codes import decode
+from codesign.formats.codes import decode
+from codesign.rtl.array.processing_element import ProcessingElement
+from codesign.rtl.array.row import decoded
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.processing_element import ProcessingElement
-from codesign.rtl.row import decoded
 
 IntArray = NDArray[np.int64]
 

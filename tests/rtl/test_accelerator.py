@@ -10,16 +10,16 @@ import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
 from codesign.arch.hardware import Hardware, Memory
+from codesign.integer.network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.program import Program, compile_network
 from codesign.program.traffic import bytes_moved
-from codesign.quant.integer_network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.axi import axi4_master, bus
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.registers import Error, register_map
 from codesign.sim import functional
-from codesign.sim.timing import estimate
+from codesign.sim.timing.plan_timing import estimate
 from tests.rtl.bench import FIXED4, PACKED4, POT4, geometry, rows
 from tests.rtl.lite import Host
 from tests.sim.strategies import random_conv, random_pool, weight_formats

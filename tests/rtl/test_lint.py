@@ -12,7 +12,7 @@ import codesign
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.rtl.verilog import LINT_WAIVERS, TOP, generate, lint_waivers
-from codesign.sim.verilator import environment
+from codesign.sim.cosim.verilator import environment
 from codesign.verify.hardware import random_hardware
 from tests.rtl.bench import FIXED4, FIXED8, POT4, POT5, TERNARY, geometry, rows
 from tests.rtl.test_modules import SHAPES

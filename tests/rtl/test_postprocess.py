@@ -1,4 +1,4 @@
-"""Post-processing: the formula of `codesign.quant.integer_network`, addresses, and every cycle of the docstring."""
+"""Post-processing: the formula of `codesign.integer.network`, addresses, and every cycle of the docstring."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from codesign.arch.hardware import Band, Memory
 from codesign.arch.scheme import Scheme
-from codesign.quant.arithmetic import requantize as integer_model
-from codesign.quant.integer_network import IntegerConv, IntegerTensor
+from codesign.integer.arithmetic import requantize as integer_model
+from codesign.integer.network import IntegerConv, IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR
 from codesign.rtl.postprocess import PostProcessor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from codesign.rtl.array import join, rotate_left, rotate_right, split
+from codesign.rtl.array.array import join, rotate_left, rotate_right, split
 from codesign.rtl.geometry import bits_for
 from codesign.rtl.window import add_modulo
 from tests.rtl.bench import evaluate, packed

@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codesign.integer.network import IntegerTensor
 from codesign.program.compiler import _Compiler
 from codesign.program.plan import Placement
-from codesign.quant.integer_network import IntegerTensor
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER
 from codesign.rtl.window import WindowGenerator

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codesign.quant.assignment import parse_ratio
-from codesign.quant.data import load_dataset
-from codesign.quant.dataset import Dataset
-from codesign.quant.recipes import quantize
+from codesign.data.dataset import Dataset
+from codesign.data.sources import load_dataset
+from codesign.formats.assignment import parse_ratio
+from codesign.quant.pipeline import quantize
+from codesign.search import loop as search_run
 from codesign.search import networks
-from codesign.search import run as search_run
+from codesign.search.loop import Search, SearchResult
 from codesign.search.point import Point, choose
-from codesign.search.run import Search, SearchResult
 from codesign.search.space import Space
 from codesign.workload import zoo
 

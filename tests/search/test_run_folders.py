@@ -17,8 +17,8 @@ import pytest
 from codesign._files import write_text
 from codesign.cli.inputs import network_plan
 from codesign.errors import UserError
+from codesign.execution.folder import claim, locked
 from codesign.search import sweep as search_sweep
-from codesign.search.folder import claim, locked
 from codesign.search.sweep import Sweep, SweepResult
 from codesign.search.sweep_space import SweepSpace
 from codesign.sim.energy import unit_energies

@@ -8,7 +8,7 @@ import pytest
 
 from codesign.arch.load import load_hardware, parse_hardware
 from codesign.errors import UserError
-from codesign.quant.formats import FIXED4, FIXED8, POT4
+from codesign.formats.row_format import FIXED4, FIXED8, POT4
 from codesign.search.space import Space, band_ratio, describe_bands, load_space, variant, zoo_network
 
 SPACE = """

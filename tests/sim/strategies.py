@@ -8,7 +8,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from codesign.arch.hardware import Hardware
-from codesign.quant.integer_network import IntegerNetwork
+from codesign.integer.network import IntegerNetwork
 from codesign.verify.layers import random_conv as random_conv
 from codesign.verify.layers import random_pool as random_pool
 from codesign.verify.layers import weight_formats as weight_formats

@@ -11,7 +11,7 @@ import pytest
 
 from codesign.arch.load import load_hardware
 from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
-from codesign.sim.known import keep_known
+from codesign.sim.synthesis.known import keep_known
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -45,7 +45,7 @@ def test_the_lower_clock_counts_and_both_are_said(clock: Clock, mhz: float, says
 def test_an_estimate_that_is_kept_decides_the_latency(run: Run, tmp_path: Path) -> None:
     hw = load_hardware("tiny")
     assert known_clock(hw) == predicted_clock(hw)
-    keep_known("estimated", hw, "codesign.sim.resources", 64.0)
+    keep_known("estimated", hw, "codesign.sim.synthesis.resources", 64.0)
     assert known_clock(hw) == Clock(100.0, "estimated", 64.0)
     other = hw.model_copy(update={"columns": 3})
     assert known_clock(other) == predicted_clock(other), "an estimate belongs to one accelerator"
@@ -79,5 +79,5 @@ def test_what_was_routed_is_better_evidence(tmp_path: Path) -> None:
         "tool": "nextpnr",
         "wall_s": 1.0,
     }
-    keep_known("routed", hw, "codesign.sim.place_route", routed)
+    keep_known("routed", hw, "codesign.sim.synthesis.place_route", routed)
     assert known_clock(hw) == synthesized_clock(hw, 70.0) == Clock(100.0, "routed", 91.5)

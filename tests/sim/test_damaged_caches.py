@@ -12,13 +12,14 @@ import pytest
 
 from codesign._files import cache_folder
 from codesign.arch.load import load_hardware
-from codesign.sim import place_route, verilator
-from codesign.sim.composition import compose
-from codesign.sim.flat import flat_cells
-from codesign.sim.resources import known_estimate, synthesize_hardware
+from codesign.sim.cosim import verilator
+from codesign.sim.synthesis import place_route
+from codesign.sim.synthesis.composition import compose
+from codesign.sim.synthesis.flat import flat_cells
+from codesign.sim.synthesis.resources import known_estimate, synthesize_hardware
 from tests import damage
-from tests.sim.test_composition import array
-from tests.sim.test_place_route import ECP5, chain
+from tests.sim.synthesis.test_composition import array
+from tests.sim.synthesis.test_place_route import ECP5, chain
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

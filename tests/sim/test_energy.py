@@ -13,15 +13,15 @@ from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.integer.network import IntegerNetwork, IntegerTensor
+from codesign.integer.random_network import random_network
 from codesign.program import compile_network
 from codesign.program.traffic import traffic
-from codesign.quant.integer_network import IntegerNetwork, IntegerTensor
-from codesign.quant.random_network import random_network
 from codesign.search.space import band_ratio
 from codesign.sim.energy import UnitEnergies, estimate_energy, unit_energies
 from codesign.workload import zoo
+from tests.sim.cosim.test_random_networks import FAMILIES
 from tests.sim.strategies import networks, random_conv
-from tests.sim.test_random_networks import FAMILIES
 
 NOTHING = {name: 0.0 for name in UnitEnergies.model_fields if name != "source"}
 

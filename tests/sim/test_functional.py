@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.quant.integer_network import (
+from codesign.integer.network import (
     IntegerConv,
     IntegerNetwork,
     IntegerPool,
@@ -194,7 +194,7 @@ def test_exact_in_every_number_type(scale: int) -> None:
         bias=np.array([12345, -54321]),
     )
     codes = np.array([[[1, 15]], [[15, 2]]])
-    from codesign.quant.arithmetic import accumulate, requantize
+    from codesign.integer.arithmetic import accumulate, requantize
 
     acc = accumulate(layer, codes[None], 0)
     total = requantize(dataclasses.replace(layer, low=-(2**62), high=2**62), acc)

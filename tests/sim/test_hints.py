@@ -11,10 +11,10 @@ import pytest
 
 from codesign.arch.load import load_hardware
 from codesign.cli.inputs import planned
+from codesign.formats.row_format import RowFormat
 from codesign.program.traffic import traffic
-from codesign.quant.formats import RowFormat
 from codesign.sim.hints import fetches, width_hints
-from codesign.sim.timing import estimate
+from codesign.sim.timing.plan_timing import estimate
 
 Run = Callable[..., tuple[int, str, str]]
 

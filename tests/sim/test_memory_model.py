@@ -7,10 +7,11 @@ import pytest
 
 from codesign.arch.hardware import Band, Buffers, Hardware, Memory
 from codesign.arch.scheme import Scheme
-from codesign.quant.integer_network import IntegerNetwork
-from codesign.quant.random_network import random_network
+from codesign.integer.network import IntegerNetwork
+from codesign.integer.random_network import random_network
 from codesign.search.space import band_ratio
-from codesign.sim import bench, cosim, memory_model
+from codesign.sim.cosim import bench, memory_model
+from codesign.sim.cosim import run as cosim
 from codesign.workload import Flatten, Input, Linear, Network
 
 

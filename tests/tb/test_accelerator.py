@@ -15,7 +15,8 @@ from codesign.program import compile_network
 from codesign.program.files import write_program
 from codesign.rtl.host_files import host_files
 from codesign.rtl.verilog import TOP, generate
-from codesign.sim import functional, verilator
+from codesign.sim import functional
+from codesign.sim.cosim import verilator
 from tb.case import DRIVER, PROGRAM
 from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network

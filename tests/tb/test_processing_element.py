@@ -9,7 +9,7 @@ import pytest
 from codesign.arch.load import load_hardware
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import convert
-from codesign.sim import verilator
+from codesign.sim.cosim import verilator
 from tests.rtl.bench import StoredElement
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ import pytest
 
 from codesign.program import Program
 from codesign.rtl.layout import Op
-from codesign.sim import cosim, timing
+from codesign.sim.cosim import run as cosim
+from codesign.sim.timing import plan_timing as timing
 from codesign.verify import campaign
 from codesign.verify.campaign import Plan, draw_case
 from tests.conftest import Run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from codesign.rtl.delay import Delay
-from codesign.sim.cosim import CosimResult
+from codesign.rtl.array.delay import Delay
+from codesign.sim.cosim.run import CosimResult
 from codesign.verify.resets import MOMENTS, hardware, network_for, run_resets
 from tests.conftest import needs_icarus
 

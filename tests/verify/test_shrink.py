@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from codesign.arch.hardware import WEIGHT_BITS
 from codesign.arch.scheme import Scheme
+from codesign.integer.checks import check_network
 from codesign.program import compile_network
-from codesign.quant.checks import check_network
 from codesign.verify.campaign import Plan, draw_case
 from codesign.verify.hardware import random_hardware
 from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe

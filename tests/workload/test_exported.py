@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codesign.errors import UserError
+from codesign.integer.host import apply_steps
 from codesign.interchange.load import float_host
-from codesign.quant.host import apply_steps
 from codesign.quant.module import build_module
 from codesign.workload import Network, zoo
 from codesign.workload.exported import load_exported, read_exported

@@ -204,7 +204,7 @@ def test_networks_are_immutable() -> None:
     [
         "codesign.workload",
         "codesign.workload.zoo",
-        "codesign.quant.storage",
+        "codesign.integer.storage",
         "codesign.sim.functional",
     ],
 )

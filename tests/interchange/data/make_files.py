@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.ao import quantization
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-from codesign.quant.user_data import split
+from codesign.data.user_data import split
 
 HERE = Path(__file__).parent
 EPOCHS = 20

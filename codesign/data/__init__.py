@@ -1,0 +1,1 @@
+"""Labelled images: sources, splits, data of one's own."""

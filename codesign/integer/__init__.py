@@ -1,0 +1,1 @@
+"""Integer networks: what a quantized model is, its arithmetic, its files. Needs numpy only."""

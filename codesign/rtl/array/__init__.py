@@ -1,0 +1,1 @@
+"""Processing elements, rows and arrays."""

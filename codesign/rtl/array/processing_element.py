@@ -1,0 +1,77 @@
+"""The processing element: a dot product of `dot` weight-activation pairs per cycle and one accumulator."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib.wiring import In, Out
+
+from codesign.arch.hardware import Band
+from codesign.arch.scheme import Scheme
+from codesign.rtl.array.adders import plus
+from codesign.rtl.array.dot_product import dot_product
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.modules import SharedModule
+
+
+def band_name(band: Band) -> str:
+    """Short name of a band's hardware, unique for what distinguishes its modules."""
+    suffix = "_lut" if band.scheme is Scheme.FIXED and band.multiplier == "lut" else ""
+    if band.pack > 1:
+        suffix = f"_pack{band.pack}"
+    return f"{band.scheme}{band.weight_bits}{suffix}"
+
+
+class ProcessingElement(SharedModule):
+    """One PE of a band.
+
+    `w` is a word of decoded weights (`codesign.rtl.array.products`).
+
+    Timing (x = the cycle in which a step begins: `a` and `w` carry its element i in cycle x + Geometry.skew(i)):
+
+        x       first codes, weights at the inputs  a_out, w_out follow one cycle later
+        x+1     operand registers
+        x+L-2   sum of the step; `first` must be high here if the step opens a new dot product
+        x+L-1   accumulator contains the step
+        x+L     result of the step, if `done` was high in x+L-1; zero otherwise, so that rows can be merged by OR
+
+    with L = Geometry.band_latency(band).
+    """
+
+    def __init__(self, geometry: Geometry, band: Band) -> None:
+        self._geometry = geometry
+        self._band = band
+        self.module_name = f"pe_{band_name(band)}"
+        super().__init__(
+            {
+                "a": In(geometry.group_bits),
+                "w": In(geometry.dot * geometry.weight_bits(band)),
+                "first": In(1),
+                "done": In(1),
+                "a_out": Out(geometry.group_bits),
+                "w_out": Out(geometry.dot * geometry.weight_bits(band)),
+                "first_out": Out(1),
+                "done_out": Out(1),
+                "result": Out(geometry.acc_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry, band = self._geometry, self._band
+        a_q = Signal(geometry.group_bits, reset_less=True)
+        w_q = Signal(len(self.w), reset_less=True)
+        m.d.sync += [
+            a_q.eq(self.a),
+            w_q.eq(self.w),
+            self.first_out.eq(self.first),
+            self.done_out.eq(self.done),
+        ]
+        m.d.comb += [self.a_out.eq(a_q), self.w_out.eq(w_q)]
+
+        step = dot_product(m, geometry, band, a_q, w_q)
+        accumulator = Signal(signed(geometry.acc_bits), reset_less=True)
+        base = Mux(self.first, 0, accumulator).as_signed()
+        m.d.sync += accumulator.eq(plus(step, base, geometry.acc_bits))
+        # a flip-flop with synchronous reset: showing zero costs no logic
+        m.d.sync += self.result.eq(Mux(self.done, accumulator, 0))
+        return m

@@ -1,0 +1,148 @@
+"""A line of the array: weight banks, processing elements and the control that flows down."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from codesign.arch.hardware import Band
+from codesign.rtl.array.delay import Delay
+from codesign.rtl.array.packed import PackedElement
+from codesign.rtl.array.processing_element import ProcessingElement, band_name
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.modules import SharedModule, place
+
+
+class WeightBank(SharedModule):
+    """Ring of weight words of one row: one write port, one read port with an output register.
+
+    `read_data` follows `read_addr` by two cycles (block RAM plus its output register).
+    """
+
+    def __init__(self, depth: int, addr_bits: int, width: int) -> None:
+        self._depth = depth
+        self._width = width
+        self.module_name = f"weight_bank_{width}b"
+        super().__init__(
+            {
+                "write_en": In(1),
+                "write_addr": In(addr_bits),
+                "write_data": In(width),
+                "read_addr": In(addr_bits),
+                "read_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=unsigned(self._width), depth=self._depth, init=[])
+        write = memory.write_port()
+        read = memory.read_port()
+        data = Signal(self._width, reset_less=True)
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            read.addr.eq(self.read_addr),
+            read.en.eq(1),
+            self.read_data.eq(data),
+        ]
+        m.d.sync += data.eq(read.data)
+        return m
+
+
+class Row(SharedModule):
+    """The rows of one line of processing elements: one, or two where the elements are packed two by two.
+
+    Weights flow right from the banks, activations flow down to the next line.
+
+    Timing, with x the cycle in which `a[0]` begins to carry a step, element i in cycle x + Geometry.skew(i):
+    `step_addr`, `step_first` and `step_last` of that step are at the inputs in cycle x - 2 (the weight bank's latency);
+    the weights get the elements' skew here. `a_out` and the control outputs follow their inputs
+    by `height` cycles. Column c is c cycles behind column 0, the second row one cycle behind the first.
+    `result[r * columns + c]` is non-zero only in cycle x_last + r + c + Geometry.band_latency(band), where x_last is
+    the last step of a tile.
+    """
+
+    def __init__(self, geometry: Geometry, band: Band) -> None:
+        self._geometry = geometry
+        self._band = band
+        self.module_name = f"row_{band_name(band)}"
+        self.height = geometry.band_height(band)
+        word_bits = geometry.dot * band.weight_bits
+        super().__init__(
+            {
+                "a": In(geometry.group_bits).array(geometry.columns),
+                "a_out": Out(geometry.group_bits).array(geometry.columns),
+                "step_addr": In(geometry.weight_addr_bits),
+                "step_first": In(1),
+                "step_last": In(1),
+                "step_addr_out": Out(geometry.weight_addr_bits),
+                "step_first_out": Out(1),
+                "step_last_out": Out(1),
+                "write_en": In(self.height),
+                "write_addr": In(geometry.weight_addr_bits),
+                "write_data": In(word_bits).array(self.height),
+                "result": Out(geometry.acc_bits).array(self.height * geometry.columns),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        geometry, band, height = self._geometry, self._band, self.height
+        columns = geometry.columns
+        delay = Delay(m)
+        weights: list[Value] = []
+        for r in range(height):
+            bank = WeightBank(geometry.weight_depth, geometry.weight_addr_bits, geometry.dot * band.weight_bits)
+            m.submodules[f"weight_bank_{r}"] = place(bank)
+            m.d.comb += [
+                bank.write_en.eq(self.write_en[r]),
+                bank.write_addr.eq(self.write_addr),
+                bank.write_data.eq(self.write_data[r]),
+                bank.read_addr.eq(delay(self.step_addr, r, f"step_addr_{r}")),
+            ]
+            word = bank.read_data if band.pack > 1 else decoded(bank.read_data, geometry, band)
+            weights.append(delay.skewed(word, geometry, f"weights_{r}"))
+        m.d.comb += [
+            self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
+            self.step_first_out.eq(delay.event(self.step_first, height, "step_first_down")),
+            self.step_last_out.eq(delay.event(self.step_last, height, "step_last_down")),
+        ]
+        # `first` opens the accumulation, `done` shows the finished sum: both trail the step through the elements
+        latency = geometry.band_latency(band)
+        first: Value = delay.event(self.step_first, latency, "first")
+        done: Value = delay.event(self.step_last, latency + 1, "done")
+
+        if band.pack == 1:
+            for column in range(columns):
+                m.submodules[f"pe_{column}"] = place(pe := ProcessingElement(geometry, band))
+                m.d.comb += [
+                    pe.a.eq(self.a[column]),
+                    self.a_out[column].eq(pe.a_out),
+                    pe.w.eq(weights[0]),
+                    pe.first.eq(first),
+                    pe.done.eq(done),
+                    self.result[column].eq(pe.result),
+                ]
+                weights, first, done = [pe.w_out], pe.first_out, pe.done_out
+            return m
+
+        for column in range(0, columns, 2):
+            m.submodules[f"pe_{column}"] = place(packed := PackedElement(geometry, band))
+            m.d.comb += [packed.first.eq(first), packed.done.eq(done)]
+            m.d.comb += [packed.w[r].eq(weights[r]) for r in range(height)]
+            for i in range(2):
+                if column + i == columns:  # an odd number of columns leaves the last element half used
+                    continue
+                m.d.comb += [packed.a[i].eq(self.a[column + i]), self.a_out[column + i].eq(packed.a_out[i])]
+                m.d.comb += [self.result[r * columns + column + i].eq(packed.result[2 * r + i]) for r in range(height)]
+            weights, first, done = list(packed.w_out), packed.first_out, packed.done_out
+        return m
+
+
+def decoded(word: Value, geometry: Geometry, band: Band) -> Value:
+    """A word of stored weights as the elements of an unpacked row take them."""
+    bits, product = band.weight_bits, geometry.product(band)
+    return Cat(product.decode(word[i * bits : (i + 1) * bits]) for i in range(geometry.dot))

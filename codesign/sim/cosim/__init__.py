@@ -1,0 +1,1 @@
+"""The generated RTL, run and compared."""

@@ -1,0 +1,269 @@
+"""Cosimulation: whole networks on the generated RTL, compared with the integer model and the timing model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codesign._files import scratch_folder
+from codesign.arch.hardware import Hardware
+from codesign.integer.network import IntegerNetwork
+from codesign.program import Program, compile_network
+from codesign.program.packing import unpack_words
+from codesign.program.traffic import bytes_moved
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+from codesign.sim import functional
+from codesign.sim.cosim import icarus
+from codesign.sim.cosim.bench import BENCH, MEMORY_BYTES, PUBLIC, SCRAMBLE, Pulse, recorded, scrambled, sources
+from codesign.sim.cosim.verilator import build, run
+from codesign.sim.timing.plan_timing import Timing, estimate
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+Simulator = Literal["verilator", "scrambled", "icarus"]
+"""Verilator, as fast as it can; Verilator with random bits in all registers and memories to begin with, whatever their
+initial values are; Icarus, which has four states and shows unknown bits on outputs, but is a hundred times slower."""
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One layer over all images.
+
+    Attributes:
+        rtl_end, model_end: `counter_total` at the layer's end in the first image, of RTL and timing model.
+        mismatched_values, compared_values: output codes that differ, and how many there are.
+    """
+
+    name: str
+    rtl_end: int
+    model_end: int
+    mismatched_values: int
+    compared_values: int
+
+
+@dataclass(frozen=True)
+class CosimResult:
+    """What the RTL did, beside what the models say.
+
+    Attributes:
+        rtl_cycles, model_cycles: cycles of one image; every image takes the same.
+        counter_differences: counters (name, RTL, model) that differ in any image.
+        outputs: (images, classes) int32 results of the RTL; of a network that ends in a map its codes (images, C*H*W).
+        sim_cycles_per_s: simulated cycles per second of the simulator's run.
+        build_s, wall_s: seconds to build (0 from cache) and to simulate.
+    """
+
+    rtl_cycles: int
+    model_cycles: int
+    mismatched_values: int
+    compared_values: int
+    counter_differences: tuple[tuple[str, int, int], ...]
+    layers: tuple[LayerComparison, ...]
+    outputs: NDArray[np.int64]
+    images: int
+    sim_cycles_per_s: float
+    build_s: float
+    wall_s: float
+    timing: Timing
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differs: no value, no cycle, no counter."""
+        return self.mismatched_values == 0 and self.rtl_cycles == self.model_cycles and not self.counter_differences
+
+
+def simulate_rtl(hw: Hardware, memory_bytes: int = MEMORY_BYTES) -> Path:
+    """Build (or find) the simulation of `hw` in Verilator; its folder."""
+    return build(sources(hw, memory_bytes), BENCH, PUBLIC)
+
+
+def run_network(
+    hw: Hardware,
+    network: IntegerNetwork,
+    images: NDArray[np.int64],
+    progress: Progress | None = None,
+    pulses: Sequence[Pulse] = (),
+    simulator: Simulator = "verilator",
+    seed: int = 0,
+) -> CosimResult:
+    """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
+
+    Before image i there is a run that `pulses[i]` ends, if there are so many. `seed` is that of the scrambled bits.
+
+    Raises:
+        UserError: the network does not fit the hardware, or a tool is missing.
+        RuntimeError: a run did not end as it should.
+    """
+    program = compile_network(network, hw)
+    timing = estimate(program)
+    report = progress or (lambda phase, done, total: None)
+    report("build", 0, 1)
+    began = time.perf_counter()
+    memory_bytes = 1 << (program.memory_bytes - 1).bit_length()
+    plusargs: list[str] = []
+    if simulator == "icarus":  # which takes its time to make a large memory
+        folder = icarus.build(sources(hw, memory_bytes), BENCH)
+        plusargs = ["+alone"]
+    elif simulator == "scrambled":
+        folder = build(scrambled(sources(hw, max(MEMORY_BYTES, memory_bytes))), BENCH, PUBLIC, SCRAMBLE)
+        plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+    else:
+        folder = simulate_rtl(hw, max(MEMORY_BYTES, memory_bytes))
+    build_s = time.perf_counter() - began
+    report("build", 1, 1)
+
+    with scratch_folder() as work:
+        write_inputs(program, images, timing.total_cycles, work, pulses)
+        began = time.perf_counter()
+        plusargs.append(f"+folder={work}")
+        if simulator == "icarus":
+            speed = icarus.run(folder, BENCH, work, plusargs) / (time.perf_counter() - began)
+        else:
+            _run_with_progress(folder, work, len(images), plusargs, report)
+            last = (work / "progress.txt").read_text().split("\n")[-2].split()
+            speed = int(last[1]) / max(float(last[2]), 1e-9)
+        wall_s = time.perf_counter() - began
+        stopped = [line for line in (work / "results.hex").read_text().splitlines() if line.startswith("stopped")]
+        if stopped:
+            raise RuntimeError(f"simulation of '{hw.name}' {stopped[0]}")
+        return replace(_compare(program, timing, images, work), sim_cycles_per_s=speed, build_s=build_s, wall_s=wall_s)
+
+
+def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
+    """Beats as hexadecimal lines, most significant byte first."""
+    beats = data.reshape(-1, beat_bytes)[:, ::-1]
+    text = beats.tobytes().hex()
+    width = 2 * beat_bytes
+    path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
+
+
+def write_inputs(
+    program: Program, images: NDArray[np.int64], cycles: int, work: Path, pulses: Sequence[Pulse] = ()
+) -> None:
+    """What the bench reads from the folder `work`: program, images, plan; `cycles` is what an image should take."""
+    geometry = program.geometry
+    _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
+    encoded = [program.encode_input(image) for image in images]
+    _write_hex(work / "inputs.hex", np.concatenate([part for parts in encoded for part in parts]), geometry.beat_bytes)
+    executed = [plan for plan in program.steps if plan.op not in (Op.LOAD, Op.FENCE)]
+    lines = [
+        f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
+        f"{program.output_address // 4} {program.result_words} {len(executed)} {len(pulses)}"
+    ]
+    for piece, part in zip(program.pieces, encoded[0], strict=True):
+        lines.append(f"{piece.beat} {part.size // geometry.beat_bytes}")
+    for plan in executed:
+        place = plan.written
+        lines.append(f"{place.memory} {place.base} {place.words}" if place is not None else "0 0 0")
+    lines += [f"{pulse.after} {pulse.cycles} {int(pulse.deaf)}" for pulse in pulses]
+    (work / "plan.txt").write_text("\n".join(lines) + "\n")
+
+
+def _run_with_progress(folder: Path, work: Path, images: int, plusargs: Sequence[str], report: Progress) -> None:
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            file = work / "progress.txt"
+            done = file.read_text().count("\n") if file.exists() else 0
+            report("simulate", min(done, images), images)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        run(folder, BENCH, "codesign.sim.cosim.cocotb_bench", work, plusargs)
+    finally:
+        stop.set()
+        watcher.join()
+    report("simulate", images, images)
+
+
+def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: Path) -> CosimResult:
+    geometry, network = program.geometry, program.network
+    names = recorded(program.hw)
+    lines = (work / "counters.txt").read_text().split("\n")[:-1]
+    counters = np.array([[int(value) for value in line.split()] for line in lines], dtype=np.int64)
+    executed = [(i, plan) for i, plan in enumerate(program.steps) if plan.op not in (Op.LOAD, Op.FENCE)]
+    counters = counters.reshape(len(images), len(executed) + 1, len(names))
+    maps = _read_maps(work / "maps.hex", geometry)
+    results = np.array((work / "results.hex").read_text().split(), dtype=object)
+    words = np.array([int(word, 16) for word in results], dtype=np.int64).reshape(len(images), -1)
+
+    mismatched = dict.fromkeys((layer.name for layer in network.layers), 0)
+    compared = dict(mismatched)
+    position = 0
+    for index, image in enumerate(images):
+        expected = functional.run(network, image)
+        for _, plan in executed:
+            if plan.op == Op.STORE and plan is not program.steps[-1]:
+                continue  # what comes back is seen in the layers that read it
+            layer = network.layers[plan.layer]
+            want = expected[layer.output.name][:, plan.rows[0] : plan.rows[1]]
+            place = plan.written
+            if place is None:
+                got = program.decode_results(words[index])
+            else:
+                got = unpack_words(maps[position : position + place.words], want.shape, geometry)
+                position += place.words
+            mismatched[layer.name] += int(np.count_nonzero(got != want))
+            compared[layer.name] += want.size
+
+    model = [*timing.counters.values(), *bytes_moved(program).values(), *timing.band_busy]
+    differences = {
+        (name, int(counters[index, -1, i]), model[i])
+        for i, name in enumerate(names)
+        for index in range(len(images))
+        if counters[index, -1, i] != model[i]
+    }
+    last_step = {plan.layer: row for row, (_, plan) in enumerate(executed)}
+    layers = tuple(
+        LayerComparison(
+            name=layer.name,
+            rtl_end=int(counters[0, last_step[i], 0]),
+            model_end=timing.step_ends[executed[last_step[i]][0]] - 1,
+            mismatched_values=mismatched[layer.name],
+            compared_values=compared[layer.name],
+        )
+        for i, layer in enumerate(network.layers)
+    )
+    differences |= {
+        (f"step {number}: end", int(counters[0, row, 0]), timing.step_ends[number] - 1)
+        for row, (number, _) in enumerate(executed)
+        if counters[0, row, 0] != timing.step_ends[number] - 1
+    }
+    return CosimResult(
+        rtl_cycles=int(counters[:, -1, 0].max()),
+        model_cycles=timing.total_cycles,
+        mismatched_values=sum(mismatched.values()),
+        compared_values=sum(compared.values()),
+        counter_differences=tuple(sorted(differences)),
+        layers=layers,
+        outputs=np.stack([program.decode_results(part).reshape(-1) for part in words]),
+        images=len(images),
+        sim_cycles_per_s=0,
+        build_s=0,
+        wall_s=0,
+        timing=timing,
+    )
+
+
+def _read_maps(path: Path, geometry: Geometry) -> NDArray[np.int64]:
+    """Stored groups, shape (words, groups): physical group g of every dumped word."""
+    text = path.read_text().split()
+    if not text:  # a network of one layer stores no map
+        return np.zeros((0, geometry.groups), dtype=np.int64)
+    width = geometry.groups * geometry.group_bits
+    digits = -(-width // 4)
+    packed = np.frombuffer(bytes.fromhex("".join(line.zfill(digits + digits % 2) for line in text)), dtype=np.uint8)
+    bits = np.unpackbits(packed.reshape(len(text), -1)[:, ::-1], axis=1, bitorder="little")[:, :width]
+    weights = 1 << np.arange(geometry.group_bits, dtype=np.int64)
+    groups: NDArray[np.int64] = bits.reshape(len(text), geometry.groups, geometry.group_bits) @ weights
+    return groups

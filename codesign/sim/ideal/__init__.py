@@ -1,0 +1,1 @@
+"""SCALE-Sim's ideal systolic arrays."""

@@ -1,0 +1,1 @@
+"""Resources and clock: synthesis, composition, prediction, place and route."""

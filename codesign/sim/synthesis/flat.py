@@ -1,0 +1,50 @@
+"""Synthesis of a whole design as one module, its hierarchy dissolved: what a vendor's tool starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codesign._files import cache_folder, content_hash, scratch_folder
+from codesign._kept import keep, kept
+from codesign._sources import source_hash
+from codesign.arch.devices import Family
+from codesign.execution.processes import Processes
+from codesign.sim.synthesis.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
+from codesign.sim.synthesis.resources import Resources, count
+
+
+def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Processes, netlist: bool) -> Cells:
+    """Synthesize in `folder`; with `netlist`, leave netlist.json there.
+
+    Raises:
+        RuntimeError: Yosys gave no statistics.
+    """
+    job = {"pass": FLOWS[family], "module": top, "memory": None, "netlist": netlist}
+    status, log = run_yosys(verilog, job, folder, processes)
+    return statistics(folder / "statistics.json", top, status, log)
+
+
+def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Cells:
+    """Cells of the flattened design by type, cached by content.
+
+    Raises:
+        UserError: Yosys is not installed.
+        RuntimeError: Yosys failed.
+    """
+    sources = source_hash(__name__, given=("codesign.arch", "codesign.sim.synthesis.resources"))
+    key = content_hash(yosys_version(), sources, FLOWS[family], top, verilog)
+    path = cache_folder() / "flat" / f"{key}.json"
+    if (stored := kept(path, key, Cells)) is not None:
+        return stored
+    report = progress or (lambda phase, done, total: None)
+    report("flat synthesis", 0, 1)
+    with scratch_folder() as folder, Processes() as processes:
+        cells = run_flat(verilog, top, family, folder, processes, netlist=False)
+    keep(path, key, cells)
+    report("flat synthesis", 1, 1)
+    return cells
+
+
+def flat_resources(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Resources:
+    """Resources of the flattened design; see `flat_cells`."""
+    return count(flat_cells(verilog, top, family, progress), family, top)

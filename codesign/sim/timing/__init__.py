@@ -1,0 +1,1 @@
+"""Exact cycles of a plan, without RTL."""

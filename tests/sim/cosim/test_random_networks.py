@@ -1,0 +1,249 @@
+"""Random small networks on the RTL: no value, no cycle and no counter differs from the models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.load import load_hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.integer.network import IntegerNetwork
+from codesign.sim.cosim.run import run_network
+from tests.sim.strategies import networks
+
+FAMILIES = {
+    "tiny": load_hardware("tiny"),
+    # nothing is a power of two, words have more groups than columns, a filter may exceed its ring, the memory is
+    # narrow, near and slow
+    "odd": Hardware(
+        name="odd",
+        device="xc7z020",
+        columns=3,
+        dot=3,
+        groups=5,
+        act_bits=5,
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, multiplier="lut"),
+            Band(scheme=Scheme.POT, weight_bits=3, rows=1),
+            Band(scheme=Scheme.FIXED, weight_bits=6, rows=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=128),
+        memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
+    ),
+    # packed products in pairs of rows and columns, one column left over, bands that report at different times
+    "packed": Hardware(
+        name="packed",
+        device="xc7z045",
+        columns=5,
+        dot=6,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pack=4),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2),
+            Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
+    # every number format; words small enough that channels often fill them, as binary weights need
+    "formats": Hardware(
+        name="formats",
+        device="xc7z020",
+        columns=2,
+        dot=5,
+        groups=2,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.APOT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
+            Band(scheme=Scheme.BINARY, weight_bits=1, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=7, rows=1, multiplier="lut"),
+            Band(scheme=Scheme.APOT, weight_bits=5, rows=1),
+            Band(scheme=Scheme.POT, weight_bits=5, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=11),
+    ),
+    # one column, one product, 8-bit activations, a single band, multipliers of 24 bits, a wide and far memory
+    "single": Hardware(
+        name="single",
+        device="xc7z020",
+        columns=1,
+        dot=1,
+        act_bits=8,
+        multiplier_bits=24,
+        bands=(Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),),
+        buffers=Buffers(activation_words=16384, weight_words=2048),
+        memory=Memory(width_bits=128, latency=57),
+    ),
+}
+FAMILIES |= {
+    # half taps, read by two readers, which leave a column out, and by one
+    "halved": Hardware(
+        name="halved",
+        device="xc7z045",
+        columns=5,
+        dot=4,
+        groups=6,
+        act_bits=4,
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=3),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=256, read_ports=2),
+        memory=Memory(width_bits=64, latency=9),
+    ),
+    "halved_alone": Hardware(
+        name="halved_alone",
+        device="xc7z020",
+        columns=2,
+        dot=3,
+        groups=4,
+        act_bits=5,
+        bands=(Band(scheme=Scheme.FIXED, weight_bits=4, rows=3, multiplier="lut"),),
+        buffers=Buffers(activation_words=1024, weight_words=128),
+        memory=Memory(width_bits=32, latency=5),
+    ),
+    # weight stationary: more groups than columns, several blocks to a map; drains are often the bottleneck
+    "stationary": Hardware(
+        name="stationary",
+        device="xc7z020",
+        columns=2,
+        dot=2,
+        groups=4,
+        act_bits=4,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=4),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut"),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),
+        ),
+        buffers=Buffers(activation_words=4096, weight_words=512),
+        memory=Memory(width_bits=64, latency=20),
+    ),
+    # weight stationary: fewer rows than columns, so that a drain waits for a block's end; a slow memory
+    "stationary_flat": Hardware(
+        name="stationary_flat",
+        device="xc7z020",
+        columns=3,
+        dot=3,
+        groups=5,
+        act_bits=5,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=6, rows=1),
+            Band(scheme=Scheme.POT, weight_bits=3, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
+    ),
+    # weight stationary, three and two rows to a DSP
+    "stationary_packed": Hardware(
+        name="stationary_packed",
+        device="xc7z045",
+        columns=3,
+        dot=6,
+        groups=4,
+        act_bits=4,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=2),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=6, pack=3),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=2, pack=2),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
+    # weight stationary: one element
+    "stationary_single": FAMILIES["single"].model_copy(update={"name": "stationary_single", "dataflow": "ws"}),
+}
+LAYERS_OF = dict.fromkeys(FAMILIES, 0)
+
+
+def check(family: str, network: IntegerNetwork, seed: int) -> None:
+    """Run one image and demand equality everywhere."""
+    hw = FAMILIES[family]
+    image = np.random.default_rng(seed).integers(0, 1 << network.input.bits, (1, *network.input.shape))
+    try:
+        result = run_network(hw, network, image)
+    except UserError:
+        assume(False)
+    assert result.mismatched_values == 0
+    assert result.rtl_cycles == result.model_cycles
+    assert result.counter_differences == ()
+    LAYERS_OF[family] += len(network.layers)
+
+
+@pytest.mark.parametrize(
+    ("family", "examples", "layers"),
+    [
+        ("tiny", 40, 100),
+        ("odd", 20, 50),
+        ("packed", 20, 50),
+        ("formats", 20, 50),
+        ("single", 12, 30),
+        ("halved", 20, 50),
+        ("halved_alone", 10, 25),
+        ("stationary", 40, 100),
+        ("stationary_flat", 20, 50),
+        ("stationary_packed", 20, 50),
+        ("stationary_single", 12, 30),
+    ],
+)
+def test_random_networks_are_exact(family: str, examples: int, layers: int) -> None:
+    hw = FAMILIES[family]
+    channels, side = {
+        "tiny": (40, 11),
+        "odd": (20, 9),
+        "packed": (40, 9),
+        "formats": (20, 7),
+        "single": (6, 7),
+        "halved": (30, 9),
+        "halved_alone": (14, 9),
+        "stationary": (40, 11),
+        "stationary_flat": (20, 9),
+        "stationary_packed": (40, 9),
+        "stationary_single": (6, 7),
+    }[family]
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(network=networks(hw, channels, side), seed=st.integers(0, 2**32 - 1))
+    def property_(network: IntegerNetwork, seed: int) -> None:
+        check(family, network, seed)
+
+    property_()
+    assert LAYERS_OF[family] >= layers
+
+
+@pytest.mark.parametrize("family", ["tiny", "odd", "halved", "stationary_flat"])
+def test_networks_that_end_in_a_map_are_exact(family: str) -> None:
+    """Cut behind any layer, a network's map leaves: what lies in memory is compared, too."""
+    mapped = 0
+
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(network=networks(FAMILIES[family], 20, 9), cut=st.integers(1, 8), seed=st.integers(0, 2**32 - 1))
+    def property_(network: IntegerNetwork, cut: int, seed: int) -> None:
+        nonlocal mapped
+        layers = network.layers[: min(cut, len(network.layers) - 1)]
+        check(family, replace(network, layers=layers), seed)
+        mapped += layers[-1].output.height * layers[-1].output.width > 1
+
+    property_()
+    assert mapped >= 4

@@ -1,0 +1,83 @@
+"""Paths whose delay can be told by hand, and the warning that rests on them."""
+
+from typing import Any
+
+import pytest
+
+from codesign.sim.synthesis.clock_estimate import WIRE_NS, slowest_path_ns
+
+
+def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[int]], **parameters: str) -> dict[str, Any]:
+    directions = dict.fromkeys(inputs, "input") | dict.fromkeys(outputs, "output")
+    return {
+        "type": kind,
+        "connections": inputs | outputs,
+        "port_directions": directions,
+        "parameters": parameters,
+    }
+
+
+def between_flip_flops(*logic: dict[str, Any]) -> dict[str, Any]:
+    """Wire 2 leaves one flip-flop, wire 9 enters another."""
+    first = cell("FDRE", {"D": ["0"], "C": [99]}, {"Q": [2]})
+    last = cell("FDRE", {"D": [9], "C": [99]}, {"Q": [100]})
+    return {str(i): item for i, item in enumerate((first, last, *logic))}
+
+
+def test_a_wire_between_flip_flops() -> None:
+    assert slowest_path_ns(between_flip_flops(cell("INV", {"I": [2]}, {"O": [9]})), "xc7") == pytest.approx(
+        0.303 + 0.642 + 2 * WIRE_NS
+    )
+
+
+def test_wires_from_registers_outside_begin_paths() -> None:
+    cells = {"0": cell("LUT1", {"I0": [7]}, {"O": [8]}), "1": cell("FDRE", {"D": [8]}, {"Q": [100]})}
+    assert slowest_path_ns(cells, "xc7", [7]) == pytest.approx(0.303 + 0.642 + 2 * WIRE_NS)
+
+
+def test_the_longest_of_two_ways_counts() -> None:
+    luts = [
+        cell("LUT2", {"I0": [2], "I1": ["1"]}, {"O": [3]}),
+        cell("LUT1", {"I0": [3]}, {"O": [4]}),
+        cell("LUT3", {"I0": [2], "I1": [4], "I2": [2]}, {"O": [9]}),
+    ]
+    assert slowest_path_ns(between_flip_flops(*luts), "xc7") == pytest.approx(0.303 + 3 * 0.642 + 4 * WIRE_NS)
+
+
+def test_a_carry_chain_has_no_wires_inside() -> None:
+    chain = [cell("CARRY4", {"S": [2], "DI": ["0"], "CI": ["0"]}, {"CO": [11], "O": [21]})]
+    chain += [cell("CARRY4", {"S": ["0"], "CI": [10 + i]}, {"CO": [11 + i], "O": [21 + i]}) for i in range(1, 5)]
+    chain += [cell("CARRY4", {"S": ["0"], "CI": [15]}, {"O": [9]})]
+    expected = 0.303 + 0.528 + 4 * 0.114 + 0.334 + WIRE_NS
+    assert slowest_path_ns(between_flip_flops(*chain), "xc7") == pytest.approx(expected)
+
+
+def test_a_loop_through_different_bits_of_a_cell_is_no_loop() -> None:
+    chain = cell("CARRY4", {"S": [2, 5], "CI": ["0"]}, {"O": [4, 9]})
+    lut = cell("LUT1", {"I0": [4]}, {"O": [5]})
+    assert slowest_path_ns(between_flip_flops(chain, lut), "xc7") > 0.303 + 0.528 + WIRE_NS
+
+
+def test_a_dsp_with_registers_ends_a_path_and_begins_one() -> None:
+    registers = {"AREG": "1", "MREG": "1", "PREG": "1"}
+    dsp = cell("DSP48E1", {"A": [2], "CLK": [99]}, {"P": [9]}, **registers)
+    into, out = 0.303 + WIRE_NS + 0.324, 0.329 + WIRE_NS
+    assert slowest_path_ns(between_flip_flops(dsp), "xc7") == pytest.approx(max(into, out))
+    plain = cell("DSP48E1", {"A": [2]}, {"P": [9]})
+    assert slowest_path_ns(between_flip_flops(plain), "xc7") == pytest.approx(0.303 + 2.952 + 2 * WIRE_NS)
+
+
+def test_a_block_ram_is_slow_unless_its_output_is_registered() -> None:
+    for register, delay in (("0", 2.454), ("1", 0.882)):
+        block = cell("RAMB18E1", {"ADDRARDADDR": [2]}, {"DOADO": [9]}, DOA_REG=register)
+        into, out = 0.303 + WIRE_NS + 0.566, delay + WIRE_NS
+        assert slowest_path_ns(between_flip_flops(block), "xc7") == pytest.approx(max(into, out))
+
+
+def test_an_ecp5_path_of_seven_luts_is_near_what_nextpnr_found() -> None:
+    """A path that nextpnr routed for the LFE5U-85F: 7 LUTs, 83.5 MHz."""
+    luts = [cell("LUT4", {"A": [2 + i]}, {"Z": [3 + i if i < 6 else 9]}) for i in range(7)]
+    first = cell("TRELLIS_FF", {"DI": ["0"]}, {"Q": [2]})
+    last = cell("TRELLIS_FF", {"DI": [9]}, {"Q": [100]})
+    path = {str(i): item for i, item in enumerate((first, last, *luts))}
+    assert 1e3 / slowest_path_ns(path, "ecp5") == pytest.approx(83.5, rel=0.15)

@@ -1,0 +1,113 @@
+"""Place and route of designs small enough for seconds: the clock, the named path, the harness, cache and limits."""
+
+import pytest
+
+from codesign.arch.devices import DEVICES
+from codesign.arch.load import load_hardware
+from codesign.errors import UserError
+from codesign.sim.synthesis import place_route
+from codesign.sim.synthesis.flat import flat_cells
+from codesign.sim.synthesis.harness import NAME, harness
+from codesign.sim.synthesis.hierarchy import Hierarchy
+from codesign.sim.synthesis.netlist import modules_of
+
+ECP5 = DEVICES["lfe5u-85f"]
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def chain(adders: int) -> str:
+    """A top module around one with `adders` 16-bit adders behind each other, between registers."""
+    sums = "\n".join(f"  wire [15:0] s{i + 1} = (s{i} + b_q) ^ {{s{i}[7:0], s{i}[15:8]}};" for i in range(adders))
+    return f"""
+module adders(clk, rst, a, b, y);
+  input clk;
+  input rst;
+  input [15:0] a;
+  wire [15:0] a;
+  input [15:0] b;
+  output [15:0] y;
+  reg [15:0] y;
+  reg [15:0] a_q, b_q;
+  wire [15:0] s0 = a_q;
+{sums}
+  always @(posedge clk) begin
+    a_q <= a;
+    b_q <= b;
+    y <= rst ? 16'h0 : s{adders};
+  end
+endmodule
+module top(clk, rst, a, b, y);
+  input clk;
+  input rst;
+  input [15:0] a;
+  input [15:0] b;
+  output [15:0] y;
+  adders chain_0 (
+    .clk(clk),
+    .rst(rst),
+    .a(a),
+    .b(b),
+    .y(y)
+  );
+endmodule
+"""
+
+
+def test_longer_logic_is_slower_and_its_module_is_named() -> None:
+    short, long = (place_route.route(chain(n), "top", ECP5, 100.0) for n in (1, 6))
+    assert 1.5 * long.fmax_mhz < short.fmax_mhz
+    assert sum(step.delay_ns for step in long.path) == pytest.approx(1e3 / long.fmax_mhz, rel=1e-3)
+    assert {step.kind for step in long.path} >= {"clk-to-q", "logic", "routing", "setup"}
+    assert any((step.instance, step.module) == ("accelerator.chain_0", "adders") for step in long.path)
+    assert long.used.ff == 3 * 16 + long.harness_ff
+    assert (long.used.dsp, long.used.bram36) == (0, 0)
+
+
+def test_a_result_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = place_route.route(chain(1), "top", ECP5, 100.0)
+    monkeypatch.setattr(place_route, "run_flat", lambda *_, **__: pytest.fail("synthesized again"))
+    assert place_route.route(chain(1), "top", ECP5, 100.0) == first
+    with pytest.raises(BaseException, match="synthesized again"):
+        place_route.route(chain(1), "top", ECP5, 100.0, seed=2)
+
+
+def test_time_has_an_end() -> None:
+    with pytest.raises(UserError, match=r"--time-limit: .*did not end"):
+        place_route.route(chain(2), "top", ECP5, 100.0, time_limit_s=0.01)
+
+
+def test_other_families_are_refused_at_once() -> None:
+    with pytest.raises(UserError, match=r"--pnr: xc7z020 .*must be lfe5u-85f"):
+        place_route.place_and_route(load_hardware("tiny"))
+
+
+def test_nothing_is_known_of_an_accelerator_that_was_not_routed() -> None:
+    assert place_route.known_result(load_hardware("tiny")) is None
+
+
+def test_the_harness_has_the_registers_it_says() -> None:
+    text = """
+module gate(clk, rst, a, b, y, z);
+  input clk;
+  input rst;
+  input [4:0] a;
+  input b;
+  output [2:0] y;
+  output z;
+  assign y = a[2:0] ^ a[4:2];
+  assign z = b & rst;
+endmodule
+"""
+    frame = harness(modules_of(text)["gate"], "gate")
+    assert (frame.inputs, frame.outputs) == (6, 4)
+    cells = flat_cells(text + frame.text, NAME, "ecp5")
+    assert cells["TRELLIS_FF"] == frame.flip_flops == 1 + 6 + 2 * 4
+
+
+def test_cells_are_found_in_their_module() -> None:
+    found = Hierarchy(modules_of(chain(2)), "top", "accelerator")
+    assert found.find("accelerator.chain_0.s1_LUT4_Z") == ("accelerator.chain_0", "adders")
+    assert found.find("accelerator.chain_0$12.s1") == ("accelerator.chain_0", "adders")
+    assert found.find("accelerator.y_LUT4_Z") == ("accelerator", "top")
+    assert found.instances("top") == {"top": 1, "adders": 1}
+    assert found.find("taken_TRELLIS_FF_Q") == ("", "")

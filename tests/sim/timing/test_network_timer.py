@@ -1,0 +1,133 @@
+"""Many assignments at once: each as the timing of its whole plan, and dealt as filters are one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codesign.arch.hardware import Band, Hardware
+from codesign.arch.load import load_hardware
+from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
+from codesign.formats.assignment import Assignment
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, TERNARY, RowFormat
+from codesign.program import Planner
+from codesign.program.dealing import bands_for, deal_counts, deal_filters, row_of
+from codesign.program.shapes import NetworkShape, shape_of
+from codesign.sim.timing.network_timer import Cycles, NetworkTimer, estimate_hardware, estimate_many, network_shape
+from codesign.sim.timing.plan_timing import estimate
+from codesign.workload import zoo
+from tests.sim.strategies import networks
+from tests.sim.timing.test_sequencer import hardware
+
+SLOW = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@st.composite
+def bands(draw: st.DrawFn) -> list[Band]:
+    schemes = [(Scheme.FIXED, 4), (Scheme.FIXED, 8), (Scheme.POT, 4), (Scheme.TERNARY, 2), (Scheme.FIXED, 3)]
+    chosen = draw(st.lists(st.sampled_from(schemes), min_size=1, max_size=4))
+    found = [Band(scheme=scheme, weight_bits=bits, rows=draw(st.integers(1, 7))) for scheme, bits in chosen]
+    return [*found, Band(scheme=Scheme.FIXED, weight_bits=8, rows=draw(st.integers(1, 3)))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(given_bands=bands(), data=st.data())
+def test_counts_are_dealt_as_filters_are(given_bands: list[Band], data: st.DataObject) -> None:
+    formats = (FIXED4, FIXED8, POT4, TERNARY)
+    counts = np.array(data.draw(st.lists(st.tuples(*[st.integers(0, 40)] * 4), min_size=1, max_size=5)))
+    choices = [bands_for(row_of(form), given_bands) for form in formats]
+    found = deal_counts(counts, choices, given_bands)
+    for mine, of_bands in zip(counts.tolist(), found.tolist(), strict=True):
+        rows = [row_of(form) for form, count in zip(formats, mine, strict=True) for _ in range(count)]
+        shuffled = data.draw(st.permutations(rows))
+        assert [len(filters) for filters in deal_filters("layer", shuffled, given_bands)] == of_bands
+
+
+def check(timer: NetworkTimer, shape: NetworkShape, hw: Hardware, rows: list[list[RowFormat]], found: Cycles) -> None:
+    """The first of `found` is the timing of the whole plan, on a sequencer that knows nothing yet."""
+    timing = estimate(Planner(shape, hw).plan([[row_of(form) for form in mine] for mine in rows]))
+    assert found.total[0] == timing.total_cycles
+    assert found.layers[0].tolist() == [layer.cycles for layer in timing.layers]
+    assert {name: values[0] for name, values in found.counters.items()} == timing.counters
+    assert tuple(found.band_busy[0]) == timing.band_busy
+
+
+@SLOW
+@given(hw=hardware(), data=st.data())
+def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject) -> None:
+    """Groups, strips, spilled maps and rings that are too small among them; one timer for several assignments."""
+    shape = shape_of(data.draw(networks(hw, max_channels=24, max_side=9)))
+    formats = sorted({RowFormat(band.scheme, band.weight_bits) for band in hw.bands})
+    try:
+        timer = NetworkTimer(shape, hw)
+    except UserError:
+        return
+    for _ in range(3):
+        rows = [[data.draw(st.sampled_from(formats)) for _ in range(conv.filters)] for conv in shape.convs]
+        assignment = Assignment(tuple((c.name, tuple(mine)) for c, mine in zip(shape.convs, rows, strict=True)), 8)
+        try:
+            found = timer.assignment(assignment)
+        except UserError:
+            with pytest.raises(UserError):
+                Planner(shape, hw).plan([[row_of(form) for form in mine] for mine in rows])
+            continue
+        check(timer, shape, hw, rows, found)
+        ordered = [sorted(mine) for mine in rows]
+        counts = np.array([[[mine.count(form) for form in formats] for mine in ordered]])
+        check(timer, shape, hw, ordered, timer.cycles(formats, counts))
+
+
+@pytest.mark.parametrize("base", ["xc7z020", "xc7z020_ws"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet18", "mobilenetv2"])
+def test_networks_of_the_zoo(name: str, base: str) -> None:
+    hw = load_hardware(base)
+    network = zoo.get(name)
+    shape = network_shape(network, hw.act_bits)
+    formats = (POT4, FIXED4, FIXED8)
+    rng = np.random.default_rng(1)
+    counts = np.array([[rng.multinomial(conv.filters, (0.6, 0.3, 0.1)) for conv in shape.convs] for _ in range(4)])
+    found = estimate_many(network, hw, formats, counts)
+    for one in (0, 3):
+        rows = [
+            [form for form, count in zip(formats, mine, strict=True) for _ in range(count)]
+            for mine in counts[one].tolist()
+        ]
+        timing = estimate(Planner(shape, hw).plan([[row_of(form) for form in mine] for mine in rows]))
+        assert found.total[one] == timing.total_cycles
+        assert tuple(found.band_busy[one]) == timing.band_busy
+
+
+def test_many_accelerators() -> None:
+    tiny = load_hardware("tiny")
+    small = tiny.model_copy(update={"buffers": tiny.buffers.model_copy(update={"activation_words": 16})})
+    wide = tiny.model_copy(update={"dot": 4})
+    ratio = {POT4: 2.0, FIXED4: 1.0}
+    found = list(estimate_hardware(zoo.get("smallcnn"), [(hw, ratio) for hw in (tiny, small, wide)]))
+    assert [hw for hw, _ in found] == [tiny, small, wide]
+    assert isinstance(found[1][1], UserError)
+    assert isinstance(found[0][1], Cycles)
+    assert isinstance(found[2][1], Cycles)
+    assert found[2][1].total[0] < found[0][1].total[0]
+
+
+def test_what_is_no_assignment_is_said() -> None:
+    tiny, network = load_hardware("tiny"), zoo.get("smallcnn")
+    timer = NetworkTimer(network, tiny)
+    right = timer.counts({FIXED4: 1.0})
+    with pytest.raises(UserError, match=r"^counts of shape .* must be \(assignments, \d+, 2\), none negative$"):
+        timer.cycles((FIXED4, POT4), right)
+    with pytest.raises(UserError, match=r"^assignment 0: layer '.*' has \d+ rows, network 'smallcnn' \d+$"):
+        timer.cycles((FIXED4,), right + 1)
+    with pytest.raises(UserError, match=r"a filter has fixed7 weights, .*; |fixed"):
+        timer.cycles((RowFormat(Scheme.FULL, 8),), right)
+    good = Assignment.uniform(network, FIXED4, 4)
+    with pytest.raises(UserError, match=r"is not in it"):
+        timer.assignment(Assignment(good.layers[1:], 4))
+    first, rows = good.layers[0]
+    with pytest.raises(UserError, match=rf"^assignment: layer '{first}' has 1 rows"):
+        timer.assignment(Assignment(((first, rows[:1]), *good.layers[1:]), 4))
