@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.workload import zoo

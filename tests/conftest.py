@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from codesign.cli import main
 from codesign.sim.cosim import icarus
+
+# No test says how fast a machine is: on a loaded one, drawing an example may take a second.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 Run = Callable[..., tuple[int, str, str]]
 needs_icarus = pytest.mark.skipif(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.arch.hardware import Hardware
-from codesign.formats.assignment import Ratio
+from codesign.formats.ratio import Ratio
 from codesign.workload.encoder import Encoder
 
 

@@ -15,7 +15,8 @@ from codesign.cli.output import note
 from codesign.cli.reading import NOTHING, Reading, read_integers
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, Ratio, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.integer.network import (
     MULTIPLIERS,
@@ -97,7 +98,9 @@ def encoder(name: str) -> Encoder | None:
 def row_ratio(hw: Hardware, bits: str | None, ratio: str | None) -> tuple[Ratio, int]:
     """(shares of row formats, activation bits) that the options say; by default those of the hardware's bands."""
     if bits is not None:
-        weight_bits, act_bits = _parse_bits(bits)
+        (weight_bits, act_bits), *others = parse_bits(bits)
+        if others:
+            raise UserError("--bits: a pair for every layer given, must be one pair here")
         return {RowFormat(Scheme.FIXED, weight_bits): 1.0}, act_bits
     return (parse_ratio(ratio) if ratio is not None else band_ratio(hw)), hw.act_bits
 
@@ -222,14 +225,9 @@ def _network_and_formats(
     network = network_of(found, name) if isinstance(found, Topology) else found
     if assignment is not None:
         return network, _read_assignment(assignment)
-    return network, row_ratio(hw, bits, ratio)
-
-
-def _parse_bits(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d)/(\d)", text)
-    if match is None or not 2 <= int(match[1]) <= 8 or not 2 <= int(match[2]) <= 8:
-        raise UserError(f"--bits: '{text}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8, such as 4/4")
-    return int(match[1]), int(match[2])
+    if bits is not None:
+        return network, assignment_of_bits(network, parse_bits(bits))
+    return network, row_ratio(hw, None, ratio)
 
 
 def _read_assignment(path: Path) -> Assignment:

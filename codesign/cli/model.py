@@ -57,7 +57,7 @@ def quantize(
     from codesign.cli.output import facts, percent, progress, save, table
     from codesign.data.sources import load_dataset
     from codesign.errors import UserError
-    from codesign.formats.assignment import parse_ratio
+    from codesign.formats.ratio import parse_ratio
     from codesign.integer.storage import save_network
     from codesign.interchange.building import with_steps
     from codesign.provenance import provenance

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from codesign.arch.scheme import APOT_TERMS
+from codesign._typing import IntArray
+from codesign.arch.scheme import APOT_TERMS, Scheme
 from codesign.errors import UserError
 from codesign.formats.row_format import ODD, RowFormat
-from codesign.integer.network import IntArray, Scheme
 
 
 def encode(values: ArrayLike, scheme: Scheme, bits: int) -> IntArray:

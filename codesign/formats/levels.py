@@ -19,11 +19,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.arch.scheme import APOT_TERMS, Scheme
-
-IntArray = NDArray[np.int64]
 
 FIXED_BITS = range(2, 9)
 """Weight bits a Fixed row may have."""

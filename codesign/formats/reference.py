@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codesign._typing import IntArray
 from codesign.errors import UserError
 from codesign.formats import codes
 from codesign.formats.row_format import CostHint, FloatArray, RowFormat, dequantize, fit_scale, quantize
-from codesign.integer.network import IntArray
 
 LLOYD_STEPS = 100
 """Most iterations of k-means; on a row of weights it rests after a few dozen."""

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from codesign._typing import FloatArray as FloatArray
+from codesign._typing import IntArray
+from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.levels import FORMAT_BITS, allowed_formats, level_set
-from codesign.integer.network import IntArray, Scheme
-
-FloatArray = NDArray[np.float64]
 
 COARSE_STEPS = 40
 FINE_STEPS = 13

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 
 from codesign.errors import UserError
+from codesign.formats.assignment import ACTIVATION_BITS as ACTIVATION_BITS  # part of the contract of networks
 from codesign.formats.levels import FIXED_BITS as FIXED_BITS  # part of the contract of networks
 from codesign.formats.levels import FORMAT_BITS, level_set
 from codesign.formats.levels import POT_BITS as POT_BITS
@@ -28,8 +29,6 @@ from codesign.integer.network import (
     IntegerTensor,
 )
 
-ACTIVATION_BITS = range(1, 17)
-"""Bits of a tensor of codes."""
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 

@@ -34,6 +34,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._typing import IntArray as IntArray
 from codesign.arch.multiplier import MULTIPLIERS as MULTIPLIERS
 from codesign.arch.multiplier import NARROW as NARROW
 from codesign.arch.multiplier import PRECISE as PRECISE
@@ -46,8 +47,6 @@ WIDE_BITS = 32
 RESIDUAL_MULT_BITS = 24
 """`residual_mult` is an unsigned integer below 2**RESIDUAL_MULT_BITS."""
 
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codesign.formats.assignment import Assignment, Ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio
 from codesign.formats.row_format import FloatArray, RowFormat, quantize
 from codesign.integer.arithmetic import accumulate, pool, requantize
 from codesign.integer.checks import check_network
@@ -25,6 +26,7 @@ from codesign.integer.network import (
     Multiplier,
     Scheme,
 )
+from codesign.integer.tensor_bits import tensor_bits
 from codesign.workload.network import Network
 
 PERCENTILE = 99.0
@@ -45,7 +47,7 @@ def random_network(
     Args:
         network: any network that `codesign.integer.fusing.fuse` accepts.
         assignment: formats of the rows; a ratio is dealt to the rows at random.
-        act_bits: bits of every activation, if a ratio is given; an Assignment brings its own.
+        act_bits: bits of every activation, if a ratio is given; an Assignment says those of every tensor.
         seed: the same seed gives the same network.
         multiplier: of the requantization.
 
@@ -55,14 +57,16 @@ def random_network(
     if not isinstance(assignment, Assignment):
         assignment = Assignment.random(network, assignment, act_bits, seed)
     assignment.check(network)
-    bits = assignment.act_bits
     rng = np.random.default_rng(seed)
     fused = fuse(network)
+    bits_of = tensor_bits(fused, assignment)
+    bits = bits_of[fused.input.name]
     source = integer_tensor(fused.input, 1 / (2**bits - 1), bits)
     tensors = {source.name: source}
     codes: dict[str, IntArray] = {source.name: rng.integers(0, 2**bits, (1, *source.shape))}
     layers: list[IntegerLayer] = []
     for item in fused.passes:
+        bits = bits_of[item.output.name]
         if isinstance(item, FusedPool):
             layer, values = _random_pool(item, tensors[item.input], codes[item.input], bits, multiplier)
         else:
@@ -70,7 +74,7 @@ def random_network(
         layers.append(layer)
         tensors[item.output.name] = layer.output
         codes[item.output.name] = values
-    provenance: dict[str, object] = {"weights": "random", "seed": seed, "act_bits": bits}
+    provenance: dict[str, object] = {"weights": "random", "seed": seed, "act_bits": assignment.act_bits}
     result = IntegerNetwork(network.name, source, tuple(layers), provenance)
     check_network(result)
     return result

@@ -10,6 +10,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
@@ -29,8 +30,6 @@ from codesign.program.schedule import Kind
 from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
 from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import DESCRIPTOR, Op
-
-IntArray = NDArray[np.int64]
 
 
 def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:

@@ -7,15 +7,13 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.arch.hardware import WEIGHT_BITS, Band
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.row_format import RowFormat
 from codesign.integer.network import IntegerConv
-
-IntArray = NDArray[np.int64]
 
 Choice = tuple[int, ...]
 """Numbers of the bands that can hold a filter."""

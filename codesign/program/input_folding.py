@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.program.shapes import ConvShape, MapShape, NetworkShape, shape_of
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -118,12 +119,16 @@ def shape_of(network: IntegerNetwork) -> NetworkShape:
     return NetworkShape(network.name, _map(network.input), tuple(layers))
 
 
-def shape_of_fused(network: FusedNetwork, act_bits: int) -> NetworkShape:
-    """The sizes of a network that is not quantized yet, whose activations will have `act_bits` bits."""
+def shape_of_fused(network: FusedNetwork, bits: Mapping[str, int] | int) -> NetworkShape:
+    """The sizes of a network that is not quantized yet, whose tensors will have these bits, by name or all alike."""
+
+    def of(tensor: FusedTensor) -> int:
+        return bits if isinstance(bits, int) else bits[tensor.name]
+
     layers: list[LayerShape] = []
     for item in network.passes:
         if isinstance(item, FusedConv):
-            output = _fused_map(item.output, WIDE_BITS if item.wide else act_bits)
+            output = _fused_map(item.output, WIDE_BITS if item.wide else of(item.output))
             layers.append(
                 ConvShape(
                     item.name,
@@ -137,9 +142,9 @@ def shape_of_fused(network: FusedNetwork, act_bits: int) -> NetworkShape:
                 )
             )
         else:
-            output = _fused_map(item.output, act_bits)
+            output = _fused_map(item.output, of(item.output))
             layers.append(PoolShape(item.name, item.input, output, item.kind, item.kernel, item.stride, item.padding))
-    return NetworkShape(network.name, _fused_map(network.input, act_bits), tuple(layers))
+    return NetworkShape(network.name, _fused_map(network.input, of(network.input)), tuple(layers))
 
 
 def _map(tensor: IntegerTensor) -> MapShape:

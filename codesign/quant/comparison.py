@@ -17,7 +17,7 @@ from codesign._kept import keep, kept, stated
 from codesign._sources import source_hash, tool_versions
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Ratio, parse_ratio
+from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import FloatArray
 from codesign.quant.module import build_module
 from codesign.quant.pipeline import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize

@@ -39,12 +39,13 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
     """
     if all(quantizer.untouched for quantizer in model.activation_quantizers):
         raise UserError(f"network '{model.network.name}': calibrate the activation scales before lowering")
-    bits = model.act_bits
-    source = integer_tensor(model.fused.input, model.quantizer(model.fused.input.name).scale, bits)
+    first = model.fused.input
+    source = integer_tensor(first, model.quantizer(first.name).scale, model.tensor_bits[first.name])
     tensors = {source.name: source}
     layers: list[IntegerLayer] = []
     for item in model.fused.passes:
         wide = isinstance(item, FusedConv) and item.wide
+        bits = model.tensor_bits[item.name]
         scale = 1.0 if wide else model.quantizer(item.name).scale
         zero_point = None if wide else -model.quantizer(item.name).low
         layer: IntegerLayer

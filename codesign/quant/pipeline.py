@@ -13,7 +13,8 @@ from torch import Tensor
 
 from codesign.data.dataset import Dataset, Images, Labels
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, Ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio
 from codesign.formats.row_format import APOT4, BINARY, FIXED4, POT4, TERNARY, RowFormat
 from codesign.integer.arithmetic import execute
 from codesign.integer.network import IntArray, IntegerNetwork, Scheme

@@ -18,6 +18,7 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import FusedConv, FusedPool, fuse
+from codesign.integer.tensor_bits import tensor_bits
 from codesign.quant.calibration import ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.placing import generator, uniform
@@ -128,6 +129,8 @@ class QatNetwork(nn.Module):
     Attributes:
         network: the network it was built from (batch norms folded).
         quantized: False runs the same passes on floats (what the Hessian is taken of).
+        act_bits, tensors: bits of activations, as an assignment says them.
+        tensor_bits: bits of every stored tensor, the image first.
     """
 
     def __init__(
@@ -155,9 +158,12 @@ class QatNetwork(nn.Module):
         self.fused = fuse(network, input_signed)
         self.quantized = True
         self.act_bits = assignment.act_bits
+        self.tensor_bits = tensor_bits(self.fused, assignment)
+        self.tensors = dict(assignment.tensors)
         self.regime = regime
         self.convs = nn.ModuleList()
-        self.quantizers = nn.ModuleList([ActivationQuantizer(assignment.act_bits, self.fused.input.signed)])
+        source = self.fused.input
+        self.quantizers = nn.ModuleList([ActivationQuantizer(self.tensor_bits[source.name], source.signed)])
         # The image's range is known: its scale is calibrated once and not trained.
         self._quantizer_of = {self.fused.input.name: 0}
         for item in self.fused.passes:
@@ -178,7 +184,7 @@ class QatNetwork(nn.Module):
             self._quantizer_of[item.name] = len(self.quantizers)
             output = item.output
             self.quantizers.append(
-                ActivationQuantizer(assignment.act_bits, output.signed, output.limit, regime.activations)
+                ActivationQuantizer(self.tensor_bits[item.name], output.signed, output.limit, regime.activations)
             )
         self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
 
@@ -202,14 +208,17 @@ class QatNetwork(nn.Module):
     @property
     def assignment(self) -> Assignment:
         """Formats of all rows; assigning a new one refits the scales of rows that change."""
-        rows = tuple((item.name, self.conv(item.name).formats) for item in self.fused.convs)
-        return Assignment(rows, self.act_bits)
+        rows = [(item.name, self.conv(item.name).formats) for item in self.fused.convs]
+        return Assignment.of(rows, self.act_bits, self.tensors)
 
     @assignment.setter
     def assignment(self, assignment: Assignment) -> None:
         assignment.check(self.network)
-        if assignment.act_bits != self.act_bits:
-            raise UserError(f"assignment: has {assignment.act_bits} activation bits, the model {self.act_bits}")
+        for tensor, bits in tensor_bits(self.fused, assignment).items():
+            if bits != self.tensor_bits[tensor]:
+                raise UserError(
+                    f"assignment: has {bits} activation bits in '{tensor}', the model {self.tensor_bits[tensor]}"
+                )
         for item in self.fused.convs:
             self.conv(item.name).formats = assignment[item.name]
 

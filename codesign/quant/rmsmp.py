@@ -20,7 +20,8 @@ from collections.abc import Callable
 import numpy as np
 
 from codesign.data.sources import Images
-from codesign.formats.assignment import Assignment, Ratio, basic_formats, precise_formats, row_counts
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio, basic_formats, precise_formats, row_counts
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, FloatArray, RowFormat
 from codesign.quant.curvature import filter_eigenvalues
 from codesign.quant.placing import array
@@ -72,7 +73,7 @@ def assign(
         variances = array(weight.var(1, unbiased=False).double())
         largest = array(eigenvalues[item.name].double()) if eigenvalues else np.zeros(len(weight))
         layers.append((item.name, assign_rows(largest, variances, ratio)))
-    return Assignment(tuple(layers), model.act_bits)
+    return Assignment.of(layers, model.act_bits, model.tensors)
 
 
 def refresher(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.formats.levels import level_set
@@ -12,7 +12,6 @@ from codesign.integer.network import NARROW, WIDE_BITS, IntegerConv, IntegerPool
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]
-IntArray = NDArray[np.int64]
 INT32 = 1 << 31
 
 

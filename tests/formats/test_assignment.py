@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio, row_counts
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio, row_counts
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.workload import zoo
 
@@ -68,7 +71,7 @@ def test_random_assignment_has_the_counts_in_every_layer() -> None:
     network = zoo.resnet8()
     first = Assignment.random(network, PAPER, 4, seed=1)
     first.check(network)
-    for name, counts in first.counts().items():
+    for name, counts in first.counts_by_layer().items():
         assert counts == {form: n for form, n in row_counts(network.weight_shape(name)[0], PAPER).items() if n}
     assert first == Assignment.random(network, PAPER, 4, seed=1)
     assert first != Assignment.random(network, PAPER, 4, seed=2)
@@ -79,15 +82,22 @@ def test_random_assignment_has_the_counts_in_every_layer() -> None:
 
 @given(st.dictionaries(st.text(min_size=1), st.lists(FORMATS, min_size=1), min_size=1), st.integers(1, 16))
 def test_json_round_trip(layers: dict[str, list[RowFormat]], bits: int) -> None:
-    assignment = Assignment(tuple((name, tuple(rows)) for name, rows in layers.items()), bits)
+    assignment = Assignment.of(layers, bits)
     assert Assignment.from_json(assignment.to_json()) == assignment
 
 
 def test_json_is_short_and_print_is_readable() -> None:
-    assignment = Assignment((("conv", (POT4,) * 3 + (FIXED8,)), ("fc", (FIXED4,) * 2)), 4)
-    assert json.loads(assignment.to_json())["layers"] == {"conv": ["3*pot4", "fixed8"], "fc": ["2*fixed4"]}
+    assignment = Assignment.of({"conv": (POT4,) * 3 + (FIXED8,), "fc": (FIXED4,) * 2}, 4, {"conv": 8, "fc": 4})
+    assert json.loads(assignment.to_json()) == {
+        "format": "codesign assignment",
+        "version": 2,
+        "act_bits": 4,
+        "palette": {"a": "fixed4", "b": "fixed8", "c": "pot4"},
+        "tensors": {"conv": 8},
+        "rows": {"conv": "cccb", "fc": "aa"},
+    }
     assert str(assignment).splitlines() == [
-        "2 layers, 4-bit activations; rows: fixed4 33.3%, fixed8 16.7%, pot4 50.0%",
+        "2 layers, 4-bit activations, conv 8; rows: fixed4 33.3%, fixed8 16.7%, pot4 50.0%",
         "  conv  1 fixed8, 3 pot4",
         "  fc    2 fixed4",
     ]
@@ -122,14 +132,15 @@ def test_check_against_a_network() -> None:
     network = zoo.smallcnn()
     good = Assignment.uniform(network, POT4, 4)
     good.check(network)
+    pairs = [(name, good[name]) for name in good.rows]
     with pytest.raises(UserError, match="layer 'fc' is not in it"):
-        Assignment(good.layers[:-1], 4).check(network)
+        Assignment.of(pairs[:-1], 4).check(network)
     with pytest.raises(UserError, match="layer 'conv1' has 16 rows, network 'smallcnn' 5"):
         good.check(zoo.smallcnn(width=5))
     with pytest.raises(UserError, match="layer 'extra' is no weighted layer"):
-        Assignment((*good.layers, ("extra", (POT4,))), 4).check(network)
+        Assignment.of([*pairs, ("extra", (POT4,))], 4).check(network)
     with pytest.raises(UserError, match="named twice"):
-        Assignment((good.layers[0], good.layers[0]), 4)
+        Assignment.of([pairs[0], pairs[0]], 4)
 
 
 def test_parse_ratio() -> None:
@@ -145,3 +156,53 @@ def test_parse_ratio() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             parse_ratio(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 3}, r"version 3; this version of codesign reads 1 and 2"),
+        ({"version": True}, r"version True"),
+        ({"extra": 1}, r"unknown key 'extra'; allowed are format, version, act_bits, palette, tensors, rows"),
+        ({"palette": ["pot4"]}, r'needs a mapping "palette"'),
+        ({"palette": {"ab": "pot4"}}, r"palette: key 'ab' must be one letter or digit"),
+        ({"palette": {"a": "pot9"}}, r"palette: row format 'pot9'"),
+        ({"palette": {"b": "pot4"}}, r"layer 'conv' has 'a', which is not in the palette"),
+        ({"rows": {"conv": "aaé"}}, r"which is not in the palette"),
+        ({"rows": {"conv": ["a"]}}, r"layer 'conv' needs a text"),
+        ({"rows": {"conv": ""}}, r"layer 'conv' has no rows"),
+        ({"tensors": {"x": 4.0}}, r'"tensors: x" must be a number'),
+        ({"tensors": {"x": 0}}, r"tensor 'x': 0 activation bits"),
+        ({"act_bits": True}, r'"act_bits" must be a number'),
+    ],
+)
+def test_texts_of_version_2_that_are_no_assignment(change: dict[str, object], message: str) -> None:
+    good = json.loads(Assignment.of({"conv": (POT4,) * 3}, 4).to_json())
+    assert Assignment.from_json(json.dumps(good))["conv"] == (POT4,) * 3
+    with pytest.raises(UserError, match=message) as caught:
+        Assignment.from_json(json.dumps(good | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_version_1_is_read() -> None:
+    text = '{"format": "codesign assignment", "act_bits": 4, "layers": {"a": ["2*pot4", "fixed8"]}}'
+    assert Assignment.from_json(text) == Assignment.of({"a": (POT4, POT4, FIXED8)}, 4)
+    rows = json.dumps(["999999*pot4"] * 3000)
+    with pytest.raises(UserError, match="has over 16,777,216 rows"):
+        Assignment.from_json(f'{{"format": "codesign assignment", "act_bits": 4, "layers": {{"a": {rows}}}}}')
+
+
+def test_what_is_equal_and_what_is_written_down() -> None:
+    palette = (POT4, FIXED4, FIXED8)
+    one = Assignment(palette, {"a": np.array([0, 1, 0], dtype=np.uint8)}, 4, {"a": 4, "b": 8})
+    assert one.palette == (FIXED4, POT4)  # ascending, and only what occurs
+    assert one == Assignment.of({"a": (POT4, FIXED4, POT4)}, 4, {"b": 8})
+    assert one != Assignment.of({"a": (POT4, FIXED4, POT4)}, 4)
+    assert one != Assignment.of({"a": (POT4, POT4, FIXED4)}, 4, {"b": 8})
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert one.counts().tolist() == [[1, 2]]
+    assert (one.bits("a"), one.bits("b")) == (4, 8)
+    with pytest.raises(ValueError, match="read-only"):
+        one.rows["a"][0] = 1
+    with pytest.raises(TypeError):
+        one.rows["c"] = one.rows["a"]  # type: ignore[index]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, POT4, RowFormat
 from codesign.integer.checks import check_network, same_network
 from codesign.integer.network import IntegerConv

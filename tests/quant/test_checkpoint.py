@@ -14,7 +14,7 @@ from torch import Tensor
 
 from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import parse_ratio
+from codesign.formats.ratio import parse_ratio
 from codesign.integer.checks import same_network
 from codesign.quant import checkpoint
 from codesign.quant.checkpoint import load_state, save_state

@@ -10,7 +10,7 @@ import pytest
 
 from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import parse_ratio
+from codesign.formats.ratio import parse_ratio
 from codesign.integer.network import IntegerConv
 from codesign.quant.comparison import TABLE, Accuracies, as_text, compare
 from codesign.quant.pipeline import DEFAULT_RATIOS, quantize

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import EVERY_FORMAT, FIXED4, POT4, fit_scale, squared_error
 from codesign.quant.granularity import group_alphas, share_scales
 from codesign.quant.lower import lower

@@ -10,7 +10,8 @@ import torch
 
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.integer.arithmetic import accumulate
 from codesign.integer.network import IntegerConv, IntegerNetwork
@@ -248,7 +249,7 @@ def test_rows_of_zeros_keep_their_bias() -> None:
     rows = tuple(
         (layer.name, (POT4, FIXED8) * (network.weight_shape(layer.name)[0] // 2)) for layer in network.weighted
     )
-    model = QatNetwork(network, state, Assignment(rows, 4))
+    model = QatNetwork(network, state, Assignment.of(rows, 4))
     calibrate(model, image_batch(network, 16, 0))
     integer = lower(model)
     first = integer.layers[0]

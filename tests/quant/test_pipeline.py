@@ -12,7 +12,7 @@ import torch
 
 from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import parse_ratio
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, FIXED8, POT4
 from codesign.integer.checks import same_network
 from codesign.integer.storage import load_network, save_network

@@ -8,7 +8,8 @@ from torch import nn
 
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
@@ -28,8 +29,8 @@ def test_a_pass_of_training_stays_on_its_device(name: str) -> None:
     module = build_module(network, seed=0).eval()
     folded, state = fold_batchnorm(network, module.state_dict())
     rows = [RowFormat.parse(FORMATS[row % len(FORMATS)]) for row in range(64)]
-    assignment = Assignment(
-        tuple((item.name, tuple(rows[: folded.weight_shape(item.name)[0]])) for item in folded.weighted), 4
+    assignment = Assignment.of(
+        [(item.name, rows[: folded.weight_shape(item.name)[0]]) for item in folded.weighted], 4
     )
     model = QatNetwork(folded, state, assignment, regime(name))
 

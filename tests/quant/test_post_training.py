@@ -11,7 +11,8 @@ from torch import Tensor
 
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, RowFormat
 from codesign.quant.adaround import adaround
 from codesign.quant.distilled_data import distilled_images

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from codesign.errors import UserError
 from codesign.formats import row_format as formats
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.module import build_module
@@ -216,8 +217,8 @@ def test_new_assignment_refits_only_the_rows_that_change() -> None:
     before = conv.log_alpha.detach().clone()
     rows = list(conv.formats)
     rows[3] = POT4
-    changed = dict(model.assignment.layers) | {"conv2": tuple(rows)}
-    model.assignment = Assignment(tuple(changed.items()), 4)
+    before_all = model.assignment
+    model.assignment = Assignment.of({name: before_all[name] for name in before_all.rows} | {"conv2": rows}, 4)
     same = torch.arange(32) != 3
     assert torch.equal(conv.log_alpha[same], before[same])
     assert conv.log_alpha[3] != before[3]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from codesign.formats.assignment import Assignment, parse_ratio, row_counts
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio, row_counts
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant import curvature, rmsmp
 from codesign.quant.module import build_module

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, parse_ratio
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import BINARY, EVERY_FORMAT, FIXED4, POT4, TERNARY, ternary_weights
 from codesign.quant.calibration import ClipRange
 from codesign.quant.distill import Distillation

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from codesign.sim.ideal.cycles import Dataflow, IntArray
+from codesign._typing import IntArray
+from codesign.sim.ideal.cycles import Dataflow
 from codesign.sim.ideal.memory import Access, active_words, finish_reads, first_ifmap_request
 from codesign.sim.ideal.streams import Schedule
 from codesign.workload.topology import TopologyLayer

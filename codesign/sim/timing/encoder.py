@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.formats.assignment import Ratio
+from codesign.formats.ratio import Ratio
 from codesign.formats.row_format import RowFormat
 from codesign.integer.network import MULTIPLIERS, IntegerNetwork, Scheme
 from codesign.integer.random_network import random_network

@@ -7,18 +7,19 @@ reach the largest integer of their format, as those that a quantizer scales do.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from codesign._typing import IntArray
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.formats.assignment import Assignment, Ratio, row_counts
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import fuse
+from codesign.integer.tensor_bits import tensor_bits
 from codesign.program.dealing import Choice, Row, bands_for, deal_counts, no_band, row_of
 from codesign.program.passes import (
     RowSet,
@@ -35,8 +36,6 @@ from codesign.program.shapes import ConvShape, NetworkShape, shape_of_fused
 from codesign.rtl.layout import Op
 from codesign.sim.timing.sequencer import Run, Sequencer
 from codesign.workload.network import Network
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,28 +189,17 @@ class NetworkTimer:
 
     def assignment(self, assignment: Assignment) -> Cycles:
         """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers."""
-        forms: dict[int, RowFormat] = {}  # a few objects, which are counted faster than values
-        numbers: list[Counter[int]] = []
         rows: dict[tuple[int, int], Sequence[RowFormat]] = {}
         for layer in self._layers:
-            mine = assignment[layer.conv.name]
-            if len(mine) != layer.conv.filters:
+            count = len(assignment.codes(layer.conv.name))
+            if count != layer.conv.filters:
                 raise UserError(
-                    f"assignment: layer '{layer.conv.name}' has {len(mine)} rows, network "
+                    f"assignment: layer '{layer.conv.name}' has {count} rows, network "
                     f"'{self.planner.given.name}' {layer.conv.filters}"
                 )
-            found = Counter(map(id, mine))
-            if not found.keys() <= forms.keys():
-                forms.update(zip(map(id, mine), mine, strict=True))
-            numbers.append(found)
             if layer.conv.groups > 1:
-                rows[0, layer.number] = mine
-        formats = tuple(sorted(set(forms.values())))
-        places = {name: formats.index(form) for name, form in forms.items()}
-        counts = np.zeros((1, len(numbers), len(formats)), dtype=np.int64)
-        for number, found in enumerate(numbers):
-            for name, count in found.items():
-                counts[0, number, places[name]] += count
+                rows[0, layer.number] = assignment[layer.conv.name]
+        formats, counts = assignment.palette, assignment.counts(self.names)[None]
         return self._cycles(formats, counts, rows)
 
     def counts(self, ratio: Ratio) -> IntArray:
@@ -337,9 +325,14 @@ class NetworkTimer:
         return Cycles(totals, layers, counters, busy)
 
 
-def network_shape(network: Network, act_bits: int) -> NetworkShape:
-    """The sizes of a network as an accelerator runs it; UserError if it cannot be fused into passes."""
-    return shape_of_fused(fuse(network), act_bits)
+def network_shape(network: Network, bits: Assignment | int) -> NetworkShape:
+    """The sizes of a network as an accelerator runs it, its tensors with the bits of an assignment or all alike.
+
+    Raises:
+        UserError: the network cannot be fused into passes, or has no tensor that the assignment names.
+    """
+    fused = fuse(network)
+    return shape_of_fused(fused, tensor_bits(fused, bits) if isinstance(bits, Assignment) else bits)
 
 
 def estimate_many(network: Network, hw: Hardware, formats: Sequence[RowFormat], counts: IntArray) -> Cycles:

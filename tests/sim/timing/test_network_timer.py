@@ -69,7 +69,7 @@ def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject
         return
     for _ in range(3):
         rows = [[data.draw(st.sampled_from(formats)) for _ in range(conv.filters)] for conv in shape.convs]
-        assignment = Assignment(tuple((c.name, tuple(mine)) for c, mine in zip(shape.convs, rows, strict=True)), 8)
+        assignment = Assignment.of([(c.name, mine) for c, mine in zip(shape.convs, rows, strict=True)], 8)
         try:
             found = timer.assignment(assignment)
         except UserError:
@@ -127,7 +127,7 @@ def test_what_is_no_assignment_is_said() -> None:
         timer.cycles((RowFormat(Scheme.FULL, 8),), right)
     good = Assignment.uniform(network, FIXED4, 4)
     with pytest.raises(UserError, match=r"is not in it"):
-        timer.assignment(Assignment(good.layers[1:], 4))
-    first, rows = good.layers[0]
+        timer.assignment(Assignment.of({name: good[name] for name in list(good.rows)[1:]}, 4))
+    first, rows = next(iter(good.rows)), good[next(iter(good.rows))]
     with pytest.raises(UserError, match=rf"^assignment: layer '{first}' has 1 rows"):
-        timer.assignment(Assignment(((first, rows[:1]), *good.layers[1:]), 4))
+        timer.assignment(Assignment.of({name: good[name] for name in good.rows} | {first: rows[:1]}, 4))
