@@ -31,9 +31,9 @@ def main() -> None:
         "pickle and back": lambda: pickle.loads(pickle.dumps(made)),
         "counts": made.counts,
     }
-    print(f"{sum(map(len, made.rows.values())):,} rows in {len(made.rows)} layers, {len(text):,} bytes of JSON")
+    print(f"{sum(map(len, made.rows.values())):,} rows in {len(made.rows)} layers, {len(text):,} bytes of JSON")  # noqa: T201
     for name, job in jobs.items():
-        print(f"{name:<16} {1e3 * min(timeit.repeat(job, number=1, repeat=RUNS)):6.2f} ms")
+        print(f"{name:<16} {1e3 * min(timeit.repeat(job, number=1, repeat=RUNS)):6.2f} ms")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from codesign._typing import IntArray
@@ -85,25 +87,29 @@ def random_pool(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
+    bits: Sequence[int] = (),
     multiplier: Multiplier = NARROW,
 ) -> IntegerPool:
-    """Max or average pooling of `source`."""
+    """Max or average pooling of `source`; an average's codes have `bits[0]` bits, by default those of `source`."""
     height = (source.height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
     width = (source.width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
     shift = int(rng.integers(8, 15)) + multiplier.bits - NARROW.bits
     averaging = kind == "avg"
+    out_bits = bits[0] if averaging and bits else source.bits
+    zero = min(source.zero_point, (1 << out_bits) - 1)
+    mult = int(2.0 ** (out_bits - source.bits) * (1 << shift)) // (kernel[0] * kernel[1])
     return IntegerPool(
         name=name,
         input=source.name,
-        output=IntegerTensor(name, source.channels, height, width, source.bits, source.zero_point, 1.0),
+        output=IntegerTensor(name, source.channels, height, width, out_bits, zero, 1.0),
         kind="avg" if averaging else "max",
         kernel=kernel,
         stride=stride,
         padding=padding,
-        mult=max(1, (1 << shift) // (kernel[0] * kernel[1])) if averaging else 1,
+        mult=min(max(1, mult), 2**multiplier.bits - 1) if averaging else 1,
         shift=shift if averaging else 1,
         low=0,
-        high=(1 << source.bits) - 1,
+        high=(1 << out_bits) - 1,
     )
 
 

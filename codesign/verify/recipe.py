@@ -49,7 +49,8 @@ class Block:
         filters: of a convolution, a multiple of `groups`.
         kernel, stride, padding: padding grows at the far sides where the window would not fit.
         groups: of a convolution, if they divide its channels, else 1.
-        bits: of the output codes of a convolution.
+        bits: of every tensor that it stores: one of a convolution or an average, none of a max pooling (its input's);
+            of a residual the operand's, that between the two convolutions behind it, and the sum's.
     """
 
     kind: Literal["conv", "residual", "max", "avg"]
@@ -58,7 +59,7 @@ class Block:
     padding: Padding = (0, 0, 0, 0)
     filters: int = 1
     groups: int = 1
-    bits: int = 4
+    bits: tuple[int, ...] = (4,)
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,21 @@ class Recipe:
             padding = _fitting(source, block)
             if block.kind in ("max", "avg"):
                 layer: IntegerLayer = random_pool(
-                    rng, f"pool{index}", source, block.kind, block.kernel, block.stride, padding, multiplier
+                    rng, f"pool{index}", source, block.kind, block.kernel, block.stride, padding, block.bits, multiplier
                 )
                 layers.append(layer)
                 source = layer.output
                 continue
             groups = block.groups if source.channels % block.groups == 0 else 1
             filters = -(-block.filters // groups) * groups
-            shape = (filters, block.kernel, block.stride, padding, groups, formats, block.bits)
+            shape = (filters, block.kernel, block.stride, padding, groups, formats, block.bits[0])
             layer = random_conv(rng, f"conv{index}", source, *shape, multiplier=multiplier)
             layers.append(layer)
             if block.kind == "residual":
-                same = ((3, 3), (1, 1), (1, 1, 1, 1), 1, formats, block.bits)
+                _, inner, total = block.bits
+                same = ((3, 3), (1, 1), (1, 1, 1, 1), 1, formats, inner)
                 middle = random_conv(rng, f"mid{index}", layer.output, filters, *same, multiplier=multiplier)
-                one = ((1, 1), (1, 1), (0, 0, 0, 0), 1, formats, block.bits)
+                one = ((1, 1), (1, 1), (0, 0, 0, 0), 1, formats, total)
                 residual = layer.output.name
                 last = random_conv(
                     rng, f"res{index}", middle.output, filters, *one, residual=residual, multiplier=multiplier
@@ -142,17 +144,20 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         pads = [choices.integer(0, size - 1) for size in (kernel[0], kernel[0], kernel[1], kernel[1])]
         return kernel, stride, (pads[0], pads[1], pads[2], pads[3])
 
+    def stored(tensors: int) -> tuple[int, ...]:
+        return tuple(choices.integer(2, hw.act_bits) for _ in range(tensors))
+
     for _ in range(choices.integer(1, 3)):
         groups = 1
         if choices.integer(0, 1):
             groups = choices.pick([g for g in range(1, channels + 1) if channels % g == 0])
         filters = groups * choices.integer(1, max(1, max_channels // groups))
         kind: Literal["conv", "residual"] = choices.pick(("conv", "residual"))
-        blocks.append(Block(kind, *window(5), filters, groups, choices.integer(2, hw.act_bits)))
+        blocks.append(Block(kind, *window(5), filters, groups, stored(3 if kind == "residual" else 1)))
         channels = filters
         if choices.integer(0, 1):
             pool: Literal["max", "avg"] = choices.pick(("max", "avg"))
-            blocks.append(Block(pool, *window(3)))
+            blocks.append(Block(pool, *window(3), bits=stored(1 if pool == "avg" else 0)))
     classes, seed = choices.integer(1, 12), choices.integer(0, 2**32 - 1)
     return Recipe(shape, bits, tuple(blocks), classes, tuple(chosen), seed, hw.multiplier_bits)
 
@@ -168,8 +173,7 @@ def _fitting(source: IntegerTensor, block: Block) -> Padding:
 def _text(block: Block) -> str:
     text = f"{block.kind} {block.kernel[0]}x{block.kernel[1]}/{block.stride[0]},{block.stride[1]}"
     text += f" p{','.join(map(str, block.padding))}" if any(block.padding) else ""
+    bits = f" a{','.join(map(str, block.bits))}" if block.bits else ""
     if block.kind in ("max", "avg"):
-        return text
-    return (
-        text + f" -> {block.filters}" + (f" in {block.groups} groups" if block.groups > 1 else "") + f" a{block.bits}"
-    )
+        return text + bits
+    return text + f" -> {block.filters}" + (f" in {block.groups} groups" if block.groups > 1 else "") + bits

@@ -72,7 +72,7 @@ def _on(case: Case, hardware: Hardware) -> Case:
     held = {(band.scheme, band.weight_bits) for band in hardware.bands}
     formats = tuple(item for item in case.recipe.formats if item in held) or tuple(sorted(held))
     limit = hardware.act_bits
-    blocks = tuple(replace(block, bits=min(block.bits, limit)) for block in case.recipe.blocks)
+    blocks = tuple(replace(block, bits=tuple(min(bits, limit) for bits in block.bits)) for block in case.recipe.blocks)
     recipe = replace(case.recipe, formats=formats, bits=min(case.recipe.bits, limit), blocks=blocks)
     return Case(hardware, recipe)
 
@@ -98,7 +98,7 @@ def smaller_recipes(recipe: Recipe) -> Iterator[Recipe]:
 
 def _smaller_blocks(block: Block) -> Iterator[Block]:
     if block.kind == "residual":
-        yield replace(block, kind="conv")
+        yield replace(block, kind="conv", bits=block.bits[:1])
     if block.groups > 1:
         yield replace(block, groups=1, filters=max(1, block.filters // block.groups))
     for filters in _down(block.filters, 1):
