@@ -22,6 +22,8 @@ class Scheme(StrEnum):
     """-1, 0 and 1."""
     BINARY = "binary"
     """-1 and 1."""
+    PRUNED = "pruned"
+    """Only 0: a filter that is left out; its results are its bias."""
 
 
 APOT_TERMS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {

@@ -9,7 +9,7 @@ integer; midrise to the level 1 modulo 4, binary so to 1; PoT and APoT away from
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from codesign._typing import FloatArray as FloatArray
 from codesign._typing import IntArray
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.formats.families import FAMILIES, Nearest
 from codesign.formats.levels import FORMAT_BITS, allowed_formats, level_set
 
 COARSE_STEPS = 40
@@ -59,17 +60,17 @@ class RowFormat(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> RowFormat:
-        """The format that prints as `text`; `binary` and `ternary` do without bits. UserError names what is allowed."""
-        name = {"binary": "binary1", "ternary": "ternary2"}.get(text, text)
-        match = re.fullmatch(r"([a-z]+)([1-9])", name)
+        """The format that prints as `text`; those of one width do without bits. UserError names what is allowed."""
+        name = {"binary": "binary1", "ternary": "ternary2", "pruned": "pruned0"}.get(text, text)
+        match = re.fullmatch(r"([a-z]+)([0-9])", name)
         if match is None or match[1] not in list(Scheme) or int(match[2]) not in FORMAT_BITS[Scheme(match[1])]:
             raise UserError(f"row format {text!r} is unknown; allowed are {allowed_formats()}")
         return cls(Scheme(match[1]), int(match[2]))
 
     @property
     def largest(self) -> int:
-        """The largest integer of the format: alpha over scale."""
-        return int(level_set(self.scheme, self.bits)[-1])
+        """The largest integer of the format: alpha over scale. 1 if it has only 0, whose scale is its bias's unit."""
+        return max(int(level_set(self.scheme, self.bits)[-1]), 1)
 
     @property
     def lowest(self) -> int:
@@ -89,8 +90,8 @@ class RowFormat(NamedTuple):
     def cost(self) -> CostHint:
         """What a product takes in hardware made for this format."""
         reach = max(self.largest, -self.lowest).bit_length()
-        terms = {Scheme.POT: 1, Scheme.TERNARY: 1, Scheme.BINARY: 1, Scheme.APOT: 2}.get(self.scheme, 0)
-        return CostHint(self.bits, terms == 0, terms, reach - 1 if terms else reach)
+        terms = FAMILIES[self.scheme].terms
+        return CostHint(self.bits, terms is None, terms or 0, reach if terms is None else reach - 1)
 
     def levels(self) -> IntArray:
         """All integers of the format in ascending order."""
@@ -105,7 +106,7 @@ APOT4 = RowFormat(Scheme.APOT, 4)
 TERNARY = RowFormat(Scheme.TERNARY, 2)
 BINARY = RowFormat(Scheme.BINARY, 1)
 
-ODD = (Scheme.MIDRISE, Scheme.BINARY)
+ODD = tuple(scheme for scheme, family in FAMILIES.items() if family.step == 2)
 """Schemes whose integers are the odd ones."""
 DEAD_ROW = 2.0**-10
 """Scale of a row of zeros in a format without zero, over the scale another format would get."""
@@ -191,13 +192,13 @@ def squared_error(weights: ArrayLike, scale: ArrayLike, formats: Sequence[RowFor
 
 def _nearest(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     """Nearest integer levels, as floats, of (rows, k) weights in units of their row's scale."""
-    kinds = np.asarray([_KIND.get(form.scheme, _UNIFORM) for form in formats])
-    present = sorted(set(kinds.tolist()))
+    kinds = [FAMILIES[form.scheme].nearest for form in formats]
+    present = sorted(set(kinds))
     if len(present) == 1:
         return _NEAREST[present[0]](steps, formats)
     result = np.empty_like(steps)
     for kind in present:
-        rows = np.flatnonzero(kinds == kind).tolist()
+        rows = [row for row, other in enumerate(kinds) if other == kind]
         result[rows] = _NEAREST[kind](steps[rows], [formats[row] for row in rows])
     return result
 
@@ -205,7 +206,7 @@ def _nearest(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
 def _nearest_uniform(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     low, high, odd = (
         np.asarray(values, dtype=np.float64)[:, None]
-        for values in zip(*((form.lowest, form.largest, form.scheme in ODD) for form in formats), strict=True)
+        for values in zip(*((form.lowest, _top(form), form.scheme in ODD) for form in formats), strict=True)
     )
     if odd.any():
         # Odd integers are twice the integers, plus one.
@@ -214,7 +215,11 @@ def _nearest_uniform(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatAr
     return nearest
 
 
-def _nearest_apot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
+def _top(form: RowFormat) -> int:
+    return int(level_set(form.scheme, form.bits)[-1])
+
+
+def _nearest_of_table(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     result = np.empty_like(steps)
     for form in dict.fromkeys(formats):
         rows = [row for row, other in enumerate(formats) if other == form]
@@ -225,7 +230,7 @@ def _nearest_apot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray
     return result
 
 
-def _nearest_pot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
+def _nearest_power(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     largest = np.asarray([form.largest for form in formats], dtype=np.float64)[:, None]
     magnitude = np.abs(steps)
     fraction, exponent = np.frexp(magnitude)  # magnitude = fraction * 2**exponent, fraction in [1/2, 1)
@@ -235,9 +240,11 @@ def _nearest_pot(steps: FloatArray, formats: Sequence[RowFormat]) -> FloatArray:
     return np.copysign(power, steps)
 
 
-_UNIFORM = 0
-_KIND = {Scheme.POT: 1, Scheme.APOT: 2}
-_NEAREST = (_nearest_uniform, _nearest_pot, _nearest_apot)
+_NEAREST: dict[Nearest, Callable[[FloatArray, Sequence[RowFormat]], FloatArray]] = {
+    "uniform": _nearest_uniform,
+    "powers": _nearest_power,
+    "table": _nearest_of_table,
+}
 
 
 def _line_search(values: FloatArray, formats: Sequence[RowFormat], peak: FloatArray, ratios: FloatArray) -> FloatArray:

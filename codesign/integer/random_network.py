@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codesign.formats.assignment import Assignment
+from codesign.formats.families import FAMILIES
 from codesign.formats.ratio import Ratio
 from codesign.formats.row_format import FloatArray, RowFormat, quantize
 from codesign.integer.arithmetic import accumulate, pool, requantize
@@ -24,15 +25,12 @@ from codesign.integer.network import (
     IntegerNetwork,
     IntegerTensor,
     Multiplier,
-    Scheme,
 )
 from codesign.integer.tensor_bits import tensor_bits
 from codesign.workload.network import Network
 
 PERCENTILE = 99.0
 """Share of an unclipped tensor's values that its codes cover."""
-FIXED_SPREAD, POT_SPREAD = 2.5, 4.2
-"""Largest level over the standard deviation of a row: the error-optimal ones of Gaussian rows at 4 bits."""
 
 
 def random_network(
@@ -82,7 +80,7 @@ def random_network(
 
 def _random_rows(shape: Sequence[int], formats: Sequence[RowFormat], rng: np.random.Generator) -> IntArray:
     """Gaussian rows rounded to their formats' levels."""
-    spread = np.asarray([POT_SPREAD if form.scheme is Scheme.POT else FIXED_SPREAD for form in formats])
+    spread = np.asarray([FAMILIES[form.scheme].spread for form in formats])
     largest = np.asarray([form.largest for form in formats], dtype=np.float64)
     return quantize(rng.standard_normal(tuple(shape)), spread / largest, formats)
 

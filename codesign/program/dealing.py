@@ -39,8 +39,10 @@ class Row(NamedTuple):
         A PoT band holds PoT filters of at most its bits, an APoT band APoT filters of its bits, a ternary band ternary
         and binary filters; a fixed band holds every filter whose integer weights lie in its symmetric range. A binary
         band, which has no zero, holds binary filters where no step has a place that is no channel of theirs
-        (`whole_words`).
+        (`whole_words`). A pruned filter is of zeros, which every other band has.
         """
+        if self.scheme is Scheme.PRUNED:
+            return band.scheme is not Scheme.BINARY
         match band.scheme:
             case Scheme.FIXED:
                 return self.largest <= (1 << (band.weight_bits - 1)) - 1

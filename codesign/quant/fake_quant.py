@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codesign.formats.families import FAMILIES, Nearest
 from codesign.formats.row_format import ODD, RowFormat, quantize
-from codesign.integer.network import Scheme
 from codesign.quant.calibration import Calibration, ClipRange, Method
 from codesign.quant.placing import array, placed, uniform
 from codesign.quant.training_rules import DEFAULT, ActivationRule
@@ -37,7 +37,7 @@ class RowTable:
         self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
         kinds: dict[type[_Kind], list[int]] = {}
         for row, form in enumerate(formats):
-            kinds.setdefault(_KINDS.get(form.scheme, _Uniform), []).append(row)
+            kinds.setdefault(_KINDS[FAMILIES[form.scheme].nearest], []).append(row)
         self._parts = [
             (torch.tensor(rows), kind([formats[row] for row in rows]))
             for kind, rows in sorted(kinds.items(), key=lambda item: item[0].__name__)
@@ -64,6 +64,10 @@ class RowTable:
         for form in dict.fromkeys(self.formats):
             rows = torch.tensor([row for row, other in enumerate(self.formats) if other == form])
             levels = placed(form.levels()).to(steps.dtype)
+            if len(levels) == 1:
+                lower.index_fill_(0, rows, levels[0].item())
+                upper.index_fill_(0, rows, levels[0].item())
+                continue
             values = steps.index_select(0, rows).contiguous()
             place = torch.bucketize(values, levels, right=True).clamp_(1, len(levels) - 1)
             lower.index_copy_(0, rows, levels[place - 1])
@@ -86,6 +90,7 @@ class _Uniform(_Kind):
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         super().__init__(formats)
         self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
+        self.largest = torch.tensor([[float(form.levels()[-1])] for form in formats])
         self.odd = torch.tensor([[float(form.scheme in ODD)] for form in formats])
         self.any_odd = any(form.scheme in ODD for form in formats)
 
@@ -96,7 +101,7 @@ class _Uniform(_Kind):
         return torch.minimum(torch.maximum(torch.round(steps), self.lowest), self.largest)
 
 
-class _Pot(_Kind):
+class _Powers(_Kind):
     def nearest(self, steps: Tensor) -> Tensor:
         magnitude = steps.abs()
         # As in `formats`: the middle between two powers is at fraction 3/4; a tie takes the larger one. Adding half
@@ -110,7 +115,7 @@ class _Pot(_Kind):
         return torch.copysign(torch.where(magnitude >= 0.5, power, magnitude * 0), steps)
 
 
-class _Apot(_Kind):
+class _Table(_Kind):
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         super().__init__(formats)
         tables: list[Tensor] = []
@@ -130,7 +135,7 @@ class _Apot(_Kind):
         return torch.copysign(torch.where(magnitude >= 0.5, level, magnitude * 0), steps)
 
 
-_KINDS: dict[Scheme, type[_Kind]] = {Scheme.POT: _Pot, Scheme.APOT: _Apot}
+_KINDS: dict[Nearest, type[_Kind]] = {"uniform": _Uniform, "powers": _Powers, "table": _Table}
 
 
 class _QuantizeRows(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +13,11 @@ from codesign.formats import codes
 from codesign.formats import row_format as formats
 from codesign.formats.row_format import RowFormat
 from codesign.integer.network import Scheme
+from codesign.quant.fake_quant import RowTable
 
 EVERY = list(formats.EVERY_FORMAT)
 every_format = pytest.mark.parametrize("form", EVERY, ids=str)
+with_weights = pytest.mark.parametrize("form", [form for form in EVERY if form.scheme is not Scheme.PRUNED], ids=str)
 
 
 def two_terms(bits: int) -> set[float]:
@@ -26,7 +29,7 @@ def two_terms(bits: int) -> set[float]:
     return {a + b for a in first for b in second}
 
 
-@every_format
+@with_weights
 def test_level_set_is_the_papers(form: RowFormat) -> None:
     """RMSMP eqs. (1), (2) and (4), APoT eq. (5): the set over alpha, element by element."""
     m = form.bits
@@ -79,7 +82,7 @@ def test_codes_are_a_bijection_on_the_levels(form: RowFormat) -> None:
     )
 
 
-@every_format
+@with_weights
 def test_cost_hint_and_fixed_core(form: RowFormat) -> None:
     levels = form.levels()
     assert max(abs(levels)) <= 2 ** (form.fixed_bits - 1) - 1
@@ -288,5 +291,25 @@ def test_ternary_weight_networks() -> None:
     "text", ["fixed9", "pot7", "pot2", "int4", "fixed", "fixed44", "apot3", "binary2", "fixed0", ""]
 )
 def test_unknown_names(text: str) -> None:
-    with pytest.raises(UserError, match="allowed are fixed2 to fixed8, pot3 to pot6, .* apot4 to apot5, ternary2 and"):
+    with pytest.raises(UserError, match="allowed are fixed2 to fixed8, pot3 to pot6, .* ternary2, binary1 and"):
         RowFormat.parse(text)
+
+
+PRUNED = RowFormat.parse("pruned")
+
+
+def test_a_pruned_row_is_zero_in_every_model() -> None:
+    assert str(PRUNED) == "pruned0"
+    assert (PRUNED.levels().tolist(), PRUNED.lowest, PRUNED.largest, PRUNED.fixed_bits) == ([0], 0, 1, 2)
+    assert PRUNED.cost == (0, False, 0, 0)
+    weights = np.random.default_rng(0).standard_normal((3, 7))
+    rows = [formats.POT4, PRUNED, formats.FIXED4]
+    scale = formats.fit_scale(weights, rows)
+    assert (scale > 0).all() and np.isfinite(scale).all()
+    integers = formats.quantize(weights, scale, rows)
+    assert not integers[1].any() and integers[0].any() and integers[2].any()
+    table = RowTable(rows)
+    steps = torch.as_tensor(weights / scale[:, None])
+    assert torch.equal(table.nearest(steps).long(), torch.as_tensor(integers))
+    below, above = table.around(steps)
+    assert not below[1].any() and not above[1].any()

@@ -1,0 +1,47 @@
+"""Guides do what they say: their changes are made to a copy of the package, and their programs run on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import codesign
+
+ROOT = Path(codesign.__file__).parents[1]
+GUIDES = Path(__file__).parents[1] / "docs" / "guide"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def changed(folder: Path, change: str) -> None:
+    """Make a change of a guide: hunks by their context, which must be found once."""
+    path = folder / change.split("\n+++ b/")[1].split("\n")[0]
+    text = path.read_text()
+    for hunk in change.split("\n@@\n")[1:]:
+        lines = hunk.rstrip("\n").split("\n")
+        before = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+        after = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+        assert text.count(before) == 1, f"{path.name} has not once: {before}"
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+def test_a_format_of_ones_own(tmp_path: Path) -> None:
+    text = (GUIDES / "own-format.md").read_text()
+    shutil.copytree(ROOT / "codesign", tmp_path / "codesign", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "hw_configs", tmp_path / "hw_configs")
+    for change in blocks(text, "diff"):
+        changed(tmp_path, change)
+    (program,) = blocks(text, "python")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    assert re.fullmatch(r"[1-9]\d+ \(1, 10\)|[1-9]\d+ \(1, 10, 1, 1\)", run.stdout.strip())
