@@ -41,7 +41,7 @@ def source_hash(*modules: str, given: tuple[str, ...] = ()) -> str:
     """Of the sources that compute what `modules` compute; found once in a process.
 
     Args:
-        modules: dotted names such as `codesign.sim.timing.plan_timing`; a room such as `codesign.rtl` means all that is in it.
+        modules: dotted names such as `codesign.sim.energy`; a room such as `codesign.rtl` means all that is in it.
         given: modules and rooms that are not followed, since what they compute is in the key by its value.
     """
     files = source_files(*modules, given=given)

@@ -13,36 +13,50 @@ import codesign
 
 PACKAGE = Path(codesign.__file__).parent
 
-ANYWHERE = {"errors", "_reading", "_yaml"}
-KEEPING = {"_kept", "_sources"}
-BELOW_SEARCH = {"provenance", "arch", "workload", "quant", "rtl", "program", "sim"}
-MAY_IMPORT = {
-    "errors": set[str](),
+MECHANISMS: dict[str, set[str]] = {
+    "errors": set(),
+    "_typing": set(),
+    "_text": set(),
+    "_keeper": set(),
+    "_processes": {"_keeper"},
     "_reading": {"errors"},
     "_yaml": {"errors"},
-    "_files": {"errors"},
+    "_files": {"errors", "_reading"},
     "_folders": {"errors", "_files"},
-    "_keeper": set[str](),
-    "_processes": {"_keeper"},
-    "_text": set[str](),
     "_sources": {"_files"},
-    "_kept": {"_files"},
-    "arch": {"errors"},
+    "_kept": {"errors", "_files", "_reading"},
+}
+"""What every room may use, and what these use of each other."""
+ANYWHERE = set(MECHANISMS)
+MODELS = {"arch", "workload", "formats", "integer"}
+"""What describes hardware and networks, and needs numpy only."""
+SIMULATORS = {"sim", "sim.timing", "sim.cosim", "sim.synthesis"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    **MECHANISMS,
+    "arch": set(),
     "provenance": {"arch"},
-    "workload": {"errors", "_files"},
-    "quant": {"errors", "_files", *KEEPING, "arch", "workload"},
-    "interchange": {"errors", "_files", "arch", "workload", "quant"},
-    "rtl": {"errors", "_files", "_folders", "_processes", "provenance", "arch"},
-    "program": {"errors", "_files", "_folders", "provenance", "arch", "workload", "quant", "rtl"},
-    "sim": {"errors", "_files", "_processes", *KEEPING, "arch", "workload", "quant", "rtl", "program"},
-    "verify": {"errors", "_files", "_processes", *KEEPING, *BELOW_SEARCH},
-    "search": {"errors", "_files", "_processes", *KEEPING, *BELOW_SEARCH},
-    "report": {"errors", "_text", "provenance", "arch", "workload", "quant", "rtl", "program", "sim", "search"},
+    "execution": set(),
+    "workload": set(),
+    "formats": {"arch", "workload"},
+    "integer": {"arch", "workload", "formats"},
+    "data": set(),
+    "quant": MODELS | {"data"},
+    "interchange": MODELS,
+    "rtl": {"provenance", "arch", "rtl.array"},
+    "rtl.array": {"arch", "rtl"},
+    "program": MODELS | {"provenance", "rtl", "rtl.array"},
+    "sim": MODELS | {"rtl", "program", "sim.timing", "sim.synthesis"},
+    "sim.timing": MODELS | {"rtl", "program"},
+    "sim.cosim": MODELS | {"execution", "rtl", "program", "sim", "sim.timing"},
+    "sim.synthesis": {"execution", "arch", "rtl", "rtl.array", "sim"},
+    "sim.ideal": {"arch", "workload"},
+    "sim.amed": {"arch", "workload", "sim.ideal"},
+    "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
+    "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
+    "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search"},
 }
 """What each room may import; a room within a room is one of its own. `cli` is the roof: it may import all of them."""
-MAY_IMPORT["rtl"] |= {"rtl.array"}
-MAY_IMPORT["program"] |= {"rtl.array"}
-MAY_IMPORT["sim"] |= {"sim.timing", "sim.synthesis"}
 
 
 def room_of(path: Path) -> str:

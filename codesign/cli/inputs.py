@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import RowFormat
+from codesign.integer.layer_bits import assignment_of_bits, parse_bits
 from codesign.integer.network import (
     MULTIPLIERS,
     IntArray,
@@ -195,7 +195,7 @@ def planned(
     if not isinstance(formats, Assignment):
         formats = Assignment.random(found, *formats, seed)
     formats.check(found)
-    shape = network_shape(found, formats.act_bits)
+    shape = network_shape(found, formats)
     rows = [[row_of(form) for form in formats[conv.name]] for conv in shape.convs]
     used = {form for conv in shape.convs for form in formats[conv.name]}
     own = bits is None and ratio is None and assignment is None

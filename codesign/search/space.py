@@ -17,7 +17,7 @@ from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
 from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.formats.assignment import Ratio, parse_ratio, row_counts
+from codesign.formats.ratio import Ratio, parse_ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.sim.synthesis.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.workload import zoo

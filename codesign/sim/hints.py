@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.formats.assignment import Ratio, row_counts
+from codesign.formats.ratio import Ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.program import Plan, Planner
 from codesign.program.dealing import bands_for, row_of

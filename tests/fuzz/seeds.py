@@ -117,7 +117,7 @@ def _pt2(place: Path) -> None:
 
 
 def _integer_networks() -> list[Any]:
-    from codesign.formats.assignment import parse_ratio
+    from codesign.formats.ratio import parse_ratio
     from codesign.integer.random_network import random_network
 
     ratio = parse_ratio("pot4:50,fixed4:40,fixed8:10")
@@ -188,7 +188,8 @@ def _known_data(place: Path) -> None:
 
 
 def _assignment(place: Path) -> None:
-    from codesign.formats.assignment import Assignment, parse_ratio
+    from codesign.formats.assignment import Assignment
+    from codesign.formats.ratio import parse_ratio
     from codesign.workload import zoo
 
     ratio = parse_ratio("pot4:50,fixed4:40,fixed8:10")

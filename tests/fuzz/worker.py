@@ -46,9 +46,6 @@ def _imports() -> None:
     import onnx  # noqa: F401
     import torch
 
-    import codesign.cli.main
-    import codesign.data.sources  # noqa: F401
-    import codesign.interchange.load
     import tests.fuzz.judges  # noqa: F401
 
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ import pytest
 
 from codesign.data.dataset import Dataset
 from codesign.data.sources import load_dataset
-from codesign.formats.assignment import parse_ratio
+from codesign.formats.ratio import parse_ratio
 from codesign.quant.pipeline import quantize
 from codesign.search import loop as search_run
 from codesign.search import networks
