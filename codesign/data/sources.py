@@ -32,6 +32,8 @@ from codesign.data.user_data import MOST_PIXELS, is_folder, load_user_data
 from codesign.errors import UserError
 
 VARIABLE = "CODESIGN_DATA"
+MOST_HASHED = 1 << 40
+"""Bytes of a file that is only hashed."""
 FILES = {
     "cifar10": "cifar10_jpeg.tar.xz",
     "cifar10_small": "cifar10_small.npz",
@@ -95,7 +97,7 @@ def data_hash(name: str, data_dir: str | Path | None = None) -> str:
     try:
         for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
             digest.update(f"{file.relative_to(path).as_posix()}\n{file.stat().st_size}\n".encode())
-            with file.open("rb") as content:
+            with opened(file, MOST_HASHED) as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None

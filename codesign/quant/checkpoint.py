@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from codesign._files import atomic_write, content_hash
-from codesign._reading import MIB, MOST_MODEL, excerpt, parse_json, read_bytes
+from codesign._reading import MIB, MOST_MODEL, excerpt, opened, parse_json, read_bytes
 from codesign._sources import source_hash, tool_versions
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
@@ -174,16 +174,18 @@ def _content(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 def _is_cut(path: Path) -> bool:
     """Whether the file is empty, or the beginning of a longer one that this module wrote."""
-    with path.open("rb") as file:
+    with opened(path, MOST_MODEL) as file:
         data = file.read(8)
         length = int.from_bytes(data, "little")
         if len(data) < 8 or not any(data):
             return not any(data)
+        if length > MOST_HEADER:
+            return False
         header = file.read(min(length, path.stat().st_size))
     if len(header) < length:
         return FORMAT.encode() in header
     try:
-        described = json.loads(header)
+        described = parse_json(header)
         ends = [item["data_offsets"][1] for name, item in described.items() if name != "__metadata__"]
         ours = FORMAT in described["__metadata__"]["codesign"]
         return ours and path.stat().st_size < 8 + length + max(ends, default=0)

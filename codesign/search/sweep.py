@@ -26,6 +26,7 @@ import yaml
 
 from codesign._files import atomic_write, content_hash, write_json, write_text
 from codesign._processes import end_with_parent, worker_count
+from codesign._reading import MOST_MODEL, is_regular, read_bytes
 from codesign._sources import source_hash
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
@@ -319,7 +320,7 @@ class Sweep:
         """Of what all points depend on: networks and the content of their files, energies, seed, sources."""
         loads = getattr(self._load, "func", self._load).__module__
         sources = source_hash(__name__, *([loads] if loads.startswith("codesign.") else []))
-        files = (Path(name).read_bytes() if Path(name).is_file() else b"" for name in self.networks)
+        files = (read_bytes(name, MOST_MODEL) if is_regular(name) else b"" for name in self.networks)
         return content_hash(sources, str(self.space.seed), self._units.model_dump_json(), *self.networks, *files)
 
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
