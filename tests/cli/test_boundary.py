@@ -120,7 +120,7 @@ def test_a_file_with_markup_in_its_name(run: Run, tmp_path: Path) -> None:
     )
     assert status == 0, err
     assert "\x1b" not in out + err and f"{name}\\x1b[31m" in out and "[bold]net[-bold][-][link=x]" in out
-    assert "[red]/out" in out.replace("\n", "") and "[blue].json" in err
+    assert "[red]/out" in out.replace("\n", "") and "[blue].json" in err.replace("\n", "")
 
 
 SIMULATE = ("simulate", "tiny", "smallcnn")
