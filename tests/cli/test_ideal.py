@@ -149,7 +149,7 @@ WRONG = {
     "no such topology": ((*OS, "8x8", "none.csv"), "none.csv: no such file"),
     "unknown dataflow": (("simulate", "--config", "flow.cfg", "smallcnn"), r"flow.cfg: \[arch.*Dataflow: 'rs' given, "),
     "unknown mode": (("simulate", "--config", "mode.cfg", "smallcnn"), "InterfaceBandwidth: 'MANY' given, must be one"),
-    "half a configuration": (("simulate", "--config", "half.cfg", "smallcnn"), r"section \[run_presets\] is missing"),
+    "half a configuration": (("simulate", "--config", "half.cfg", "smallcnn"), "Dataflow is missing, must be given"),
     "no configuration": (("simulate", "--config", "none.cfg", "smallcnn"), "none.cfg: no such file"),
     "array": ((*OS, "32", "smallcnn"), "--ideal: '32' given, must be ROWSxCOLUMNS"),
     "empty array": ((*OS, "0x8", "smallcnn"), "ideal array: rows: 0 given, must be from 1 to 1,000,000,000"),
