@@ -78,7 +78,7 @@ def test_every_data_file_belongs_to_a_module() -> None:
     for path in ROOT.rglob("*"):
         if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "LICENSE":
             assert path in whole, path
-    assert ROOT / "sim" / "predictor.json" in source_files("codesign.sim.synthesis.predictor")
+    assert ROOT / "sim" / "synthesis" / "predictor.json" in source_files("codesign.sim.synthesis.predictor")
 
 
 @pytest.fixture
@@ -100,20 +100,21 @@ def test_a_change_is_seen_where_it_matters(copy: Path) -> None:
         fresh(name) for name in ("codesign.sim.timing.plan_timing", "codesign.quant.pipeline",
         "codesign.sim.synthesis.composition")
     )
-    (copy / "sim" / "reader.py").write_text((copy / "sim" / "reader.py").read_text() + "# changed\n")
+    reader = copy / "sim" / "timing" / "reader.py"
+    reader.write_text(reader.read_text() + "# changed\n")
     assert fresh("codesign.sim.timing.plan_timing") != timing
     assert fresh("codesign.quant.pipeline") == training and fresh("codesign.sim.synthesis.composition") == synthesis
-    job = copy / "sim" / "yosys_job.py"  # run by name in a process of its own
+    job = copy / "sim" / "synthesis" / "yosys_job.py"  # run by name in a process of its own
     job.write_text(job.read_text() + "# changed\n")
     assert fresh("codesign.sim.synthesis.composition") != synthesis
     predicted = fresh("codesign.sim.synthesis.predictor")
-    (copy / "sim" / "predictor.json").write_text("{}")
+    (copy / "sim" / "synthesis" / "predictor.json").write_text("{}")
     assert fresh("codesign.sim.synthesis.predictor") != predicted
 
 
 def test_rooms_within_rooms_are_seen(copy: Path) -> None:
     before = fresh("codesign.rtl")
-    inner = copy / "rtl" / "array" / "deeper"
+    inner = copy / "rtl" / "inner" / "deeper"
     inner.mkdir(parents=True)
     for folder in (inner.parent, inner):
         (folder / "__init__.py").write_text("")
@@ -124,7 +125,7 @@ def test_rooms_within_rooms_are_seen(copy: Path) -> None:
     assert fresh("codesign.rtl") not in (before, nested)
     single = fresh("codesign.rtl.verilog")
     (copy / "rtl" / "verilog.py").write_text(
-        (copy / "rtl" / "verilog.py").read_text() + "def late():\n    from codesign.rtl.array.array.deeper import (\n"
+        (copy / "rtl" / "verilog.py").read_text() + "def late():\n    from codesign.rtl.inner.deeper import (\n"
         "        core,  # inside\n    )\n    return core\n"
     )
     (inner / "core.py").write_text("WIDTH = 3\n")
@@ -138,6 +139,6 @@ def test_what_is_given_by_value_is_not_followed(copy: Path) -> None:
         path.relative_to(copy).as_posix() for path in source_files("codesign.sim.synthesis.place_route",
         given=("codesign.rtl",))
     }
-    assert "sim/yosys_job.py" in files and not any(name.startswith("rtl/") for name in files)
+    assert "sim/synthesis/yosys_job.py" in files and not any(name.startswith("rtl/") for name in files)
     with pytest.raises(ValueError, match="codesign.sim.nothing: no such module"):
         source_files("codesign.sim.nothing")
