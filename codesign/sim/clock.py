@@ -1,8 +1,8 @@
 """At which clock a latency is: the one that the configuration states, or less where there is evidence of less.
 
 Evidence, the strongest first: *routed* (nextpnr placed and routed this very accelerator), *estimated* (the slowest path
-of its synthesized netlist, `codesign.sim.synthesis.clock_estimate`). With none of them the clock is *configured*: what the YAML
-states, not checked.
+of its synthesized netlist, `codesign.sim.synthesis.clock_estimate`). With none of them the clock is *configured*:
+what the YAML states, not checked.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_integers_stand_alone(rmsmp: QuantizeResult, digits: Dataset, tmp_path) 
 
 
 def test_every_layer_has_the_ratio(rmsmp: QuantizeResult) -> None:
-    assert rmsmp.assignment.counts() == {
+    assert rmsmp.assignment.counts_by_layer() == {
         "conv1": {FIXED4: 5, FIXED8: 1, POT4: 10},
         "conv2": {FIXED4: 9, FIXED8: 2, POT4: 21},
         "conv3": {FIXED4: 9, FIXED8: 2, POT4: 21},

@@ -266,5 +266,5 @@ def test_errors() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             calibrate(model, images)
-    with pytest.raises(UserError, match="has 8 activation bits, the model 4"):
+    with pytest.raises(UserError, match="has 8 activation bits in .*, the model 4"):
         model.assignment = Assignment.uniform(folded, POT4, 8)

@@ -131,7 +131,7 @@ def test_assignment_of_a_model() -> None:
     assignment = rmsmp.assign(model, images, rmsmp.PAPER_RATIO)
     assignment.check(network)
     assert assignment == rmsmp.assign(model, images, rmsmp.PAPER_RATIO)
-    for name, counts in assignment.counts().items():
+    for name, counts in assignment.counts_by_layer().items():
         rows = network.weight_shape(name)[0]
         assert counts == {form: n for form, n in row_counts(rows, rmsmp.PAPER_RATIO).items() if n}
     top = int(curvature.filter_eigenvalues(model, images)["conv1"].argmax())
@@ -143,7 +143,7 @@ def test_without_high_precision_no_hessian_is_needed(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(rmsmp, "filter_eigenvalues")
     model = model_of(TINY)
     images = np.zeros((2, 2, 6, 6), dtype=np.float32)
-    assert rmsmp.assign(model, images, parse_ratio("pot4:1,fixed4:1")).counts()["a"] == {FIXED4: 2, POT4: 2}
+    assert rmsmp.assign(model, images, parse_ratio("pot4:1,fixed4:1")).counts_by_layer()["a"] == {FIXED4: 2, POT4: 2}
 
 
 def test_refresher_assigns_every_so_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
