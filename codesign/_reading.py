@@ -16,7 +16,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, KeysView
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,7 +77,7 @@ def what_is(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, most: int) -> Iterator[BinaryIO]:
+def opened(path: str | Path, most: int) -> Iterator[BufferedReader]:
     """A regular file of at most `most` bytes, open for reading.
 
     Raises:
