@@ -65,10 +65,12 @@ def test_codes_are_those_of_the_real_bias(
         found = codes(layer, ours, sums, max(times, 1) if times else 0, row)
         different = (found != exact) & ~near
         # A mult of 16 bits moves borders of many codes by itself, where a bias is whole.
-        wrong += int(different.any() and abs(made.bias[row] / unit[row] % 1) > 2**-7)
+        units = made.bias[row] / unit[row]
+        wrong += int(different.any() and abs(units - np.rint(units)) > 2**-7)
         assert (np.abs(found - exact) <= report.largest + 1).all()
     assert wrong <= report.rounded
-    if out <= 2 and widest == 8:
+    # Weights that fill the widest words already cannot be widened, so more of their biases may have to be rounded.
+    if out <= 2 and bits < widest == 8:
         assert report.rounded <= 1
 
 
