@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -92,7 +93,7 @@ def import_integer_onnx(path: str | Path) -> IntegerNetwork:
         network = IntegerNetwork(
             str(data["name"]),
             source,
-            tuple(_layer(item, graph) for item in data["layers"]),
+            _layers(data["layers"], source, graph),
             dict(data["provenance"]),
             read_host(data, source),
         )
@@ -150,22 +151,28 @@ class _Writer:
         self.names: set[str] = set()
         self.stored: dict[str, str] = {}
         """The graph's name of each tensor of the network."""
+        layers = network.layers
+        self.prefix = prefixes([network.input.name, *(x.name for x in layers), *(x.output.name for x in layers)])
 
     def write(self) -> None:
         source = self.network.input
         self.stored[source.name] = source.name
         if self.dialect == "qonnx":
-            self.stored[source.name] = self._quant(source.name, f"{source.name}.codes", source.bits, signed=False)
+            self.stored[source.name] = self._quant(
+                source.name, f"{self.prefix[source.name]}.codes", source.bits, signed=False
+            )
         for layer in self.network.layers:
             if isinstance(layer, IntegerPool) and layer.kind == "max":
-                result = self._add("MaxPool", [self.stored[layer.input]], f"{layer.name}.max", **_window(layer))
+                result = self._add(
+                    "MaxPool", [self.stored[layer.input]], f"{self.prefix[layer.name]}.max", **_window(layer)
+                )
                 self._store(layer, result)
             else:
                 self._convolution(layer)
 
     def _convolution(self, layer: IntegerLayer) -> None:
         source = self.network.tensor(layer.input)
-        name = layer.name
+        name = self.prefix[layer.name]
         if isinstance(layer, IntegerConv):
             weight, groups = layer.weight, layer.groups
             mult, shift = layer.mult, layer.shift
@@ -201,7 +208,7 @@ class _Writer:
 
     def _accumulator(self, layer: IntegerLayer, source: IntegerTensor, weight: NDArray[np.int64], groups: int) -> str:
         """Exact sums in float64: one convolution per digit of the map, the digits small enough for float32."""
-        name = layer.name
+        name = self.prefix[layer.name]
         values = self._centred(source, layer)
         kernel = self._constant(f"{name}.weight", weight.astype(np.float32))
         if self.dialect == "qonnx" and isinstance(layer, IntegerConv):
@@ -239,7 +246,7 @@ class _Writer:
         name = self.stored[tensor.name]
         if tensor.zero_point == 0:
             return name
-        result = f"{layer.name}.from.{tensor.name}"
+        result = f"{self.prefix[layer.name]}.from.{tensor.name}"
         if result in self.names:
             return result
         return self._add("Sub", [name, self._number(f"{result}.zero_point", tensor.zero_point, np.float32)], result)
@@ -253,7 +260,8 @@ class _Writer:
 
     def _quant(self, name: str, output: str, bits: int, *, signed: bool) -> str:
         numbers = {"scale": 1.0, "zero": 0.0, "bits": float(bits)}
-        inputs = [name, *(self._number(f"{output}.{key}", value, np.float32) for key, value in numbers.items())]
+        base = self.prefix.get(output, output)
+        inputs = [name, *(self._number(f"{base}.{key}", value, np.float32) for key, value in numbers.items())]
         options: dict[str, Any] = {"signed": int(signed), "narrow": int(signed), "rounding_mode": "ROUND"}
         return self._add("Quant", inputs, output, domain=QONNX_DOMAIN, **options)
 
@@ -310,7 +318,24 @@ def _structure(network: IntegerNetwork) -> dict[str, Any]:
     }
 
 
-def _layer(data: dict[str, Any], graph: OnnxGraph) -> IntegerLayer:
+def prefixes(names: Sequence[str]) -> dict[str, str]:
+    """What the graph's names of each layer's or tensor's parts begin with: its own name, unless others begin so."""
+    found = {}
+    for name in names:
+        prefix = name
+        while any(other.startswith(f"{prefix}.") for other in names):
+            prefix += "#"
+        found[name] = prefix
+    return found
+
+
+def _layers(items: Sequence[dict[str, Any]], source: IntegerTensor, graph: OnnxGraph) -> tuple[IntegerLayer, ...]:
+    names = [source.name, *(str(item["name"]) for item in items), *(str(item["output"]["name"]) for item in items)]
+    prefix = prefixes(names)
+    return tuple(_layer(item, prefix[str(item["name"])], graph) for item in items)
+
+
+def _layer(data: dict[str, Any], name: str, graph: OnnxGraph) -> IntegerLayer:
     fields = dict(data)
     kind = fields.pop("type")
     fields["output"] = typed(IntegerTensor, fields["output"])
@@ -318,7 +343,6 @@ def _layer(data: dict[str, Any], graph: OnnxGraph) -> IntegerLayer:
         return typed(IntegerPool, fields)
     if kind != "conv":
         raise ValueError(f"type {excerpt(kind, 40)}")
-    name = fields["name"]
     rows = fields["output"].channels
     fields["row_scale"] = np.asarray(fields["row_scale"], dtype=np.float64)
     fields["weight"] = _integers(graph, f"{name}.weight")

@@ -121,7 +121,8 @@ def test_qdq_of_a_quantized_result_is_run_to_one_step(tmp_path: Path) -> None:
     codes = codes_of(integers, 6)
     real = ((codes - integers.input.zero_point) * integers.input.scale).astype(np.float32)
     (found,) = run_onnx(path, real)
-    steps = np.abs(as_codes(integers, found) - run_integers(integers, codes))
+    assert found.shape == (6, 10)  # as the model's own
+    steps = np.abs(as_codes(integers, found) - run_integers(integers, codes).reshape(found.shape))
     assert steps.max() <= 1 and (steps == 0).mean() >= 0.5
     again = import_quantized_onnx(path)
     assert np.array_equal(run_integers(again, codes), run_integers(integers, codes))

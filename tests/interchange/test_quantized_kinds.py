@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.integer.checks import same_network
 from codesign.integer.host import ArgMax, Arithmetic, Softmax
 from codesign.integer.network import PRECISE, IntegerTensor
+from codesign.interchange.onnx_integer import export_integer_onnx, import_integer_onnx
+from codesign.interchange.onnx_qdq_export import export_quantized_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.program import compile_network
 from codesign.program.files import write_program
@@ -96,19 +99,21 @@ def begun(graph: Graph, source: str = "x", scale: float = 1 / 255, zero: int = 0
 def compared(path: Path, count: int = 40, tolerance: float = 1e-5) -> tuple[Any, np.ndarray, np.ndarray]:
     """(network, what it gives, what ONNX Runtime gives) for random inputs of the type that the file takes."""
     network = import_quantized_onnx(path, multiplier=PRECISE)
-    rng, shape = np.random.default_rng(1), (count, *network.image_shape)
-    kind = network.host.takes
-    values = (
-        rng.uniform(-0.5, 1.7, shape).astype(np.float32)
-        if kind == "float32"
-        else rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
-    )
+    values = drawn(network, count)
     (theirs,) = run_onnx(path, values)
     results = functional.predict(network, functional.prepare(network, values))
     ours = functional.finish(network, results)
     assert ours.shape == theirs.shape
     with_driver(network, values[:2], theirs[:2], tolerance)
     return network, ours, theirs
+
+
+def drawn(network: Any, count: int) -> Any:
+    """Random inputs of the type that the network takes."""
+    rng, shape, kind = np.random.default_rng(1), (count, *network.image_shape), network.host.takes
+    if kind == "float32":
+        return rng.uniform(-0.5, 1.7, shape).astype(np.float32)
+    return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
 
 
 def with_driver(network: Any, values: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
@@ -444,3 +449,60 @@ def test_an_input_of_8_bits_runs_on_4_bit_hardware(tmp_path: Path) -> None:
     compiled = driver_module(tmp_path / "driver.py").Compiled(tmp_path / "p")
     assert compiled.prepare(values[0].reshape(-1).tolist()) == codes.reshape(-1).tolist()
     assert suited_input(suited, hw) is suited
+
+
+@pytest.mark.parametrize("form", ["qdq", "qonnx"])
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ("normalized_pixels", "Softmax"),
+        ("uint8_input", "ArgMax"),
+        ("two_ways", "Sigmoid"),
+        ("int8_input", "LogSoftmax"),
+        ("few_bits", ""),
+    ],
+)
+def test_exports_take_and_give_what_the_model_did(
+    form: Literal["qdq", "qonnx"], body: str, end: str, tmp_path: Path
+) -> None:
+    build, image = BODIES[body]
+    graph = Graph(image=image)
+    x = graph.head(build(graph), 4 * SIZE * SIZE, 0.0131)
+    if end:
+        graph.node(end, x, **({} if end == "Sigmoid" else {"axis": 1}))
+    first, second = graph.save(tmp_path / "first.onnx", 7 if end == "ArgMax" else 1), tmp_path / "second.onnx"
+    network = import_quantized_onnx(first, multiplier=PRECISE)
+    export_quantized_onnx(network, second, form)
+    again = import_quantized_onnx(second, multiplier=PRECISE)
+    assert again.host.takes == network.host.takes and again.input.bits == network.input.bits
+    for mine, theirs in ((again.host.before, network.host.before), (again.host.after, network.host.after)):
+        assert [type(step) for step in mine] == [type(step) for step in theirs]
+    values = drawn(network, 8)
+    assert np.array_equal(functional.prepare(again, values), functional.prepare(network, values))
+    ours = functional.finish(network, functional.predict(network, functional.prepare(network, values)))
+    found = run_onnx(second, values)[0] if form == "qdq" else run_qonnx(second, values)
+    assert np.allclose(ours, found, atol=2e-3) if end != "ArgMax" else np.array_equal(ours, found)
+
+
+@pytest.mark.parametrize("form", ["qdq", "qonnx", "onnx"])
+def test_names_that_begin_with_others(form: Literal["qdq", "qonnx", "onnx"], tmp_path: Path) -> None:
+    graph = Graph()
+    graph.head(twice(graph), 4 * SIZE * SIZE, 0.0173)
+    names = iter(["x", "x.conv", "x.conv.weight", "x.scale"])
+    for node in graph.nodes:
+        if node.op_type in ("Conv", "Add", "Gemm"):
+            node.name = next(names)
+    network = import_quantized_onnx(graph.save(tmp_path / "net.onnx"))
+    assert [layer.name for layer in network.layers] == ["x.2", "x.conv", "x.conv.weight", "x.scale"]
+    path = tmp_path / "again.onnx"
+    codes = np.random.default_rng(0).integers(0, 256, (2, *network.input.shape))
+    results = functional.predict(network, codes)
+    if form == "onnx":
+        export_integer_onnx(network, path)
+        assert same_network(import_integer_onnx(path), network)
+        assert np.array_equal(run_onnx(path, codes.astype(np.float32))[0], results)
+        return
+    export_quantized_onnx(network, path, form)
+    again = import_quantized_onnx(path)
+    found = functional.predict(again, codes) * again.output.scale
+    assert np.allclose(found, results * network.output.scale, atol=1e-2)
