@@ -102,10 +102,11 @@ def hardware() -> dict[str, Hardware]:
 def network_for(hw: Hardware) -> IntegerNetwork:
     """A padded convolution with a residual block, both kinds of pooling and a classifier."""
     same = (1, 1, 1, 1)
+    few, most = 2, hw.act_bits
     blocks = (
-        Block("residual", (3, 3), (1, 1), same, filters=5),
-        Block("max", (2, 2), (1, 1), (0, 0, 1, 0)),
-        Block("avg", (2, 2), (2, 2)),
+        Block("residual", (3, 3), (1, 1), same, filters=5, bits=(most, few, most)),
+        Block("max", (2, 2), (1, 1), (0, 0, 1, 0), bits=()),
+        Block("avg", (2, 2), (2, 2), bits=(most,)),
     )
     shape = (2, 6, 3) if hw.name == "os_spilling" else (2, 4, 3)
     formats = tuple(weight_formats(hw))
