@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -81,6 +82,12 @@ class Reading:
     def options(self) -> dict[str, object]:
         """Values by the names on the command line."""
         return {f"--{item.name.replace('_', '-')}": getattr(self, item.name) for item in fields(self)}
+
+    @property
+    def text(self) -> str:
+        """What was given, as on a command line."""
+        given = {name: value for name, value in self.options.items() if value not in (None, False)}
+        return " ".join(name if value is True else shlex.join((f"{name}={value}",)) for name, value in given.items())
 
     def refuse(self, reason: str, *keep: str) -> None:
         """UserError if an option was given, but for `keep`; `reason` says where it has no effect."""

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from codesign.cli.options import DEFAULT_ENERGY, ENERGY, JSON
+from codesign.cli.reading import NOTHING, Reading, reads
 
 if TYPE_CHECKING:
     from codesign.search.sweep import SweepResult
 
 
+@reads
 def sweep(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/sweep/.")],
     networks: Annotated[list[str], typer.Argument(metavar="NETWORK...", help="As for `simulate`.")],
@@ -24,6 +26,7 @@ def sweep(
         Literal["csv", "parquet"] | None, typer.Option(help="Format of the table; Parquet if pyarrow is installed.")
     ] = None,
     json: JSON = None,
+    reading: Reading = NOTHING,
 ) -> None:
     """Latency, LUTs, DSPs and energy of every hardware of a space, with some networks.
 
@@ -40,7 +43,7 @@ def sweep(
 
     loaded = load_sweep_space(space)
     for network in networks:
-        read_network(network)  # what cannot be read is said before anything runs
+        read_network(network, reading)  # what cannot be read is said before anything runs
     jobs, capped = worker_count(jobs, WORKER_BYTES)
     if capped:
         note(f"--jobs: {capped}")
@@ -49,9 +52,10 @@ def sweep(
             loaded,
             tuple(dict.fromkeys(networks)),
             out,
-            partial(network_plan, seed=loaded.seed),
+            partial(network_plan, seed=loaded.seed, reading=reading),
             unit_energies(energy),
             energy_option="" if energy == DEFAULT_ENERGY else f"--energy {energy}",
+            reading_options=reading.text,
             jobs=jobs,
             report=report,
         ).run(table)

@@ -141,6 +141,7 @@ class Sweep:
         units: UnitEnergies,
         *,
         energy_option: str = "",
+        reading_options: str = "",
         jobs: int | None = None,
         report: Report | None = None,
     ) -> None:
@@ -153,6 +154,7 @@ class Sweep:
             load: gives their plans.
             units: energies of single operations.
             energy_option: what a command needs to use the same ones, such as `--energy FILE`.
+            reading_options: what a command needs to read the networks as `load` does, such as `--join-sums`.
             jobs: processes, at most; as many as there are processors, and memory for, if nothing is said.
             report: is told the progress.
 
@@ -160,11 +162,14 @@ class Sweep:
             UserError: the folder holds something else, or the space has no variant.
         """
         self.space, self.networks, self.folder = space, networks, folder
-        self._load, self._units, self._energy_option = load, units, energy_option
+        self._load, self._units = load, units
+        self._options, self._reading = f"{energy_option} {reading_options}", reading_options
         self._jobs = jobs
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
+        if reading_options:
+            asked["reading"] = reading_options
         level = space.resources
         self._kept = KeptRun(folder)
         self._known = None if level == "none" else KnownResources(self._kept, self._report, level)
@@ -321,7 +326,8 @@ class Sweep:
         loads = getattr(self._load, "func", self._load).__module__
         sources = source_hash(__name__, *([loads] if loads.startswith("codesign.") else []))
         files = (read_bytes(name, MOST_MODEL) if is_regular(name) else b"" for name in self.networks)
-        return content_hash(sources, str(self.space.seed), self._units.model_dump_json(), *self.networks, *files)
+        asked = (str(self.space.seed), self._units.model_dump_json(), self._reading, *self.networks)
+        return content_hash(sources, *asked, *files)
 
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
         return self.variants.choices[hw.name]
@@ -333,7 +339,7 @@ class Sweep:
             parts.append("--resources")
         elif cost.synthesized is not None or cost.clock_evidence == "predicted":
             parts.append("--predict")
-        return shlex.join(parts + shlex.split(self._energy_option))
+        return shlex.join(parts + shlex.split(self._options))
 
     def _write_table(self, rows: list[dict[str, Any]], table_format: str | None) -> Path:
         if table_format == "parquet" or (table_format is None and importlib.util.find_spec("pyarrow")):

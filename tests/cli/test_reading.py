@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ W2A2 = DATA / "digits_qonnx_w2a2.onnx"
 HW = "xc7z020_rmsmp"
 
 
-@pytest.mark.parametrize("command", ["simulate", "cosim", "compile", "roofline", "evaluate", "import", "export"])
+@pytest.mark.parametrize("command", ["simulate", "cosim", "compile", "roofline", "evaluate", "import", "export", "sweep"])
 def test_every_command_that_reads_a_network_has_them(command: str) -> None:
     parameters = {item.name: item for item in get_command(app).commands[command].params}  # type: ignore[attr-defined]
     for name in OPTIONS:
@@ -58,6 +59,22 @@ def test_the_accelerator_says_how_far_biases_are_kept(run: Run, tmp_path: Path) 
     assert max(int(np.abs(layer.weight).max()) for layer in load_network(tmp_path / "net").layers[::2]) <= 7
     status, _, err = run("simulate", hardware, W2A2)
     assert status == 0 and "digits of 4 bits" in " ".join(err.split())
+
+
+def test_a_sweep_reads_as_its_points_commands_do(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"base: {HW}\nvary: {{clock_mhz: [50]}}\n")
+    for name, options in (("kept", ()), ("rounded", ("--round-bias",))):
+        given = (tmp_path / "s.yaml", W2A2, "-o", tmp_path / name, "--jobs", 1, "--json", tmp_path / "a.json")
+        status, _, err = run("sweep", *given, *options)
+        assert status == 0, err
+        (point,) = json.loads((tmp_path / "a.json").read_text())["points"]
+        assert ("--round-bias" in point["command"]) == bool(options)
+        assert run(*shlex.split(point["command"])[1:], "--json", tmp_path / "b.json")[0] == 0
+        assert json.loads((tmp_path / "b.json").read_text())["total_cycles"] == point["cycles"]
+    status, _, err = run("sweep", tmp_path / "s.yaml", W2A2, "-o", tmp_path / "kept", "--round-bias")
+    assert status == 2 and "holds another sweep" in err
+    status, _, err = run("sweep", tmp_path / "s.yaml", "smallcnn", "-o", tmp_path / "c", "--round-bias")
+    assert status == 2 and "--round-bias: has no effect on smallcnn" in err and not (tmp_path / "c").exists()
 
 
 def test_pixels_are_normalized_by_the_host(run: Run, tmp_path: Path) -> None:
