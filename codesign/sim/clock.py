@@ -1,8 +1,9 @@
 """At which clock a latency is: the one that the configuration states, or less where there is evidence of less.
 
 Evidence, the strongest first: *routed* (nextpnr placed and routed this very accelerator), *estimated* (the slowest path
-of its synthesized netlist, `codesign.sim.synthesis.clock_estimate`). With none of them the clock is *configured*:
-what the YAML states, not checked.
+of its synthesized netlist, `codesign.sim.synthesis.clock_estimate`), *predicted* (what that estimate would be, from the
+description alone, `codesign.sim.synthesis.clock_predictor`). With none of them the clock is *configured*: what the YAML
+states, not checked.
 """
 
 from __future__ import annotations
@@ -74,7 +75,13 @@ def known_clock(hw: Hardware) -> Clock:
 
 def predicted_clock(hw: Hardware) -> Clock:
     """The clock from the description alone; `configured` where that cannot be told."""
-    return Clock(hw.clock_mhz)
+    from codesign.sim.synthesis.clock_predictor import predict_mhz
+    from codesign.sim.synthesis.predictor import NotFittedError
+
+    try:
+        return Clock(hw.clock_mhz, "predicted", predict_mhz(hw))
+    except NotFittedError:
+        return Clock(hw.clock_mhz)
 
 
 def synthesized_clock(hw: Hardware, estimate_mhz: float) -> Clock:

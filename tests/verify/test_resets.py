@@ -38,7 +38,7 @@ def test_the_accelerators_have_every_kind_of_everything() -> None:
 @pytest.mark.parametrize("hw", [OS, WS], ids=lambda hw: str(hw.name))
 def test_out_of_any_state_and_at_any_moment(hw: object) -> None:
     """Every register and memory begins with random bits; one cycle of reset, and resets in runs."""
-    assert_exact(run_resets(hw, "scrambled", moments=4), 24)  # type: ignore[arg-type]
+    assert_exact(run_resets(hw, "scrambled", moments=1), 6)  # type: ignore[arg-type]
 
 
 @needs_icarus
