@@ -36,6 +36,8 @@ kws: $(READY)
 reset-bench: $(READY)
 	$(BIN)/python benchmarks/reset_bench.py
 
+# two workers on two cores: threads of torch and numpy beside them would only get in each other's way
+test test-slow: export OMP_NUM_THREADS := 1
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
