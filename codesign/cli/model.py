@@ -87,11 +87,11 @@ def quantize(
         dataset = dataset.normalized(numbers("--mean", mean or "0"), numbers("--std", std or "1"))
     with progress() as report:
         from codesign.quant.pipeline import DEFAULT_RATIOS
-        from codesign.quant.pipeline import quantize as run_recipe
+        from codesign.quant.pipeline import quantize as run_pipeline
 
         if method not in DEFAULT_RATIOS:
             raise UserError(f"--method: '{method}' given, must be {', '.join(DEFAULT_RATIOS)}")
-        result = run_recipe(
+        result = run_pipeline(
             source,
             dataset,
             method,  # type: ignore[arg-type]  # checked above

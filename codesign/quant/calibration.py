@@ -1,6 +1,6 @@
 """Static calibration: the clipping range of a tensor from sample values. One interface, numpy only.
 
-Every method gives a range; the codes of the tensor are spread over it (`ClipRange.scale`). All ranges contain 0,
+Every rule gives a range; the codes of the tensor are spread over it (`ClipRange.scale`). All ranges contain 0,
 which must be a level: padding and ReLU write it exactly.
 
     minmax        the whole range of the samples
@@ -29,8 +29,8 @@ from codesign.formats.row_format import FloatArray, RowFormat
 from codesign.workload.layers import BatchNorm
 from codesign.workload.network import Network
 
-Method = Literal["minmax", "percentile", "average", "kl", "mse", "aciq_gauss", "aciq_laplace", "rms4"]
-METHODS: tuple[Method, ...] = get_args(Method)
+RuleName = Literal["minmax", "percentile", "average", "kl", "mse", "aciq_gauss", "aciq_laplace", "rms4"]
+CALIBRATION_RULES: tuple[RuleName, ...] = get_args(RuleName)
 HISTOGRAM_BINS = 2048
 """Bins of the histogram that the divergence is computed on."""
 MSE_CANDIDATES = 100
@@ -56,23 +56,23 @@ class ClipRange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationRule:
     """How to find a range.
 
     Attributes:
-        method: see the module's text.
+        name: see the module's text.
         percentile: share in percent of the samples inside the range of `percentile`; half of the rest is cut off
             at each end of signed values.
         momentum: of `average`; the share of its past that a batch keeps.
     """
 
-    method: Method = "mse"
+    name: RuleName = "mse"
     percentile: float = 99.9
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"calibration method '{self.method}' is unknown; there are {', '.join(METHODS)}")
+        if self.name not in CALIBRATION_RULES:
+            raise UserError(f"calibration rule '{self.name}' is unknown; there are {', '.join(CALIBRATION_RULES)}")
         if not 50 < self.percentile <= 100:
             raise UserError(f"calibration: percentile {self.percentile:g}; allowed is above 50 and at most 100")
         if not 0 <= self.momentum < 1:
@@ -83,7 +83,7 @@ class Calibration:
 
         Args:
             batches: samples of its values, at least one; the order matters to `average` only.
-            bits: of its codes, for the methods that weigh clipping against resolution.
+            bits: of its codes, for the rules that weigh clipping against resolution.
             signed: otherwise negative values are what a ReLU cuts, and the range starts at 0.
             symmetric: make the range of a signed tensor as wide below zero as above.
 
@@ -107,7 +107,7 @@ class Calibration:
         return ClipRange(low, high)
 
     def _range(self, arrays: Sequence[FloatArray], values: FloatArray, bits: int, signed: bool) -> tuple[float, float]:
-        match self.method:
+        match self.name:
             case "minmax":
                 return float(values.min()), float(values.max())
             case "percentile":
@@ -126,7 +126,7 @@ class Calibration:
             case "mse":
                 peak = _mse_threshold(values, bits, signed)
             case "aciq_gauss" | "aciq_laplace":
-                peak = aciq_clip(values, bits, signed=signed, law=self.method.removeprefix("aciq_"))
+                peak = aciq_clip(values, bits, signed=signed, law=self.name.removeprefix("aciq_"))
         return (-peak if signed else 0.0), peak
 
     def _average(self, arrays: Sequence[FloatArray]) -> tuple[float, float]:
@@ -137,7 +137,7 @@ class Calibration:
         return low, high
 
 
-def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], calibration: Calibration) -> FloatArray:
+def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], rule: CalibrationRule) -> FloatArray:
     """A scale per row of (rows, ...) weights: the format's largest level on the row's clipping range.
 
     `mse` of `codesign.formats.row_format.fit_scale` fits the level set itself and is the better choice for formats that
@@ -147,7 +147,7 @@ def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], calibration:
     scales = np.ones(len(formats))
     for row, form in enumerate(formats):
         if values[row].any():
-            span = calibration.range_of([values[row]], max(form.bits, 1), signed=True)
+            span = rule.range_of([values[row]], max(form.bits, 1), signed=True)
             scales[row] = span.high / form.largest
     return scales
 

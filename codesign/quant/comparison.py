@@ -34,14 +34,14 @@ class Entry:
 
     Attributes:
         name: of the line.
-        method, ratio, act_bits, regime: as `codesign.quant.pipeline.quantize` takes them.
+        method, ratio, act_bits, training_rule: as `codesign.quant.pipeline.quantize` takes them.
     """
 
     name: str
     method: Method
     ratio: Ratio
     act_bits: int = 4
-    regime: str = "default"
+    training_rule: str = "default"
 
 
 TABLE = (
@@ -52,8 +52,8 @@ TABLE = (
     Entry("PoT+Fixed 50:50", "rmsmp", parse_ratio("pot4:50,fixed4:50")),
     Entry("RMSMP 65:30:5", "rmsmp", parse_ratio("pot4:65,fixed4:30,fixed8:5")),
     Entry("Fixed-W2A4", "fixed", parse_ratio("fixed2:1")),
-    Entry("Ternary-A4 (TWN)", "ternary", parse_ratio("ternary2:1"), regime="twn"),
-    Entry("Binary-A4 (XNOR)", "binary", parse_ratio("binary1:1"), regime="twn"),
+    Entry("Ternary-A4 (TWN)", "ternary", parse_ratio("ternary2:1"), training_rule="twn"),
+    Entry("Binary-A4 (XNOR)", "binary", parse_ratio("binary1:1"), training_rule="twn"),
 )
 """RMSMP's table 1 and the formats it leaves out."""
 
@@ -264,7 +264,7 @@ def _run(
     *,
     test: bool = False,
 ) -> QuantizeResult:
-    """What a recipe makes of a line; with `test` it is what the table reports."""
+    """What the pipeline makes of a line; with `test` it is what the table reports."""
     return quantize(
         network,
         dataset,
@@ -274,7 +274,7 @@ def _run(
         epochs=epochs,
         float_state=state,
         seed=seed,
-        regime=entry.regime,
+        training_rule=entry.training_rule,
         post_training=post_training,
         device=device,
         checkpoints=checkpoints,

@@ -57,7 +57,7 @@ def group_alphas(weights: ArrayLike, formats: Sequence[RowFormat], size: int) ->
 def share_scales(model: QatNetwork, granularity: Granularity, size: int = 4) -> None:
     """Set the weight scales of a training model to shared ones, in place.
 
-    Training with learned scales parts them again; the regime `ste` keeps them.
+    Training with learned scales parts them again; the rule `ste` keeps them.
 
     Args:
         model: calibrate its activations afterwards.

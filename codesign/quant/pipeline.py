@@ -1,4 +1,4 @@
-"""Whole recipes: from a network and a data set to integers, with the accuracies along the way."""
+"""The whole way from a network and a data set to integers, with the accuracies along the way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from codesign.quant.placing import array, on
 from codesign.quant.post_training import correct_bias, equalize
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import Progress, accuracy, calibrate, results, train
-from codesign.quant.training_rules import regime as named_regime
+from codesign.quant.training_rules import training_rule as named_rule
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.network import Network
 
@@ -82,14 +82,14 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
-    """What a recipe made.
+    """What `quantize` made.
 
     Attributes:
         integer_network: runs on the accelerator; its provenance holds the settings and the accuracies.
         assignment: formats of the rows; `assignment.shares()` is the realised ratio.
         validation: accuracies on all validation images, by which results may be compared and chosen.
         test: the same on all test images, of what is reported; None unless it was asked for.
-        float_state: the float network's weights, to start another recipe from.
+        float_state: the float network's weights, to start another run from.
         history: metrics of every epoch by phase, `float` and `qat`.
     """
 
@@ -135,7 +135,7 @@ def quantize(
     seed: int = 0,
     progress: Progress | None = None,
     num_threads: int | None = 1,
-    regime: str = "default",
+    training_rule: str = "default",
     calibration: str = "mse",
     post_training: Collection[PostTraining] = (),
     distillation: float = 0.0,
@@ -160,7 +160,7 @@ def quantize(
         seed: the same seed, data and machine give the same integers.
         progress: called after every epoch, phases `float` and `qat`.
         num_threads: torch's threads during training.
-        regime: how quantizers are trained; one of `codesign.quant.training_rules.REGIMES`.
+        training_rule: how quantizers are trained; one of `codesign.quant.training_rules.TRAINING_RULES`.
         calibration: of the activations; `mse`, `max`, or another of `codesign.quant.calibration`.
         post_training: what is done to the calibrated weights before training with quantizers, if any follows.
         distillation: share of the float network's results in the loss; 0 learns from the labels alone.
@@ -174,11 +174,11 @@ def quantize(
     """
     with on(device):
         chosen = _ratio(method, ratio)
-        rules = named_regime(regime)
+        rules = named_rule(training_rule)
         unknown = set(post_training) - set(get_args(PostTraining))
         if unknown:
             raise UserError(
-                f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
+                f"post-training step '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
             )
         _check_fit(network, dataset)
         if test and not len(dataset.test_labels):
@@ -209,7 +209,7 @@ def quantize(
         first = Assignment.uniform(folded, next(iter(chosen)), act_bits)
         model = QatNetwork(folded, state, first, rules, input_signed=bool(dataset.train_images.min() < 0))
         model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
-        calibrate(model, dataset.train_images, seed=seed, method=calibration)
+        calibrate(model, dataset.train_images, seed=seed, rule=calibration)
         if "adaround" in post_training:
             adaround(model, dataset.train_images, seed=seed)
         if "bias" in post_training:
@@ -238,7 +238,7 @@ def quantize(
             "shares": {str(form): share for form, share in assignment.shares().items()},
             "act_bits": act_bits,
             "epochs": epochs,
-            "regime": regime,
+            "training_rule": training_rule,
             "calibration": calibration,
             "post_training": list(post_training),
             "distillation": distillation,

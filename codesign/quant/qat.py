@@ -22,7 +22,7 @@ from codesign.integer.tensor_bits import tensor_bits
 from codesign.quant.calibration import ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.placing import generator, uniform
-from codesign.quant.training_rules import DEFAULT, Regime, WeightRule
+from codesign.quant.training_rules import DEFAULT, TrainingRule, WeightRule
 from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.workload.network import Network
 
@@ -138,7 +138,7 @@ class QatNetwork(nn.Module):
         network: Network,
         state: Mapping[str, Tensor],
         assignment: Assignment,
-        regime: Regime = DEFAULT,
+        training_rule: TrainingRule = DEFAULT,
         *,
         input_signed: bool = False,
     ) -> None:
@@ -146,7 +146,7 @@ class QatNetwork(nn.Module):
 
         Args:
             network, state, assignment: what is quantized, and to which formats.
-            regime: how it is trained.
+            training_rule: how it is trained.
             input_signed: whether the image has negative values (pixels in [0, 1] have none).
 
         Raises:
@@ -160,7 +160,7 @@ class QatNetwork(nn.Module):
         self.act_bits = assignment.act_bits
         self.tensor_bits = tensor_bits(self.fused, assignment)
         self.tensors = dict(assignment.tensors)
-        self.regime = regime
+        self.training_rule = training_rule
         self.convs = nn.ModuleList()
         source = self.fused.input
         self.quantizers = nn.ModuleList([ActivationQuantizer(self.tensor_bits[source.name], source.signed)])
@@ -175,7 +175,9 @@ class QatNetwork(nn.Module):
                 bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float().to(place)
                 if not (weight.isfinite().all() and bias.isfinite().all()):
                     raise UserError(f"network '{network.name}': layer '{item.name}' has weights that are not finite")
-                self.convs.append(QuantConv(item, weight, bias, assignment[item.name], regime.weights, len(self.convs)))
+                self.convs.append(
+                    QuantConv(item, weight, bias, assignment[item.name], training_rule.weights, len(self.convs))
+                )
                 if item.wide:
                     continue
             if isinstance(item, FusedPool) and item.kind == "max":
@@ -184,7 +186,7 @@ class QatNetwork(nn.Module):
             self._quantizer_of[item.name] = len(self.quantizers)
             output = item.output
             self.quantizers.append(
-                ActivationQuantizer(self.tensor_bits[item.name], output.signed, output.limit, regime.activations)
+                ActivationQuantizer(self.tensor_bits[item.name], output.signed, output.limit, training_rule.activations)
             )
         self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
 
@@ -227,12 +229,12 @@ class QatNetwork(nn.Module):
         return self._run(x, fit=None)
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor, method: str = "mse") -> None:
+    def calibrate(self, images: Tensor, rule: str = "mse") -> None:
         """Fit every activation scale on sample images, each on what the quantized passes before it give.
 
-        `method` is one of `codesign.quant.calibration`; the image itself always gets its whole range.
+        `rule` is one of `codesign.quant.calibration`; the image itself always gets its whole range.
         """
-        self._run(images, fit=method)
+        self._run(images, fit=rule)
 
     def clip(self, ranges: Mapping[str, ClipRange]) -> None:
         """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms."""
@@ -241,8 +243,8 @@ class QatNetwork(nn.Module):
                 self.quantizer(item.name).clip(ranges[item.name])
 
     def penalty(self) -> Tensor | None:
-        """What joins the loss: PACT's decay of the clipping values; None if the regime has none."""
-        rule = self.regime.activations
+        """What joins the loss: PACT's decay of the clipping values; None if the training rule has none."""
+        rule = self.training_rule.activations
         if rule.decay == 0:
             return None
         parts = [(part.log_scale.exp() * part.high).square() for part in self.activation_quantizers[1:]]
@@ -251,7 +253,7 @@ class QatNetwork(nn.Module):
     def _run(self, x: Tensor, fit: str | None) -> Tensor:
         source = self.fused.input.name
         if fit is not None:
-            self.quantizer(source).fit(x, method="max")
+            self.quantizer(source).fit(x, rule="max")
         values = {source: self.quantizer(source)(x) if self.quantized else x}
         for item in self.fused.passes:
             result = self._pass(item, values)

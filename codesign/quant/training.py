@@ -148,10 +148,10 @@ def accuracy(module: nn.Module, images: Images, labels: Labels, num_threads: int
     return float(np.mean(results(module, images, num_threads=num_threads).argmax(1).numpy() == labels))
 
 
-def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0, method: str = "mse") -> None:
+def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0, rule: str = "mse") -> None:
     """Fit the activation scales of a training model on `count` images chosen at random.
 
-    `method` is `max`, `mse`, or another of `codesign.quant.calibration`.
+    `rule` is `max`, `mse`, or another of `codesign.quant.calibration`.
 
     Raises:
         UserError: there are no images, or all their pixels have one value, which gives no ranges.
@@ -163,7 +163,7 @@ def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0
         raise UserError(f"calibration images: {what}; activation ranges cannot be found from them")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     with threads(1):
-        model.calibrate(placed(images[chosen]), method)
+        model.calibrate(placed(images[chosen]), rule)
 
 
 def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 How weights are shaped before quantizing, where their scale comes from, what the gradients are, how values are
 rounded, and what share of them is quantized at a time; for activations the scale, its gradient and the offset.
-`REGIMES` names the combinations.
+`TRAINING_RULES` names the combinations.
 
     ste      scales fixed by calibration, straight-through gradients (Hubara et al. 2016)
     dorefa   weights through tanh, scale the layer's largest weight, fixed activation scales (Zhou et al. 2016)
@@ -74,32 +74,34 @@ class ActivationRule:
 
 
 @dataclass(frozen=True)
-class Regime:
+class TrainingRule:
     """Rules of weights and activations."""
 
     weights: WeightRule = field(default_factory=WeightRule)
     activations: ActivationRule = field(default_factory=ActivationRule)
 
 
-DEFAULT = Regime()
+DEFAULT = TrainingRule()
 """LSQ with scales of least squared error to start from."""
 
-REGIMES: dict[str, Regime] = {
+TRAINING_RULES: dict[str, TrainingRule] = {
     "default": DEFAULT,
-    "ste": Regime(WeightRule(scale="fixed", through=True), ActivationRule(scale="fixed")),
-    "dorefa": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(scale="fixed")),
-    "pact": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(gradient="pact", decay=1e-4)),
-    "lsq": Regime(WeightRule(initial="lsq")),
-    "lsq+": Regime(WeightRule(initial="lsq+"), ActivationRule(offset=True)),
-    "apot": Regime(WeightRule(initial="sigma3", through=True)),
-    "twn": Regime(WeightRule(scale="magnitude", through=True)),
-    "noise": Regime(WeightRule(share=0.5)),
-    "stochastic": Regime(WeightRule(stochastic=True)),
+    "ste": TrainingRule(WeightRule(scale="fixed", through=True), ActivationRule(scale="fixed")),
+    "dorefa": TrainingRule(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(scale="fixed")),
+    "pact": TrainingRule(
+        WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(gradient="pact", decay=1e-4)
+    ),
+    "lsq": TrainingRule(WeightRule(initial="lsq")),
+    "lsq+": TrainingRule(WeightRule(initial="lsq+"), ActivationRule(offset=True)),
+    "apot": TrainingRule(WeightRule(initial="sigma3", through=True)),
+    "twn": TrainingRule(WeightRule(scale="magnitude", through=True)),
+    "noise": TrainingRule(WeightRule(share=0.5)),
+    "stochastic": TrainingRule(WeightRule(stochastic=True)),
 }
 
 
-def regime(name: str) -> Regime:
-    """The regime called `name`; UserError names those there are."""
-    if name not in REGIMES:
-        raise UserError(f"training regime '{name}' is unknown; there are {', '.join(REGIMES)}")
-    return REGIMES[name]
+def training_rule(name: str) -> TrainingRule:
+    """The rule called `name`; UserError names those there are."""
+    if name not in TRAINING_RULES:
+        raise UserError(f"training rule '{name}' is unknown; there are {', '.join(TRAINING_RULES)}")
+    return TRAINING_RULES[name]

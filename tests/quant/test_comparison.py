@@ -1,4 +1,4 @@
-"""The table of formats, and the recipe's regimes, calibrations and post-training methods."""
+"""The table of formats, and the training rules, calibration rules and post-training steps."""
 
 from __future__ import annotations
 
@@ -128,23 +128,23 @@ def test_options_reach_the_result() -> None:
         "adaround": {"post_training": ["adaround"]},
         "equalize": {"post_training": ["equalize"]},
         "kl": {"calibration": "kl"},
-        "distilled": {"epochs": 1, "distillation": 0.5, "regime": "lsq"},
-        "trained": {"epochs": 1, "regime": "lsq"},
+        "distilled": {"epochs": 1, "distillation": 0.5, "training_rule": "lsq"},
+        "trained": {"epochs": 1, "training_rule": "lsq"},
     }.items():
         result = quantize(network, small(), "fixed", **(options | extra))  # type: ignore[arg-type]
         layers = [layer for layer in result.integer_network.layers if isinstance(layer, IntegerConv)]
         weights[name] = np.concatenate(
             [np.concatenate([layer.weight.ravel(), layer.bias, layer.mult]) for layer in layers]
         )
-        assert result.integer_network.provenance["regime"] == ("lsq" if extra.get("epochs") else "default")
+        assert result.integer_network.provenance["training_rule"] == ("lsq" if extra.get("epochs") else "default")
     assert len({values.tobytes() for values in weights.values()}) == 7
 
 
 def test_unknown_options() -> None:
     for extra, message in [
-        ({"regime": "x"}, "training regime 'x'"),
-        ({"calibration": "x"}, "calibration method 'x'"),
-        ({"post_training": ["x"]}, "post-training method 'x' is unknown; there are equalize, adaround, bias"),
+        ({"training_rule": "x"}, "training rule 'x'"),
+        ({"calibration": "x"}, "calibration rule 'x'"),
+        ({"post_training": ["x"]}, "post-training step 'x' is unknown; there are equalize, adaround, bias"),
     ]:
         with pytest.raises(UserError, match=message):
             quantize(zoo.smallcnn(width=4), small(), "fixed", epochs=0, float_epochs=0, **extra)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Training loops and whole recipes on the digits: accuracy, determinism, progress, errors."""
+"""Training loops and the whole way on the digits: accuracy, determinism, progress, errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def rmsmp(digits: Dataset) -> QuantizeResult:
-    """The recipe with its defaults, as a person runs it."""
+    """The pipeline with its defaults, as a person runs it."""
     return quantize(zoo.smallcnn(), digits, "rmsmp", test=True)
 
 
@@ -47,7 +47,7 @@ def test_accuracy_on_digits(rmsmp: QuantizeResult) -> None:
 
 
 def test_integers_stand_alone(rmsmp: QuantizeResult, digits: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """What the file holds, run by the numpy model, has the accuracy the recipe reports."""
+    """What the file holds, run by the numpy model, has the accuracy that is reported."""
     save_network(rmsmp.integer_network, tmp_path / "net.npz")
     network = load_network(tmp_path / "net.npz")
     assert same_network(network, rmsmp.integer_network)

@@ -16,23 +16,21 @@ from codesign.quant.module import build_module
 from codesign.quant.pipeline import quantize
 from codesign.quant.placing import generator, on, uniform
 from codesign.quant.qat import QatNetwork
-from codesign.quant.training_rules import REGIMES, regime
+from codesign.quant.training_rules import TRAINING_RULES, training_rule
 from codesign.workload import zoo
 from codesign.workload.fold import fold_batchnorm
 
 FORMATS = ("pot4", "fixed4", "fixed8", "apot4", "ternary", "binary", "midrise4", "full4")
 
 
-@pytest.mark.parametrize("name", REGIMES)
+@pytest.mark.parametrize("name", TRAINING_RULES)
 def test_a_pass_of_training_stays_on_its_device(name: str) -> None:
     network = zoo.get("smallcnn", width=8)
     module = build_module(network, seed=0).eval()
     folded, state = fold_batchnorm(network, module.state_dict())
     rows = [RowFormat.parse(FORMATS[row % len(FORMATS)]) for row in range(64)]
-    assignment = Assignment.of(
-        [(item.name, rows[: folded.weight_shape(item.name)[0]]) for item in folded.weighted], 4
-    )
-    model = QatNetwork(folded, state, assignment, regime(name))
+    assignment = Assignment.of([(item.name, rows[: folded.weight_shape(item.name)[0]]) for item in folded.weighted], 4)
+    model = QatNetwork(folded, state, assignment, training_rule(name))
 
     def moved(part: nn.Module) -> None:
         """The module as if it had been made on a GPU, tables of formats included."""

@@ -120,7 +120,7 @@ def test_fitted_scale_is_near_the_best_of_a_fine_grid(bits: int, signed: bool) -
 
 def test_fit_of_the_whole_range_and_of_zeros() -> None:
     quantizer = ActivationQuantizer(4, signed=False)
-    quantizer.fit(torch.tensor([0.0, 0.25, 1.0]), method="max")
+    quantizer.fit(torch.tensor([0.0, 0.25, 1.0]), rule="max")
     assert quantizer.scale == pytest.approx(1 / 15)
     quantizer.fit(torch.zeros(5))
     assert quantizer.scale == 1.0
@@ -131,9 +131,9 @@ def test_codes_of_a_relu6_end_at_6_at_most() -> None:
     assert quantizer.untouched
     values = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) * 40
     for method in ("max", "mse"):
-        quantizer.fit(values, method=method)
+        quantizer.fit(values, rule=method)
         assert quantizer.scale <= 6 / 15 * (1 + 1e-6)
-    quantizer.fit(values.clamp(max=1.5), method="max")
+    quantizer.fit(values.clamp(max=1.5), rule="max")
     assert quantizer.scale == pytest.approx(1.5 / 15)
     # A training step beyond the limit is seen neither by lowering nor by the next forward pass, and is undone there.
     with torch.no_grad():

@@ -91,7 +91,13 @@ def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() ->
     dataset = load_dataset("digits")
     forms = [RowFormat.parse(text) for text in ("pot4", "apot4", "ternary", "fixed4")]
     result = quantize(
-        zoo.get("smallcnn"), dataset, "rmsmp", ratio=dict.fromkeys(forms, 1.0), epochs=2, float_epochs=3, regime="lsq"
+        zoo.get("smallcnn"),
+        dataset,
+        "rmsmp",
+        ratio=dict.fromkeys(forms, 1.0),
+        epochs=2,
+        float_epochs=3,
+        training_rule="lsq",
     )
     network = result.integer_network
     assert result.validation_accuracy > 0.9
@@ -122,7 +128,7 @@ def test_zero_points_anywhere_run_on_the_rtl() -> None:
         ),
     )
     dataset = load_dataset("digits").part(train=200, test=20)
-    integer = quantize(network, dataset, "rmsmp", epochs=1, float_epochs=1, regime="lsq+").integer_network
+    integer = quantize(network, dataset, "rmsmp", epochs=1, float_epochs=1, training_rule="lsq+").integer_network
     points = {layer.output.zero_point for layer in integer.layers if not layer.output.wide}
     assert points - {0, 8}
     run = cosim.run_network(TINY, integer, functional.quantize_input(integer.input, dataset.test_images[:2]))
