@@ -1,23 +1,15 @@
 """Static calibration: the clipping range of a tensor from sample values. One interface, numpy only.
 
 Every rule gives a range; the codes of the tensor are spread over it (`ClipRange.scale`). All ranges contain 0,
-which must be a level: padding and ReLU write it exactly.
-
-    minmax        the whole range of the samples
-    percentile    all but a share of the samples
-    average       the ranges of the batches, exponentially averaged (Jacob et al. 2018, section 3.1)
-    kl            least Kullback-Leibler divergence of the quantized histogram (Migacz 2017, TensorRT)
-    mse           least squared error, by line search (OMSE, Choukroun et al. 2019)
-    aciq_gauss    least expected squared error, were the values Gaussian (Banner et al. 2019, eq. 12)
-    aciq_laplace  the same of Laplace values, which has a closed form (eq. 11): W(3 * 4**bits) * E|x - mean|
-    rms4          four times the root mean square, IMPQ's range of weights
+which must be a level: padding and ReLU write it exactly. The rules are listed in `codesign.quant.choices`. ACIQ's are
+equations 11 and 12 of its paper (Banner et al. 2019); Laplace values have a closed form, W(3 * 4**bits) * E|x - mean|.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +18,10 @@ from scipy.special import lambertw, ndtr
 
 from codesign.errors import UserError
 from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.quant.choices import CALIBRATION_RULES, known
 from codesign.workload.layers import BatchNorm
 from codesign.workload.network import Network
 
-RuleName = Literal["minmax", "percentile", "average", "kl", "mse", "aciq_gauss", "aciq_laplace", "rms4"]
-CALIBRATION_RULES: tuple[RuleName, ...] = get_args(RuleName)
 HISTOGRAM_BINS = 2048
 """Bins of the histogram that the divergence is computed on."""
 MSE_CANDIDATES = 100
@@ -60,19 +51,18 @@ class CalibrationRule:
     """How to find a range.
 
     Attributes:
-        name: see the module's text.
+        name: one of `codesign.quant.choices.CALIBRATION_RULES`.
         percentile: share in percent of the samples inside the range of `percentile`; half of the rest is cut off
             at each end of signed values.
         momentum: of `average`; the share of its past that a batch keeps.
     """
 
-    name: RuleName = "mse"
+    name: str = "mse"
     percentile: float = 99.9
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.name not in CALIBRATION_RULES:
-            raise UserError(f"calibration rule '{self.name}' is unknown; there are {', '.join(CALIBRATION_RULES)}")
+        known("calibration rule", self.name, CALIBRATION_RULES)
         if not 50 < self.percentile <= 100:
             raise UserError(f"calibration: percentile {self.percentile:g}; allowed is above 50 and at most 100")
         if not 0 <= self.momentum < 1:
@@ -125,7 +115,7 @@ class CalibrationRule:
                 peak = _kl_threshold(np.abs(values), 2 ** (bits - 1) if signed else 2**bits)
             case "mse":
                 peak = _mse_threshold(values, bits, signed)
-            case "aciq_gauss" | "aciq_laplace":
+            case _:
                 peak = aciq_clip(values, bits, signed=signed, law=self.name.removeprefix("aciq_"))
         return (-peak if signed else 0.0), peak
 
@@ -135,6 +125,10 @@ class CalibrationRule:
             low = self.momentum * low + (1 - self.momentum) * float(array.min())
             high = self.momentum * high + (1 - self.momentum) * float(array.max())
         return low, high
+
+
+MSE = CalibrationRule("mse")
+MINMAX = CalibrationRule("minmax")
 
 
 def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], rule: CalibrationRule) -> FloatArray:

@@ -20,7 +20,8 @@ from codesign.errors import UserError
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import FloatArray
 from codesign.quant.module import build_module
-from codesign.quant.pipeline import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize
+from codesign.quant.options import FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
+from codesign.quant.pipeline import SMALLEST_AUGMENTED, QuantizeResult, calibrated, measured, prepared, trained
 from codesign.quant.placing import on
 from codesign.quant.training import train
 from codesign.workload.network import Network
@@ -34,11 +35,13 @@ class Entry:
 
     Attributes:
         name: of the line.
-        method, ratio, act_bits, training_rule: as `codesign.quant.pipeline.quantize` takes them.
+        method, ratio, act_bits: as `codesign.quant.options.FormatOptions` takes them.
+        training_rule: one of `codesign.quant.training_rules.TRAINING_RULES`; where nothing is trained,
+            weights have its initial scales.
     """
 
     name: str
-    method: Method
+    method: str
     ratio: Ratio
     act_bits: int = 4
     training_rule: str = "default"
@@ -82,7 +85,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2),
     float_epochs: int = 20,
     epochs: int = 8,
-    post_training: Sequence[PostTraining] = ("bias",),
+    post_training: Sequence[str] = ("bias",),
     report: Callable[[str], None] | None = None,
     device: str = "cpu",
     folder: Path | None = None,
@@ -187,7 +190,7 @@ def _run_seed(
     seed: int,
     float_epochs: int,
     epochs: int,
-    post_training: Sequence[PostTraining],
+    post_training: Sequence[str],
     report: Callable[[str], None] | None,
     device: str,
     results: _Results,
@@ -258,25 +261,19 @@ def _run(
     state: Mapping[str, Tensor],
     epochs: int,
     seed: int,
-    post_training: Sequence[PostTraining],
+    post_training: Sequence[str],
     device: str,
     checkpoints: Path | None,
     *,
     test: bool = False,
 ) -> QuantizeResult:
     """What the pipeline makes of a line; with `test` it is what the table reports."""
-    return quantize(
-        network,
-        dataset,
-        entry.method,
-        ratio=entry.ratio,
-        act_bits=entry.act_bits,
-        epochs=epochs,
-        float_state=state,
-        seed=seed,
-        training_rule=entry.training_rule,
-        post_training=post_training,
-        device=device,
-        checkpoints=checkpoints,
-        test=test,
+    training = TrainingOptions(epochs, entry.training_rule)
+    options = QuantizeOptions(
+        FormatOptions(entry.method, entry.ratio, entry.act_bits), post_training=tuple(post_training), training=training
     )
+    run = RunOptions(seed, device=device, checkpoints=checkpoints)
+    stage = calibrated(
+        prepared(network, dataset, options, float_state=state, run=run), options.calibration, options.post_training
+    )
+    return measured(trained(stage, training) if epochs else stage, test=test)

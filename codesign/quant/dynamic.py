@@ -16,18 +16,19 @@ from torch import Tensor
 from codesign.data.dataset import Images
 from codesign.errors import UserError
 from codesign.integer.network import IntegerNetwork
+from codesign.quant.calibration import MINMAX, CalibrationRule
 from codesign.quant.lower import lower
 from codesign.quant.placing import placed
 from codesign.quant.qat import QatNetwork
 
 
-def dynamic_results(model: QatNetwork, images: Images, rule: str = "max") -> Tensor:
+def dynamic_results(model: QatNetwork, images: Images, rule: CalibrationRule = MINMAX) -> Tensor:
     """(N, classes) results, each image with ranges of its own; the model keeps the ranges that it has.
 
     Args:
         model: its weights are quantized as ever.
         images: (N, C, H, W).
-        rule: how a range follows from an image's values; `max`, `mse`, or another of `codesign.quant.calibration`.
+        rule: how a range follows from an image's values.
 
     Raises:
         UserError: an image whose pixels are all 0, which has no range.
@@ -36,7 +37,7 @@ def dynamic_results(model: QatNetwork, images: Images, rule: str = "max") -> Ten
         return torch.cat([_fitted(model, images[index : index + 1], rule) for index in range(len(images))])
 
 
-def dynamic_network(model: QatNetwork, image: Images, rule: str = "max") -> IntegerNetwork:
+def dynamic_network(model: QatNetwork, image: Images, rule: CalibrationRule = MINMAX) -> IntegerNetwork:
     """The integer network with the ranges of one (C, H, W) image; errors as `dynamic_results`."""
     with _kept_ranges(model):
         _fitted(model, image[None], rule)
@@ -44,7 +45,7 @@ def dynamic_network(model: QatNetwork, image: Images, rule: str = "max") -> Inte
 
 
 @torch.no_grad()
-def _fitted(model: QatNetwork, image: Images, rule: str) -> Tensor:
+def _fitted(model: QatNetwork, image: Images, rule: CalibrationRule) -> Tensor:
     if not image.any():
         raise UserError("dynamic calibration: all pixels of an image are 0, which gives no range")
     part = placed(image)

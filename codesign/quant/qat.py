@@ -8,7 +8,7 @@ approximation of its factors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import FusedConv, FusedPool, fuse
 from codesign.integer.tensor_bits import tensor_bits
-from codesign.quant.calibration import ClipRange
+from codesign.quant.calibration import MINMAX, MSE, CalibrationRule, ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.placing import generator, uniform
 from codesign.quant.training_rules import DEFAULT, TrainingRule, WeightRule
@@ -229,18 +229,21 @@ class QatNetwork(nn.Module):
         return self._run(x, fit=None)
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor, rule: str = "mse") -> None:
-        """Fit every activation scale on sample images, each on what the quantized passes before it give.
+    def calibrate(self, images: Tensor, rule: CalibrationRule = MSE, fixed: Collection[str] = ()) -> None:
+        """Fit the activation scales on sample images, each on what the quantized passes before it give.
 
-        `rule` is one of `codesign.quant.calibration`; the image itself always gets its whole range.
+        The image itself always gets its whole range; tensors that `fixed` names keep theirs.
         """
-        self._run(images, fit=rule)
+        self._run(images, fit=rule, fixed=fixed)
 
-    def clip(self, ranges: Mapping[str, ClipRange]) -> None:
-        """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms."""
+    def clip(self, ranges: Mapping[str, ClipRange]) -> tuple[str, ...]:
+        """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms; their names."""
+        clipped = []
         for item in self.fused.passes:
             if item.name in ranges and isinstance(item, FusedConv) and item.relu and item.residual is None:
                 self.quantizer(item.name).clip(ranges[item.name])
+                clipped.append(item.name)
+        return tuple(clipped)
 
     def penalty(self) -> Tensor | None:
         """What joins the loss: PACT's decay of the clipping values; None if the training rule has none."""
@@ -250,16 +253,16 @@ class QatNetwork(nn.Module):
         parts = [(part.log_scale.exp() * part.high).square() for part in self.activation_quantizers[1:]]
         return rule.decay * torch.stack(parts).sum() if parts else None
 
-    def _run(self, x: Tensor, fit: str | None) -> Tensor:
+    def _run(self, x: Tensor, fit: CalibrationRule | None, fixed: Collection[str] = ()) -> Tensor:
         source = self.fused.input.name
         if fit is not None:
-            self.quantizer(source).fit(x, rule="max")
+            self.quantizer(source).fit(x, MINMAX)
         values = {source: self.quantizer(source)(x) if self.quantized else x}
         for item in self.fused.passes:
             result = self._pass(item, values)
             if item.name in self._quantizer_of and not (isinstance(item, FusedPool) and item.kind == "max"):
                 quantizer = self.quantizer(item.name)
-                if fit is not None:
+                if fit is not None and item.name not in fixed:
                     quantizer.fit(result, fit)
                 if self.quantized:
                     result = quantizer(result)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from codesign.errors import UserError
 from codesign.formats.row_format import FIXED4, POT4, FloatArray
 from codesign.quant.calibration import (
-    CALIBRATION_RULES,
     CalibrationRule,
     ClipRange,
     _merged,
@@ -21,6 +20,7 @@ from codesign.quant.calibration import (
     laplace_clip,
     weight_scales,
 )
+from codesign.quant.choices import CALIBRATION_RULES
 from codesign.quant.module import build_module
 from codesign.workload import BatchNorm, zoo
 
@@ -38,7 +38,7 @@ def test_aciq_constants(bits: int, laplace: float, gauss: float) -> None:
 @pytest.mark.parametrize(("law", "draw"), [("aciq_gauss", "normal"), ("aciq_laplace", "laplace")])
 def test_aciq_is_near_the_least_error_of_its_law(bits: int, law: str, draw: str) -> None:
     values = getattr(np.random.default_rng(0), draw)(size=200_000)
-    found = CalibrationRule(law).range_of([values], bits, signed=True).high  # type: ignore[arg-type]
+    found = CalibrationRule(law).range_of([values], bits, signed=True).high
 
     def error(clip: float) -> float:
         step = 2 * clip / 2**bits
@@ -47,7 +47,7 @@ def test_aciq_is_near_the_least_error_of_its_law(bits: int, law: str, draw: str)
 
     assert error(found) <= 1.06 * min(error(clip) for clip in np.linspace(0.5 * found, 2 * found, 60))
     # Half of it, after a ReLU, has the range of the whole at one bit more.
-    half = CalibrationRule(law).range_of([values], bits - 1, signed=False).high  # type: ignore[arg-type]
+    half = CalibrationRule(law).range_of([values], bits - 1, signed=False).high
     assert half == pytest.approx(found, rel=0.01)
 
 
@@ -136,7 +136,7 @@ def test_kl_merges_as_the_published_slides_do() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    method=st.sampled_from(CALIBRATION_RULES),
+    method=st.sampled_from(tuple(CALIBRATION_RULES)),
     bits=st.integers(2, 8),
     signed=st.booleans(),
     factor=st.sampled_from([2.0**-12, 1.0, 64.0]),
@@ -144,7 +144,7 @@ def test_kl_merges_as_the_published_slides_do() -> None:
 )
 def test_ranges_scale_with_the_values(method: str, bits: int, signed: bool, factor: float, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=500)
-    calibration = CalibrationRule(method)  # type: ignore[arg-type]
+    calibration = CalibrationRule(method)
     span = calibration.range_of([values], bits, signed=signed)
     assert span.low <= 0 < span.high
     assert signed or span.low == 0
@@ -186,7 +186,7 @@ def test_ranges_from_batch_norms() -> None:
 
 @pytest.mark.parametrize("method", CALIBRATION_RULES)
 def test_odd_samples(method: str) -> None:
-    calibration = CalibrationRule(method)  # type: ignore[arg-type]
+    calibration = CalibrationRule(method)
     for samples, message in [
         ([], "no samples"),
         ([np.zeros(0)], "no samples"),
@@ -202,7 +202,7 @@ def test_odd_samples(method: str) -> None:
 
 def test_unknown_settings() -> None:
     with pytest.raises(UserError, match="'entropy' is unknown; there are minmax, percentile"):
-        CalibrationRule("entropy")  # type: ignore[arg-type]
+        CalibrationRule("entropy")
     with pytest.raises(UserError, match="percentile 3"):
         CalibrationRule("percentile", percentile=3)
     with pytest.raises(UserError, match="momentum 1"):

@@ -20,6 +20,7 @@ from codesign.quant import checkpoint
 from codesign.quant.checkpoint import load_state, save_state
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
+from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
 from codesign.quant.pipeline import QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload import zoo
@@ -77,18 +78,12 @@ def test_float_training_continues_to_the_same_weights(digits: Dataset, tmp_path:
 
 
 def quantized(digits: Dataset, training_rule: str, folder: Path | None, stop: Stop | None = None) -> QuantizeResult:
-    return quantize(
-        NETWORK,
-        digits,
-        "rmsmp",
-        ratio=parse_ratio("pot4:50,fixed4:40,fixed8:10"),
-        float_epochs=2,
-        epochs=3,
-        refresh=1,
-        training_rule=training_rule,
-        progress=stop,
-        checkpoints=folder,
+    options = QuantizeOptions(
+        FormatOptions("rmsmp", parse_ratio("pot4:50,fixed4:40,fixed8:10"), refresh=1),
+        FloatOptions(2),
+        training=TrainingOptions(3, training_rule),
     )
+    return quantize(NETWORK, digits, options, run=RunOptions(progress=stop, checkpoints=folder))
 
 
 @pytest.mark.parametrize("training_rule", ["default", "noise", "stochastic", "lsq+"])

@@ -9,10 +9,10 @@ from torch import nn
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
-from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
+from codesign.quant.options import RunOptions
 from codesign.quant.pipeline import quantize
 from codesign.quant.placing import generator, on, uniform
 from codesign.quant.qat import QatNetwork
@@ -71,5 +71,5 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
         pass
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="device 'cuda' cannot be used: ") as caught:
-            quantize(zoo.get("smallcnn"), load_dataset("digits"), ratio=parse_ratio("fixed4:1"), device="cuda")
+            quantize(zoo.get("smallcnn"), load_dataset("digits"), run=RunOptions(device="cuda"))
         assert "\n" not in str(caught.value)
