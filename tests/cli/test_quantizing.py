@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -231,3 +232,10 @@ def test_the_page_names_every_option() -> None:
     text = DOCS.read_text()
     for name in OPTIONS:
         assert f"`--{name.replace('_', '-')}" in text
+
+
+def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its schedule ends with the formats of its second training."""
+    (code,) = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(code, str(DOCS), "exec"), {})
+    assert re.match(r"smallcnn: float .* on 285 validation images; rows fixed3 100.0%\n", capsys.readouterr().out)
