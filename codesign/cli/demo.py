@@ -38,20 +38,15 @@ def demo(
     source, data = zoo_network(space.network), load_dataset(space.data, seed=space.seed)
     claim(out, "demo.yaml", f"hardware: {HARDWARE}\nspace: {SPACE}\n", "demo")
     with progress() as report:
+        from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
         from codesign.quant.pipeline import quantize
 
-        quantized = quantize(
-            source,
-            data,
-            "rmsmp",
-            ratio=band_ratio(hw),
-            act_bits=hw.act_bits,
-            epochs=space.epochs,
-            float_epochs=space.float_epochs,
-            seed=space.seed,
-            progress=report,
-            test=True,
+        options = QuantizeOptions(
+            FormatOptions("rmsmp", band_ratio(hw), hw.act_bits),
+            FloatOptions(space.float_epochs),
+            training=TrainingOptions(space.epochs),
         )
+        quantized = quantize(source, data, options, test=True, run=RunOptions(space.seed, report))
         tested = quantized.test
         assert tested is not None
         network = quantized.integer_network

@@ -22,7 +22,7 @@ import typer
 
 from codesign import __version__
 from codesign._text import one_line
-from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, sweep, verify
+from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, quantizing, sweep, verify
 from codesign.cli.outputs import guarded
 from codesign.errors import UserError
 
@@ -48,7 +48,7 @@ app.command()(guarded(board.generate))
 app.command(name="compile")(guarded(board.compile_))
 app.command()(guarded(accelerator.synth))
 app.command()(guarded(figures.roofline))
-app.command()(guarded(model.quantize))
+app.command(epilog=quantizing.EPILOG)(guarded(model.quantize))
 app.command()(guarded(model.evaluate))
 app.command(name="import")(guarded(files.import_))
 app.command()(guarded(files.export))

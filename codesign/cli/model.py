@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from codesign.cli.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how, quantizes
+from codesign.cli.quantizing import NOTHING as AS_USUAL
 from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, read_integers, reads
 
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
-DEFAULT_ACT_BITS = 4
-DEFAULT_FLOAT_EPOCHS = 20
 DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 
 
+@quantizes
 def quantize(
     network: Annotated[
         str, typer.Argument(metavar="NETWORK", help="A zoo name, or a float model: .onnx, .tflite, .pt2.")
@@ -23,7 +24,6 @@ def quantize(
         str, typer.Option(metavar="DATASET", help="To train and test with: a name, a folder of images, an .npz file.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the integer network goes.")],
-    method: Annotated[str, typer.Option(help="rmsmp, fixed or pot.")] = "rmsmp",
     ratio: Annotated[
         str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")
     ] = None,
@@ -35,7 +35,6 @@ def quantize(
     float_epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of training in float; 20. Models with weights take none.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 calibrates only.")] = 12,
     mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
     input_shape: INPUT_SHAPE = None,
@@ -46,6 +45,7 @@ def quantize(
     data_dir: DATA_DIR = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
     json: JSON = None,
+    quantizing: Quantizing = AS_USUAL,
 ) -> None:
     """Train a network, quantize it, lower it to integers and save them.
 
@@ -82,40 +82,27 @@ def quantize(
     act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
     if not out.parent.is_dir():
         raise UserError(f"{out}: its folder does not exist")
+    options = quantizing.options(formats, act_bits, float_epochs or DEFAULT_FLOAT_EPOCHS)
     dataset = load_dataset(data, data_dir, seed)
     if mean is not None or std is not None:
         dataset = dataset.normalized(numbers("--mean", mean or "0"), numbers("--std", std or "1"))
     with progress() as report:
-        from codesign.quant.pipeline import DEFAULT_RATIOS
-        from codesign.quant.pipeline import quantize as run_recipe
+        from codesign.quant.options import RunOptions
+        from codesign.quant.pipeline import quantize as run_pipeline
 
-        if method not in DEFAULT_RATIOS:
-            raise UserError(f"--method: '{method}' given, must be {', '.join(DEFAULT_RATIOS)}")
-        result = run_recipe(
-            source,
-            dataset,
-            method,  # type: ignore[arg-type]  # checked above
-            ratio=formats,
-            act_bits=act_bits,
-            epochs=epochs,
-            float_epochs=DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs,
-            float_state=state,
-            seed=seed,
-            progress=report,
-            device=device,
-            checkpoints=checkpoints,
-            test=True,
-        )
+        run = RunOptions(seed, report, device=device, checkpoints=checkpoints)
+        result = run_pipeline(source, dataset, options, float_state=state, test=True, run=run)
     tested = result.test
     assert tested is not None
     integers = with_steps(result.integer_network, steps)
     save_network(integers, out)
     shares = {str(form): share for form, share in result.assignment.shares().items()}
-    suits = [hw] if hw is not None else suited(formats or DEFAULT_RATIOS[method], act_bits)
+    suits = [hw] if hw is not None else suited(options.formats.shares, act_bits)
     facts(
         {
             "network": f"{source.name} on {dataset}",
             "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
+            "quantized": how(integers.provenance),
             "suits": ", ".join(suits) or "the bands of none of hw_configs; --hw HW takes those of an accelerator",
             **{f"host {when}": words for when, words in integers.host.words.items()},
             "file": out,
@@ -137,8 +124,9 @@ def quantize(
     answer: dict[str, Any] = {
         "network": source.name,
         "data": dataset.name,
-        "method": method,
+        "method": options.formats.method,
         "act_bits": act_bits,
+        **{name: integers.provenance[name] for name in DONE},
         **result.validation.facts("validation"),
         **tested.facts("test"),
         "shares": shares,

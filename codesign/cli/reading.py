@@ -6,17 +6,15 @@ an error.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from codesign.cli.given import refuse
+from codesign.cli.grouped import C, grouped
 from codesign.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,27 +106,11 @@ class Reading:
 
 
 NOTHING = Reading()
-C = TypeVar("C", bound=Callable[..., Any])
 
 
 def reads(command: C) -> C:
     """The command with the options of `Reading`, which it takes as its parameter `reading`."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [item for item in signature.parameters.values() if item.name != "reading"]
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in OPTIONS.items()
-    ]
-
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, **given: Any) -> Any:
-        found = Reading(**{name: given.pop(name, default) for name, (_, default) in OPTIONS.items()})
-        return command(*arguments, **given, reading=found)
-
-    changed: Any = wrapped
-    changed.__signature__ = signature.replace(parameters=[*own, *more])
-    changed.__annotations__ = {item.name: item.annotation for item in (*own, *more)} | {"return": None}
-    return changed  # type: ignore[no-any-return]
+    return grouped(command, "reading", Reading, OPTIONS)
 
 
 def read_integers(

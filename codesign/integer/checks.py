@@ -2,7 +2,7 @@
 
 `check_network` proves the promises that `codesign.integer.network` makes on paper: shapes fit, tensors exist
 before they are read, weights lie on the level set of their row's format, multipliers and shifts fit their fields.
-Everything that takes a network from outside (a file, a recipe, the numpy model) calls it first.
+Everything that takes a network from outside (a file, training, the numpy model) calls it first.
 """
 
 from __future__ import annotations

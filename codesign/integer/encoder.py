@@ -93,11 +93,11 @@ class IntegerEncoder:
         self,
         encoder: Encoder,
         weights: tuple[LayerWeights, ...],
-        calibration: FloatArray,
+        samples: FloatArray,
         bits: int,
         multiplier: Multiplier,
     ) -> None:
-        """Calibrate on `calibration`, real values (features, positions).
+        """Calibrate on `samples`, real values (features, positions).
 
         Args:
             encoder, weights: what is quantized; a row of weights has its own scale.
@@ -111,9 +111,9 @@ class IntegerEncoder:
             raise UserError(f"encoder '{encoder.name}': {bits} bits, allowed are 4 to 8")
         self.encoder, self.weights, self.bits, self.multiplier = encoder, weights, bits, multiplier
         self.largest = 2 ** (bits - 1) - 1
-        self.scales: dict[str, float] = {"input": float(np.abs(calibration).max()) / self.largest}
+        self.scales: dict[str, float] = {"input": float(np.abs(samples).max()) / self.largest}
         self._fitting = True
-        self.run(self.encode(calibration), by_model)
+        self.run(self.encode(samples), by_model)
         self._fitting = False
 
     def encode(self, values: FloatArray) -> Codes:

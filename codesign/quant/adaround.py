@@ -44,7 +44,7 @@ def adaround(
     A layer whose output error on the images does not fall keeps rounding to nearest.
 
     Args:
-        model: of a regime with plain weights (its scales are not changed).
+        model: of a training rule with plain weights (its scales are not changed).
         images: of which `count` are drawn at random.
         steps, batch, rate: of Adam, per layer; the paper takes 10,000 steps.
         seed: draws images and batches.

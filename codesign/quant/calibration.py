@@ -1,23 +1,15 @@
 """Static calibration: the clipping range of a tensor from sample values. One interface, numpy only.
 
-Every method gives a range; the codes of the tensor are spread over it (`ClipRange.scale`). All ranges contain 0,
-which must be a level: padding and ReLU write it exactly.
-
-    minmax        the whole range of the samples
-    percentile    all but a share of the samples
-    average       the ranges of the batches, exponentially averaged (Jacob et al. 2018, section 3.1)
-    kl            least Kullback-Leibler divergence of the quantized histogram (Migacz 2017, TensorRT)
-    mse           least squared error, by line search (OMSE, Choukroun et al. 2019)
-    aciq_gauss    least expected squared error, were the values Gaussian (Banner et al. 2019, eq. 12)
-    aciq_laplace  the same of Laplace values, which has a closed form (eq. 11): W(3 * 4**bits) * E|x - mean|
-    rms4          four times the root mean square, IMPQ's range of weights
+Every rule gives a range; the codes of the tensor are spread over it (`ClipRange.scale`). All ranges contain 0,
+which must be a level: padding and ReLU write it exactly. The rules are listed in `codesign.quant.choices`. ACIQ's are
+equations 11 and 12 of its paper (Banner et al. 2019); Laplace values have a closed form, W(3 * 4**bits) * E|x - mean|.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +18,10 @@ from scipy.special import lambertw, ndtr
 
 from codesign.errors import UserError
 from codesign.formats.row_format import FloatArray, RowFormat
+from codesign.quant.choices import CALIBRATION_RULES, known
 from codesign.workload.layers import BatchNorm
 from codesign.workload.network import Network
 
-Method = Literal["minmax", "percentile", "average", "kl", "mse", "aciq_gauss", "aciq_laplace", "rms4"]
-METHODS: tuple[Method, ...] = get_args(Method)
 HISTOGRAM_BINS = 2048
 """Bins of the histogram that the divergence is computed on."""
 MSE_CANDIDATES = 100
@@ -56,23 +47,22 @@ class ClipRange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationRule:
     """How to find a range.
 
     Attributes:
-        method: see the module's text.
+        name: one of `codesign.quant.choices.CALIBRATION_RULES`.
         percentile: share in percent of the samples inside the range of `percentile`; half of the rest is cut off
             at each end of signed values.
         momentum: of `average`; the share of its past that a batch keeps.
     """
 
-    method: Method = "mse"
+    name: str = "mse"
     percentile: float = 99.9
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"calibration method '{self.method}' is unknown; there are {', '.join(METHODS)}")
+        known("calibration rule", self.name, CALIBRATION_RULES)
         if not 50 < self.percentile <= 100:
             raise UserError(f"calibration: percentile {self.percentile:g}; allowed is above 50 and at most 100")
         if not 0 <= self.momentum < 1:
@@ -83,7 +73,7 @@ class Calibration:
 
         Args:
             batches: samples of its values, at least one; the order matters to `average` only.
-            bits: of its codes, for the methods that weigh clipping against resolution.
+            bits: of its codes, for the rules that weigh clipping against resolution.
             signed: otherwise negative values are what a ReLU cuts, and the range starts at 0.
             symmetric: make the range of a signed tensor as wide below zero as above.
 
@@ -107,7 +97,7 @@ class Calibration:
         return ClipRange(low, high)
 
     def _range(self, arrays: Sequence[FloatArray], values: FloatArray, bits: int, signed: bool) -> tuple[float, float]:
-        match self.method:
+        match self.name:
             case "minmax":
                 return float(values.min()), float(values.max())
             case "percentile":
@@ -125,8 +115,8 @@ class Calibration:
                 peak = _kl_threshold(np.abs(values), 2 ** (bits - 1) if signed else 2**bits)
             case "mse":
                 peak = _mse_threshold(values, bits, signed)
-            case "aciq_gauss" | "aciq_laplace":
-                peak = aciq_clip(values, bits, signed=signed, law=self.method.removeprefix("aciq_"))
+            case _:
+                peak = aciq_clip(values, bits, signed=signed, law=self.name.removeprefix("aciq_"))
         return (-peak if signed else 0.0), peak
 
     def _average(self, arrays: Sequence[FloatArray]) -> tuple[float, float]:
@@ -137,7 +127,11 @@ class Calibration:
         return low, high
 
 
-def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], calibration: Calibration) -> FloatArray:
+MSE = CalibrationRule("mse")
+MINMAX = CalibrationRule("minmax")
+
+
+def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], rule: CalibrationRule) -> FloatArray:
     """A scale per row of (rows, ...) weights: the format's largest level on the row's clipping range.
 
     `mse` of `codesign.formats.row_format.fit_scale` fits the level set itself and is the better choice for formats that
@@ -147,7 +141,7 @@ def weight_scales(weights: ArrayLike, formats: Sequence[RowFormat], calibration:
     scales = np.ones(len(formats))
     for row, form in enumerate(formats):
         if values[row].any():
-            span = calibration.range_of([values[row]], max(form.bits, 1), signed=True)
+            span = rule.range_of([values[row]], max(form.bits, 1), signed=True)
             scales[row] = span.high / form.largest
     return scales
 

@@ -20,7 +20,8 @@ from codesign.errors import UserError
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import FloatArray
 from codesign.quant.module import build_module
-from codesign.quant.pipeline import SMALLEST_AUGMENTED, Method, PostTraining, QuantizeResult, quantize
+from codesign.quant.options import FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
+from codesign.quant.pipeline import SMALLEST_AUGMENTED, QuantizeResult, calibrated, measured, prepared, trained
 from codesign.quant.placing import on
 from codesign.quant.training import train
 from codesign.workload.network import Network
@@ -34,14 +35,16 @@ class Entry:
 
     Attributes:
         name: of the line.
-        method, ratio, act_bits, regime: as `codesign.quant.pipeline.quantize` takes them.
+        method, ratio, act_bits: as `codesign.quant.options.FormatOptions` takes them.
+        training_rule: one of `codesign.quant.training_rules.TRAINING_RULES`; where nothing is trained,
+            weights have its initial scales.
     """
 
     name: str
-    method: Method
+    method: str
     ratio: Ratio
     act_bits: int = 4
-    regime: str = "default"
+    training_rule: str = "default"
 
 
 TABLE = (
@@ -52,8 +55,8 @@ TABLE = (
     Entry("PoT+Fixed 50:50", "rmsmp", parse_ratio("pot4:50,fixed4:50")),
     Entry("RMSMP 65:30:5", "rmsmp", parse_ratio("pot4:65,fixed4:30,fixed8:5")),
     Entry("Fixed-W2A4", "fixed", parse_ratio("fixed2:1")),
-    Entry("Ternary-A4 (TWN)", "ternary", parse_ratio("ternary2:1"), regime="twn"),
-    Entry("Binary-A4 (XNOR)", "binary", parse_ratio("binary1:1"), regime="twn"),
+    Entry("Ternary-A4 (TWN)", "ternary", parse_ratio("ternary2:1"), training_rule="twn"),
+    Entry("Binary-A4 (XNOR)", "binary", parse_ratio("binary1:1"), training_rule="twn"),
 )
 """RMSMP's table 1 and the formats it leaves out."""
 
@@ -82,7 +85,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2),
     float_epochs: int = 20,
     epochs: int = 8,
-    post_training: Sequence[PostTraining] = ("bias",),
+    post_training: Sequence[str] = ("bias",),
     report: Callable[[str], None] | None = None,
     device: str = "cpu",
     folder: Path | None = None,
@@ -187,7 +190,7 @@ def _run_seed(
     seed: int,
     float_epochs: int,
     epochs: int,
-    post_training: Sequence[PostTraining],
+    post_training: Sequence[str],
     report: Callable[[str], None] | None,
     device: str,
     results: _Results,
@@ -258,25 +261,19 @@ def _run(
     state: Mapping[str, Tensor],
     epochs: int,
     seed: int,
-    post_training: Sequence[PostTraining],
+    post_training: Sequence[str],
     device: str,
     checkpoints: Path | None,
     *,
     test: bool = False,
 ) -> QuantizeResult:
-    """What a recipe makes of a line; with `test` it is what the table reports."""
-    return quantize(
-        network,
-        dataset,
-        entry.method,
-        ratio=entry.ratio,
-        act_bits=entry.act_bits,
-        epochs=epochs,
-        float_state=state,
-        seed=seed,
-        regime=entry.regime,
-        post_training=post_training,
-        device=device,
-        checkpoints=checkpoints,
-        test=test,
+    """What the pipeline makes of a line; with `test` it is what the table reports."""
+    training = TrainingOptions(epochs, entry.training_rule)
+    options = QuantizeOptions(
+        FormatOptions(entry.method, entry.ratio, entry.act_bits), post_training=tuple(post_training), training=training
     )
+    run = RunOptions(seed, device=device, checkpoints=checkpoints)
+    stage = calibrated(
+        prepared(network, dataset, options, float_state=state, run=run), options.calibration, options.post_training
+    )
+    return measured(trained(stage, training) if epochs else stage, test=test)

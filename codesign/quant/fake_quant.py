@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codesign.formats.families import FAMILIES, Nearest
 from codesign.formats.row_format import ODD, RowFormat, quantize
-from codesign.quant.calibration import Calibration, ClipRange, Method
+from codesign.quant.calibration import MINMAX, MSE, CalibrationRule, ClipRange
 from codesign.quant.placing import array, placed, uniform
 from codesign.quant.training_rules import DEFAULT, ActivationRule
 
@@ -281,13 +281,13 @@ class ActivationQuantizer(nn.Module):
         return result
 
     @torch.no_grad()
-    def fit(self, x: Tensor, method: str = "mse") -> None:
+    def fit(self, x: Tensor, rule: CalibrationRule = MSE) -> None:
         """Set the scale, and the offset, from sample values.
 
         Args:
             x: samples of any shape.
-            method: `max` puts the largest value at the last code, `mse` gives the least squared error; else one of
-                `codesign.quant.calibration`.
+            rule: how the range follows from them. `minmax` puts the largest value at the last code, `mse` gives the
+                least squared error of the codes; with an offset it is `minmax`, from which LSQ+ learns.
         """
         values = x.flatten()
         values = values[:: -(-len(values) // SAMPLES)]
@@ -299,20 +299,18 @@ class ActivationQuantizer(nn.Module):
             return
         if self.offset is not None:
             parts = np.array_split(array(values.double()), BATCHES)
-            chosen: Method = "minmax" if method in ("max", "mse") else method  # type: ignore[assignment]
-            span = Calibration(chosen).range_of(parts, self.bits, signed=True, symmetric=False)
-            scale, zero_point = span.affine(self.bits)
+            chosen = MINMAX if rule.name == "mse" else rule
+            scale, zero_point = chosen.range_of(parts, self.bits, signed=True, symmetric=False).affine(self.bits)
             self.log_scale.fill_(scale).log_()
             self.offset.fill_(-zero_point)
             return
-        if method not in ("max", "mse"):
+        if rule.name not in ("minmax", "mse"):
             parts = np.array_split(array(values.double()), BATCHES)
-            span = Calibration(method).range_of(parts, self.bits, signed=self.signed)  # type: ignore[arg-type]
-            self.clip(span)
+            self.clip(rule.range_of(parts, self.bits, signed=self.signed))
             return
         top = max(self.high, 1)
         best = peak / top
-        if method == "mse":
+        if rule.name == "mse":
             candidates = [peak / top * ratio for ratio in torch.logspace(-1.0, 0.0, 50).tolist()]
             best = min(candidates, key=lambda scale: self._error(values, scale))
         self.log_scale.fill_(best).log_()

@@ -8,7 +8,6 @@ in a group keep their own integers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,10 +15,9 @@ from numpy.typing import ArrayLike
 
 from codesign.errors import UserError
 from codesign.formats.row_format import COARSE_STEPS, FINE_STEPS, SEARCH_RANGE, FloatArray, RowFormat, squared_error
+from codesign.quant.choices import GRANULARITIES, known
 from codesign.quant.placing import array, placed
 from codesign.quant.qat import QatNetwork
-
-Granularity = Literal["network", "layer", "group", "row"]
 
 
 def shared_alphas(weights: Sequence[FloatArray], formats: Sequence[Sequence[RowFormat]]) -> float:
@@ -54,21 +52,20 @@ def group_alphas(weights: ArrayLike, formats: Sequence[RowFormat], size: int) ->
     return alphas
 
 
-def share_scales(model: QatNetwork, granularity: Granularity, size: int = 4) -> None:
+def share_scales(model: QatNetwork, granularity: str, size: int = 4) -> None:
     """Set the weight scales of a training model to shared ones, in place.
 
-    Training with learned scales parts them again; the regime `ste` keeps them.
+    Training with learned scales parts them again; the rule `ste` keeps them.
 
     Args:
         model: calibrate its activations afterwards.
-        granularity: `row` refits every row alone.
+        granularity: one of `codesign.quant.choices.GRANULARITIES`; `row` refits every row alone.
         size: rows of a group.
 
     Raises:
         UserError: unknown granularity, or a size below 1.
     """
-    if granularity not in get_args(Granularity):
-        raise UserError(f"granularity '{granularity}' is unknown; there are {', '.join(get_args(Granularity))}")
+    known("granularity", granularity, GRANULARITIES)
     if size < 1:
         raise UserError(f"granularity: groups of {size} rows; at least 1 is needed")
     convs = [model.conv(item.name) for item in model.fused.convs]

@@ -1,11 +1,19 @@
-"""Whole recipes: from a network and a data set to integers, with the accuracies along the way."""
+"""The whole way from a network and a data set to integers, with the accuracies along the way, in four steps.
+
+    prepared    train in float, fold batch norms, change weights, build the model with its formats and weight scales
+    calibrated  find the ranges of activations, then change weights or biases of the calibrated model
+    trained     train with quantizers
+    measured    lower to integers, run them on validation images, and on test images if asked
+
+`quantize` is these four. A schedule of its own (formats that change between trainings, say) calls them one by one: a
+step takes a `Stage` and gives the next. Their options are the records of `codesign.quant.options`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,38 +22,38 @@ from torch import Tensor
 from codesign.data.dataset import Dataset, Images, Labels
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
-from codesign.formats.ratio import Ratio
-from codesign.formats.row_format import APOT4, BINARY, FIXED4, POT4, TERNARY, RowFormat
 from codesign.integer.arithmetic import execute
-from codesign.integer.network import IntArray, IntegerNetwork, Scheme
+from codesign.integer.network import IntArray, IntegerNetwork
 from codesign.quant import rmsmp
 from codesign.quant.adaround import adaround
+from codesign.quant.calibration import batchnorm_ranges
+from codesign.quant.choices import FROM_BATCH_NORMS
 from codesign.quant.distill import Distillation
+from codesign.quant.distilled_data import distilled_images
+from codesign.quant.granularity import share_scales
 from codesign.quant.lower import lower
-from codesign.quant.module import build_module
+from codesign.quant.module import NetworkModule, build_module
+from codesign.quant.options import (
+    CalibrationOptions,
+    DistillationOptions,
+    FormatOptions,
+    QuantizeOptions,
+    RunOptions,
+    TrainingOptions,
+    WeightOptions,
+    check_steps,
+)
 from codesign.quant.placing import array, on
-from codesign.quant.post_training import correct_bias, equalize
+from codesign.quant.post_training import correct_bias, equalize, split_outliers
 from codesign.quant.qat import QatNetwork
-from codesign.quant.training import Progress, accuracy, calibrate, results, train
-from codesign.quant.training_rules import regime as named_regime
+from codesign.quant.training import accuracy, calibrate, results, train
+from codesign.quant.training_rules import TrainingRule
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.network import Network
 
-Method = Literal["rmsmp", "fixed", "pot", "full", "midrise", "apot", "ternary", "binary"]
+if TYPE_CHECKING:
+    from codesign.quant.post_training import State
 
-PostTraining = Literal["equalize", "adaround", "bias"]
-"""Cross-layer equalization, AdaRound, bias correction; done in this order."""
-DEFAULT_RATIOS: dict[str, Ratio] = {
-    "rmsmp": rmsmp.PAPER_RATIO,
-    "fixed": {FIXED4: 1.0},
-    "pot": {POT4: 1.0},
-    "full": {RowFormat(Scheme.FULL, 4): 1.0},
-    "midrise": {RowFormat(Scheme.MIDRISE, 4): 1.0},
-    "apot": {APOT4: 1.0},
-    "ternary": {TERNARY: 1.0},
-    "binary": {BINARY: 1.0},
-}
-"""Formats of each method where none are given: the paper's W4A4 comparison (its Table 6), and the other schemes."""
 SMALLEST_AUGMENTED = 16
 """Images at least this high and wide are mirrored and shifted in training; digits are not mirrored."""
 BATCH = 128
@@ -82,14 +90,14 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
-    """What a recipe made.
+    """What `quantize` made.
 
     Attributes:
         integer_network: runs on the accelerator; its provenance holds the settings and the accuracies.
         assignment: formats of the rows; `assignment.shares()` is the realised ratio.
         validation: accuracies on all validation images, by which results may be compared and chosen.
         test: the same on all test images, of what is reported; None unless it was asked for.
-        float_state: the float network's weights, to start another recipe from.
+        float_state: the float network's weights, to start another run from.
         history: metrics of every epoch by phase, `float` and `qat`.
     """
 
@@ -118,174 +126,298 @@ class QuantizeResult:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A network on its way to integers.
+
+    Attributes:
+        network, dataset: as given.
+        module: the float network, with its batch norms; not changed any more.
+        model: with quantizers; the steps change it in place.
+        images: training images, or those distilled from the float network, for everything that learns no weights.
+        formats, run: as given.
+        settings: what was done, for the provenance of the result.
+        history: metrics of every epoch by phase, `float` and `qat`.
+    """
+
+    network: Network
+    dataset: Dataset
+    module: NetworkModule
+    model: QatNetwork
+    images: Images
+    formats: FormatOptions
+    run: RunOptions
+    settings: Mapping[str, object]
+    history: Mapping[str, list[dict[str, float]]]
+
+
 def quantize(
     network: Network,
     dataset: Dataset,
-    method: Method = "rmsmp",
+    options: QuantizeOptions = QuantizeOptions(),  # noqa: B008  frozen
     *,
-    ratio: Ratio | None = None,
-    act_bits: int = 4,
-    epochs: int = 12,
-    float_epochs: int = 20,
     float_state: Mapping[str, Tensor] | None = None,
-    learning_rate: float = 2e-3,
-    float_learning_rate: float = 5e-3,
-    refresh: int = 10,
     test: bool = False,
-    seed: int = 0,
-    progress: Progress | None = None,
-    num_threads: int | None = 1,
-    regime: str = "default",
-    calibration: str = "mse",
-    post_training: Collection[PostTraining] = (),
-    distillation: float = 0.0,
-    device: str = "cpu",
-    checkpoints: Path | None = None,
+    run: RunOptions = RunOptions(),  # noqa: B008  frozen
 ) -> QuantizeResult:
-    """Train in float, fold batch norms, assign formats, train with quantizers, lower to integers, measure.
+    """All four steps.
 
     Args:
         network: its input must have the shape of the images, its result one number per class.
         dataset: training and validation images; the test images are used only with `test`, after everything else.
-        method: `rmsmp` deals formats by Algorithm 1; the others give every row one format of their scheme.
-        ratio: share of each format; the method's own by default (65:30:5; all Fixed-4; all PoT-4; ...). The methods
-            other than `rmsmp` take a single format of their scheme.
-        act_bits: bits of all activations, the image included.
-        epochs: with quantizers; 0 only calibrates (post-training quantization).
-        float_epochs: before; ignored with `float_state`.
-        float_state: trained weights under the network's names (torchvision's, for its networks).
-        learning_rate, float_learning_rate: largest rates of the two phases.
-        refresh: epochs between RMSMP's assignments.
-        test: measure the results on the test images, too: for what is reported, not for what is to be compared.
-        seed: the same seed, data and machine give the same integers.
-        progress: called after every epoch, phases `float` and `qat`.
-        num_threads: torch's threads during training.
-        regime: how quantizers are trained; one of `codesign.quant.training_rules.REGIMES`.
-        calibration: of the activations; `mse`, `max`, or another of `codesign.quant.calibration`.
-        post_training: what is done to the calibrated weights before training with quantizers, if any follows.
-        distillation: share of the float network's results in the loss; 0 learns from the labels alone.
-        device: of torch, where training computes ("cuda"); random numbers are the CPU's on every device.
-        checkpoints: folder that keeps the state of training after every epoch; the same call continues from it to
-            the same integers.
+        options: how; 12 epochs of training with RMSMP's formats by default.
+        float_state: trained weights under the network's names (torchvision's, for its networks); nothing is trained in
+            float then.
+        test: measure the result on the test images, too: for what is reported, not for what is to be compared.
+        run: seed, device, progress, checkpoints.
 
     Raises:
-        UserError: network and data do not fit, an unknown method or an unfit ratio, training diverged, or the
-            network cannot be fused or lowered; the message says where.
+        UserError: network and data do not fit, an option is unknown, has no effect or does not go with another one,
+            training diverged, or the network cannot be fused or lowered; the message says where.
     """
-    with on(device):
-        chosen = _ratio(method, ratio)
-        rules = named_regime(regime)
-        unknown = set(post_training) - set(get_args(PostTraining))
-        if unknown:
-            raise UserError(
-                f"post-training method '{min(unknown)}' is unknown; there are {', '.join(get_args(PostTraining))}"
-            )
-        _check_fit(network, dataset)
-        if test and not len(dataset.test_labels):
-            raise UserError(f"data set '{dataset.name}' has no test images")
-        history: dict[str, list[dict[str, float]]] = {}
-        augment = min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
-        module = build_module(network, seed)
+    options.check()
+    _check_test(dataset, test)
+    stage = prepared(network, dataset, options, float_state=float_state, run=run)
+    stage = calibrated(stage, options.calibration, options.post_training)
+    if options.training.epochs > 0:
+        stage = trained(stage, options.training)
+    return measured(stage, test=test)
+
+
+def prepared(
+    network: Network,
+    dataset: Dataset,
+    options: QuantizeOptions,
+    *,
+    float_state: Mapping[str, Tensor] | None = None,
+    run: RunOptions = RunOptions(),  # noqa: B008  frozen
+) -> Stage:
+    """The model with formats and weight scales, its activations not calibrated yet.
+
+    Args:
+        network, dataset, float_state, run: as `quantize` takes them.
+        options: of them `formats`, `float_training`, `weights`, the post-training steps that work on the float network,
+            the images of `calibration`, and the rule of `training`, which says where weight scales come from.
+
+    Raises:
+        UserError: as `quantize`.
+    """
+    shares = options.formats.shares
+    steps = check_steps(options.post_training)
+    _check_fit(network, dataset)
+    history: dict[str, list[dict[str, float]]] = {}
+    with on(run.device):
+        module = build_module(network, run.seed)
         if float_state is None:
             history["float"] = train(
                 module,
                 dataset.train_images,
                 dataset.train_labels,
-                epochs=float_epochs,
-                learning_rate=float_learning_rate,
-                augment=augment,
-                seed=seed,
-                progress=progress,
+                epochs=options.float_training.epochs,
+                learning_rate=options.float_training.learning_rate,
+                augment=_augmented(dataset),
+                seed=run.seed,
+                progress=run.progress,
                 phase="float",
-                num_threads=num_threads,
-                checkpoint=checkpoints / "float.safetensors" if checkpoints is not None else None,
+                num_threads=run.num_threads,
+                checkpoint=run.checkpoints / "float.safetensors" if run.checkpoints is not None else None,
             )
         else:
             _load(module, network, float_state)
         folded, state = fold_batchnorm(network, module.state_dict())
+        for name in (name for name, step in steps.items() if step.works_on == "float"):
+            folded, state = _float_step(name, folded, state, options.formats)
+        images = _images(module, dataset, options.calibration, run.seed)
         # Any one format will do for the Hessian, which is the float network's.
-        if "equalize" in post_training:
-            state = equalize(folded, state)
-        first = Assignment.uniform(folded, next(iter(chosen)), act_bits)
-        model = QatNetwork(folded, state, first, rules, input_signed=bool(dataset.train_images.min() < 0))
-        model.assignment = rmsmp.assign(model, dataset.train_images, chosen, seed=seed)
-        calibrate(model, dataset.train_images, seed=seed, method=calibration)
-        if "adaround" in post_training:
-            adaround(model, dataset.train_images, seed=seed)
-        if "bias" in post_training:
-            correct_bias(model, dataset.train_images)
-        if epochs > 0:
-            refresher = rmsmp.refresher(model, dataset.train_images, chosen, every=refresh, seed=seed)
-            history["qat"] = train(
-                model,
-                dataset.train_images,
-                dataset.train_labels,
-                epochs=epochs,
-                learning_rate=learning_rate,
-                augment=augment,
-                seed=seed + 1,
-                before_epoch=refresher if method == "rmsmp" else None,
-                progress=progress,
-                phase="qat",
-                num_threads=num_threads,
-                distillation=Distillation(module, share=distillation) if distillation > 0 else None,
-                checkpoint=checkpoints / "quantized.safetensors" if checkpoints is not None else None,
-            )
-        assignment = model.assignment
-        settings: dict[str, object] = {
-            "method": method,
-            "ratio": {str(form): share for form, share in chosen.items()},
-            "shares": {str(form): share for form, share in assignment.shares().items()},
-            "act_bits": act_bits,
-            "epochs": epochs,
-            "regime": regime,
-            "calibration": calibration,
-            "post_training": list(post_training),
-            "distillation": distillation,
-            "seed": seed,
-            "dataset": dataset.name,
-            "dataset_note": dataset.note,
-            **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
-        }
-        integer = lower(model, provenance=settings)
+        first = Assignment.uniform(folded, next(iter(shares)), options.formats.act_bits)
+        rule = _weight_rule(options.training.given_rule, options.weights)
+        model = QatNetwork(folded, state, first, rule, input_signed=bool(dataset.train_images.min() < 0))
+        model.assignment = rmsmp.assign(model, images, shares, seed=run.seed)
+        if options.weights.granularity != "row":
+            share_scales(model, options.weights.granularity, options.weights.group_rows)
+    settings: dict[str, object] = {
+        "method": options.formats.method,
+        "ratio": {str(form): share for form, share in shares.items()},
+        "act_bits": options.formats.act_bits,
+        "epochs": 0,
+        "training_rule": options.training.rule,
+        "weight_scale": options.weights.scale or options.training.given_rule.weights.initial,
+        "granularity": options.weights.granularity,
+        "post_training": list(options.post_training),
+        "distillation": 0.0,
+        "seed": run.seed,
+        "dataset": dataset.name,
+        "dataset_note": dataset.note,
+        **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
+    }
+    return Stage(network, dataset, module, model, images, options.formats, run, settings, history)
 
-        def measured(images: Images, labels: Labels) -> Measured:
-            modelled = array(results(model, images, num_threads=num_threads).argmax(1))
+
+def calibrated(stage: Stage, options: CalibrationOptions, post_training: tuple[str, ...] = ()) -> Stage:
+    """The model with ranges of activations, and after the post-training steps that work on it.
+
+    Args:
+        stage: prepared, or trained: a model is calibrated anew after its formats have changed.
+        options: of the ranges; whether images are distilled is said in `prepared`.
+        post_training: of them the steps that work on the calibrated model are done here, in order.
+
+    Raises:
+        UserError: no range follows from the images, or a step cannot be done on this model.
+    """
+    model, images, run = stage.model, stage.images, stage.run
+    with on(run.device):
+        fixed: tuple[str, ...] = ()
+        if options.rule == FROM_BATCH_NORMS:
+            state = {name: array(value) for name, value in stage.module.state_dict().items()}
+            fixed = model.clip(batchnorm_ranges(stage.network, state))
+            if not fixed:
+                raise UserError(
+                    f"network '{stage.network.name}': no batch norm before a ReLU, from which the calibration rule "
+                    f"'{FROM_BATCH_NORMS}' could take a range"
+                )
+        calibrate(model, images, options.count, run.seed, options.sampled, fixed)
+        for name, step in check_steps(post_training).items():
+            if step.works_on == "calibrated":
+                _calibrated_step(name, model, images, run.seed)
+    found = {"calibration": options.rule, "zero_shot": options.zero_shot, "calibration_images": options.count}
+    if options.rule == "percentile":
+        found["percentile"] = options.percentile
+    return replace(stage, settings={**stage.settings, **found})
+
+
+def trained(stage: Stage, options: TrainingOptions) -> Stage:
+    """The model trained with quantizers.
+
+    The rule is that of `options` in `prepared`, by which the model was built. With the method `rmsmp` formats are dealt
+    anew every `FormatOptions.refresh` epochs.
+
+    Raises:
+        UserError: training diverged, the teacher does not fit the data, or a checkpoint is of another run.
+    """
+    model, data, run, before = stage.model, stage.dataset, stage.run, stage.history.get("qat", [])
+    # Every training of a schedule has a file of its own.
+    file = f"quantized{len(before) or ''}.safetensors"
+    with on(run.device):
+        refresher = rmsmp.refresher(
+            model, stage.images, stage.formats.shares, every=stage.formats.refresh, seed=run.seed
+        )
+        metrics = train(
+            model,
+            data.train_images,
+            data.train_labels,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            augment=_augmented(data),
+            seed=run.seed + 1,
+            before_epoch=refresher if stage.formats.method == "rmsmp" else None,
+            progress=run.progress,
+            phase="qat",
+            num_threads=run.num_threads,
+            distillation=None if options.distillation is None else _distillation(stage, options.distillation),
+            checkpoint=run.checkpoints / file if run.checkpoints is not None else None,
+        )
+    history = [*before, *metrics]
+    share = 0.0 if options.distillation is None else options.distillation.share
+    settings = {**stage.settings, "epochs": len(history), "distillation": share}
+    return replace(stage, settings=settings, history={**stage.history, "qat": history})
+
+
+def measured(stage: Stage, *, test: bool = False) -> QuantizeResult:
+    """The integers, and their accuracy on validation images; with `test` on test images, too, once.
+
+    Raises:
+        UserError: there are no test images, or the model cannot be lowered.
+    """
+    _check_test(stage.dataset, test)
+    model, module, data, threads = stage.model, stage.module, stage.dataset, stage.run.num_threads
+    with on(stage.run.device):
+        assignment = model.assignment
+        shares = {str(form): share for form, share in assignment.shares().items()}
+        integer = lower(model, provenance={**stage.settings, "shares": shares})
+
+        def on_images(images: Images, labels: Labels) -> Measured:
+            modelled = array(results(model, images, num_threads=threads).argmax(1))
             predicted = integer_classes(integer, images)
             return Measured(
                 accuracy=float(np.mean(predicted == labels)),
-                float_accuracy=accuracy(module, images, labels, num_threads=num_threads),
+                float_accuracy=accuracy(module, images, labels, num_threads=threads),
                 quantized_accuracy=float(np.mean(modelled == labels)),
                 agreement=float(np.mean(predicted == modelled)),
                 images=len(images),
             )
 
-        on_validation = measured(dataset.validation_images, dataset.validation_labels)
+        on_validation = on_images(data.validation_images, data.validation_labels)
         integer.provenance.update(on_validation.facts("validation"))
-        on_test = measured(dataset.test_images, dataset.test_labels) if test else None
+        on_test = on_images(data.test_images, data.test_labels) if test else None
         if on_test is not None:
             integer.provenance.update(on_test.facts("test"))
-        return QuantizeResult(
-            integer_network=integer,
-            assignment=assignment,
-            validation=on_validation,
-            test=on_test,
-            float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
-            history=history,
+    return QuantizeResult(
+        integer_network=integer,
+        assignment=assignment,
+        validation=on_validation,
+        test=on_test,
+        float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
+        history=dict(stage.history),
+    )
+
+
+def _weight_rule(rule: TrainingRule, options: WeightOptions) -> TrainingRule:
+    if options.scale is None:
+        return rule
+    if options.scale == "magnitude":
+        return replace(rule, weights=replace(rule.weights, scale="magnitude"))
+    return replace(rule, weights=replace(rule.weights, initial=options.scale))
+
+
+def _float_step(
+    name: str, network: Network, state: Mapping[str, Tensor], formats: FormatOptions
+) -> tuple[Network, State]:
+    if name == "equalize":
+        return network, equalize(network, state)
+    if name == "ocs":
+        return split_outliers(network, state, bits=formats.used[0].bits)
+    raise NotImplementedError(name)
+
+
+def _calibrated_step(name: str, model: QatNetwork, images: Images, seed: int) -> None:
+    if name == "adaround":
+        adaround(model, images, seed=seed)
+    elif name == "bias":
+        correct_bias(model, images)
+    else:
+        raise NotImplementedError(name)
+
+
+def _images(module: NetworkModule, dataset: Dataset, options: CalibrationOptions, seed: int) -> Images:
+    if not options.zero_shot:
+        return dataset.train_images
+    low, high = float(dataset.train_images.min()), float(dataset.train_images.max())
+    if low < 0 or high > 1:
+        raise UserError(
+            f"zero-shot: distilled images have pixels from 0 to 1; those of data set '{dataset.name}' are from "
+            f"{low:.3g} to {high:.3g}"
         )
+    images, _ = distilled_images(module, options.count, seed=seed)
+    return images
 
 
-def _ratio(method: str, ratio: Ratio | None) -> Ratio:
-    if method not in DEFAULT_RATIOS:
-        raise UserError(f"method '{method}' is unknown; there are {', '.join(DEFAULT_RATIOS)}")
-    chosen = DEFAULT_RATIOS[method] if ratio is None else ratio
-    used = [form for form, share in chosen.items() if share > 0]
-    if not used:
-        raise UserError(f"method '{method}': the ratio gives no format a share")
-    if method != "rmsmp" and (len(used) > 1 or used[0].scheme != method):
-        given = ", ".join(map(str, used))
-        raise UserError(f"method '{method}' takes one {method} format; the ratio gives {given}")
-    return chosen
+def _distillation(stage: Stage, options: DistillationOptions) -> Distillation:
+    if options.teacher is None:
+        return Distillation(stage.module, options.temperature, options.share)
+    network = options.teacher.network
+    _check_fit(network, stage.dataset)
+    module = build_module(network, 0)
+    _load(module, network, options.teacher.state)
+    return Distillation(module, options.temperature, options.share)
+
+
+def _augmented(dataset: Dataset) -> bool:
+    return min(dataset.shape[1:]) >= SMALLEST_AUGMENTED
+
+
+def _check_test(dataset: Dataset, test: bool) -> None:
+    if test and not len(dataset.test_labels):
+        raise UserError(f"data set '{dataset.name}' has no test images")
 
 
 def _check_fit(network: Network, dataset: Dataset) -> None:

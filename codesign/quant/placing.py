@@ -1,6 +1,6 @@
 """Where training computes: everything is made on torch's default device, random numbers always on the CPU.
 
-The same seed so draws the same numbers on every device. A recipe runs within `on(device)`.
+The same seed so draws the same numbers on every device. The pipeline runs within `on(device)`.
 """
 
 from __future__ import annotations

@@ -43,9 +43,16 @@ def equalize(network: Network, state: Mapping[str, Tensor]) -> State:
     Args:
         network: without batch norms.
         state: `<layer>.weight` and `<layer>.bias` of every weighted layer; not changed.
+
+    Raises:
+        UserError: there are no such layers, or a weight is missing.
     """
     result = _copied(network, state)
     pairs = _pairs(network)
+    if not pairs:
+        raise UserError(
+            f"network '{network.name}': no two layers with nothing but ReLU and pooling between: no ranges to equalize"
+        )
     for _ in range(SWEEPS):
         largest = 0.0
         for first, second in pairs:
@@ -79,7 +86,7 @@ def split_outliers(
         bits: of the Fixed rows that the halves are made for.
 
     Raises:
-        UserError: a share or bits that are not allowed, or a weight is missing.
+        UserError: a share or bits that are not allowed, a weight is missing, or there are no such layers.
     """
     if not 0 <= share <= 1:
         raise UserError(f"outlier splitting: share {share:g}; allowed is 0 to 1")
@@ -107,6 +114,8 @@ def split_outliers(
         wide = (len(weight), split.shape[1], *weight.shape[2:]) if weight.dim() > 2 else (len(weight), -1)
         result[f"{second.name}.weight"] = split.reshape(wide)
         widened[first.name] = channels + len(chosen)
+    if not widened:
+        raise UserError(f"network '{network.name}': no dense layer whose input only it reads: no outliers to split")
     layers = tuple(_widened(layer, widened.get(layer.name)) for layer in network.layers)
     return Network(network.name, layers), {name: value.float() for name, value in result.items()}
 

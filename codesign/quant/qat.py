@@ -8,7 +8,7 @@ approximation of its factors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,10 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import FusedConv, FusedPool, fuse
 from codesign.integer.tensor_bits import tensor_bits
-from codesign.quant.calibration import ClipRange
+from codesign.quant.calibration import MINMAX, MSE, CalibrationRule, ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.placing import generator, uniform
-from codesign.quant.training_rules import DEFAULT, Regime, WeightRule
+from codesign.quant.training_rules import DEFAULT, TrainingRule, WeightRule
 from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.workload.network import Network
 
@@ -138,7 +138,7 @@ class QatNetwork(nn.Module):
         network: Network,
         state: Mapping[str, Tensor],
         assignment: Assignment,
-        regime: Regime = DEFAULT,
+        training_rule: TrainingRule = DEFAULT,
         *,
         input_signed: bool = False,
     ) -> None:
@@ -146,7 +146,7 @@ class QatNetwork(nn.Module):
 
         Args:
             network, state, assignment: what is quantized, and to which formats.
-            regime: how it is trained.
+            training_rule: how it is trained.
             input_signed: whether the image has negative values (pixels in [0, 1] have none).
 
         Raises:
@@ -160,7 +160,7 @@ class QatNetwork(nn.Module):
         self.act_bits = assignment.act_bits
         self.tensor_bits = tensor_bits(self.fused, assignment)
         self.tensors = dict(assignment.tensors)
-        self.regime = regime
+        self.training_rule = training_rule
         self.convs = nn.ModuleList()
         source = self.fused.input
         self.quantizers = nn.ModuleList([ActivationQuantizer(self.tensor_bits[source.name], source.signed)])
@@ -175,7 +175,9 @@ class QatNetwork(nn.Module):
                 bias = state.get(f"{item.name}.bias", torch.zeros(len(weight))).detach().float().to(place)
                 if not (weight.isfinite().all() and bias.isfinite().all()):
                     raise UserError(f"network '{network.name}': layer '{item.name}' has weights that are not finite")
-                self.convs.append(QuantConv(item, weight, bias, assignment[item.name], regime.weights, len(self.convs)))
+                self.convs.append(
+                    QuantConv(item, weight, bias, assignment[item.name], training_rule.weights, len(self.convs))
+                )
                 if item.wide:
                     continue
             if isinstance(item, FusedPool) and item.kind == "max":
@@ -184,7 +186,7 @@ class QatNetwork(nn.Module):
             self._quantizer_of[item.name] = len(self.quantizers)
             output = item.output
             self.quantizers.append(
-                ActivationQuantizer(self.tensor_bits[item.name], output.signed, output.limit, regime.activations)
+                ActivationQuantizer(self.tensor_bits[item.name], output.signed, output.limit, training_rule.activations)
             )
         self._conv_of = {item.name: index for index, item in enumerate(self.fused.convs)}
 
@@ -227,37 +229,40 @@ class QatNetwork(nn.Module):
         return self._run(x, fit=None)
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor, method: str = "mse") -> None:
-        """Fit every activation scale on sample images, each on what the quantized passes before it give.
+    def calibrate(self, images: Tensor, rule: CalibrationRule = MSE, fixed: Collection[str] = ()) -> None:
+        """Fit the activation scales on sample images, each on what the quantized passes before it give.
 
-        `method` is one of `codesign.quant.calibration`; the image itself always gets its whole range.
+        The image itself always gets its whole range; tensors that `fixed` names keep theirs.
         """
-        self._run(images, fit=method)
+        self._run(images, fit=rule, fixed=fixed)
 
-    def clip(self, ranges: Mapping[str, ClipRange]) -> None:
-        """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms."""
+    def clip(self, ranges: Mapping[str, ClipRange]) -> tuple[str, ...]:
+        """Set the scales of the unsigned tensors that `ranges` names, such as those from batch norms; their names."""
+        clipped = []
         for item in self.fused.passes:
             if item.name in ranges and isinstance(item, FusedConv) and item.relu and item.residual is None:
                 self.quantizer(item.name).clip(ranges[item.name])
+                clipped.append(item.name)
+        return tuple(clipped)
 
     def penalty(self) -> Tensor | None:
-        """What joins the loss: PACT's decay of the clipping values; None if the regime has none."""
-        rule = self.regime.activations
+        """What joins the loss: PACT's decay of the clipping values; None if the training rule has none."""
+        rule = self.training_rule.activations
         if rule.decay == 0:
             return None
         parts = [(part.log_scale.exp() * part.high).square() for part in self.activation_quantizers[1:]]
         return rule.decay * torch.stack(parts).sum() if parts else None
 
-    def _run(self, x: Tensor, fit: str | None) -> Tensor:
+    def _run(self, x: Tensor, fit: CalibrationRule | None, fixed: Collection[str] = ()) -> Tensor:
         source = self.fused.input.name
         if fit is not None:
-            self.quantizer(source).fit(x, method="max")
+            self.quantizer(source).fit(x, MINMAX)
         values = {source: self.quantizer(source)(x) if self.quantized else x}
         for item in self.fused.passes:
             result = self._pass(item, values)
             if item.name in self._quantizer_of and not (isinstance(item, FusedPool) and item.kind == "max"):
                 quantizer = self.quantizer(item.name)
-                if fit is not None:
+                if fit is not None and item.name not in fixed:
                     quantizer.fit(result, fit)
                 if self.quantized:
                     result = quantizer(result)

@@ -8,7 +8,7 @@ several times so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from codesign._files import content_hash
 from codesign.data.sources import Images, Labels
 from codesign.errors import UserError
+from codesign.quant.calibration import MSE, CalibrationRule
 from codesign.quant.checkpoint import Run
 from codesign.quant.distill import Distillation
-from codesign.quant.placing import chosen, placed
+from codesign.quant.placing import array, chosen, placed
 from codesign.quant.qat import QatNetwork
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -91,6 +92,7 @@ def train(
         "phase": phase, "epochs": epochs, "learning_rate": learning_rate, "batch": batch, "weight_decay": weight_decay,
         "augment": augment, "seed": seed, "scale_rate": scale_rate, "images": list(images.shape),
         "distillation": None if distillation is None else [distillation.temperature, distillation.share],
+        "teacher": _hash(distillation.teacher) if distillation is not None and checkpoint is not None else "",
         "data": content_hash(images.tobytes(), labels.tobytes()) if checkpoint is not None else "",
     }  # fmt: skip
     run = Run(module, optimizer, schedule, generator, settings)
@@ -148,10 +150,15 @@ def accuracy(module: nn.Module, images: Images, labels: Labels, num_threads: int
     return float(np.mean(results(module, images, num_threads=num_threads).argmax(1).numpy() == labels))
 
 
-def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0, method: str = "mse") -> None:
-    """Fit the activation scales of a training model on `count` images chosen at random.
-
-    `method` is `max`, `mse`, or another of `codesign.quant.calibration`.
+def calibrate(
+    model: QatNetwork,
+    images: Images,
+    count: int = 256,
+    seed: int = 0,
+    rule: CalibrationRule = MSE,
+    fixed: Collection[str] = (),
+) -> None:
+    """Fit the activation scales of a training model on `count` images chosen at random, but for the `fixed` tensors'.
 
     Raises:
         UserError: there are no images, or all their pixels have one value, which gives no ranges.
@@ -163,7 +170,11 @@ def calibrate(model: QatNetwork, images: Images, count: int = 256, seed: int = 0
         raise UserError(f"calibration images: {what}; activation ranges cannot be found from them")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     with threads(1):
-        model.calibrate(placed(images[chosen]), method)
+        model.calibrate(placed(images[chosen]), rule, fixed)
+
+
+def _hash(module: nn.Module) -> str:
+    return content_hash(*(array(value).tobytes() for value in module.state_dict().values()))
 
 
 def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:

@@ -2,17 +2,7 @@
 
 How weights are shaped before quantizing, where their scale comes from, what the gradients are, how values are
 rounded, and what share of them is quantized at a time; for activations the scale, its gradient and the offset.
-`REGIMES` names the combinations.
-
-    ste      scales fixed by calibration, straight-through gradients (Hubara et al. 2016)
-    dorefa   weights through tanh, scale the layer's largest weight, fixed activation scales (Zhou et al. 2016)
-    pact     as dorefa; the activations' clipping value is learned from what it clips (Choi et al. 2018)
-    lsq      learned steps (Esser et al. 2020)
-    lsq+     also the offset of signed activations (Bhalgat et al. 2020): any zero point
-    apot     learned clipping value, initially three standard deviations (Li et al. 2020)
-    twn      binary and ternary rows with scales from the weights' magnitudes (Li et al. 2016; XNOR-Net)
-    noise    lsq on a random half of the weights at a time, the others float (QuantNoise, Fan et al. 2021)
-    stochastic  lsq, weights rounded to a neighbouring level at random, right in the mean (Gupta et al. 2015)
+`TRAINING_RULES` names the combinations, with their papers.
 
 Deviations, with the reason: the networks are trained with batch norms folded, so nothing would absorb a change of a
 layer's scale. DoReFa's weights are therefore scaled back to the layer's largest weight, and its activations are
@@ -26,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codesign.errors import UserError
+from codesign.quant.choices import WEIGHT_SCALES, known
 
 
 @dataclass(frozen=True)
@@ -37,8 +28,8 @@ class WeightRule:
         scale: `learned`; `fixed` at its initial value; `peak`, the layer's largest |w| in every forward pass;
             `magnitude`, XNOR-Net's E|w| for binary rows, TWN's threshold and scale for ternary ones (other formats
             are `learned`).
-        initial: of the largest level: of least squared error, LSQ's 2 E|w| / sqrt(Q) per step, LSQ+'s
-            max|mean +- 3 sigma|, or APoT's 3 sigma.
+        initial: of the largest level; one of `codesign.quant.choices.WEIGHT_SCALES`, but for `magnitude`, which is
+            no initial scale but one of every forward pass.
         through: whether clipped weights get a gradient too.
         stochastic: round to one of the two neighbouring levels at random in training.
         share: of the weights that a training pass quantizes, at random; the others stay float.
@@ -46,12 +37,13 @@ class WeightRule:
 
     shape: Literal["plain", "tanh"] = "plain"
     scale: Literal["learned", "fixed", "peak", "magnitude"] = "learned"
-    initial: Literal["mse", "lsq", "lsq+", "sigma3"] = "mse"
+    initial: str = "mse"
     through: bool = False
     stochastic: bool = False
     share: float = 1.0
 
     def __post_init__(self) -> None:
+        known("weight scale", self.initial, WEIGHT_SCALES)
         if not 0 < self.share <= 1:
             raise UserError(f"training rule: a share of {self.share:g} of the weights; allowed is above 0, at most 1")
 
@@ -74,32 +66,76 @@ class ActivationRule:
 
 
 @dataclass(frozen=True)
-class Regime:
-    """Rules of weights and activations."""
+class TrainingRule:
+    """Rules of weights and activations: what the gradients of a quantized network are.
+
+    Attributes:
+        summary, paper: what it is, in a line, and where it was published.
+    """
 
     weights: WeightRule = field(default_factory=WeightRule)
     activations: ActivationRule = field(default_factory=ActivationRule)
+    summary: str = ""
+    paper: str = ""
 
 
-DEFAULT = Regime()
-"""LSQ with scales of least squared error to start from."""
+DEFAULT_RULE = "default"
+DEFAULT = TrainingRule(
+    summary="learned steps, weight scales of least squared error to start from", paper="after LSQ, Esser et al. 2020"
+)
 
-REGIMES: dict[str, Regime] = {
-    "default": DEFAULT,
-    "ste": Regime(WeightRule(scale="fixed", through=True), ActivationRule(scale="fixed")),
-    "dorefa": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(scale="fixed")),
-    "pact": Regime(WeightRule(shape="tanh", scale="peak", through=True), ActivationRule(gradient="pact", decay=1e-4)),
-    "lsq": Regime(WeightRule(initial="lsq")),
-    "lsq+": Regime(WeightRule(initial="lsq+"), ActivationRule(offset=True)),
-    "apot": Regime(WeightRule(initial="sigma3", through=True)),
-    "twn": Regime(WeightRule(scale="magnitude", through=True)),
-    "noise": Regime(WeightRule(share=0.5)),
-    "stochastic": Regime(WeightRule(stochastic=True)),
+TRAINING_RULES: dict[str, TrainingRule] = {
+    DEFAULT_RULE: DEFAULT,
+    "ste": TrainingRule(
+        WeightRule(scale="fixed", through=True),
+        ActivationRule(scale="fixed"),
+        "scales fixed by calibration, straight-through gradients",
+        "Hubara et al. 2016",
+    ),
+    "dorefa": TrainingRule(
+        WeightRule(shape="tanh", scale="peak", through=True),
+        ActivationRule(scale="fixed"),
+        "weights through tanh, scale the layer's largest weight, fixed activation scales",
+        "DoReFa, Zhou et al. 2016",
+    ),
+    "pact": TrainingRule(
+        WeightRule(shape="tanh", scale="peak", through=True),
+        ActivationRule(gradient="pact", decay=1e-4),
+        "as dorefa; the activations' clipping value is learned from what it clips",
+        "PACT, Choi et al. 2018",
+    ),
+    "lsq": TrainingRule(
+        WeightRule(initial="lsq"), summary="learned steps from the paper's start", paper="LSQ, Esser et al. 2020"
+    ),
+    "lsq+": TrainingRule(
+        WeightRule(initial="lsq+"),
+        ActivationRule(offset=True),
+        "also the offset of signed activations: any zero point",
+        "LSQ+, Bhalgat et al. 2020",
+    ),
+    "apot": TrainingRule(
+        WeightRule(initial="sigma3", through=True),
+        summary="learned clipping value, initially three standard deviations",
+        paper="APoT, Li et al. 2020",
+    ),
+    "twn": TrainingRule(
+        WeightRule(scale="magnitude", through=True),
+        summary="binary and ternary rows with scales from the weights' magnitudes",
+        paper="TWN, Li et al. 2016; XNOR-Net, Rastegari et al. 2016",
+    ),
+    "noise": TrainingRule(
+        WeightRule(share=0.5),
+        summary="learned steps on a random half of the weights at a time, the others float",
+        paper="QuantNoise, Fan et al. 2021",
+    ),
+    "stochastic": TrainingRule(
+        WeightRule(stochastic=True),
+        summary="learned steps, weights rounded to a neighbouring level at random, right in the mean",
+        paper="Gupta et al. 2015",
+    ),
 }
 
 
-def regime(name: str) -> Regime:
-    """The regime called `name`; UserError names those there are."""
-    if name not in REGIMES:
-        raise UserError(f"training regime '{name}' is unknown; there are {', '.join(REGIMES)}")
-    return REGIMES[name]
+def training_rule(name: str) -> TrainingRule:
+    """The rule called `name`; UserError names those there are."""
+    return known("training rule", name, TRAINING_RULES)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from codesign.formats.row_format import TWN_THRESHOLD, RowFormat, fit_scale
 from codesign.integer.network import Scheme
+from codesign.quant.calibration import CalibrationRule, weight_scales
 from codesign.quant.fake_quant import RowTable
 from codesign.quant.placing import array, placed
 from codesign.quant.training_rules import WeightRule
@@ -74,6 +75,9 @@ def initial_alpha(weight: Tensor, formats: Sequence[RowFormat], rule: WeightRule
     elif rule.initial == "lsq+":
         # max|mean +- 3 sigma| / 2**(bits-1) per step, whose largest level is one below 2**(bits-1).
         alpha = (mean.abs() + 3 * deviation) * largest / (largest + 1)
-    else:
+    elif rule.initial == "sigma3":
         alpha = 3 * deviation
+    else:
+        scales = weight_scales(array(weight.double()), formats, CalibrationRule(rule.initial))
+        alpha = placed(scales).float() * largest
     return torch.where(alpha > 0, alpha, fitted)

@@ -48,20 +48,21 @@ class Networks:
         name, key = f"networks/{self._name(hw)}.codesign", self.key(hw)
         if (path := self._kept.file(name, key)) is not None:
             return load_network(path)
+        from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
         from codesign.quant.pipeline import quantize
 
         space = self._space
+        options = QuantizeOptions(
+            FormatOptions("rmsmp", ratio, hw.act_bits),
+            FloatOptions(space.float_epochs),
+            training=TrainingOptions(space.epochs),
+        )
         result = quantize(
             zoo_network(space.network),
             self.dataset,
-            "rmsmp",
-            ratio=ratio,
-            act_bits=hw.act_bits,
-            epochs=space.epochs,
-            float_epochs=space.float_epochs,
+            options,
             float_state=self._float_state(),
-            seed=space.seed,
-            progress=self._report,
+            run=RunOptions(space.seed, self._report),
         )
         self._keep_float_state(result.float_state)
         path = self._kept.folder / name

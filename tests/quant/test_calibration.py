@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from codesign.errors import UserError
 from codesign.formats.row_format import FIXED4, POT4, FloatArray
 from codesign.quant.calibration import (
-    METHODS,
-    Calibration,
+    CalibrationRule,
     ClipRange,
     _merged,
     batchnorm_ranges,
@@ -21,6 +20,7 @@ from codesign.quant.calibration import (
     laplace_clip,
     weight_scales,
 )
+from codesign.quant.choices import CALIBRATION_RULES
 from codesign.quant.module import build_module
 from codesign.workload import BatchNorm, zoo
 
@@ -38,7 +38,7 @@ def test_aciq_constants(bits: int, laplace: float, gauss: float) -> None:
 @pytest.mark.parametrize(("law", "draw"), [("aciq_gauss", "normal"), ("aciq_laplace", "laplace")])
 def test_aciq_is_near_the_least_error_of_its_law(bits: int, law: str, draw: str) -> None:
     values = getattr(np.random.default_rng(0), draw)(size=200_000)
-    found = Calibration(law).range_of([values], bits, signed=True).high  # type: ignore[arg-type]
+    found = CalibrationRule(law).range_of([values], bits, signed=True).high
 
     def error(clip: float) -> float:
         step = 2 * clip / 2**bits
@@ -47,7 +47,7 @@ def test_aciq_is_near_the_least_error_of_its_law(bits: int, law: str, draw: str)
 
     assert error(found) <= 1.06 * min(error(clip) for clip in np.linspace(0.5 * found, 2 * found, 60))
     # Half of it, after a ReLU, has the range of the whole at one bit more.
-    half = Calibration(law).range_of([values], bits - 1, signed=False).high  # type: ignore[arg-type]
+    half = CalibrationRule(law).range_of([values], bits - 1, signed=False).high
     assert half == pytest.approx(found, rel=0.01)
 
 
@@ -55,7 +55,7 @@ def test_aciq_is_near_the_least_error_of_its_law(bits: int, law: str, draw: str)
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_mse_is_near_a_fine_grid(signed: bool, bits: int) -> None:
     values = np.random.default_rng(1).laplace(size=3000)
-    span = Calibration("mse").range_of([values], bits, signed=signed)
+    span = CalibrationRule("mse").range_of([values], bits, signed=signed)
     clipped = values if signed else np.maximum(values, 0)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
@@ -69,31 +69,31 @@ def test_mse_is_near_a_fine_grid(signed: bool, bits: int) -> None:
 
 def test_ranges_spelled_out() -> None:
     batches = [np.array([-1.0, 0.0, 3.0]), np.array([-2.0, 5.0])]
-    assert Calibration("minmax").range_of(batches, 4, signed=True) == (-5, 5)
-    assert Calibration("minmax").range_of(batches, 4, signed=True, symmetric=False) == (-2, 5)
-    assert Calibration("minmax").range_of(batches, 4, signed=False) == (0, 5)
-    average = Calibration("average", momentum=0.75).range_of(batches, 4, signed=True, symmetric=False)
+    assert CalibrationRule("minmax").range_of(batches, 4, signed=True) == (-5, 5)
+    assert CalibrationRule("minmax").range_of(batches, 4, signed=True, symmetric=False) == (-2, 5)
+    assert CalibrationRule("minmax").range_of(batches, 4, signed=False) == (0, 5)
+    average = CalibrationRule("average", momentum=0.75).range_of(batches, 4, signed=True, symmetric=False)
     assert average == pytest.approx((-1.25, 3.5))
     rms = np.sqrt((1 + 9 + 4 + 25) / 5)
-    assert Calibration("rms4").range_of(batches, 4, signed=True) == pytest.approx((-4 * rms, 4 * rms))
+    assert CalibrationRule("rms4").range_of(batches, 4, signed=True) == pytest.approx((-4 * rms, 4 * rms))
     uniform = np.arange(-1000, 1001) / 10
-    span = Calibration("percentile", percentile=90).range_of([uniform], 4, signed=True, symmetric=False)
+    span = CalibrationRule("percentile", percentile=90).range_of([uniform], 4, signed=True, symmetric=False)
     assert span == pytest.approx((-90, 90))
     # The share is one of the positive values, whatever the number of zeros.
     zeros = np.zeros(10_000)
-    assert Calibration("percentile", percentile=90).range_of([zeros, uniform], 4, signed=False).high == pytest.approx(
-        90, abs=0.1
-    )
+    assert CalibrationRule("percentile", percentile=90).range_of(
+        [zeros, uniform], 4, signed=False
+    ).high == pytest.approx(90, abs=0.1)
 
 
 def test_kl_keeps_a_uniform_law_and_cuts_a_long_tail() -> None:
     rng = np.random.default_rng(2)
     uniform = rng.uniform(0, 1, 100_000)
-    assert Calibration("kl").range_of([uniform], 8, signed=False).high > 0.97
+    assert CalibrationRule("kl").range_of([uniform], 8, signed=False).high > 0.97
     spike = np.concatenate([np.abs(rng.normal(size=100_000)), [300.0]])
-    assert Calibration("kl").range_of([spike], 8, signed=False).high < 60
-    few = Calibration("kl").range_of([np.abs(rng.normal(size=100_000))], 3, signed=False).high
-    many = Calibration("kl").range_of([np.abs(rng.normal(size=100_000))], 7, signed=False).high
+    assert CalibrationRule("kl").range_of([spike], 8, signed=False).high < 60
+    few = CalibrationRule("kl").range_of([np.abs(rng.normal(size=100_000))], 3, signed=False).high
+    many = CalibrationRule("kl").range_of([np.abs(rng.normal(size=100_000))], 7, signed=False).high
     assert 0.8 < few < many
 
 
@@ -129,14 +129,14 @@ def test_kl_merges_as_the_published_slides_do() -> None:
     assert _merged(np.array([4.0, 0, 6, 0]), np.array([True, False, True, True]), 2).tolist() == [4, 0, 3, 3]
     rng = np.random.default_rng(5)
     values = np.concatenate([np.abs(rng.laplace(size=3000)), [40.0, 55.0]])
-    found = Calibration("kl").range_of([values], 3, signed=True).high
+    found = CalibrationRule("kl").range_of([values], 3, signed=True).high
     assert found == pytest.approx(slides_threshold(values, 4), rel=1e-12)
-    assert Calibration("kl").range_of([np.full(9, 2.5)], 8, signed=True).high == 2.5
+    assert CalibrationRule("kl").range_of([np.full(9, 2.5)], 8, signed=True).high == 2.5
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from(tuple(CALIBRATION_RULES)),
     bits=st.integers(2, 8),
     signed=st.booleans(),
     factor=st.sampled_from([2.0**-12, 1.0, 64.0]),
@@ -144,7 +144,7 @@ def test_kl_merges_as_the_published_slides_do() -> None:
 )
 def test_ranges_scale_with_the_values(method: str, bits: int, signed: bool, factor: float, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=500)
-    calibration = Calibration(method)  # type: ignore[arg-type]
+    calibration = CalibrationRule(method)
     span = calibration.range_of([values], bits, signed=signed)
     assert span.low <= 0 < span.high
     assert signed or span.low == 0
@@ -164,10 +164,10 @@ def test_affine_codes_cover_the_range_with_a_level_at_zero(low: float, high: flo
 
 def test_weight_scales() -> None:
     weights = np.array([[1.0, -3.0, 2.0], [0, 0, 0], [0.5, 0.25, -4.0]])
-    scales = weight_scales(weights, [FIXED4, FIXED4, POT4], Calibration("minmax"))
+    scales = weight_scales(weights, [FIXED4, FIXED4, POT4], CalibrationRule("minmax"))
     np.testing.assert_allclose(scales, [3 / 7, 1, 4 / 64])
     rms = np.sqrt(14 / 3)
-    assert weight_scales(weights, [FIXED4] * 3, Calibration("rms4"))[0] == pytest.approx(4 * rms / 7)
+    assert weight_scales(weights, [FIXED4] * 3, CalibrationRule("rms4"))[0] == pytest.approx(4 * rms / 7)
 
 
 def test_ranges_from_batch_norms() -> None:
@@ -184,9 +184,9 @@ def test_ranges_from_batch_norms() -> None:
     assert ranges[before[1]] == (0, 6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALIBRATION_RULES)
 def test_odd_samples(method: str) -> None:
-    calibration = Calibration(method)  # type: ignore[arg-type]
+    calibration = CalibrationRule(method)
     for samples, message in [
         ([], "no samples"),
         ([np.zeros(0)], "no samples"),
@@ -202,8 +202,8 @@ def test_odd_samples(method: str) -> None:
 
 def test_unknown_settings() -> None:
     with pytest.raises(UserError, match="'entropy' is unknown; there are minmax, percentile"):
-        Calibration("entropy")  # type: ignore[arg-type]
+        CalibrationRule("entropy")
     with pytest.raises(UserError, match="percentile 3"):
-        Calibration("percentile", percentile=3)
+        CalibrationRule("percentile", percentile=3)
     with pytest.raises(UserError, match="momentum 1"):
-        Calibration("average", momentum=1)
+        CalibrationRule("average", momentum=1)

@@ -20,6 +20,7 @@ from codesign.quant import checkpoint
 from codesign.quant.checkpoint import load_state, save_state
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
+from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions, TrainingOptions
 from codesign.quant.pipeline import QuantizeResult, quantize
 from codesign.quant.training import train
 from codesign.workload import zoo
@@ -76,30 +77,24 @@ def test_float_training_continues_to_the_same_weights(digits: Dataset, tmp_path:
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
-def quantized(digits: Dataset, regime: str, folder: Path | None, stop: Stop | None = None) -> QuantizeResult:
-    return quantize(
-        NETWORK,
-        digits,
-        "rmsmp",
-        ratio=parse_ratio("pot4:50,fixed4:40,fixed8:10"),
-        float_epochs=2,
-        epochs=3,
-        refresh=1,
-        regime=regime,
-        progress=stop,
-        checkpoints=folder,
+def quantized(digits: Dataset, training_rule: str, folder: Path | None, stop: Stop | None = None) -> QuantizeResult:
+    options = QuantizeOptions(
+        FormatOptions("rmsmp", parse_ratio("pot4:50,fixed4:40,fixed8:10"), refresh=1),
+        FloatOptions(2),
+        training=TrainingOptions(3, training_rule),
     )
+    return quantize(NETWORK, digits, options, run=RunOptions(progress=stop, checkpoints=folder))
 
 
-@pytest.mark.parametrize("regime", ["default", "noise", "stochastic", "lsq+"])
+@pytest.mark.parametrize("training_rule", ["default", "noise", "stochastic", "lsq+"])
 @pytest.mark.parametrize("at", [("float", 1), ("qat", 1), ("qat", 2)], ids=str)
-def test_whole_recipes_continue_to_the_same_integers(
-    digits: Dataset, tmp_path: Path, regime: str, at: tuple[str, int]
+def test_whole_runs_continue_to_the_same_integers(
+    digits: Dataset, tmp_path: Path, training_rule: str, at: tuple[str, int]
 ) -> None:
-    expected = quantized(digits, regime, None)
+    expected = quantized(digits, training_rule, None)
     with pytest.raises(KeyboardInterrupt):
-        quantized(digits, regime, tmp_path, Stop(*at))
-    found = quantized(digits, regime, tmp_path)
+        quantized(digits, training_rule, tmp_path, Stop(*at))
+    found = quantized(digits, training_rule, tmp_path)
     assert same_network(found.integer_network, expected.integer_network)
     assert found.assignment == expected.assignment
     assert found.history == expected.history

@@ -1,19 +1,20 @@
-"""The table of formats, and the recipe's regimes, calibrations and post-training methods."""
+"""The table of formats."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
 from codesign.formats.ratio import parse_ratio
 from codesign.integer.network import IntegerConv
+from codesign.quant.choices import METHODS
 from codesign.quant.comparison import TABLE, Accuracies, as_text, compare
-from codesign.quant.pipeline import DEFAULT_RATIOS, quantize
+from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, TrainingOptions
+from codesign.quant.pipeline import quantize
 from codesign.workload import zoo
 
 
@@ -105,46 +106,14 @@ def test_text_of_a_table() -> None:
     assert rows[1] == ["pot", "55.00", "±", "7.07", "90.00", "±", "0.00", "-1.00", "±", "1.41", "75.00", "±", "7.07"]
 
 
-@pytest.mark.parametrize("method", DEFAULT_RATIOS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_rows_of_its_formats(method: str) -> None:
-    result = quantize(zoo.smallcnn(width=6), small(), method, epochs=1, float_epochs=1)  # type: ignore[arg-type]
+    options = QuantizeOptions(FormatOptions(method), FloatOptions(1), training=TrainingOptions(1))
+    result = quantize(zoo.smallcnn(width=6), small(), options)
     used = {
         f"{scheme}{bits}"
         for layer in result.integer_network.layers
         if isinstance(layer, IntegerConv)
         for scheme, bits in zip(layer.scheme, layer.weight_bits, strict=True)
     }
-    assert used == {str(form) for form in DEFAULT_RATIOS[method]}
-
-
-def test_options_reach_the_result() -> None:
-    network = zoo.smallcnn(width=8)
-    base = quantize(network, small(), "fixed", ratio=parse_ratio("fixed3:1"), epochs=0, float_epochs=4)
-    options = {"ratio": parse_ratio("fixed3:1"), "epochs": 0, "float_state": base.float_state}
-    weights = {}
-    for name, extra in {
-        "base": {},
-        "bias": {"post_training": ["bias"]},
-        "adaround": {"post_training": ["adaround"]},
-        "equalize": {"post_training": ["equalize"]},
-        "kl": {"calibration": "kl"},
-        "distilled": {"epochs": 1, "distillation": 0.5, "regime": "lsq"},
-        "trained": {"epochs": 1, "regime": "lsq"},
-    }.items():
-        result = quantize(network, small(), "fixed", **(options | extra))  # type: ignore[arg-type]
-        layers = [layer for layer in result.integer_network.layers if isinstance(layer, IntegerConv)]
-        weights[name] = np.concatenate(
-            [np.concatenate([layer.weight.ravel(), layer.bias, layer.mult]) for layer in layers]
-        )
-        assert result.integer_network.provenance["regime"] == ("lsq" if extra.get("epochs") else "default")
-    assert len({values.tobytes() for values in weights.values()}) == 7
-
-
-def test_unknown_options() -> None:
-    for extra, message in [
-        ({"regime": "x"}, "training regime 'x'"),
-        ({"calibration": "x"}, "calibration method 'x'"),
-        ({"post_training": ["x"]}, "post-training method 'x' is unknown; there are equalize, adaround, bias"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            quantize(zoo.smallcnn(width=4), small(), "fixed", epochs=0, float_epochs=0, **extra)  # type: ignore[arg-type]
+    assert used == {str(form) for form in parse_ratio(METHODS[method].ratio)}

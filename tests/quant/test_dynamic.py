@@ -10,6 +10,7 @@ from codesign.data.sources import Dataset, load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
+from codesign.quant.calibration import CalibrationRule
 from codesign.quant.dynamic import dynamic_network, dynamic_results
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
@@ -47,12 +48,12 @@ def test_dark_images_are_closer_to_the_float_network(model: QatNetwork, digits: 
     assert np.mean(bright == digits.test_labels[:60]) > 0.85
 
 
-@pytest.mark.parametrize("method", ["max", "mse", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "mse", "percentile"])
 def test_the_integers_of_an_image_are_its_results(model: QatNetwork, digits: Dataset, method: str) -> None:
     agree = 0
-    scores = dynamic_results(model, digits.test_images[:20], method)
+    scores = dynamic_results(model, digits.test_images[:20], CalibrationRule(method))
     for image, score in zip(digits.test_images[:20], scores, strict=True):
-        network = dynamic_network(model, image, method)
+        network = dynamic_network(model, image, CalibrationRule(method))
         # The brightest pixel is the last code: the image's own range.
         codes = quantize_input(network.input, image[None])
         assert codes.max() == 15

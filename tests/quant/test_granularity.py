@@ -83,7 +83,7 @@ def test_error_grows_with_the_number_of_rows_that_share() -> None:
 def test_unknown_granularity() -> None:
     folded, state = fold_batchnorm(zoo.smallcnn(), build_module(zoo.smallcnn(), 0).state_dict())
     model = QatNetwork(folded, state, Assignment.uniform(folded, FIXED4, 4))
-    with pytest.raises(UserError, match="'filter' is unknown; there are network, layer, group, row"):
+    with pytest.raises(UserError, match="'filter' is unknown; there are row, group, layer, network"):
         share_scales(model, "filter")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="groups of 0 rows"):
         share_scales(model, "group", 0)

@@ -1,4 +1,4 @@
-"""Training loops and whole recipes on the digits: accuracy, determinism, progress, errors."""
+"""Training loops and the whole way on the digits: accuracy, determinism, progress, errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from codesign.integer.checks import same_network
 from codesign.integer.storage import load_network, save_network
 from codesign.quant import training
 from codesign.quant.module import build_module
+from codesign.quant.options import (
+    NO_TRAINING,
+    FloatOptions,
+    FormatOptions,
+    QuantizeOptions,
+    RunOptions,
+    TrainingOptions,
+)
 from codesign.quant.pipeline import QuantizeResult, quantize
 from codesign.sim import functional
 from codesign.workload import Network, zoo
@@ -30,8 +38,8 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def rmsmp(digits: Dataset) -> QuantizeResult:
-    """The recipe with its defaults, as a person runs it."""
-    return quantize(zoo.smallcnn(), digits, "rmsmp", test=True)
+    """The pipeline with its defaults, as a person runs it."""
+    return quantize(zoo.smallcnn(), digits, test=True)
 
 
 def test_accuracy_on_digits(rmsmp: QuantizeResult) -> None:
@@ -47,7 +55,7 @@ def test_accuracy_on_digits(rmsmp: QuantizeResult) -> None:
 
 
 def test_integers_stand_alone(rmsmp: QuantizeResult, digits: Dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """What the file holds, run by the numpy model, has the accuracy the recipe reports."""
+    """What the file holds, run by the numpy model, has the accuracy that is reported."""
     save_network(rmsmp.integer_network, tmp_path / "net.npz")
     network = load_network(tmp_path / "net.npz")
     assert same_network(network, rmsmp.integer_network)
@@ -72,7 +80,8 @@ def test_every_layer_has_the_ratio(rmsmp: QuantizeResult) -> None:
 
 @pytest.mark.parametrize(("method", "form"), [("fixed", FIXED4), ("pot", POT4)])
 def test_one_format(method: str, form: object, rmsmp: QuantizeResult, digits: Dataset) -> None:
-    result = quantize(zoo.smallcnn(), digits, method, float_state=rmsmp.float_state, epochs=4)  # type: ignore[arg-type]
+    options = QuantizeOptions(FormatOptions(method), training=TrainingOptions(4))
+    result = quantize(zoo.smallcnn(), digits, options, float_state=rmsmp.float_state)
     assert result.assignment.shares() == {form: 1.0}
     assert result.validation.float_accuracy == rmsmp.validation.float_accuracy
     assert result.validation_accuracy >= result.validation.float_accuracy - 0.02
@@ -82,7 +91,8 @@ def test_one_format(method: str, form: object, rmsmp: QuantizeResult, digits: Da
 
 def test_more_bits_without_training_lose_little(rmsmp: QuantizeResult, digits: Dataset) -> None:
     state = rmsmp.float_state
-    wide = quantize(zoo.smallcnn(), digits, "fixed", ratio={FIXED8: 1.0}, act_bits=8, float_state=state, epochs=0)
+    options = QuantizeOptions(FormatOptions("fixed", {FIXED8: 1.0}, 8), training=NO_TRAINING)
+    wide = quantize(zoo.smallcnn(), digits, options, float_state=state)
     assert wide.validation.quantized_accuracy >= wide.validation.float_accuracy - 0.005
     assert wide.history == {}
 
@@ -92,15 +102,9 @@ def test_same_seed_same_integers(digits: Dataset) -> None:
     events: list[tuple[str, int, int]] = []
 
     def run(seed: int) -> QuantizeResult:
-        return quantize(
-            zoo.smallcnn(width=4),
-            small,
-            seed=seed,
-            float_epochs=2,
-            epochs=4,
-            refresh=2,
-            progress=lambda phase, done, total, metrics: events.append((phase, done, total)),
-        )
+        options = QuantizeOptions(FormatOptions(refresh=2), FloatOptions(2), training=TrainingOptions(4))
+        told = RunOptions(seed, lambda phase, done, total, metrics: events.append((phase, done, total)))
+        return quantize(zoo.smallcnn(width=4), small, options, run=told)
 
     one = run(5)
     assert events == [("float", 1, 2), ("float", 2, 2), *[("qat", done, 4) for done in range(1, 5)]]
@@ -150,7 +154,7 @@ def test_interrupt_passes_through(digits: Dataset) -> None:
 
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        quantize(zoo.smallcnn(width=2), digits.part(train=50, test=10), progress=stop)
+        quantize(zoo.smallcnn(width=2), digits.part(train=50, test=10), run=RunOptions(progress=stop))
     assert torch.get_num_threads() == threads
 
 
@@ -171,13 +175,17 @@ def test_divergence_is_said(digits: Dataset) -> None:
         (zoo.smallcnn(), {"method": "pot", "ratio": parse_ratio("fixed4:1")}, "'pot' takes one pot format; .* fixed4"),
         (zoo.smallcnn(), {"method": "fixed", "ratio": parse_ratio("fixed4:1,fixed8:1")}, "gives fixed4, fixed8"),
         (zoo.smallcnn(), {"ratio": {POT4: 0.0}}, "gives no format a share"),
-        (zoo.smallcnn(), {"float_state": {}}, "the weights do not fit it: .*Missing key"),
     ],
 )
 def test_what_does_not_fit(network: Network, options: dict[str, object], message: str, digits: Dataset) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        quantize(network, digits, **options)  # type: ignore[arg-type]
+        quantize(network, digits, QuantizeOptions(FormatOptions(**options)))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network(digits: Dataset) -> None:
+    with pytest.raises(UserError, match="the weights do not fit it: .*Missing key"):
+        quantize(zoo.smallcnn(), digits, float_state={})
 
 
 def test_result_is_frozen(rmsmp: QuantizeResult) -> None:

@@ -9,30 +9,28 @@ from torch import nn
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
-from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.quant.distill import Distillation
 from codesign.quant.module import build_module
+from codesign.quant.options import RunOptions
 from codesign.quant.pipeline import quantize
 from codesign.quant.placing import generator, on, uniform
 from codesign.quant.qat import QatNetwork
-from codesign.quant.training_rules import REGIMES, regime
+from codesign.quant.training_rules import TRAINING_RULES, training_rule
 from codesign.workload import zoo
 from codesign.workload.fold import fold_batchnorm
 
 FORMATS = ("pot4", "fixed4", "fixed8", "apot4", "ternary", "binary", "midrise4", "full4")
 
 
-@pytest.mark.parametrize("name", REGIMES)
+@pytest.mark.parametrize("name", TRAINING_RULES)
 def test_a_pass_of_training_stays_on_its_device(name: str) -> None:
     network = zoo.get("smallcnn", width=8)
     module = build_module(network, seed=0).eval()
     folded, state = fold_batchnorm(network, module.state_dict())
     rows = [RowFormat.parse(FORMATS[row % len(FORMATS)]) for row in range(64)]
-    assignment = Assignment.of(
-        [(item.name, rows[: folded.weight_shape(item.name)[0]]) for item in folded.weighted], 4
-    )
-    model = QatNetwork(folded, state, assignment, regime(name))
+    assignment = Assignment.of([(item.name, rows[: folded.weight_shape(item.name)[0]]) for item in folded.weighted], 4)
+    model = QatNetwork(folded, state, assignment, training_rule(name))
 
     def moved(part: nn.Module) -> None:
         """The module as if it had been made on a GPU, tables of formats included."""
@@ -73,5 +71,5 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
         pass
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="device 'cuda' cannot be used: ") as caught:
-            quantize(zoo.get("smallcnn"), load_dataset("digits"), ratio=parse_ratio("fixed4:1"), device="cuda")
+            quantize(zoo.get("smallcnn"), load_dataset("digits"), run=RunOptions(device="cuda"))
         assert "\n" not in str(caught.value)

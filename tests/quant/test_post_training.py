@@ -15,6 +15,7 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, RowFormat
 from codesign.quant.adaround import adaround
+from codesign.quant.calibration import MINMAX
 from codesign.quant.distilled_data import distilled_images
 from codesign.quant.lower import lower
 from codesign.quant.module import NetworkModule, build_module
@@ -126,7 +127,7 @@ def quantized_error(network: Network, state: dict[str, Tensor], images: Tensor, 
         for item in model.fused.convs:
             conv = model.conv(item.name)
             conv.log_alpha.fill_(float(conv.weight.abs().max())).log_()
-    model.calibrate(images, "max")
+    model.calibrate(images, MINMAX)
     with torch.no_grad():
         found = model(images)
         model.quantized = False

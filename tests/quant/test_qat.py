@@ -14,6 +14,7 @@ from codesign.formats import row_format as formats
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
+from codesign.quant.calibration import MINMAX, CalibrationRule
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
@@ -120,7 +121,7 @@ def test_fitted_scale_is_near_the_best_of_a_fine_grid(bits: int, signed: bool) -
 
 def test_fit_of_the_whole_range_and_of_zeros() -> None:
     quantizer = ActivationQuantizer(4, signed=False)
-    quantizer.fit(torch.tensor([0.0, 0.25, 1.0]), method="max")
+    quantizer.fit(torch.tensor([0.0, 0.25, 1.0]), rule=MINMAX)
     assert quantizer.scale == pytest.approx(1 / 15)
     quantizer.fit(torch.zeros(5))
     assert quantizer.scale == 1.0
@@ -130,10 +131,10 @@ def test_codes_of_a_relu6_end_at_6_at_most() -> None:
     quantizer = ActivationQuantizer(4, signed=False, limit=6.0)
     assert quantizer.untouched
     values = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) * 40
-    for method in ("max", "mse"):
-        quantizer.fit(values, method=method)
+    for method in ("minmax", "mse"):
+        quantizer.fit(values, rule=CalibrationRule(method))
         assert quantizer.scale <= 6 / 15 * (1 + 1e-6)
-    quantizer.fit(values.clamp(max=1.5), method="max")
+    quantizer.fit(values.clamp(max=1.5), rule=MINMAX)
     assert quantizer.scale == pytest.approx(1.5 / 15)
     # A training step beyond the limit is seen neither by lowering nor by the next forward pass, and is undone there.
     with torch.no_grad():

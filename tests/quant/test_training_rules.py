@@ -1,4 +1,4 @@
-"""Training rules: gradients and scales against their papers' equations, every regime trained and lowered exactly."""
+"""Training rules: gradients and scales against their papers' equations, every one trained and lowered exactly."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import parse_ratio
 from codesign.formats.row_format import BINARY, EVERY_FORMAT, FIXED4, POT4, TERNARY, ternary_weights
-from codesign.quant.calibration import ClipRange
+from codesign.quant.calibration import CalibrationRule, ClipRange
+from codesign.quant.choices import CALIBRATION_RULES
 from codesign.quant.distill import Distillation
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows
 from codesign.quant.lower import lower
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import accuracy, calibrate, train
-from codesign.quant.training_rules import REGIMES, ActivationRule, WeightRule, regime
+from codesign.quant.training_rules import TRAINING_RULES, ActivationRule, WeightRule, training_rule
 from codesign.quant.weight_rules import initial_alpha, rule_operands
 from codesign.sim import functional
 from codesign.workload import Add, Conv, Flatten, Input, Linear, Network, Relu, zoo
@@ -41,7 +42,7 @@ def test_dorefa_weights() -> None:
     """Zhou et al. 2016, eq. 9, up to the layer's scale: the levels 2 q(tanh / 2 max + 1/2) - 1."""
     weight = rows(3)
     table = RowTable([form for form in EVERY_FORMAT if str(form) == "midrise4"] * 3)
-    shaped, log_alpha, gain = rule_operands(weight, torch.zeros(3), table, REGIMES["dorefa"].weights)
+    shaped, log_alpha, gain = rule_operands(weight, torch.zeros(3), table, TRAINING_RULES["dorefa"].weights)
     assert gain is None
     unit = torch.tanh(weight) / (2 * torch.tanh(weight).abs().max()) + 0.5
     expected = (2 * torch.round(unit * 15) / 15 - 1) * weight.abs().max()
@@ -52,7 +53,7 @@ def test_magnitude_rule_is_twn_and_xnor() -> None:
     weight = torch.cat([rows(2), torch.zeros(1, 200), rows(1, 5)])
     table = RowTable([TERNARY, BINARY, TERNARY, FIXED4])
     log_alpha = torch.tensor([9.0, 9, 0.5, 0.25])
-    shaped, logarithm, gain = rule_operands(weight, log_alpha, table, REGIMES["twn"].weights)
+    shaped, logarithm, gain = rule_operands(weight, log_alpha, table, TRAINING_RULES["twn"].weights)
     assert gain is not None
     values = quantize_rows(shaped, logarithm, table) * gain
     integers, scale = ternary_weights(weight[:1].numpy())
@@ -164,8 +165,8 @@ LINEAR_BOTTLENECK = Network(
 )
 
 
-@pytest.mark.parametrize("name", REGIMES)
-def test_every_regime_trains_and_lowers(name: str) -> None:
+@pytest.mark.parametrize("name", TRAINING_RULES)
+def test_every_training_rule_trains_and_lowers(name: str) -> None:
     """Loss falls, training model and integers choose the same classes, and two runs are equal."""
     dataset = load_dataset("digits").part(train=400, test=120)
     network = LINEAR_BOTTLENECK
@@ -173,7 +174,7 @@ def test_every_regime_trains_and_lowers(name: str) -> None:
     integers = []
     for _ in range(2):
         assignment = Assignment.random(network, MIXED, 4, 0)
-        model = QatNetwork(network, module.state_dict(), assignment, regime(name))
+        model = QatNetwork(network, module.state_dict(), assignment, training_rule(name))
         calibrate(model, dataset.train_images, count=64)
         history = train(model, dataset.train_images, dataset.train_labels, epochs=4, learning_rate=1e-2, batch=32)
         assert history[-1]["loss"] < 0.7 * history[0]["loss"]
@@ -194,7 +195,7 @@ def test_every_regime_trains_and_lowers(name: str) -> None:
 
 def test_penalty_and_clip() -> None:
     folded, state = fold_batchnorm(zoo.smallcnn(), build_module(zoo.smallcnn(), 0).state_dict())
-    model = QatNetwork(folded, state, Assignment.uniform(folded, FIXED4, 4), REGIMES["pact"])
+    model = QatNetwork(folded, state, Assignment.uniform(folded, FIXED4, 4), TRAINING_RULES["pact"])
     model.clip({"conv1": ClipRange(0, 6.0), "nothing": ClipRange(0, 1.0)})
     assert model.quantizer("conv1").scale == pytest.approx(0.4)
     penalty = model.penalty()
@@ -204,23 +205,22 @@ def test_penalty_and_clip() -> None:
     assert QatNetwork(folded, state, Assignment.uniform(folded, FIXED4, 4)).penalty() is None
 
 
-def test_calibration_methods_reach_the_model() -> None:
+def test_calibration_rules_reach_the_model() -> None:
     folded, state = fold_batchnorm(zoo.smallcnn(), build_module(zoo.smallcnn(), 0).state_dict())
     model = QatNetwork(folded, state, Assignment.uniform(folded, FIXED4, 4))
     images = load_dataset("digits").train_images
     scales = {}
-    for method in ("max", "mse", "minmax", "percentile", "average", "kl", "aciq_gauss", "aciq_laplace"):
-        calibrate(model, images, count=64, method=method)
+    for method in CALIBRATION_RULES:
+        calibrate(model, images, count=64, rule=CalibrationRule(method))
         scales[method] = model.quantizer("conv1").scale
-    assert scales["max"] == pytest.approx(scales["minmax"], rel=1e-5)
     assert len({round(scale, 7) for scale in scales.values()}) >= 6
-    # A law has tails beyond the samples; the other methods stay within them.
-    assert all(scales[method] <= scales["max"] * 1.0001 for method in ("mse", "percentile", "average", "kl"))
+    # A law has tails beyond the samples; others stay within them.
+    assert all(scales[method] <= scales["minmax"] * 1.0001 for method in ("mse", "percentile", "average", "kl"))
 
 
 def test_unknown_names_and_settings() -> None:
     with pytest.raises(UserError, match="'lsq2' is unknown; there are default, ste, dorefa"):
-        regime("lsq2")
+        training_rule("lsq2")
     with pytest.raises(UserError, match="share of 0 of the weights"):
         WeightRule(share=0)
     with pytest.raises(UserError, match="temperature 0"):

@@ -13,6 +13,7 @@ import pytest
 from codesign.data.dataset import Dataset
 from codesign.data.sources import load_dataset
 from codesign.formats.ratio import parse_ratio
+from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, TrainingOptions
 from codesign.quant.pipeline import quantize
 from codesign.search import loop as search_run
 from codesign.search import networks
@@ -119,12 +120,16 @@ def test_the_choice_knows_no_test_image(tmp_path: Path, monkeypatch: pytest.Monk
     assert tested == set(answer["front"])
 
 
-def test_no_recipe_looks_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_looks_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_dataset("digits").part(train=200, validation=40)
-    options: dict[str, Any] = {"epochs": 1, "float_epochs": 1, "refresh": 1}
-    options |= {"post_training": ["equalize", "adaround", "bias"], "ratio": parse_ratio("pot4:60,fixed4:40")}
+    options = QuantizeOptions(
+        FormatOptions(ratio=parse_ratio("pot4:60,fixed4:40"), refresh=1),
+        FloatOptions(1),
+        post_training=("equalize", "adaround", "bias"),
+        training=TrainingOptions(1),
+    )
     monkeypatch.setattr(Guarded, "allowed", False)
-    found = quantize(zoo.get("smallcnn", width=4), guarded(data), **options)
+    found = quantize(zoo.get("smallcnn", width=4), guarded(data), options)
     assert found.test is None and found.validation.images == 40
     with pytest.raises(Touched):
-        quantize(zoo.get("smallcnn", width=4), guarded(data), test=True, **options)
+        quantize(zoo.get("smallcnn", width=4), guarded(data), options, test=True)

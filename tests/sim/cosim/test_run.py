@@ -16,6 +16,7 @@ from codesign.integer.network import IntegerConv, IntegerNetwork
 from codesign.integer.random_network import random_network
 from codesign.program import compile_network
 from codesign.program.dealing import deal_filters, rows_of
+from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, TrainingOptions
 from codesign.quant.pipeline import quantize
 from codesign.sim import functional
 from codesign.sim.cosim import run as cosim
@@ -90,9 +91,10 @@ def test_a_layer_of_five_formats_runs_in_five_bands() -> None:
 def test_a_trained_network_with_four_formats_in_every_layer_runs_on_the_rtl() -> None:
     dataset = load_dataset("digits")
     forms = [RowFormat.parse(text) for text in ("pot4", "apot4", "ternary", "fixed4")]
-    result = quantize(
-        zoo.get("smallcnn"), dataset, "rmsmp", ratio=dict.fromkeys(forms, 1.0), epochs=2, float_epochs=3, regime="lsq"
+    options = QuantizeOptions(
+        FormatOptions("rmsmp", dict.fromkeys(forms, 1.0)), FloatOptions(3), training=TrainingOptions(2, "lsq")
     )
+    result = quantize(zoo.get("smallcnn"), dataset, options)
     network = result.integer_network
     assert result.validation_accuracy > 0.9
     for layer in network.layers:
@@ -122,7 +124,8 @@ def test_zero_points_anywhere_run_on_the_rtl() -> None:
         ),
     )
     dataset = load_dataset("digits").part(train=200, test=20)
-    integer = quantize(network, dataset, "rmsmp", epochs=1, float_epochs=1, regime="lsq+").integer_network
+    options = QuantizeOptions(float_training=FloatOptions(1), training=TrainingOptions(1, "lsq+"))
+    integer = quantize(network, dataset, options).integer_network
     points = {layer.output.zero_point for layer in integer.layers if not layer.output.wide}
     assert points - {0, 8}
     run = cosim.run_network(TINY, integer, functional.quantize_input(integer.input, dataset.test_images[:2]))
