@@ -1,6 +1,10 @@
-"""The one exception a person is meant to read."""
+"""The one exception a person is meant to read, and how it names what that person can change."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class UserError(Exception):
@@ -9,3 +13,21 @@ class UserError(Exception):
     The message is one line that names the file or layer, the key, what was given and what is allowed.
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+_AT_COMMAND_LINE: ContextVar[bool] = ContextVar("at_command_line", default=False)
+
+
+def option(name: str) -> str:
+    """What the reader of a message calls a parameter: `--data-dir` at the command line, `data_dir` in Python."""
+    return f"--{name.replace('_', '-')}" if _AT_COMMAND_LINE.get() else name
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Within the block, messages name options of the command line."""
+    token = _AT_COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _AT_COMMAND_LINE.reset(token)

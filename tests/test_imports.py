@@ -55,6 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
     "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search"},
+    "api": MODELS
+    | SIMULATORS
+    | {"sim.ideal", "sim.amed", "execution", "provenance", "data", "quant", "interchange", "rtl", "program"}
+    | {"search", "report"},
 }
 """What each room may import; a room within a room is one of its own. `cli` is the roof: it may import all of them."""
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from codesign._reading import MOST_YAML, Archive, archive, parse_json, parse_npy, read_bytes, read_text
 from codesign._yaml import load_yaml
+from codesign.api.networks import read_network
 from codesign.arch.load import load_hardware
-from codesign.cli.inputs import read_network
 from codesign.data.images import read_image
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError

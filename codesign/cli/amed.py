@@ -205,7 +205,7 @@ def compare(
 
 def _network(name: str, bits: str) -> tuple[Network, Allocation, str | None]:
     """The network, the bits of its layers, and the row of table 2 that they are."""
-    from codesign.cli.inputs import read_network
+    from codesign.api.networks import read_network
     from codesign.errors import UserError
     from codesign.sim.amed.networks import PUBLISHED_NETWORKS
     from codesign.workload.network import Network

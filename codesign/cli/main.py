@@ -23,8 +23,9 @@ import typer
 from codesign import __version__
 from codesign._text import one_line
 from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, quantizing, sweep, verify
+from codesign.cli.output import noting
 from codesign.cli.outputs import guarded
-from codesign.errors import UserError
+from codesign.errors import UserError, command_line
 
 RETRY_S = 0.01
 """Pause before an interrupt is delivered that came while Python ran a finalizer."""
@@ -86,6 +87,11 @@ def run(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGHUP, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
+    with command_line(), noting():
+        _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         status = app(args=arguments, prog_name="codesign", standalone_mode=False)
         _flush(sys.stdout)

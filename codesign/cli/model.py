@@ -9,7 +9,7 @@ import typer
 
 from codesign.cli.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how, quantizes
 from codesign.cli.quantizing import NOTHING as AS_USUAL
-from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, read_integers, reads
+from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, reads, shape
 
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
@@ -51,9 +51,9 @@ def quantize(
 
     With --hw in the row formats, their ratio and the activations that suit an accelerator.
     """
+    from codesign.api.given import check_data_dir, refuse
+    from codesign.api.networks import is_file
     from codesign.arch.load import load_hardware
-    from codesign.cli.given import check_data_dir, refuse
-    from codesign.cli.inputs import is_file
     from codesign.cli.output import facts, percent, progress, save, table
     from codesign.data.sources import load_dataset
     from codesign.errors import UserError
@@ -66,17 +66,17 @@ def quantize(
     if is_file(network):
         from codesign.interchange.load import float_host, import_float
 
-        shape = Reading(input_shape=input_shape).shape
-        (source, state), steps = import_float(network, shape), float_host(network, shape)
+        size = shape(input_shape)
+        (source, state), steps = import_float(network, size), float_host(network, size)
     else:
-        refuse({"--input-shape": input_shape}, f"on {network}, which is no file")
+        refuse({"input_shape": input_shape}, f"on {network}, which is no file")
         source, state, steps = zoo_network(network), None, ()
     if state is not None:
-        refuse({"--float-epochs": float_epochs}, f"on {network}, which brings its weights")
+        refuse({"float_epochs": float_epochs}, f"on {network}, which brings its weights")
     check_data_dir(data, data_dir)
     formats = parse_ratio(ratio) if ratio is not None else None
     if hw is not None:
-        refuse({"--ratio": ratio, "--act-bits": act_bits}, "beside --hw, which says both")
+        refuse({"ratio": ratio, "act_bits": act_bits}, "beside --hw, which says both")
         hardware = load_hardware(hw)
         formats, act_bits = band_ratio(hardware), hardware.act_bits
     act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
@@ -85,7 +85,7 @@ def quantize(
     options = quantizing.options(formats, act_bits, float_epochs or DEFAULT_FLOAT_EPOCHS)
     dataset = load_dataset(data, data_dir, seed)
     if mean is not None or std is not None:
-        dataset = dataset.normalized(numbers("--mean", mean or "0"), numbers("--std", std or "1"))
+        dataset = dataset.normalized(numbers("--mean", mean) or (0.0,), numbers("--std", std) or (1.0,))
     with progress() as report:
         from codesign.quant.options import RunOptions
         from codesign.quant.pipeline import quantize as run_pipeline
@@ -151,33 +151,12 @@ def evaluate(
     reading: Reading = NOTHING,
 ) -> None:
     """Accuracy of a quantized network on the integer model, which gives what the accelerator gives."""
-    from codesign.cli.given import check_data_dir
-    from codesign.cli.inputs import fitting
-    from codesign.cli.output import facts, percent, save
-    from codesign.data.sources import load_dataset
-    from codesign.errors import UserError
-    from codesign.provenance import provenance
-    from codesign.sim.functional import classes, predict, prepare_images
+    from codesign.api.evaluation import evaluate as run
+    from codesign.cli.output import save, show
 
-    check_data_dir(data, data_dir)
-    found = read_integers(network, reading)
-    dataset = fitting(found, load_dataset(data, data_dir, seed)).part(test=images, validation=images)
-    pixels, labels = getattr(dataset, f"{split}_images"), getattr(dataset, f"{split}_labels")
-    count = len(labels)
-    if not count:
-        raise UserError(f"data set '{dataset.name}' has no {split} images")
-    results = predict(found, prepare_images(found, pixels))
-    right = int((classes(found, results) == labels).sum())
-    facts(
-        {
-            "network": found.name,
-            "data": dataset,
-            "right": f"{right:,} of {count:,} {split} images",
-            "accuracy": percent(right / count, 2),
-        }
-    )
-    answer = {"network": found.name, "data": dataset.name, "images": count, "right": right, "accuracy": right / count}
-    save(json, answer | {"split": split, f"{split}_accuracy": right / count} | provenance(seed=seed))
+    answer = run(network, data, images=images, split=split, data_dir=data_dir, seed=seed, reading=reading)
+    show(answer)
+    save(json, answer.to_json())
 
 
 def search(
@@ -187,7 +166,7 @@ def search(
     json: JSON = None,
 ) -> None:
     """Search hardware and quantization together; the chosen point is verified on RTL."""
-    from codesign.cli.given import check_data_dir
+    from codesign.api.given import check_data_dir
     from codesign.cli.output import facts, progress, save
     from codesign.search.loop import Search
     from codesign.search.space import load_space

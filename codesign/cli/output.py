@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from codesign._files import write_json
-from codesign._text import LINE, one_line, visible
-
-WIDTH = 140
-"""Columns of the output when it goes to a file or a pipe."""
+from codesign._text import one_line, visible
+from codesign.api.answer import Answer
+from codesign.api.blocks import WIDTH, Facts, Line, Table, print_blocks
+from codesign.api.blocks import percent as percent
+from codesign.api.blocks import shown as shown
+from codesign.api.notes import LOGGER, Report
 
 console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
 notes = Console(stderr=True)
 
 
-class Report(Protocol):
-    """How jobs tell their progress."""
+class Notes(logging.Handler):
+    """Prints what jobs note."""
 
-    def __call__(self, phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        """`done` of `total` steps of `phase` are finished."""
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[None]:
+    """Within the block, what jobs note is printed on stderr as `note` does."""
+    handler, handed_on = Notes(), LOGGER.propagate
+    LOGGER.addHandler(handler)
+    LOGGER.propagate = False
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.propagate = handed_on
 
 
 @contextlib.contextmanager
@@ -64,31 +78,24 @@ def progress() -> Iterator[Report]:
         yield bar
 
 
+def show(answer: Answer) -> None:
+    """Print an answer: where no terminal is, `str` of it."""
+    print_blocks(answer.blocks(), console)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], total: Sequence[object] = ()) -> None:
     """Print a table; columns of numbers are aligned to the right."""
-    rows = list(rows)
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=bool(total), footer_style="bold")
-    for index, name in enumerate(columns):
-        footer = _text(total[index]) if total else ""
-        numbers = index > 0 and all(_is_number(row[index]) for row in rows)
-        grid.add_column(_text(name), footer, justify="right" if numbers else "left", no_wrap=index == 0)
-    for row in rows:
-        grid.add_row(*(_text(value) for value in row))
-    line(title, "bold")
-    console.print(grid)
+    print_blocks([Table(title, columns, list(rows), total)], console)
 
 
 def facts(pairs: Mapping[str, object]) -> None:
     """Print names and values, one pair a line."""
-    grid = Table.grid(padding=(0, 2))
-    for name, value in pairs.items():
-        grid.add_row(_text(name), _text(value, "bold"))
-    console.print(grid)
+    print_blocks([Facts(pairs)], console)
 
 
 def line(text: str, style: str = "") -> None:
     """Print a line on stdout, as it is: no markup, nothing that controls a terminal."""
-    console.print(Text(visible(text), style), highlight=False, soft_wrap=True)
+    print_blocks([Line(text, style)], console)
 
 
 def note(text: str) -> None:
@@ -98,34 +105,6 @@ def note(text: str) -> None:
     """
     with contextlib.suppress(OSError):
         notes.print(Text(one_line(text)), highlight=False)
-
-
-def _text(value: object, style: str = "") -> Text:
-    """A cell, as it is: no markup, nothing that controls a terminal, no megabytes."""
-    text = visible(shown(value))
-    return Text(text if len(text) <= LINE else one_line(text), style)
-
-
-def shown(value: object) -> str:
-    """A cell as people read it: thousands separated, four significant digits, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float) or shown(value)[:1].isdigit()
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 as percent."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def save(path: Path | None, answer: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codesign.cli.given import refuse
+from codesign.api.given import refuse
 from codesign.cli.grouped import C, grouped
 from codesign.errors import UserError
 from codesign.quant.choices import GRANULARITIES, METHODS, POST_TRAINING, RANGE_RULES, WEIGHT_SCALES, Described

@@ -1,25 +1,18 @@
 """How a network of another tool is read: the same options for every command that reads one.
 
-`reads` gives them to a command, which gets them as one `Reading`. An option that changes nothing of what was read is
-an error.
+`reads` gives them to a command, which gets them as one `Reading`.
 """
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from codesign.cli.given import refuse
+from codesign.api.reading import NOTHING as NOTHING
+from codesign.api.reading import Reading as Reading
 from codesign.cli.grouped import C, grouped
 from codesign.errors import UserError
-
-if TYPE_CHECKING:
-    from codesign.arch.hardware import Hardware
-    from codesign.integer.network import IntegerNetwork
 
 PANEL: dict[str, Any] = {"rich_help_panel": "Reading models of other tools"}
 INPUT_SHAPE = Annotated[
@@ -65,110 +58,35 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The options, as given."""
-
-    round_bias: bool = False
-    join_sums: bool = False
-    multiplier_bits: int | None = None
-    mean: str | None = None
-    std: str | None = None
-    input_shape: str | None = None
-
-    @property
-    def options(self) -> dict[str, object]:
-        """Values by the names on the command line."""
-        return {f"--{item.name.replace('_', '-')}": getattr(self, item.name) for item in fields(self)}
-
-    @property
-    def text(self) -> str:
-        """What was given, as on a command line."""
-        given = {name: value for name, value in self.options.items() if value not in (None, False)}
-        return " ".join(name if value is True else shlex.join((f"{name}={value}",)) for name, value in given.items())
-
-    def refuse(self, reason: str, *keep: str) -> None:
-        """UserError if an option was given, but for `keep`; `reason` says where it has no effect."""
-        refuse({name: value for name, value in self.options.items() if name not in keep}, reason)
-
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """The input's shape without the batch."""
-        if self.input_shape is None:
-            return None
-        try:
-            sizes = tuple(int(part) for part in self.input_shape.split("x"))
-        except ValueError:
-            sizes = ()
-        if len(sizes) not in (1, 3) or min(sizes) < 1:
-            raise UserError(f"--input-shape: '{self.input_shape}' given, must be such as 3x32x32, or 128 features")
-        return sizes
-
-
-NOTHING = Reading()
+def read_options(mean: str | None, std: str | None, input_shape: str | None, **others: Any) -> Reading:
+    """The options of a command as a record."""
+    found = {"mean": numbers("--mean", mean), "std": numbers("--std", std), "input_shape": shape(input_shape)}
+    return Reading(**found, **others)
 
 
 def reads(command: C) -> C:
     """The command with the options of `Reading`, which it takes as its parameter `reading`."""
-    return grouped(command, "reading", Reading, OPTIONS)
+    return grouped(command, "reading", read_options, OPTIONS)
 
 
-def read_integers(
-    name: str | Path, reading: Reading = NOTHING, hw: Hardware | None = None, say: bool = True
-) -> IntegerNetwork:
-    """The integers in a file, read as the options and the accelerator say.
-
-    Args:
-        name: the file, of a quantized network.
-        reading: the options.
-        hw: the accelerator that it is for, if there is one: biases are kept as far as its bands hold them.
-        say: note what became of the biases.
-
-    Raises:
-        UserError: the file cannot be read, or an option has no effect on it.
-    """
-    from codesign.arch.scheme import Scheme
-    from codesign.cli.output import note
-    from codesign.integer.network import MULTIPLIERS
-    from codesign.interchange.building import join_sums, with_normalization
-    from codesign.interchange.exact_bias import WIDEST, BiasRule
-    from codesign.interchange.load import import_integer, is_foreign
-
-    foreign, is_onnx = is_foreign(name, reading.shape), Path(name).suffix.lower() == ".onnx"
-    if not foreign:
-        reading.refuse(f"on {name}, which holds integers of codesign", "--mean", "--std", "--join-sums")
-    if not is_onnx:
-        refuse({"--round-bias": reading.round_bias, "--input-shape": reading.input_shape}, f"on {name}, no ONNX file")
-    bits = reading.multiplier_bits or (hw.multiplier_bits if hw is not None else min(MULTIPLIERS))
-    if bits not in MULTIPLIERS:
-        raise UserError(f"--multiplier-bits: {bits} given, must be {' or '.join(map(str, MULTIPLIERS))}")
-    widest = WIDEST
-    if hw is not None:
-        widest = max((band.weight_bits for band in hw.bands if band.scheme is Scheme.FIXED), default=0)
-    rule = BiasRule(not reading.round_bias, widest)
-    network = import_integer(name, rule=rule, multiplier=MULTIPLIERS[bits], input_shape=reading.shape)
-    biases = str(network.provenance.get("biases", "")) if foreign else ""
-    if reading.round_bias and not biases:
-        raise UserError(f"--round-bias: has no effect on {name}, whose biases are whole numbers: leave it out")
-    if biases and say:
-        note(f"{name}: {biases}")
-    if reading.join_sums:
-        passes = len(network.layers)
-        network = join_sums(network)
-        if len(network.layers) == passes:
-            raise UserError(f"--join-sums: has no effect on {name}, where no sum can be joined: leave it out")
-    if reading.mean is not None or reading.std is not None:
-        mean, std = numbers("--mean", reading.mean or "0"), numbers("--std", reading.std or "1")
-        try:
-            network = with_normalization(network, mean, std)
-        except UserError as error:
-            raise UserError(f"--{'std' if reading.mean is None else 'mean'}: {error}") from None
-    return network
-
-
-def numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     """Numbers with commas between them, such as 0.5 or 0.485,0.456,0.406."""
+    if text is None:
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"{option}: '{text}' given, must be numbers with commas between them") from None
+
+
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """The shape of one image, such as 3x32x32, or 128 features."""
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(part) for part in text.split("x"))
+    except ValueError:
+        sizes = ()
+    if len(sizes) not in (1, 3) or min(sizes) < 1:
+        raise UserError(f"--input-shape: '{text}' given, must be such as 3x32x32, or 128 features")
+    return sizes

@@ -34,7 +34,7 @@ def sweep(
     """
     from codesign._files import write_text
     from codesign._processes import worker_count
-    from codesign.cli.inputs import network_plan, read_network
+    from codesign.api.networks import network_plan, read_network
     from codesign.cli.output import facts, note, progress, save
     from codesign.report.sweep import render_sweep
     from codesign.search.sweep import WORKER_BYTES, Sweep

@@ -29,7 +29,7 @@ from codesign.data.dataset import Images as Images
 from codesign.data.dataset import Labels as Labels
 from codesign.data.splits import split, with_validation
 from codesign.data.user_data import MOST_PIXELS, is_folder, load_user_data
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 
 VARIABLE = "CODESIGN_DATA"
 MOST_HASHED = 1 << 40
@@ -189,7 +189,9 @@ def _check_labels(path: Path, labels: NDArray[Any], count: int, classes: int) ->
 
 def _existing(path: Path, name: str) -> Path:
     if not is_regular(path):
-        raise UserError(f"{path}: data set '{name}' needs this file (choose its folder with --data-dir or ${VARIABLE})")
+        raise UserError(
+            f"{path}: data set '{name}' needs this file (choose its folder with {option('data_dir')} or ${VARIABLE})"
+        )
     return path
 
 

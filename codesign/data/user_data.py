@@ -16,7 +16,7 @@ A set may have 200,000,000 values of pixels, and class numbers below 65,536. Wha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ MOST_PIXELS = 200_000_000
 """Values of the images of a set, which are held twice as float32; all of CIFAR-10 has 184 million."""
 MOST_CLASSES = 1 << 16
 PARTS = ("train", "test")
+_PAIRS = tuple((f"x_{part}", f"y_{part}") for part in PARTS)
+Pair = tuple[NDArray[Any], NDArray[Any]]
+"""Images and labels."""
 VALIDATION = ("val", "valid", "validation")
 """Names that the validation part may have."""
 
@@ -130,22 +133,66 @@ def _arrays(path: Path, seed: int) -> Dataset:
         wanted = keys if names >= set(keys) else ("x", "y") if names >= {"x", "y"} else ()
         own = _validation_keys(path, names)
         arrays = {key: found.array(key) for key in (*wanted, *(own if wanted else ()))}
-    validation = [_checked(path, arrays, *own)] if own and wanted else []
-    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
-        parts = [_checked(path, arrays, f"x_{part}", f"y_{part}") for part in PARTS]
-        if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
-            raise UserError(f"{path}: x_train has images of {parts[0][0].shape[1:]}, x_test of {parts[1][0].shape[1:]}")
-        _same_size(path, "x_train", parts[0], own, validation)
-        classes = 1 + int(max(labels.max() for _, labels in (*parts, *validation)))
-        return _shuffled(path.stem, parts[0], parts[1], classes, seed, *validation)
-    if {"x", "y"} <= arrays.keys():
-        images, labels = _checked(path, arrays, "x", "y")
-        _same_size(path, "x", (images, labels), own, validation)
-        classes = 1 + int(max(found.max() for _, found in ((images, labels), *validation)))
-        return _split(path.stem, images, labels, classes, seed, *validation)
+    pairs = (*(_PAIRS if wanted == keys else [("x", "y")]), *([own] if own else []))
+    parts = {pair: (arrays[pair[0]], arrays[pair[1]]) for pair in pairs} if wanted else {}
+    if wanted == keys:
+        train, test, *validation = _checked_parts(path, parts)
+        return _shuffled(path.stem, train, test, _classes(train, test, *validation), seed, *validation)
+    if wanted:
+        train, *validation = _checked_parts(path, parts)
+        return _split(path.stem, *train, _classes(train, *validation), seed, *validation)
     raise UserError(
         f"{path}: holds {excerpt(', '.join(names)) or 'nothing'}; must hold x_train, y_train, x_test, y_test or x, y"
     )
+
+
+def from_arrays(
+    name: str,
+    train: Pair | None = None,
+    test: Pair | None = None,
+    validation: Pair | None = None,
+    classes: int = 0,
+    seed: int = 0,
+) -> Dataset:
+    """The data set of arrays, each part shuffled by `seed`; at least one part, the others stay empty.
+
+    Args:
+        name: of the data set.
+        train, test, validation: (images, labels): bytes (N, H, W) or (N, H, W, C), floats (N, C, H, W) or
+            (N, features); class numbers (N,).
+        classes: how many there are, if labels do not show all of them.
+        seed: decides the order.
+
+    Raises:
+        UserError: shapes, types, values or labels do not make a data set; the message names the array.
+    """
+    given = {"train": train, "test": test, "validation": validation}
+    parts = {key: pair for key, pair in given.items() if pair is not None}
+    if not parts:
+        raise UserError(f"{name}: no images given, must have images for training, validation or testing")
+    names = {key: (f"{key} images", f"{key} labels") for key in parts}
+    checked = dict(zip(parts, _checked_parts(name, {names[key]: parts[key] for key in parts}), strict=True))
+    images, labels = next(iter(checked.values()))
+    nothing = (images[:0], labels[:0])
+    count = max(classes, _classes(*checked.values()))
+    first, second = checked.get("train", nothing), checked.get("test", nothing)
+    return _shuffled(name, first, second, count, seed, *([checked["validation"]] if "validation" in checked else []))
+
+
+def _checked_parts(
+    where: str | Path, parts: Mapping[tuple[str, str], tuple[NDArray[Any], NDArray[Any]]]
+) -> list[tuple[Images, Labels]]:
+    """Images and labels by the names of their arrays, as a data set has them; all images of one size."""
+    found = [_checked(where, dict(zip(names, pair, strict=True)), *names) for names, pair in parts.items()]
+    (first, _), *others = parts
+    for (name, _), (images, _) in zip(others, found[1:], strict=True):
+        if images.shape[1:] != found[0][0].shape[1:]:
+            raise UserError(f"{where}: {first} has images of {found[0][0].shape[1:]}, {name} of {images.shape[1:]}")
+    return found
+
+
+def _classes(*parts: tuple[Images, Labels]) -> int:
+    return 1 + int(max(labels.max() for _, labels in parts))
 
 
 def _validation_keys(path: Path, names: Collection[str]) -> tuple[str, str] | tuple[()]:
@@ -163,15 +210,7 @@ def _validation_keys(path: Path, names: Collection[str]) -> tuple[str, str] | tu
     return ()
 
 
-def _same_size(
-    path: Path, name: str, part: tuple[Images, Labels], own: tuple[str, ...], validation: list[tuple[Images, Labels]]
-) -> None:
-    for images, _ in validation:
-        if images.shape[1:] != part[0].shape[1:]:
-            raise UserError(f"{path}: {name} has images of {part[0].shape[1:]}, {own[0]} of {images.shape[1:]}")
-
-
-def _checked(path: Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> tuple[Images, Labels]:
+def _checked(path: str | Path, arrays: dict[str, NDArray[Any]], images: str, labels: str) -> tuple[Images, Labels]:
     x, y = arrays[images], arrays[labels]
     if y.ndim != 1 or y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= MOST_CLASSES:
         raise UserError(f"{path}: {labels} must be class numbers from 0, below {MOST_CLASSES:,}, one for each image")
@@ -183,6 +222,8 @@ def _checked(path: Path, arrays: dict[str, NDArray[Any]], images: str, labels: s
         raise UserError(f"{path}: {images} is empty, of shape {x.shape}")
     if x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3, 4))):
         return _pixels(x), y.astype(np.int64)
+    if x.dtype.kind == "f" and x.ndim == 2 and not isinstance(path, Path):
+        x = x[:, :, None, None]  # features
     if x.dtype.kind == "f" and x.ndim == 4:
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(x, dtype=np.float32)

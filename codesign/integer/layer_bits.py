@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from codesign.arch.scheme import Scheme
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import FusedNetwork, FusedPool, fuse
@@ -26,7 +26,8 @@ def parse_bits(text: str) -> tuple[tuple[int, int], ...]:
         match = re.fullmatch(r"\s*(\d)/(\d)\s*", part, re.ASCII)
         if match is None or int(match[1]) not in BITS or int(match[2]) not in BITS:
             raise UserError(
-                f"--bits: '{part[:40]}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8, such as 4/4, or one such pair "
+                f"{option('bits')}: '{part[:40]}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8, such as 4/4, "
+                "or one such pair "
                 "for every layer with commas between them"
             )
         found.append((int(match[1]), int(match[2])))
@@ -49,8 +50,8 @@ def assignment_of_bits(network: Network, bits: tuple[tuple[int, int], ...]) -> A
     layers = [item.name for item in fused.convs]
     if len(bits) not in (1, len(layers)):
         raise UserError(
-            f"--bits: {len(bits)} pairs given, network '{network.name}' has {len(layers)} layers with weights: give "
-            "one pair for all, or one for each"
+            f"{option('bits')}: {len(bits)} pairs given, network '{network.name}' has {len(layers)} layers with "
+            "weights: give one pair for all, or one for each"
         )
     if len(bits) == 1:
         bits *= len(layers)
@@ -76,7 +77,8 @@ def _tensors(fused: FusedNetwork, reads: dict[str, int]) -> dict[str, int]:
         bits, reader = found.setdefault(tensor, (reads[item.name], item.name))
         if bits != reads[item.name]:
             raise UserError(
-                f"--bits: layers '{reader}' and '{item.name}' read the same map '{tensor}', but are given {bits} and "
+                f"{option('bits')}: layers '{reader}' and '{item.name}' read the same map '{tensor}', "
+                f"but are given {bits} and "
                 f"{reads[item.name]} activation bits: give both the same"
             )
     return {tensor: bits for tensor, (bits, _) in found.items()}

@@ -118,11 +118,33 @@ def float_host(path: str | Path, input_shape: tuple[int, ...] | None = None) -> 
         from codesign.workload.exported import load_exported_end
 
         network, _, end = load_exported_end(path)
-        vector = Reshape(network.shapes[network.output.name])
-        return () if end is None else (vector, _ENDS[end])
+        return exported_steps(network, end)
     from codesign.interchange.onnx_float import read_float_onnx
 
     return read_float_onnx(path, input_shape)[2]
+
+
+def float_layers(path: str | Path, input_shape: tuple[int, ...] | None = None) -> Network:
+    """The network of a float model without its weights, for which torch is needed with .pt2 files alone.
+
+    Raises:
+        UserError: as `import_float` does.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        from codesign.interchange.onnx_float import read_float_arrays
+
+        return read_float_arrays(path, input_shape)[0]
+    if suffix == ".tflite":
+        from codesign.interchange.tflite_float import read_tflite_arrays
+
+        return read_tflite_arrays(path)[0]
+    return import_float(path, input_shape)[0]
+
+
+def exported_steps(network: Network, end: str | None) -> tuple[Step, ...]:
+    """What the host computes of a network's result, where a program of torch.export ends in `end`."""
+    return () if end is None else (Reshape(network.shapes[network.output.name]), _ENDS[end])
 
 
 def is_float(path: str | Path, input_shape: tuple[int, ...] | None = None) -> bool:

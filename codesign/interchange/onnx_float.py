@@ -92,13 +92,20 @@ def read_float_onnx(
     """
     import torch
 
+    network, arrays, steps = read_float_arrays(path, input_shape)
+    return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in arrays.items()}, steps
+
+
+def read_float_arrays(
+    path: str | Path, input_shape: tuple[int, ...] | None = None
+) -> tuple[Network, dict[str, Array], tuple[Step, ...]]:
+    """`read_float_onnx` without torch."""
     graph = read_onnx(path, input_shape)
     with naming(path):
         for node in graph.nodes:
             if node.op in QUANTIZERS:
                 raise node.error("the model is quantized; import it with import_quantized_onnx")
-        network, state, steps = _Importer(prepare(graph, SUPPORTED)).result()
-    return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}, steps
+        return _Importer(prepare(graph, SUPPORTED)).result()
 
 
 class _Importer:

@@ -70,10 +70,15 @@ def read_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tensor
     """
     import torch
 
+    network, arrays, steps = read_tflite_arrays(path)
+    return network, {key: torch.tensor(value) for key, value in arrays.items()}, steps
+
+
+def read_tflite_arrays(path: str | Path) -> tuple[Network, dict[str, NDArray[np.float32]], tuple[Step, ...]]:
+    """`read_float_tflite` without torch."""
     model = read_tflite(path)
     with naming(path):
-        network, state, steps = _Importer(model, Path(path).stem).result()
-    return network, {key: torch.tensor(value) for key, value in state.items()}, steps
+        return _Importer(model, Path(path).stem).result()
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,16 @@ def load_exported_end(path: str | Path) -> tuple[Network, dict[str, Tensor], str
 
 
 def read_exported(program: ExportedProgram, name: str = "exported") -> tuple[Network, dict[str, Tensor]]:
-    """The network that a program computes, and its state dict under the names of the network's layers.
+    """The network that a program computes, and its state dict; see `read_exported_end`."""
+    return read_exported_end(program, name)[:2]
+
+
+def read_exported_end(
+    program: ExportedProgram, name: str = "exported"
+) -> tuple[Network, dict[str, Tensor], str | None]:
+    """The network that a program computes, its state dict under the names of the layers, and the host's operation.
+
+    The operation is what ends the program and is left to the host, a key of `ENDS`, or None.
 
     Args:
         program: of a module in evaluation mode with one (N, C, H, W) input and one result; N may be dynamic.
@@ -74,7 +83,7 @@ def read_exported(program: ExportedProgram, name: str = "exported") -> tuple[Net
         # What torch cannot write down (objects of one's own) ends in whatever its serializer stumbles on.
         except Exception as error:
             raise UserError(f"network '{name}': torch cannot save the program: {short(str(error), 200)}") from None
-    return _read(file, name)[:2]
+    return _read(file, name)
 
 
 def _read(file: BinaryIO, name: str) -> tuple[Network, dict[str, Tensor], str | None]:

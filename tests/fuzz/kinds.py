@@ -398,10 +398,10 @@ def _assignment(rng: random.Random, found: list[Path], folder: Path) -> Case:
         return command("simulate", "tiny", "smallcnn", "--assignment", path)
 
     def read() -> Judge:
-        from codesign.cli.inputs import _read_assignment
+        from codesign.api.networks import read_assignment
         from codesign.formats.assignment import Assignment
 
-        value = _read_assignment(path)
+        value = read_assignment(path)
         return lambda: None if Assignment.from_json(value.to_json()) == value else "another when read again"
 
     return Case(f"codesign simulate tiny smallcnn --assignment {str(path)!r} (Assignment.from_json)", read)

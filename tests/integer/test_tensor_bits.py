@@ -93,15 +93,15 @@ def test_bits_layer_by_layer() -> None:
 
 @pytest.mark.parametrize("text", ["4", "4/", "9/4", "1/4", "4/4,", "٤/4", "4/4/4", "x" * 5000])
 def test_what_bits_may_be(text: str) -> None:
-    with pytest.raises(UserError, match=r"^--bits: '.{0,40}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8"):
+    with pytest.raises(UserError, match=r"^bits: '.{0,40}' given, must be WEIGHTS/ACTIVATIONS, each 2 to 8"):
         parse_bits(text)
 
 
 def test_layers_that_read_one_map_agree() -> None:
     network = zoo.resnet8()
     layers = [item.name for item in fuse(network).convs]
-    with pytest.raises(UserError, match=r"^--bits: 2 pairs given, network 'resnet8' has \d+ layers"):
+    with pytest.raises(UserError, match=r"^bits: 2 pairs given, network 'resnet8' has \d+ layers"):
         assignment_of_bits(network, ((4, 4), (4, 4)))
     bits = tuple((4, 2 + place % 3) for place in range(len(layers)))
-    with pytest.raises(UserError, match=r"^--bits: layers '.*' and '.*' read the same map '.*', but are given"):
+    with pytest.raises(UserError, match=r"^bits: layers '.*' and '.*' read the same map '.*', but are given"):
         assignment_of_bits(network, bits)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from codesign._files import write_text
-from codesign.cli.inputs import network_plan
+from codesign.api.networks import network_plan
 from codesign.errors import UserError
 from codesign.execution.folder import claim, locked
 from codesign.search import sweep as search_sweep

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from codesign.api.networks import Formats, planned
 from codesign.arch.load import load_hardware
-from codesign.cli.inputs import planned
 from codesign.formats.row_format import RowFormat
 from codesign.program.traffic import traffic
 from codesign.sim.hints import fetches, width_hints
@@ -58,7 +58,7 @@ def test_bits_below_those_of_a_band() -> None:
     assert not width_hints(mixed, map(RowFormat.parse, ("fixed4", "fixed8", "pot4")), mixed.act_bits)
     (only,) = width_hints(mixed, map(RowFormat.parse, ("fixed4", "pot3")), mixed.act_bits)
     assert "pot3 rows are computed and stored in 4 bits" in only
-    narrow, plain = planned("resnet8", hw, bits="4/4").plan, planned("resnet8", hw).plan
+    narrow, plain = planned("resnet8", hw, Formats(bits="4/4")).plan, planned("resnet8", hw).plan
     assert (estimate(narrow).total_cycles, narrow.beats) == (estimate(plain).total_cycles, plain.beats)
 
 

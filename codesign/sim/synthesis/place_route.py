@@ -27,7 +27,7 @@ from codesign._kept import keep, kept
 from codesign._sources import source_hash
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 from codesign.execution.processes import Processes, last_lines
 from codesign.sim.synthesis.clock_estimate import slowest_path_ns
 from codesign.sim.synthesis.flat import run_flat
@@ -141,7 +141,9 @@ def known_result(hw: Hardware) -> Routed | None:
 def check_device(device: Device) -> None:
     """UserError unless nextpnr is there and knows the device."""
     if device.name not in _OPTIONS:
-        raise UserError(f"--pnr: {device.name} cannot be placed and routed by nextpnr, must be {' or '.join(_OPTIONS)}")
+        raise UserError(
+            f"{option('pnr')}: {device.name} cannot be placed and routed by nextpnr, must be {' or '.join(_OPTIONS)}"
+        )
     nextpnr_version()
 
 
@@ -214,7 +216,7 @@ def _nextpnr(
             if time.monotonic() > deadline:
                 process.kill()
                 raise UserError(
-                    "--time-limit: place and route did not end in time; raise it, or make the array smaller"
+                    f"{option('time_limit')}: place and route did not end in time; raise it, or make the array smaller"
                 )
             arcs = _tell(lines, report, arcs)
             time.sleep(_POLL_S)

@@ -1,0 +1,161 @@
+"""A network on the generated RTL in Verilator, every value and cycle compared with the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign.api.answer import Answer
+from codesign.api.blocks import Block, Facts, Table, shown
+from codesign.api.given import check_data_dir
+from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network
+from codesign.api.notes import Report
+from codesign.api.reading import NOTHING, Reading
+from codesign.api.simulation import moved_words, timing_json
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.integer.network import IntegerNetwork
+from codesign.program import Plan, compile_network
+from codesign.provenance import provenance
+from codesign.sim.clock import Clock, known_clock
+from codesign.sim.cosim.run import CosimResult, run_network
+from codesign.sim.energy import unit_energies
+
+if TYPE_CHECKING:
+    from codesign.api.networks import NetworkLike
+    from codesign.data.dataset import Dataset, Images
+    from codesign.formats.assignment import Assignment
+    from codesign.formats.ratio import Ratio
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cosimulation(Answer):
+    """What the RTL did with some images, beside what the models say.
+
+    Attributes:
+        integers: the network that ran.
+        plan: of its program.
+        result: cycles, values and counters that were compared, and the outputs.
+        clock: that of the latency.
+        seed: of random weights and images.
+    """
+
+    integers: IntegerNetwork
+    plan: Plan
+    result: CosimResult
+    clock: Clock
+    seed: int
+
+    @property
+    def hardware(self) -> Hardware:
+        """The accelerator."""
+        return self.plan.hw
+
+    @property
+    def exact(self) -> bool:
+        """Whether not one value, cycle or counter differs."""
+        return self.result.exact
+
+    @property
+    def total_cycles(self) -> int:
+        """Of one image."""
+        return self.result.rtl_cycles
+
+    @property
+    def latency_ms(self) -> float:
+        """Of one image."""
+        return self.clock.milliseconds(self.result.timing.total_cycles)
+
+    @property
+    def summary(self) -> str:
+        different, compared = self.result.mismatched_values, self.result.compared_values
+        return (
+            f"{self.integers.name} on {self.hardware.name}, {different:,} of {compared:,} values differ, "
+            f"{self.result.rtl_cycles:,} cycles, {'exact' if self.exact else 'not exact'}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        result = self.result
+        answer = timing_json(self.plan, result.timing, 1, unit_energies(), self.clock)
+        answer |= provenance(self.hardware, self.seed)
+        return answer | {
+            "images": result.images,
+            "rtl_cycles": result.rtl_cycles,
+            "model_cycles": result.model_cycles,
+            "mismatched_values": result.mismatched_values,
+            "compared_values": result.compared_values,
+            "counter_differences": [list(difference) for difference in result.counter_differences],
+            "exact": result.exact,
+            "sim_cycles_per_s": result.sim_cycles_per_s,
+            "build_s": result.build_s,
+            "wall_s": result.wall_s,
+        }
+
+    def blocks(self) -> Sequence[Block]:
+        result = self.result
+        facts = {
+            "clock": self.clock,
+            "latency": f"{shown(self.latency_ms)} ms of an image at {self.clock.mhz:.4g} MHz",
+            "images": result.images,
+            "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
+            f" (build {result.build_s:.1f} s)",
+            "bytes": moved_words(self.plan),
+            "equal": result.exact,
+        }
+        return [
+            Table(
+                f"{self.integers.name} on {self.hardware.name}: RTL against the models",
+                ("layer", "values", "different", "end in RTL", "end in model"),
+                [(x.name, x.compared_values, x.mismatched_values, x.rtl_end, x.model_end) for x in result.layers],
+                ("all", result.compared_values, result.mismatched_values, result.rtl_cycles, result.model_cycles),
+            ),
+            *(
+                Facts({f"counter {name}": f"{rtl:,} in RTL, {model:,} in the model"})
+                for name, rtl, model in result.counter_differences
+            ),
+            Facts(facts),
+        ]
+
+
+def cosim(
+    hw: HardwareLike,
+    network: NetworkLike,
+    *,
+    images: int | Images = 1,
+    data: str | Dataset | None = None,
+    data_dir: Path | None = None,
+    bits: str | None = None,
+    ratio: str | Ratio | None = None,
+    assignment: Assignment | str | Path | None = None,
+    seed: int = 0,
+    reading: Reading = NOTHING,
+    progress: Report | None = None,
+) -> Cosimulation:
+    """Run a network on the generated RTL and compare every value, cycle and counter with the models.
+
+    Args:
+        hw: an accelerator, a YAML file, or a name in hw_configs.
+        network: whatever `load_network` takes; one without integers gets random weights.
+        images: how many; or the images, (N, C, H, W) real numbers in what the network was trained on.
+        data: a data set whose first test images are run; random ones by default.
+        data_dir: folder with the files of a data set that is named.
+        bits, ratio, assignment: row formats of a network without integers; at most one.
+        seed: of random weights and images.
+        reading: how a file of another tool is read.
+        progress: told how build and simulation go on.
+
+    Raises:
+        UserError: an input cannot be used, or the network does not run on the accelerator.
+        RuntimeError: Verilator or the simulation failed.
+    """
+    hardware = hardware_of(hw)
+    if (found := encoder(network)) is not None:
+        raise UserError(f"{found.name}: has many products and no single program; cosim_encoder runs them")
+    check_data_dir(data, data_dir)
+    net = integer_network(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    codes = input_codes(net, images, data, data_dir, seed)
+    plan = compile_network(net, hardware)
+    result = run_network(hardware, net, codes, progress)
+    return Cosimulation(net, plan, result, known_clock(hardware), seed)

@@ -1,0 +1,31 @@
+"""Options that would have no effect on what was given are refused, never passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from codesign.errors import UserError, option
+
+
+def refuse(options: Mapping[str, object], reason: str) -> None:
+    """UserError for the first of `options` that was given; `reason` says where it has no effect.
+
+    Args:
+        options: values by the names of parameters, such as `data_dir`; None, False and () mean not given.
+        reason: such as `without data`.
+    """
+    for name, value in options.items():
+        if value is not None and value is not False and not (isinstance(value, tuple) and not value):
+            raise UserError(f"{option(name)}: has no effect {reason}: leave it out")
+
+
+def check_data_dir(data: object, data_dir: object) -> None:
+    """UserError for `data_dir` without a data set that is looked for in it."""
+    from codesign.data.sources import uses_folder
+
+    if data is None:
+        refuse({"data_dir": data_dir}, f"without {option('data')}")
+    elif not isinstance(data, str):
+        refuse({"data_dir": data_dir}, f"on {option('data')}, which is no name")
+    elif not uses_folder(data):
+        refuse({"data_dir": data_dir}, f"on {option('data')} {data}, which is not looked for in it")

@@ -1,0 +1,279 @@
+"""How long a network takes on an accelerator: exact cycles, stalls, utilisation, memory traffic; estimated energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign.api.answer import Answer
+from codesign.api.blocks import Block, Facts, Line, Table, percent, shown
+from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, planned
+from codesign.api.notes import Report
+from codesign.api.reading import NOTHING, Reading
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError, option
+from codesign.program import Plan
+from codesign.program.traffic import Traffic, bytes_moved, traffic
+from codesign.provenance import provenance
+from codesign.search.space import band_ratio
+from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
+from codesign.sim.energy import UnitEnergies, estimate_energy, unit_energies
+from codesign.sim.hints import fetch_hints, ratio_hints, width_hints
+from codesign.sim.synthesis.resources import Resources
+from codesign.sim.timing.plan_timing import LayerTiming, Timing, estimate
+
+if TYPE_CHECKING:
+    from codesign.api.networks import NetworkLike
+    from codesign.formats.assignment import Assignment
+    from codesign.formats.ratio import Ratio
+
+DEFAULT_ENERGY = "horowitz2014"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Answer):
+    """A network on an accelerator, by the timing model.
+
+    Attributes:
+        plan: the network's program without its weights.
+        timing: of one image.
+        clock: that of the latency.
+        batch: images, one after the other; cycles, latency and energy are those of all of them.
+        units: energies of single operations.
+        resources: of the accelerator; None unless they were asked for.
+        predicted: whether `resources` are predicted, not synthesized.
+        hints: what would make it faster.
+        seed: of random weights.
+    """
+
+    plan: Plan
+    timing: Timing
+    clock: Clock
+    batch: int
+    units: UnitEnergies
+    resources: Resources | None
+    predicted: bool
+    hints: tuple[str, ...]
+    seed: int
+
+    @property
+    def hardware(self) -> Hardware:
+        """The accelerator."""
+        return self.plan.hw
+
+    @property
+    def network(self) -> str:
+        """The network's name."""
+        return self.plan.shape.name
+
+    @property
+    def layers(self) -> tuple[LayerTiming, ...]:
+        """Timing of every layer, of one image."""
+        return tuple(self.timing.layers)
+
+    @property
+    def total_cycles(self) -> int:
+        """Of all images."""
+        return self.batch * self.timing.total_cycles
+
+    @property
+    def latency_ms(self) -> float:
+        """Of all images."""
+        return self.clock.milliseconds(self.total_cycles)
+
+    @property
+    def gops(self) -> float:
+        """Operations a second, in thousands of millions; a multiply-accumulate is two."""
+        operations = 2 * self.batch * sum(layer.macs for layer in self.plan.layers)
+        return operations / (self.latency_ms * 1e6)
+
+    @property
+    def energy_mj(self) -> float:
+        """Of all images, an estimate from counts of operations."""
+        return self.batch * estimate_energy(self.plan, self.units).total_mj
+
+    @property
+    def summary(self) -> str:
+        return f"{self.network} on {self.hardware.name}, {self.total_cycles:,} cycles, {shown(self.latency_ms)} ms"
+
+    def to_json(self) -> dict[str, Any]:
+        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.clock)
+        answer |= provenance(self.hardware, self.seed)
+        used = None if self.resources is None else self.resources._asdict()
+        return answer | {"resources": used, "hints": list(self.hints)}
+
+    def blocks(self) -> Sequence[Block]:
+        several = f" for {self.batch} images" if self.batch > 1 else ""
+        peak = 2e-3 * self.hardware.macs * self.clock.mhz
+        facts = {
+            "hardware": self.hardware,
+            "clock": self.clock,
+            "latency": f"{shown(self.latency_ms)} ms at {self.clock.mhz:.4g} MHz{several}",
+            "throughput": f"{self.gops:.3g} GOP/s of {peak:.3g} at peak",
+            "busy": ", ".join(
+                f"{band} {percent(busy / self.timing.total_cycles)}"
+                for band, busy in zip(self.hardware.bands, self.timing.band_busy, strict=True)
+            ),
+            "bytes": moved_words(self.plan),
+            "energy": f"{shown(self.energy_mj)} mJ, estimated from counts of operations{several}",
+            "unit energies": self.units.source,
+        }
+        word = "predicted" if self.predicted else "used"
+        return [
+            layer_table(self.plan, self.timing),
+            Facts(facts),
+            *([] if self.resources is None else [resource_table(self.hardware, self.resources, word)]),
+            *(Line(f"hint: {hint}") for hint in self.hints),
+        ]
+
+
+def simulate(
+    hw: HardwareLike,
+    network: NetworkLike,
+    *,
+    bits: str | None = None,
+    ratio: str | Ratio | None = None,
+    assignment: Assignment | str | Path | None = None,
+    batch: int = 1,
+    resources: bool = False,
+    predict: bool = False,
+    energy: str | Path = DEFAULT_ENERGY,
+    seed: int = 0,
+    reading: Reading = NOTHING,
+    progress: Report | None = None,
+) -> Simulation:
+    """Cycles, stalls, utilisation and memory traffic of a network on an accelerator: exactly those of its RTL.
+
+    Args:
+        hw: an accelerator, a YAML file, or a name in hw_configs.
+        network: whatever `load_network` takes; one without integers gets random weights, on which no cycle depends.
+        bits, ratio, assignment: row formats of such a network, see `codesign.api.networks.Formats`; at most one.
+        batch: images, one after the other.
+        resources: synthesize the accelerator, too.
+        predict: predict its resources instead, in a millisecond.
+        energy: energies of single operations: a YAML file, or a name in hw_configs/energy.
+        seed: of random weights.
+        reading: how a file of another tool is read.
+        progress: told how synthesis goes on.
+
+    Raises:
+        UserError: an input cannot be used, or the network does not run on the accelerator; the message says why.
+    """
+    if resources and predict:
+        raise UserError(f"{option('predict')}: cannot be combined with {option('resources')}, which synthesizes")
+    hardware = hardware_of(hw)
+    if (found := encoder(network)) is not None:
+        raise UserError(f"{found.name}: has many products and no single program; simulate_encoder times them")
+    if batch < 1:
+        raise UserError(f"{option('batch')}: {batch} given, must be at least 1")
+    plan = planned(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    timing = estimate(plan.plan)
+    hints = [
+        *fetch_hints(plan.plan, timing.total_cycles, plan.on),
+        *width_hints(hardware, plan.formats, plan.act_bits),
+        *([] if plan.own else ratio_hints(plan.plan, timing.total_cycles, band_ratio(hardware))),
+    ]
+    units = unit_energies(energy)
+    used: Resources | None = None
+    if resources:
+        from codesign.sim.synthesis.resources import synthesize_hardware
+
+        synthesis = synthesize_hardware(hardware, progress=progress)
+        used, clock = synthesis.total, synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
+    elif predict:
+        from codesign.sim.synthesis.predictor import predict as predict_resources
+
+        used, clock = predict_resources(hardware), predicted_clock(hardware)
+    else:
+        clock = known_clock(hardware)
+    return Simulation(plan.plan, timing, clock, batch, units, used, predict, tuple(hints), seed)
+
+
+def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, clock: Clock) -> dict[str, Any]:
+    """What is said of a timed plan; cycles, operations and energy are those of the whole batch."""
+    hw = plan.hw
+    energy = estimate_energy(plan, units)
+    cycles = batch * timing.total_cycles
+    operations = 2 * batch * sum(layer.macs for layer in plan.layers)
+    return {
+        "hardware": hw.name,
+        "network": plan.shape.name,
+        **clock.to_json(),
+        "fmax_mhz": clock.evidenced_mhz if clock.evidence == "routed" else None,
+        "batch": batch,
+        "total_cycles": cycles,
+        "latency_ms": clock.milliseconds(cycles),
+        "gops": operations / (clock.milliseconds(cycles) * 1e6),
+        "counters": timing.counters,
+        "band_busy": list(timing.band_busy),
+        "bytes_moved": bytes_moved(plan),
+        "layers": [
+            {
+                "name": layer.name,
+                "m": layer.m,
+                "k": layer.k,
+                "n": layer.n,
+                "cycles": layer.cycles,
+                "compute_cycles": layer.compute_cycles,
+                "stall_cycles": layer.stall_cycles,
+                "utilization": layer.utilization,
+                "dram_read_bytes": layer.dram_read_bytes,
+                "dram_write_bytes": layer.dram_write_bytes,
+                "traffic": asdict(moved),
+                "energy_mj": spent.total_mj,
+                "energy_pj": {key: value for key, value in asdict(spent).items() if key != "name"},
+            }
+            for layer, moved, spent in zip(timing.layers, traffic(plan), energy.layers, strict=True)
+        ],
+        "resources": None,
+        "energy_mj": batch * energy.total_mj,
+        "energy_is": "an estimate from counts of operations",
+        "energy_source": energy.source,
+    }
+
+
+def moved_words(plan: Plan) -> str:
+    """What is read and written over the memory bus, for people."""
+    return ", ".join(f"{name} {count:,}" for name, count in bytes_moved(plan).items())
+
+
+def layer_table(plan: Plan, timing: Timing) -> Table:
+    """A network's layers; the last columns are bytes over the memory bus, by kind."""
+    rows, moved = timing.layers, traffic(plan)
+    total = sum(moved, Traffic())
+    kinds = ["weights", "parameters", "inputs", "outputs", *(["spills", "reloads"] if total.spills else [])]
+    return Table(
+        f"{plan.shape.name} on {plan.hw.name}; weights and what follows: bytes of memory traffic",
+        ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", *kinds),
+        [
+            (
+                *(x.name, x.m, x.k, x.n, x.cycles, x.compute_cycles, x.stall_cycles, percent(x.utilization)),
+                *(getattr(bytes_, kind) for kind in kinds),
+            )
+            for x, bytes_ in zip(rows, moved, strict=True)
+        ],
+        (
+            "all",
+            *("", "", ""),
+            timing.total_cycles,
+            sum(x.compute_cycles for x in rows),
+            timing.total_cycles - sum(x.compute_cycles for x in rows),
+            percent(sum(x.utilization * x.cycles for x in rows) / timing.total_cycles),
+            *(getattr(total, kind) for kind in kinds),
+        ),
+    )
+
+
+def resource_table(hw: Hardware, used: Resources, word: str = "used") -> Table:
+    """Resources beside the device's."""
+    totals = hw.totals
+    return Table(
+        f"{hw.name} on {totals.name}",
+        ("resource", word, "device", "share"),
+        [
+            (key.upper(), value, getattr(totals, key), percent(value / getattr(totals, key)))
+            for key, value in used._asdict().items()
+        ],
+    )
