@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-
 class Quantized(Protocol):
     """What has integers among other things, such as the answer of `quantize`."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codesign._typing import IntArray
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 from codesign.integer.network import (
     IntegerConv,
     IntegerNetwork,
@@ -52,7 +52,7 @@ class _Compiler:
         if needed > hw.multiplier_bits:
             raise UserError(
                 f"network '{network.name}': requantizes with {needed} bits, {hw.name} has {hw.multiplier_bits}: give "
-                f"it 'multiplier_bits: {needed}' or import the network with --multiplier-bits {hw.multiplier_bits}"
+                f"it 'multiplier_bits: {needed}' or import the network with {option('multiplier_bits')} {hw.multiplier_bits}"
             )
         self.given = network
         self.hw = hw
