@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": MODELS
     | SIMULATORS
     | {"sim.ideal", "sim.amed", "execution", "provenance", "data", "quant", "interchange", "rtl", "program"}
-    | {"search", "report"},
+    | {"search", "report", "verify"},
 }
 """What each room may import; a room within a room is one of its own. `cli` is the roof: it may import all of them."""
 

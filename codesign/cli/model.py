@@ -166,29 +166,13 @@ def search(
     json: JSON = None,
 ) -> None:
     """Search hardware and quantization together; the chosen point is verified on RTL."""
-    from codesign.api.given import check_data_dir
-    from codesign.cli.output import facts, progress, save
-    from codesign.search.loop import Search
-    from codesign.search.space import load_space
+    from codesign.api.searching import search as run
+    from codesign.cli.output import progress, save, show
 
-    loaded = load_space(space)
-    check_data_dir(loaded.data, data_dir)
     with progress() as report:
-        result = Search(loaded, out, data_dir, report).run()
-    print_points(result)
-    rtl = result.rtl
-    facts(
-        {
-            **chosen_facts(result),
-            "clock": result.chosen.clock,
-            "latency": f"{result.chosen.latency_ms:.4g} ms at {result.chosen.clock.mhz:.4g} MHz",
-            "on RTL": f"{rtl['images']} test images, {rtl['mismatched_values']} of {rtl['compared_values']:,} values "
-            f"differ, {rtl['rtl_cycles']:,} cycles (model {rtl['model_cycles']:,})",
-            "run folder": out,
-            **({"note": result.made_again} if result.made_again else {}),
-        }
-    )
-    save(json, result.to_json())
+        answer = run(space, out, data_dir=data_dir, progress=report)
+    show(answer)
+    save(json, answer.to_json())
 
 
 def report(
@@ -197,72 +181,10 @@ def report(
     json: JSON = None,
 ) -> None:
     """Write the HTML report of a finished search."""
-    from codesign._files import read_json, write_text
-    from codesign.cli.output import facts, percent, progress, save
-    from codesign.errors import UserError
-    from codesign.search.loop import RESULT, Search
-    from codesign.search.space import load_space
+    from codesign.api.searching import report as write
+    from codesign.cli.output import progress, save, show
 
-    if not (run / RESULT).is_file():
-        raise UserError(f"{run}: holds no finished search, must be a folder that `codesign search` wrote")
-    with progress() as show:
-        result = Search(load_space(run / "space.yaml"), run, None, show).run()
-        from codesign.report.page import render
-
-        chosen = result.chosen
-        summary = {
-            "network": f"{result.space.network} on {result.space.data}",
-            "chosen accelerator": chosen.hardware.name,
-            "validation accuracy, which chose": f"{percent(chosen.validation_accuracy, 2)} of "
-            f"{chosen.validation_images} images",
-            "test accuracy, measured once": f"{percent(chosen.test_accuracy or 0, 2)} of {chosen.test_images} images",
-            "clock": str(chosen.clock),
-            "latency": f"{chosen.latency_ms:.4f} ms at {chosen.clock.mhz:.4g} MHz",
-            "LUT / DSP": f"{chosen.lut:,} / {chosen.dsp}",
-            "points": f"{len(result.points)}, {len(result.front)} on the front",
-        }
-        target = out or run / "report.html"
-        write_text(target, render(result, summary, f"{result.space.network}: hardware and quantization"))
-    facts({"report": target})
-    save(json, read_json(run / RESULT) | {"report": str(target)})
-
-
-def print_points(result: Any) -> None:
-    """The table of a search's points: all with validation accuracies, those on the front with test accuracies."""
-    from codesign.cli.output import percent, table
-    from codesign.search.space import describe_bands
-
-    table(
-        f"{result.space.network} on {result.space.data}: latency, accuracy, LUTs",
-        ("bands", "columns", "dot", "validation", "cycles", "ms", "MHz", "LUT", "DSP", "test", ""),
-        [
-            (
-                describe_bands(point.hardware.bands),
-                f"{point.hardware.array_columns}{' ws' if point.hardware.dataflow == 'ws' else ''}",
-                point.hardware.dot,
-                percent(point.validation_accuracy, 2),
-                point.cycles,
-                point.latency_ms,
-                point.clock.mhz,
-                point.lut,
-                point.dsp,
-                None if point.test_accuracy is None else percent(point.test_accuracy, 2),
-                result.standing(point),
-            )
-            for point in sorted(result.points, key=lambda point: point.costs)
-        ],
-    )
-    if result.rejected:
-        table("cannot be built, or cannot run the network", ("variant", "why"), list(result.rejected.items()))
-
-
-def chosen_facts(result: Any) -> dict[str, object]:
-    """What was chosen by which images, and its accuracy on those that had no part in it."""
-    from codesign.cli.output import percent
-
-    chosen = result.chosen
-    return {
-        "chosen": chosen.hardware,
-        "by": f"{percent(chosen.validation_accuracy, 2)} of {chosen.validation_images} validation images",
-        "test accuracy": f"{percent(chosen.test_accuracy, 2)} of {chosen.test_images} test images, after the choice",
-    }
+    with progress() as told:
+        answer = write(run, out, progress=told)
+    show(answer)
+    save(json, answer.to_json())

@@ -294,14 +294,19 @@ def _shape(item: Any, given: tuple[int, ...] | None) -> tuple[int, ...]:
     is_open = any(dim.dim_value < 1 for dim in dims[1:])
     if given is None and is_open:
         raise UserError(
-            f"input '{item.name}' has the dynamic shape ({text}); all but the batch must be numbers: give {option('input_shape')}"
+            f"input '{item.name}' has the dynamic shape ({text}); all but the batch must be numbers: "
+            f"give {option('input_shape')}"
         )
     sizes = tuple(int(dim.dim_value) for dim in dims[1:])
     if given is not None:
         if not is_open:
-            raise UserError(f"{option('input_shape')} given, but input '{item.name}' has the fixed shape ({text}): leave it out")
+            raise UserError(
+                f"{option('input_shape')} given, but input '{item.name}' has the fixed shape ({text}): leave it out"
+            )
         if len(given) != len(sizes) or any(a not in (0, b) for a, b in zip(sizes, given, strict=True)):
-            raise UserError(f"{option('input_shape')}: {'x'.join(map(str, given))} given, but input '{item.name}' is ({text})")
+            raise UserError(
+                f"{option('input_shape')}: {'x'.join(map(str, given))} given, but input '{item.name}' is ({text})"
+            )
         sizes = given
     return (max(int(dims[0].dim_value), 1), *sizes)
 

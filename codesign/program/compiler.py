@@ -52,7 +52,8 @@ class _Compiler:
         if needed > hw.multiplier_bits:
             raise UserError(
                 f"network '{network.name}': requantizes with {needed} bits, {hw.name} has {hw.multiplier_bits}: give "
-                f"it 'multiplier_bits: {needed}' or import the network with {option('multiplier_bits')} {hw.multiplier_bits}"
+                f"it 'multiplier_bits: {needed}' or import the network with "
+                f"{option('multiplier_bits')} {hw.multiplier_bits}"
             )
         self.given = network
         self.hw = hw
