@@ -23,7 +23,6 @@ import typer
 from codesign import __version__
 from codesign._text import one_line
 from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, quantizing, sweep, verify
-from codesign.cli.output import noting
 from codesign.cli.outputs import guarded
 from codesign.errors import UserError, command_line
 
@@ -87,6 +86,8 @@ def run(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGHUP, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
+    from codesign.cli.output import noting  # looks at the streams
+
     with command_line(), noting():
         _run(arguments)
 
