@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from codesign.errors import UserError, option
 
@@ -29,3 +30,10 @@ def check_data_dir(data: object, data_dir: object) -> None:
         refuse({"data_dir": data_dir}, f"on {option('data')}, which is no name")
     elif not uses_folder(data):
         refuse({"data_dir": data_dir}, f"on {option('data')} {data}, which is not looked for in it")
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether it is one of the configurations that come with codesign."""
+    from codesign.arch.load import CONFIG_FOLDERS
+
+    return path.is_file() and any(path.resolve().is_relative_to(folder.resolve()) for folder in CONFIG_FOLDERS)

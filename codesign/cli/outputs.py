@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codesign._files import check_output
+from codesign.api.given import is_shipped
 from codesign.errors import UserError
 
 OUTPUTS = {"out": "--out", "json": "--json", "csv": "--csv"}
@@ -50,7 +51,7 @@ def check_outputs(given: Mapping[str, object], folders: frozenset[str] = frozens
         check_output(path)
         for source in inputs:
             _check_apart(option, path, source)
-        if _is_shipped(path):
+        if is_shipped(path):
             raise UserError(f"{option}: {path} is a configuration that comes with codesign, must be another file")
         for other, earlier in seen:
             if _same(path, earlier):
@@ -83,12 +84,6 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
     except (OSError, ValueError):
         return False
-
-
-def _is_shipped(path: Path) -> bool:
-    from codesign.arch.load import CONFIG_FOLDERS
-
-    return path.is_file() and any(path.resolve().is_relative_to(folder.resolve()) for folder in CONFIG_FOLDERS)
 
 
 def _paths(value: object) -> Iterator[Path]:
