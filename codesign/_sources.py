@@ -18,6 +18,7 @@ from codesign._files import content_hash
 PACKAGE = "codesign"
 ROOT = Path(__file__).parent
 CARRIERS = (
+    "codesign._extras",
     "codesign._files",
     "codesign._folders",
     "codesign._keeper",

@@ -17,6 +17,7 @@ MECHANISMS: dict[str, set[str]] = {
     "errors": set(),
     "_typing": set(),
     "_text": set(),
+    "_extras": {"errors"},
     "_keeper": set(),
     "_processes": {"_keeper"},
     "_reading": {"errors"},
@@ -62,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """What each room may import; a room within a room is one of its own."""
 CLI_MAY_IMPORT = {"api", "errors", "_files", "_text", "__version__"}
-"""The roof: it parses options, calls the API, prints answers, and writes them (`_files`) with nothing hidden (`_text`)."""
+"""The roof: parses options, calls the API, prints answers and writes them (`_files`), with nothing hidden (`_text`)."""
 
 
 def room_of(path: Path) -> str:

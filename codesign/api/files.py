@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign._extras import require
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts
 from codesign.api.forms import Form
@@ -135,6 +136,7 @@ def _write(network: IntegerNetwork, form: Form, out: Path) -> tuple[Path, ...]:
 
     if form is Form.NPZ:
         return export_arrays(network, out)
+    require("onnx", "writing ONNX")
     if form is Form.QDQ or form is Form.QONNX:
         export_quantized_onnx(network, out, "qdq" if form is Form.QDQ else "qonnx")
     else:

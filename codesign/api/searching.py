@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codesign._extras import require
 from codesign._files import read_json, write_text
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, percent
@@ -109,6 +110,7 @@ def search(
     """
     loaded = space if isinstance(space, Space) else load_space(space)
     check_data_dir(loaded.data, data_dir)
+    require("torch", "training the networks of a search")
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
     return Searched(Search(loaded, folder, where, progress or silent).run(), folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codesign._extras import require
 from codesign.errors import UserError
 from codesign.integer.host import ArgMax, Reshape, Sigmoid, Softmax, Step
 from codesign.integer.network import NARROW, IntegerNetwork, Multiplier
@@ -98,6 +99,7 @@ def import_float(path: str | Path, input_shape: tuple[int, ...] | None = None) -
         from codesign.interchange.tflite_float import import_float_tflite
 
         return import_float_tflite(path)
+    require("torch", "reading .pt2")
     from codesign.workload.exported import load_exported
 
     return load_exported(path)
@@ -115,6 +117,7 @@ def float_host(path: str | Path, input_shape: tuple[int, ...] | None = None) -> 
 
         return read_float_tflite(path)[2]
     if suffix == ".pt2":
+        require("torch", "reading .pt2")
         from codesign.workload.exported import load_exported_end
 
         network, _, end = load_exported_end(path)

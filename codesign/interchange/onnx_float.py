@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._extras import require
 from codesign.errors import UserError
 from codesign.integer.host import Reshape, Step
 from codesign.interchange.onnx_float_map import FloatMap
@@ -90,8 +91,7 @@ def read_float_onnx(
     Raises:
         UserError: as `import_float_onnx` does.
     """
-    import torch
-
+    torch = require("torch", "a float model's weights")
     network, arrays, steps = read_float_arrays(path, input_shape)
     return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in arrays.items()}, steps
 

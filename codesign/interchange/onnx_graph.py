@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._extras import require
 from codesign._reading import MOST_MODEL, excerpt, read_bytes
 from codesign.errors import UserError, option
 from codesign.interchange.onnx_external import load_external
@@ -140,11 +141,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _read(path: Path, input_shape: tuple[int, ...] | None) -> OnnxGraph:
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise UserError("reading ONNX needs the package onnx: pip install onnx") from None
+    onnx = require("onnx", "reading ONNX")
+    from google.protobuf.message import DecodeError
+
     data = read_bytes(path, MOST_MODEL)
     try:
         model = onnx.load_model_from_string(data)

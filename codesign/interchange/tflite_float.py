@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._extras import require
 from codesign.errors import UserError
 from codesign.integer.host import Step
 from codesign.interchange.onnx_graph import naming
@@ -68,8 +69,7 @@ def read_float_tflite(path: str | Path) -> tuple[Network, dict[str, torch.Tensor
     Raises:
         UserError: the file is damaged or quantized, or an operator is not supported; the message names it.
     """
-    import torch
-
+    torch = require("torch", "a float model's weights")
     network, arrays, steps = read_tflite_arrays(path)
     return network, {key: torch.tensor(value) for key, value in arrays.items()}, steps
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codesign._extras import require
 from codesign._reading import MOST_MODEL, excerpt, read_bytes
 from codesign.errors import UserError
 from codesign.interchange.tflite_schema import OPERATORS, Known
@@ -93,10 +94,7 @@ class TfliteModel:
 
 def read_tflite(path: str | Path) -> TfliteModel:
     """The model in `path`; UserError with one line if it is missing, damaged, no .tflite or of an unknown version."""
-    try:
-        import tflite
-    except ImportError:
-        raise UserError("reading .tflite needs the package tflite: pip install tflite") from None
+    tflite = require("tflite", "reading .tflite")
     data = read_bytes(path, MOST_MODEL)
     if data[4:8] != IDENTIFIER:
         raise UserError(f"{path}: not a TensorFlow Lite model (it has no {IDENTIFIER.decode()} mark)")

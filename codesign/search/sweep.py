@@ -19,11 +19,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from codesign._extras import require
 from codesign._files import atomic_write, content_hash, write_json, write_text
 from codesign._processes import end_with_parent, worker_count
 from codesign._reading import MOST_MODEL, is_regular, read_bytes
@@ -388,11 +390,8 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise UserError("writing Parquet needs the package pyarrow: pip install pyarrow, or choose csv") from None
+    pyarrow = require("pyarrow", "writing Parquet, not csv,")
+    import_module("pyarrow.parquet")
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
     with atomic_write(path) as file:

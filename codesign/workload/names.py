@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+
+_NAMES = """
+T_destination __annotations__ __call__ __class__ __delattr__ __dict__ __dir__ __doc__ __eq__ __format__ __ge__
+__getattr__ __getattribute__ __getstate__ __gt__ __hash__ __init__ __init_subclass__ __le__ __lt__ __module__ __ne__
+__new__ __reduce__ __reduce_ex__ __repr__ __setattr__ __setstate__ __sizeof__ __str__ __subclasshook__ __weakref__
+_apply _backward_hooks _backward_pre_hooks _buffers _call_impl _compiled_call_impl _forward_hooks
+_forward_hooks_always_called _forward_hooks_with_kwargs _forward_pre_hooks _forward_pre_hooks_with_kwargs
+_get_backward_hooks _get_backward_pre_hooks _get_name _is_full_backward_hook _load_from_state_dict
+_load_state_dict_post_hooks _load_state_dict_pre_hooks _maybe_warn_non_full_backward_hook _modules _named_members
+_non_persistent_buffers_set _parameters _register_load_state_dict_pre_hook _register_state_dict_hook
+_replicate_for_data_parallel _save_to_state_dict _slow_forward _state_dict_hooks _state_dict_pre_hooks _version
+_wrapped_call_impl add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
+eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict
+modules mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook
+register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+network training
+"""
+RESERVED = frozenset(_NAMES.split())
+"""Attributes of torch's modules that hold others, as of torch 2.13, and of `codesign.quant.module`'s."""
 
 
 def module_names(names: Sequence[str]) -> dict[str, str]:
@@ -21,7 +42,7 @@ def module_names(names: Sequence[str]) -> dict[str, str]:
     every = frozenset(names)
     for name in names:
         parts = [part or "_" for part in name.split(".")]
-        parts = [f"{part}_" if part in _reserved() else part for part in parts]
+        parts = [f"{part}_" if part in RESERVED else part for part in parts]
         inside = any(".".join(parts[:count]) in every for count in range(1, len(parts)))
         wanted = ("_" if inside else ".").join(parts)
         found, count = wanted, 0
@@ -31,11 +52,3 @@ def module_names(names: Sequence[str]) -> dict[str, str]:
         taken.add(found)
         result[name] = found
     return result
-
-
-@cache
-def _reserved() -> frozenset[str]:
-    """Attributes of torch's modules that hold others; torch is imported by whoever trains the network."""
-    from torch import nn
-
-    return frozenset(dir(nn.Module())) | {"network", "training"}

@@ -14,6 +14,7 @@ from codesign.errors import UserError
 from codesign.quant.module import build_module
 from codesign.workload import AvgPool, BatchNorm, Conv, MaxPool, zoo
 from codesign.workload.fold import fold_batchnorm
+from codesign.workload.names import RESERVED, module_names
 from codesign.workload.trace import trace
 from tests.workload.modules import PARTS, SPELLINGS, Spelled
 
@@ -370,3 +371,10 @@ def test_folding_names_missing_and_misshapen_weights() -> None:
         fold_batchnorm(network, {key: value for key, value in state.items() if key != "bn2.running_var"})
     with pytest.raises(UserError, match=r"'fc.weight' have shape \(9, 32\), expected \(10, 32\)"):
         fold_batchnorm(network, {**state, "fc.weight": state["fc.weight"][:9]})
+
+
+def test_names_that_modules_have_are_reserved() -> None:
+    assert set(dir(nn.Module())) <= RESERVED
+    assert module_names(["forward", "conv.train", "conv"]) == {
+        "forward": "forward_", "conv.train": "conv_train_", "conv": "conv",
+    }  # fmt: skip

