@@ -32,6 +32,7 @@ _HOMES = {
     "Hardware": "arch.hardware",
     "IdealSimulation": "api.ideal",
     "Imported": "api.files",
+    "Quantization": "api.quantization",
     "Reading": "api.reading",
     "Reported": "api.searching",
     "Roofline": "api.roofline",
@@ -50,6 +51,7 @@ _HOMES = {
     "load_dataset": "api.datasets",
     "load_hardware": "arch.load",
     "load_network": "api.networks",
+    "quantize": "api.quantization",
     "report": "api.searching",
     "roofline": "api.roofline",
     "search": "api.searching",
@@ -86,6 +88,8 @@ if TYPE_CHECKING:
     from codesign.api.ideal import IdealSimulation as IdealSimulation
     from codesign.api.ideal import simulate_ideal_array as simulate_ideal_array
     from codesign.api.networks import load_network as load_network
+    from codesign.api.quantization import Quantization as Quantization
+    from codesign.api.quantization import quantize as quantize
     from codesign.api.reading import Reading as Reading
     from codesign.api.roofline import Roofline as Roofline
     from codesign.api.roofline import roofline as roofline

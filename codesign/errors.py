@@ -18,9 +18,14 @@ class UserError(Exception):
 _AT_COMMAND_LINE: ContextVar[bool] = ContextVar("at_command_line", default=False)
 
 
-def option(name: str) -> str:
-    """What the reader of a message calls a parameter: `--data-dir` at the command line, `data_dir` in Python."""
-    return f"--{name.replace('_', '-')}" if _AT_COMMAND_LINE.get() else name
+def option(name: str, python: str | None = None) -> str:
+    """What the reader of a message calls a parameter: `--data-dir` at the command line, `data_dir` in Python.
+
+    Args:
+        name: such as `data_dir`.
+        python: its name in Python, where that is another one.
+    """
+    return f"--{name.replace('_', '-')}" if _AT_COMMAND_LINE.get() else python or name
 
 
 @contextmanager

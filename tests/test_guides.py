@@ -45,3 +45,16 @@ def test_a_format_of_ones_own(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert re.fullmatch(r"[1-9]\d+ \(1, 10\)|[1-9]\d+ \(1, 10, 1, 1\)", run.stdout.strip())
+
+
+def test_from_a_module_and_arrays_to_an_accelerator(tmp_path: Path) -> None:
+    program = "\n".join(blocks((GUIDES / "python.md").read_text(), "python"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    *_, equal, accuracy = run.stdout.strip().splitlines()
+    assert equal.split() == ["equal", "yes"]
+    assert float(accuracy) > 0.6
+    assert (tmp_path / "accelerator" / "codesign_top.v").is_file()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from codesign.cli.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how, quantizes
 from codesign.cli.quantizing import NOTHING as AS_USUAL
+from codesign.cli.quantizing import Quantizing, quantizes
 from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, reads, shape
 
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
@@ -33,7 +33,8 @@ def quantize(
     ] = None,
     act_bits: Annotated[int | None, typer.Option(min=2, max=8, help="Bits of the activations; 4, or HW's.")] = None,
     float_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of training in float; 20. Models with weights take none.")
+        int | None,
+        typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
     ] = None,
     mean: Annotated[str | None, typer.Option(help="What the network takes is (pixel - mean) / std.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or one for each channel, as --mean.")] = None,
@@ -51,89 +52,30 @@ def quantize(
 
     With --hw in the row formats, their ratio and the activations that suit an accelerator.
     """
-    from codesign.api.given import check_data_dir, refuse
-    from codesign.api.networks import is_file
-    from codesign.arch.load import load_hardware
-    from codesign.cli.output import facts, percent, progress, save, table
-    from codesign.data.sources import load_dataset
-    from codesign.errors import UserError
-    from codesign.formats.ratio import parse_ratio
-    from codesign.integer.storage import save_network
-    from codesign.interchange.building import with_steps
-    from codesign.provenance import provenance
-    from codesign.search.space import band_ratio, suited, zoo_network
+    from codesign.api.quantization import quantize as run
+    from codesign.cli.output import progress, save, show
 
-    if is_file(network):
-        from codesign.interchange.load import float_host, import_float
-
-        size = shape(input_shape)
-        (source, state), steps = import_float(network, size), float_host(network, size)
-    else:
-        refuse({"input_shape": input_shape}, f"on {network}, which is no file")
-        source, state, steps = zoo_network(network), None, ()
-    if state is not None:
-        refuse({"float_epochs": float_epochs}, f"on {network}, which brings its weights")
-    check_data_dir(data, data_dir)
-    formats = parse_ratio(ratio) if ratio is not None else None
-    if hw is not None:
-        refuse({"ratio": ratio, "act_bits": act_bits}, "beside --hw, which says both")
-        hardware = load_hardware(hw)
-        formats, act_bits = band_ratio(hardware), hardware.act_bits
-    act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
-    if not out.parent.is_dir():
-        raise UserError(f"{out}: its folder does not exist")
-    options = quantizing.options(formats, act_bits, float_epochs or DEFAULT_FLOAT_EPOCHS)
-    dataset = load_dataset(data, data_dir, seed)
-    if mean is not None or std is not None:
-        dataset = dataset.normalized(numbers("--mean", mean) or (0.0,), numbers("--std", std) or (1.0,))
     with progress() as report:
-        from codesign.quant.options import RunOptions
-        from codesign.quant.pipeline import quantize as run_pipeline
-
-        run = RunOptions(seed, report, device=device, checkpoints=checkpoints)
-        result = run_pipeline(source, dataset, options, float_state=state, test=True, run=run)
-    tested = result.test
-    assert tested is not None
-    integers = with_steps(result.integer_network, steps)
-    save_network(integers, out)
-    shares = {str(form): share for form, share in result.assignment.shares().items()}
-    suits = [hw] if hw is not None else suited(options.formats.shares, act_bits)
-    facts(
-        {
-            "network": f"{source.name} on {dataset}",
-            "rows": ", ".join(f"{form} {percent(share)}" for form, share in shares.items()),
-            "quantized": how(integers.provenance),
-            "suits": ", ".join(suits) or "the bands of none of hw_configs; --hw HW takes those of an accelerator",
-            **{f"host {when}": words for when, words in integers.host.words.items()},
-            "file": out,
-        }
-    )
-    table(
-        "accuracy: compare and choose by validation images; test images are for what is reported, once",
-        ("images", "", "float", "quantized", "integers", "same class, integers and quantized"),
-        [
-            (
-                name,
-                found.images,
-                *(percent(value, 2) for value in (found.float_accuracy, found.quantized_accuracy, found.accuracy)),
-                percent(found.agreement, 2),
-            )
-            for name, found in (("validation", result.validation), ("test", tested))
-        ],
-    )
-    answer: dict[str, Any] = {
-        "network": source.name,
-        "data": dataset.name,
-        "method": options.formats.method,
-        "act_bits": act_bits,
-        **{name: integers.provenance[name] for name in DONE},
-        **result.validation.facts("validation"),
-        **tested.facts("test"),
-        "shares": shares,
-        "suits": suits,
-        "file": str(out),
-    }
-    save(json, answer | provenance(seed=seed))
+        answer = run(
+            network,
+            data,
+            hardware=hw,
+            out=out,
+            ratio=ratio,
+            act_bits=act_bits,
+            **vars(quantizing),
+            float_epochs=float_epochs,
+            mean=numbers("--mean", mean),
+            std=numbers("--std", std),
+            input_shape=shape(input_shape),
+            data_dir=data_dir,
+            device=device,
+            checkpoints=checkpoints,
+            seed=seed,
+            progress=report,
+        )
+    show(answer)
+    save(json, answer.to_json())
 
 
 @reads

@@ -32,7 +32,7 @@ from codesign.workload.network import Network
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from codesign.quant.training import Progress
+    from codesign.quant.training import Loop, Loss, Progress
 
 ZERO_SHOT_IMAGES, REAL_IMAGES = 64, 256
 """Images that ranges are calibrated on, where their number is not given."""
@@ -78,10 +78,21 @@ class FormatOptions:
 
 @dataclass(frozen=True)
 class FloatOptions:
-    """Training before anything is quantized; of no use where weights are given."""
+    """Training before anything is quantized.
+
+    Attributes:
+        epochs: of it.
+        learning_rate: the largest one.
+        continued: where weights are given, train on from them; they are kept as they are otherwise.
+        loop: trains instead, as `codesign.quant.training.Loop` says; epochs and rate are its own.
+        loss: what is minimised instead of the cross entropy, as `codesign.quant.training.Loss` says.
+    """
 
     epochs: int = 20
     learning_rate: float = 5e-3
+    continued: bool = False
+    loop: Loop | None = None
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -177,17 +188,27 @@ class TrainingOptions:
         rule: one of `codesign.quant.training_rules.TRAINING_RULES`.
         learning_rate: the largest one.
         distillation: None learns from the labels alone.
+        loop: trains instead, as `codesign.quant.training.Loop` says; formats stay as they were dealt. A rule whose
+            model has a `penalty()` needs it in the loop's loss.
+        loss: what is minimised instead of the cross entropy, as `codesign.quant.training.Loss` says.
     """
 
     epochs: int = 12
     rule: str = DEFAULT_RULE
     learning_rate: float = 2e-3
     distillation: DistillationOptions | None = None
+    loop: Loop | None = None
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         training_rule(self.rule)
         if self.epochs < 0:
             raise UserError(f"training: {self.epochs} epochs; at least 0 is needed")
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained with quantizers."""
+        return self.loop is not None or self.epochs > 0
 
     @property
     def given_rule(self) -> TrainingRule:
@@ -239,12 +260,18 @@ class QuantizeOptions:
         formats = self.formats.used
         steps = check_steps(self.post_training)
         rule, training, calibration = self.training.given_rule, self.training, self.calibration
-        trains = training.epochs > 0
+        trains = training.trains
+        if training.distillation is not None and (training.loss is not None or training.loop is not None):
+            raise UserError(
+                f"distillation: has a loss of its own, which a given {'loop' if training.loop else 'loss'} leaves out"
+            )
         if not trains and training.rule != DEFAULT_RULE:
             raise UserError(f"training rule '{training.rule}': has no effect with 0 epochs of training: leave it out")
         if not trains and training.distillation is not None:
             raise UserError("distillation: has no effect with 0 epochs of training: leave it out")
         if trains and calibration.zero_shot:
+            if training.loop is not None:
+                raise UserError("zero-shot: is for quantizing without data, but the given loop trains on it")
             raise UserError(
                 f"zero-shot: is for quantizing without data, but {training.epochs} epochs train on it: must be 0"
             )

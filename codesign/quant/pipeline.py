@@ -46,7 +46,7 @@ from codesign.quant.options import (
 from codesign.quant.placing import array, on
 from codesign.quant.post_training import correct_bias, equalize, split_outliers
 from codesign.quant.qat import QatNetwork
-from codesign.quant.training import accuracy, calibrate, results, train
+from codesign.quant.training import accuracy, calibrate, results, run_loop, train
 from codesign.quant.training_rules import TrainingRule
 from codesign.workload.fold import fold_batchnorm
 from codesign.workload.network import Network
@@ -167,7 +167,7 @@ def quantize(
         dataset: training and validation images; the test images are used only with `test`, after everything else.
         options: how; 12 epochs of training with RMSMP's formats by default.
         float_state: trained weights under the network's names (torchvision's, for its networks); nothing is trained in
-            float then.
+            float then, unless the options say that training goes on from them.
         test: measure the result on the test images, too: for what is reported, not for what is to be compared.
         run: seed, device, progress, checkpoints.
 
@@ -179,7 +179,7 @@ def quantize(
     _check_test(dataset, test)
     stage = prepared(network, dataset, options, float_state=float_state, run=run)
     stage = calibrated(stage, options.calibration, options.post_training)
-    if options.training.epochs > 0:
+    if options.training.trains:
         stage = trained(stage, options.training)
     return measured(stage, test=test)
 
@@ -208,22 +208,26 @@ def prepared(
     history: dict[str, list[dict[str, float]]] = {}
     with on(run.device):
         module = build_module(network, run.seed)
-        if float_state is None:
+        floats = options.float_training
+        if float_state is not None:
+            _load(module, network, float_state)
+        if (float_state is None or floats.continued) and floats.loop is not None:
+            run_loop(floats.loop, module, dataset, "float")
+        elif float_state is None or floats.continued:
             history["float"] = train(
                 module,
                 dataset.train_images,
                 dataset.train_labels,
-                epochs=options.float_training.epochs,
-                learning_rate=options.float_training.learning_rate,
+                epochs=floats.epochs,
+                learning_rate=floats.learning_rate,
                 augment=_augmented(dataset),
                 seed=run.seed,
                 progress=run.progress,
                 phase="float",
                 num_threads=run.num_threads,
                 checkpoint=run.checkpoints / "float.safetensors" if run.checkpoints is not None else None,
+                loss_of=floats.loss,
             )
-        else:
-            _load(module, network, float_state)
         folded, state = fold_batchnorm(network, module.state_dict())
         for name in (name for name, step in steps.items() if step.works_on == "float"):
             folded, state = _float_step(name, folded, state, options.formats)
@@ -295,6 +299,10 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
         UserError: training diverged, the teacher does not fit the data, or a checkpoint is of another run.
     """
     model, data, run, before = stage.model, stage.dataset, stage.run, stage.history.get("qat", [])
+    if options.loop is not None:
+        with on(run.device):
+            run_loop(options.loop, model, data, "qat")
+        return replace(stage, settings={**stage.settings, "own_training": True})
     # Every training of a schedule has a file of its own.
     file = f"quantized{len(before) or ''}.safetensors"
     with on(run.device):
@@ -315,6 +323,7 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
             num_threads=run.num_threads,
             distillation=None if options.distillation is None else _distillation(stage, options.distillation),
             checkpoint=run.checkpoints / file if run.checkpoints is not None else None,
+            loss_of=options.loss,
         )
     history = [*before, *metrics]
     share = 0.0 if options.distillation is None else options.distillation.share

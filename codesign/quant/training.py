@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codesign._files import content_hash
+from codesign.data.dataset import Dataset
 from codesign.data.sources import Images, Labels
 from codesign.errors import UserError
 from codesign.quant.calibration import MSE, CalibrationRule
@@ -28,6 +29,10 @@ from codesign.quant.qat import QatNetwork
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called as (phase, epochs done, epochs in all, metrics) after every epoch."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of (N, classes) results and (N,) class numbers, one number."""
+Loop = Callable[[nn.Module, Dataset], None]
+"""Trains a module in place on a data set's training images; validation images may say when to stop."""
 
 
 @contextmanager
@@ -59,6 +64,7 @@ def train(
     phase: str = "train",
     num_threads: int | None = 1,
     distillation: Distillation | None = None,
+    loss_of: Loss | None = None,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train in place by AdamW on the cross entropy, with a linear warm-up and a cosine decay of the rate.
@@ -73,7 +79,8 @@ def train(
         progress: see `Progress`; the metrics are `loss` and `accuracy` on the training images as seen in the epoch.
         phase: the name `progress` gets.
         num_threads: torch's threads during training.
-        distillation: adds a teacher to the loss.
+        distillation: adds a teacher to the loss, which is the cross entropy then.
+        loss_of: what is minimised instead of the cross entropy; not with a teacher, which has a loss of its own.
         checkpoint: a file that keeps the state after every epoch; if it is there, training continues from it, to the
             result that it would have had without the interruption. Of a finished run nothing is left to do.
 
@@ -93,6 +100,7 @@ def train(
         "augment": augment, "seed": seed, "scale_rate": scale_rate, "images": list(images.shape),
         "distillation": None if distillation is None else [distillation.temperature, distillation.share],
         "teacher": _hash(distillation.teacher) if distillation is not None and checkpoint is not None else "",
+        **({} if loss_of is None else {"loss": getattr(loss_of, "__qualname__", type(loss_of).__qualname__)}),
         "data": content_hash(images.tobytes(), labels.tobytes()) if checkpoint is not None else "",
     }  # fmt: skip
     run = Run(module, optimizer, schedule, generator, settings)
@@ -110,7 +118,9 @@ def train(
                 if augment:
                     x = _augmented(x, generator)
                 scores = module(x)
-                loss = F.cross_entropy(scores, y) if distillation is None else distillation.loss(scores, x, y)
+                loss = (
+                    (loss_of or F.cross_entropy)(scores, y) if distillation is None else distillation.loss(scores, x, y)
+                )
                 penalty = module.penalty() if isinstance(module, QatNetwork) else None
                 if penalty is not None:
                     loss = loss + penalty
@@ -133,6 +143,20 @@ def train(
                 progress(phase, epoch + 1, epochs, metrics)
         module.eval()
     return history
+
+
+def run_loop(loop: Loop, module: nn.Module, dataset: Dataset, phase: str) -> None:
+    """Train in place by a loop of the user's; the module is in training mode for it, and in evaluation mode after it.
+
+    Raises:
+        UserError: weights are infinite or NaN then.
+    """
+    module.train()
+    loop(module, dataset)
+    module.eval()
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UserError(f"{phase}: '{name}' is not finite after the training loop that was given")
 
 
 @torch.no_grad()

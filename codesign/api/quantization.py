@@ -1,0 +1,317 @@
+"""A network and images made into integers for an accelerator, with the accuracies along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign._extras import require
+from codesign.api.answer import Answer
+from codesign.api.blocks import Block, Facts, Table, percent
+from codesign.api.datasets import load_dataset
+from codesign.api.files import check_folder
+from codesign.api.given import check_data_dir, refuse
+from codesign.api.modules import FloatModel, is_module, read_module
+from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_network
+from codesign.api.notes import Report
+from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how
+from codesign.api.reading import NOTHING, Reading
+from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
+from codesign.errors import UserError, option
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import Ratio, parse_ratio
+from codesign.integer.network import IntegerNetwork
+from codesign.integer.storage import save_network
+from codesign.interchange.building import with_steps
+from codesign.provenance import provenance
+from codesign.search.space import band_ratio, suited
+from codesign.workload.network import Network
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from codesign.api.datasets import DatasetLike, ImagesLike
+    from codesign.api.networks import NetworkLike
+    from codesign.quant.pipeline import Measured, QuantizeResult
+    from codesign.quant.training import Loop, Loss
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Quantization(Answer):
+    """A quantized network; `simulate`, `cosim` and the others take it as it is.
+
+    Attributes:
+        integer_network: runs on the accelerator.
+        source: name of the network that was quantized.
+        dataset: of the images.
+        result: what the pipeline made: formats, accuracies, float weights, metrics of every epoch.
+        method, act_bits: as asked for.
+        suits: accelerators that have such bands, the one that it is for first.
+        file: where the integers were saved, if they were.
+        seed: of training.
+    """
+
+    integer_network: IntegerNetwork
+    source: str
+    dataset: Dataset
+    result: QuantizeResult
+    method: str
+    act_bits: int
+    suits: tuple[str, ...]
+    file: Path | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.integer_network.name
+
+    @property
+    def assignment(self) -> Assignment:
+        """The format of every row."""
+        return self.result.assignment
+
+    @property
+    def validation(self) -> Measured:
+        """Accuracies on validation images, by which results may be compared and chosen."""
+        return self.result.validation
+
+    @property
+    def test(self) -> Measured | None:
+        """Accuracies on test images, for what is reported; None if there are none."""
+        return self.result.test
+
+    @property
+    def float_state(self) -> Mapping[str, Tensor]:
+        """The float network's weights."""
+        return self.result.float_state
+
+    @property
+    def summary(self) -> str:
+        share = percent(self.validation.accuracy, 2)
+        return f"{self.source} on {self.dataset.name}, {share} of {self.validation.images:,} validation images"
+
+    def to_json(self) -> dict[str, Any]:
+        settings = self.integer_network.provenance
+        answer: dict[str, Any] = {
+            "network": self.source,
+            "data": self.dataset.name,
+            "method": self.method,
+            "act_bits": self.act_bits,
+            **{name: settings[name] for name in DONE},
+            **self.validation.facts("validation"),
+            **({} if self.test is None else self.test.facts("test")),
+            "shares": self._shares,
+            "suits": list(self.suits),
+            "file": None if self.file is None else str(self.file),
+        }
+        return answer | provenance(seed=self.seed)
+
+    def blocks(self) -> Sequence[Block]:
+        splits = [("validation", self.validation), *([] if self.test is None else [("test", self.test)])]
+        hosts = {f"host {when}": words for when, words in self.integer_network.host.words.items()}
+        facts: dict[str, object] = {
+            "network": f"{self.source} on {self.dataset}",
+            "rows": ", ".join(f"{form} {percent(share)}" for form, share in self._shares.items()),
+            "quantized": how(self.integer_network.provenance),
+            "suits": ", ".join(self.suits)
+            or f"the bands of none of hw_configs; {option('hw', 'hardware')} HW takes those of an accelerator",
+            **hosts,
+            **({} if self.file is None else {"file": self.file}),
+        }
+        return [
+            Facts(facts),
+            Table(
+                "accuracy: compare and choose by validation images; test images are for what is reported, once",
+                ("images", "", "float", "quantized", "integers", "same class, integers and quantized"),
+                [
+                    (
+                        name,
+                        found.images,
+                        percent(found.float_accuracy, 2),
+                        percent(found.quantized_accuracy, 2),
+                        percent(found.accuracy, 2),
+                        percent(found.agreement, 2),
+                    )
+                    for name, found in splits
+                ],
+            ),
+        ]
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        return {str(form): share for form, share in self.assignment.shares().items()}
+
+
+def quantize(
+    network: NetworkLike,
+    data: DatasetLike,
+    *,
+    hardware: HardwareLike | None = None,
+    out: str | Path | None = None,
+    ratio: str | Ratio | None = None,
+    act_bits: int | None = None,
+    method: str = "rmsmp",
+    calibration: str | None = None,
+    percentile: float | None = None,
+    calibration_images: int | None = None,
+    zero_shot: bool = False,
+    weight_scale: str | None = None,
+    granularity: str | None = None,
+    group_rows: int | None = None,
+    post_training: Sequence[str] | None = None,
+    epochs: int | None = None,
+    training_rule: str | None = None,
+    distill: float | None = None,
+    teacher: FloatModel | nn.Module | str | Path | None = None,
+    temperature: float | None = None,
+    float_epochs: int | None = None,
+    train: Loop | None = None,
+    loss: Loss | None = None,
+    validation: ImagesLike | None = None,
+    test: ImagesLike | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "cpu",
+    checkpoints: str | Path | None = None,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Quantization:
+    """Train a network, quantize it, lower it to integers and measure them.
+
+    Args:
+        network: a name of the zoo; a torch module, or a float model's file, whose weights are kept; or whatever else
+            `load_network` gives that has no integers.
+        data: whatever `load_dataset` takes: a name, (images, labels), a `DataLoader`, ...
+        hardware: the accelerator that it is for: row formats, their ratio and the activations are its bands'.
+        out: the file to save the integers in; they are not saved by default.
+        ratio: shares of row formats such as `pot4:60,fixed4:35,fixed8:5`, instead of `hardware`.
+        act_bits: of activations, instead of `hardware`; 4.
+        method, calibration, weight_scale, granularity, post_training, training_rule: names that
+            `codesign quantize --help` lists.
+        percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
+            `codesign.api.quantizing.Quantizing`; `teacher` may be a module.
+        epochs: with quantizers; 12, and 0 trains nothing.
+        float_epochs: before; 20, but none where the network brings its weights, from which training goes on if some
+            are asked for.
+        train: a loop of one's own instead of these epochs. It gets a module and the data set and trains the module in
+            place: first the float one, unless that brings its weights, then the one with quantizers.
+        loss: of one's own, of (N, classes) results and (N,) class numbers; the cross entropy by default.
+        validation, test: images and labels beside arrays and loaders; see `load_dataset`.
+        mean, std: what the network takes is (pixel - mean) / std; numbers for each channel, or one.
+        input_shape: of an .onnx file that leaves sizes open.
+        data_dir: folder with the files of a data set that is named.
+        device: of torch, where training computes, such as `cuda`.
+        checkpoints: folder that keeps every epoch; the same call continues from it.
+        seed: the same seed, data and machine give the same integers.
+        progress: told of every epoch.
+
+    Raises:
+        UserError: an input cannot be used, an option has no effect or does not go with another one, training diverged,
+            or the network cannot be lowered; the message says where.
+    """
+    require("torch", "quantizing")
+    from codesign.quant.options import FloatOptions, RunOptions
+    from codesign.quant.pipeline import quantize as run_pipeline
+
+    def images() -> Dataset:
+        loaded = load_dataset(data, data_dir, seed, validation=validation, test=test)
+        if mean is None and std is None:
+            return loaded
+        return loaded.normalized(mean or (0.0,), std or (1.0,))
+
+    check_data_dir(data, data_dir)
+    if is_module(network):
+        refuse({"input_shape": input_shape}, "on a torch module, which is read for the images given")
+        dataset: Dataset | None = images()
+        model: FloatModel | Network = _module(network, dataset)
+    else:
+        model, dataset = _model(network, input_shape), None
+    source = model.network if isinstance(model, FloatModel) else model
+    formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
+    if hardware is not None:
+        refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('hw', 'hardware')}, which says both")
+        hw = hardware_of(hardware)
+        formats, act_bits = band_ratio(hw), hw.act_bits
+    act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
+    if out is not None:
+        check_folder(out)
+    if train is not None:
+        refuse(
+            {"float_epochs": float_epochs, "loss": loss, "checkpoints": checkpoints},
+            f"beside {option('train')}, a loop that has its own",
+        )
+    brings = isinstance(model, FloatModel)
+    floats = FloatOptions(
+        DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs,
+        continued=brings and float_epochs is not None,
+        loop=train,
+        loss=loss,
+    )
+    quantizing = Quantizing(
+        method=method,
+        calibration=calibration,
+        percentile=percentile,
+        calibration_images=calibration_images,
+        zero_shot=zero_shot,
+        weight_scale=weight_scale,
+        granularity=granularity,
+        group_rows=group_rows,
+        post_training=post_training,
+        epochs=epochs,
+        training_rule=training_rule,
+        distill=distill,
+        teacher=_module(teacher, dataset or images()) if is_module(teacher) else teacher,
+        temperature=temperature,
+    )
+    options = quantizing.options(formats, act_bits, floats, train, loss)
+    dataset = dataset or images()
+    if not isinstance(data, Dataset | str | Path):
+        dataset = _with_classes(dataset, source)
+    run = RunOptions(seed, progress, device=device, checkpoints=None if checkpoints is None else Path(checkpoints))
+    state = model.state if isinstance(model, FloatModel) else None
+    result = run_pipeline(source, dataset, options, float_state=state, test=len(dataset.test_labels) > 0, run=run)
+    integers = with_steps(result.integer_network, model.steps if isinstance(model, FloatModel) else ())
+    if out is not None:
+        save_network(integers, Path(out))
+    if hardware is None:
+        suits = tuple(suited(options.formats.shares, act_bits))
+    else:
+        suits = (hardware.name if isinstance(hardware, Hardware) else str(hardware),)
+    file = None if out is None else Path(out)
+    return Quantization(integers, source.name, dataset, result, method, act_bits, suits, file, seed)
+
+
+def _model(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
+    """The network, with its weights if it brings some."""
+    found = float_model(network, Reading(input_shape=input_shape))
+    if found is not None:
+        return found
+    refuse({"input_shape": input_shape}, f"on {name_of(network)}, which is no file")
+    layers = read_network(network, NOTHING)
+    if not isinstance(layers, Network):
+        name = name_of(network)
+        if isinstance(layers, IntegerNetwork):
+            raise UserError(f"{name}: quantized already; codesign import {name} -o FILE gives its integers")
+        raise UserError(
+            f"{name}: a topology, which has no weights to train; must be a network, a float model, a module"
+        )
+    return layers
+
+
+def _module(module: nn.Module, dataset: Dataset) -> FloatModel:
+    """A module, read for the images of a data set; features are no images."""
+    shape = dataset.shape
+    return read_module(module, shape[:1] if shape[1:] == (1, 1) else shape)
+
+
+def _with_classes(dataset: Dataset, network: Network) -> Dataset:
+    """Of arrays the labels may not show every class that the network tells apart."""
+    results = prod(network.shapes[network.output.name])
+    return replace(dataset, classes=max(results, dataset.classes))
