@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=DEFAULT, help="configurations for an ECP5")
     parser.add_argument("--drawn", type=int, default=3, help="random accelerators beside them")
     given = parser.parse_args()
-    table = Table("accelerator", "LUT", "estimated MHz", "routed MHz", "difference", "slowest path, estimated", "routed")
+    table = Table("accelerator", "LUT", "estimated MHz", "routed MHz", "difference", "slowest, estimated", "routed")
     errors = []
     for hw in [*map(load_hardware, given.names), *drawn(ROUTED, SEED, given.drawn)]:
         synthesis = synthesize_hardware(hw)

@@ -25,7 +25,9 @@ W2A2 = DATA / "digits_qonnx_w2a2.onnx"
 HW = "xc7z020_rmsmp"
 
 
-@pytest.mark.parametrize("command", ["simulate", "cosim", "compile", "roofline", "evaluate", "import", "export", "sweep"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "cosim", "compile", "roofline", "evaluate", "import", "export", "sweep"]
+)
 def test_every_command_that_reads_a_network_has_them(command: str) -> None:
     parameters = {item.name: item for item in get_command(app).commands[command].params}  # type: ignore[attr-defined]
     for name in OPTIONS:
