@@ -98,6 +98,7 @@ def searched(
     return Search(SPACE, folder).run(), chosen[0]
 
 
+@pytest.mark.slow
 def test_the_choice_knows_no_test_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Touched):  # the guard does guard
         _ = guarded(load_dataset("digits")).test_images[:1]
