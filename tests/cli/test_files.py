@@ -113,6 +113,7 @@ def test_normalized_images_reach_training_and_cosimulation(run: Run, tmp_path: P
     assert status == 0 and "yes" in out_text
 
 
+@pytest.mark.slow
 def test_float_tflite_is_quantized(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("tflite", reason="needs tflite")
     path = data_file("mlperf_tiny_models/pretrainedResnet.tflite")

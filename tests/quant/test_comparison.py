@@ -37,6 +37,7 @@ def test_table_of_one_seed() -> None:
     assert "Fixed-W8A8" in as_text(table)
 
 
+@pytest.mark.slow
 def test_an_interrupted_table_continues_to_the_same_numbers(tmp_path: Path) -> None:
     chosen = [entry for entry in TABLE if entry.name in ("PoT-W4A4", "Fixed-W8A8", "RMSMP 65:30:5")]
 

@@ -36,6 +36,7 @@ def model(digits: Dataset) -> QatNetwork:
     return found
 
 
+@pytest.mark.slow
 def test_dark_images_are_closer_to_the_float_network(model: QatNetwork, digits: Dataset) -> None:
     dark = digits.test_images[:60] / 12
     model.quantized = False

@@ -51,7 +51,7 @@ def dense_largest(model: QatNetwork, images: torch.Tensor, labels: torch.Tensor,
     return float(torch.linalg.eigvalsh(torch.stack(rows).double())[-1])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_eigenvalues_equal_those_of_the_dense_hessian(seed: int) -> None:
     model = model_of(TINY, seed)
     images = np.random.default_rng(seed).random((9, 2, 6, 6)).astype(np.float32)
