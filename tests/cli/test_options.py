@@ -91,7 +91,7 @@ def test_an_option_without_effect_is_refused(
 def test_float_epochs_train_on_from_the_weights_of_a_model(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "float.onnx"
     rng = np.random.default_rng(0)
-    arrays = {"w": rng.standard_normal((10, 64)), "b": rng.standard_normal(10)}
+    arrays = {"w": rng.standard_normal((10, 64)) / 10, "b": rng.standard_normal(10) / 10}
     nodes = [
         onnx.helper.make_node("Flatten", ["x"], ["f"]),
         onnx.helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1),
@@ -103,7 +103,7 @@ def test_float_epochs_train_on_from_the_weights_of_a_model(run: Run, tmp_path: P
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), model)
     given = ("--data", "digits", "-o", tmp_path / "n.codesign", "--epochs", 0, "--json", tmp_path / "a.json")
     accuracies = []
-    for epochs in ((), ("--float-epochs", 2)):
+    for epochs in ((), ("--float-epochs", 4)):
         assert run("quantize", model, *given, *epochs)[0] == 0
         accuracies.append(json.loads((tmp_path / "a.json").read_text())["validation_float_accuracy"])
     assert accuracies[0] < 0.4 < accuracies[1], "random weights are kept, or trained on from"
