@@ -59,8 +59,15 @@ def load_dataset(
     if isinstance(data, Dataset | str | Path):
         refuse({"validation": validation, "test": test, "classes": classes or None}, "on a data set that has its own")
         return with_validation(data, seed) if isinstance(data, Dataset) else load_named(str(data), data_dir, seed)
-    parts = [None if part is None else arrays_of(part) for part in (data, test, validation)]
-    return with_validation(from_arrays("arrays", *parts, classes=classes, seed=seed), seed)
+    found = from_arrays(
+        "arrays",
+        arrays_of(data),
+        None if test is None else arrays_of(test),
+        None if validation is None else arrays_of(validation),
+        classes,
+        seed,
+    )
+    return with_validation(found, seed)
 
 
 def load_test_images(data: DatasetLike, data_dir: str | Path | None = None, seed: int = 0) -> Dataset:

@@ -33,6 +33,7 @@ from codesign.workload.network import Network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
     from codesign.api.datasets import DatasetLike, ImagesLike
     from codesign.api.networks import NetworkLike
@@ -227,12 +228,13 @@ def quantize(
         return loaded.normalized(mean or (0.0,), std or (1.0,))
 
     check_data_dir(data, data_dir)
+    dataset: Dataset | None = None
     if is_module(network):
         refuse({"input_shape": input_shape}, "on a torch module, which is read for the images given")
-        dataset: Dataset | None = images()
+        dataset = images()
         model: FloatModel | Network = _module(network, dataset)
     else:
-        model, dataset = _model(network, input_shape), None
+        model = _model(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
     formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
     if hardware is not None:
@@ -248,12 +250,20 @@ def quantize(
             f"beside {option('train')}, a loop that has its own",
         )
     brings = isinstance(model, FloatModel)
+    if epochs == 0 and brings and float_epochs is None:
+        refuse({"loss": loss}, "where nothing is trained")
     floats = FloatOptions(
         DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs,
         continued=brings and float_epochs is not None,
         loop=train,
         loss=loss,
     )
+    taught_by: FloatModel | str | Path | None
+    if is_module(teacher):
+        dataset = dataset or images()
+        taught_by = _module(teacher, dataset)
+    else:
+        taught_by = teacher  # type: ignore[assignment]  # no module, which a TypeGuard cannot say
     quantizing = Quantizing(
         method=method,
         calibration=calibration,
@@ -267,7 +277,7 @@ def quantize(
         epochs=epochs,
         training_rule=training_rule,
         distill=distill,
-        teacher=_module(teacher, dataset or images()) if is_module(teacher) else teacher,
+        teacher=taught_by,
         temperature=temperature,
     )
     options = quantizing.options(formats, act_bits, floats, train, loss)
@@ -305,8 +315,12 @@ def _model(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatMo
     return layers
 
 
-def _module(module: nn.Module, dataset: Dataset) -> FloatModel:
-    """A module, read for the images of a data set; features are no images."""
+def _module(module: nn.Module | ExportedProgram, dataset: Dataset) -> FloatModel:
+    """A module, read for the images of a data set; features are no images. A program has a shape of its own."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        return read_module(module)
     shape = dataset.shape
     return read_module(module, shape[:1] if shape[1:] == (1, 1) else shape)
 

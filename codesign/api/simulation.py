@@ -74,6 +74,11 @@ class Simulation(Answer):
         return tuple(self.timing.layers)
 
     @property
+    def counters(self) -> dict[str, int]:
+        """The RTL's performance counters after one image."""
+        return self.timing.counters
+
+    @property
     def total_cycles(self) -> int:
         """Of all images."""
         return self.batch * self.timing.total_cycles

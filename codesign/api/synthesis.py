@@ -68,7 +68,7 @@ class Synthesis(Answer):
 
     def blocks(self) -> Sequence[Block]:
         result, answer = self.result, self.result.to_json(self.device)
-        fit = [resource_table(self.hardware, result.total), Facts({"fits": answer["fits"]})]
+        fit: list[Block] = [resource_table(self.hardware, result.total), Facts({"fits": answer["fits"]})]
         facts = {
             "estimated clock": f"{result.fmax_estimate_mhz:.1f} MHz, {answer['fmax_estimate_is']}",
             "slowest path": f"{result.slowest_ns:.2f} ns, ends in {result.slowest_module}",

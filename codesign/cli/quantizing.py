@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from codesign.api.quantizing import CHOICES, DEFAULT_EPOCHS, Described, Quantizing
+from codesign.api.quantizing import CHOICES, DEFAULT_EPOCHS, Described
+from codesign.api.quantizing import Quantizing as Quantizing
 from codesign.cli.grouped import C, grouped
 
 

@@ -60,8 +60,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
 
 def read_options(mean: str | None, std: str | None, input_shape: str | None, **others: Any) -> Reading:
     """The options of a command as a record."""
-    found = {"mean": numbers("--mean", mean), "std": numbers("--std", std), "input_shape": shape(input_shape)}
-    return Reading(**found, **others)
+    return Reading(**others, mean=numbers("--mean", mean), std=numbers("--std", std), input_shape=shape(input_shape))
 
 
 def reads(command: C) -> C:

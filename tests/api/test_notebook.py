@@ -43,7 +43,7 @@ def test_five_lines(module: nn.Module, arrays: Arrays, tmp_path: Path, monkeypat
 
     assert run.exact is True and run.result.images == 2
     assert run.result.rtl_cycles == timing.total_cycles
-    assert network.validation.accuracy > 0.8 and network.validation.images == 48 and network.test is None
+    assert network.validation.accuracy > 0.8 and network.validation.images == 47 and network.test is None
     assert (tmp_path / "accelerator" / "codesign_top.v") in [tmp_path / file for file in accelerator.files]
     for answer in (network, accelerator, timing, run):
         assert "<table>" in answer._repr_html_() and str(answer)

@@ -88,10 +88,10 @@ def test_an_option_without_effect_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.codesign"], "nothing was written"
 
 
-def test_float_epochs_of_a_model_that_brings_its_weights(run: Run, tmp_path: Path) -> None:
+def test_float_epochs_train_on_from_the_weights_of_a_model(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "float.onnx"
     rng = np.random.default_rng(0)
-    arrays = {"w": rng.standard_normal((10, 64)), "b": rng.standard_normal(10)}
+    arrays = {"w": rng.standard_normal((10, 64)) / 10, "b": rng.standard_normal(10) / 10}
     nodes = [
         onnx.helper.make_node("Flatten", ["x"], ["f"]),
         onnx.helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1),
@@ -101,9 +101,12 @@ def test_float_epochs_of_a_model_that_brings_its_weights(run: Run, tmp_path: Pat
     ends = [onnx.helper.make_tensor_value_info(*end) for end in (("x", tensor, (1, 1, 8, 8)), ("y", tensor, (1, 10)))]
     graph = onnx.helper.make_graph(nodes, "float", ends[:1], ends[1:], values)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), model)
-    given = ("--data", "digits", "-o", tmp_path / "n.codesign", "--float-epochs", 3)
-    status, _, err = run("quantize", model, *given)
-    assert status == 2 and "--float-epochs: has no effect on" in err
+    given = ("--data", "digits", "-o", tmp_path / "n.codesign", "--epochs", 0, "--json", tmp_path / "a.json")
+    accuracies = []
+    for epochs in ((), ("--float-epochs", 4)):
+        assert run("quantize", model, *given, *epochs)[0] == 0
+        accuracies.append(json.loads((tmp_path / "a.json").read_text())["validation_float_accuracy"])
+    assert accuracies[0] < 0.4 < accuracies[1], "random weights are kept, or trained on from"
 
 
 def test_a_network_that_suits_an_accelerator(run: Run, tmp_path: Path) -> None:
@@ -134,6 +137,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "quantize": {
         "--data",
         "--hw",
+        "--float-epochs",
         "--mean",
         "--std",
         "--device",
@@ -171,7 +175,7 @@ READING = {f"--{name.replace('_', '-')}" for name in OPTIONS}
 
 def test_every_option_is_known_to_have_an_effect_or_refused() -> None:
     """A new option must be put into the table above, or be among those that are refused where they have none."""
-    refused: dict[str, set[str]] = {"quantize": {"--float-epochs"}}
+    refused: dict[str, set[str]] = {}
     for arguments, says in NO_EFFECT:
         named = {part for part in arguments if part.startswith("--") and part in says}
         refused.setdefault(arguments[0], set()).update(named)

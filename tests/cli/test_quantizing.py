@@ -16,7 +16,8 @@ import onnx.helper
 import onnx.numpy_helper
 import pytest
 
-from codesign.cli.quantizing import CHOICES, OPTIONS, Quantizing
+from codesign.api.quantizing import CHOICES, Quantizing
+from codesign.cli.quantizing import OPTIONS
 from codesign.data.sources import load_dataset
 from codesign.formats.ratio import parse_ratio
 from codesign.integer.checks import same_network
@@ -156,12 +157,11 @@ def test_an_option_gives_what_a_direct_call_gives(
 @pytest.mark.parametrize("option", CHOICES)
 def test_every_choice_is_taken(option: str) -> None:
     """Each is a value of its option; what is not is refused, and all that are allowed are named."""
-    parameter = option.removeprefix("--").replace("-", "_")
     for name in CHOICES[option][1]:
-        learning = {"epochs": 1 if option == "--training-rule" and name != "default" else 12}
+        learning = {"epochs": 1 if option == "training_rule" and name != "default" else 12}
         formats = {"method": "ternary"} if name == "magnitude" else {"method": "fixed"} if name == "ocs" else {}
-        learning |= {"epochs": 0} if option in ("--weight-scale", "--granularity") else {}
-        options = Quantizing(**{**learning, **formats, parameter: name}).options(None, 4, 1)  # type: ignore[arg-type]
+        learning |= {"epochs": 0} if option in ("weight_scale", "granularity") else {}
+        options = Quantizing(**{**learning, **formats, option: name}).options(None, 4)  # type: ignore[arg-type]
         assert any(
             getattr(part, field, None) == name
             for part in (options.formats, options.calibration, options.weights, options.training)
@@ -221,7 +221,8 @@ def rows_of(text: str, heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("option", CHOICES)
 def test_the_page_lists_the_choices(option: str) -> None:
-    rows = [[cell.replace("\0", "|") for cell in row] for row in rows_of(DOCS.read_text(), f"`{option}`")]
+    found = rows_of(DOCS.read_text(), f"`--{option.replace('_', '-')}`")
+    rows = [[cell.replace("\0", "|") for cell in row] for row in found]
     expected: list[list[Any]] = [
         [f"`{name}`", choice.summary, choice.paper] for name, choice in CHOICES[option][1].items()
     ]
