@@ -134,10 +134,10 @@ def _front(result: SweepResult, network: str) -> list[Block]:
             (
                 index,
                 *(str(value) for value in point.choice.values()),
-                *(point.cost.cycles, point.cost.latency_ms),
-                *(point.cost.clock.mhz, point.cost.clock_evidence),
-                *(point.cost.lut, point.cost.dsp, point.cost.energy_mj),
-                percent(point.cost.utilization),
+                *(point.signals.cycles, point.signals.latency_ms),
+                *(point.signals.clock.mhz, point.signals.clock.evidence),
+                *(point.signals.resources.lut, point.signals.resources.dsp, point.signals.energy_mj),
+                percent(point.signals.utilization),
             )
             for index, point in enumerate(front, start=1)
         ],

@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from codesign.provenance import provenance
 from codesign.search.pareto import front
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
 from codesign.sim.energy import UnitEnergies
-from codesign.sim.signals import Cost, measure, with_resources
+from codesign.sim.signals import Signals, measure, with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
 from codesign.sim.synthesis.resource_levels import KnownResources
 
@@ -53,7 +54,7 @@ Report = Callable[..., None]
 Plans = Callable[[str, Hardware], Plan]
 """Gives the plan of a network, by its name on the command line, on a hardware; it must be picklable."""
 Evaluated = dict[str, dict[str, Any]]
-"""By network: the fields of a `Cost`, or why it cannot run as `rejected`."""
+"""By network: its `Signals` as JSON, or why it cannot run as `rejected`."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,25 @@ class SweepPoint:
         hardware: the variant.
         network: as it was given.
         choice: values of the varied keys.
-        cost: what it costs.
+        signals: what it costs.
         command: prints the same numbers again.
     """
 
     hardware: Hardware
     network: str
     choice: Mapping[str, Value]
-    cost: Cost
+    signals: Signals
     command: str
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other point of a sweep has: network and hash of the hardware."""
+        return self.network, self.hardware.content_hash
 
     @property
     def axes(self) -> tuple[float, ...]:
         """The costs of `FRONT_AXES` that are known."""
-        values = (getattr(self.cost, axis) for axis in FRONT_AXES)
-        return tuple(float(value) for value in values if value is not None)
+        return tuple(value for axis in FRONT_AXES if (value := self.signals.metric(axis)) is not None)
 
     def row(self, on_front: bool) -> dict[str, Any]:
         """A flat row for a table."""
@@ -86,7 +91,7 @@ class SweepPoint:
             "network": self.network,
             "hardware": self.hardware.name,
             **self.choice,
-            **asdict(self.cost),
+            **self.signals.to_json(),
             "front": on_front,
             "command": self.command,
         }
@@ -116,11 +121,19 @@ class SweepResult:
     energy_source: str
     made_again: str = ""
 
+    def on_front(self, point: SweepPoint) -> bool:
+        """Whether a point of this sweep is on the front of its network."""
+        return point.identity in self._front
+
+    @cached_property
+    def _front(self) -> frozenset[tuple[str, str]]:
+        return frozenset(point.identity for point in self.front)
+
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
         return {
             "space": self.space.model_dump(mode="json"),
-            "points": [point.row(point in self.front) for point in self.points],
+            "points": [point.row(self.on_front(point)) for point in self.points],
             "refused": dict(self.refused),
             "rejected": dict(self.rejected),
             "excluded": self.excluded,
@@ -209,7 +222,8 @@ class Sweep:
         while self._known and self._known.propose(point.hardware for point in self._fronts(points)):
             points = self._satisfying(costs, rejected)
         on_front = self._fronts(points)
-        table = self._write_table([point.row(point in on_front) for point in points], table_format)
+        ringed = {point.identity for point in on_front}
+        table = self._write_table([point.row(point.identity in ringed) for point in points], table_format)
         result = SweepResult(
             self.space,
             tuple(points),
@@ -242,19 +256,20 @@ class Sweep:
                 if "rejected" in found:
                     continue
                 evaluated += 1
-                cost = Cost(**found)
+                signals = Signals.from_json(found)
                 if self._known and hw.name in wanted:
                     try:
-                        cost = with_resources(cost, hw, self._known)
+                        signals = with_resources(signals, hw, self._known)
                     except NotFittedError as error:
                         rejected[f"{hw.name}: {network}"] = str(error)
                         continue
-                values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
+                values = known_values(hw) | {key: v for key, v in signals.to_json().items() if v is not None}
                 held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
                 for item, holds in zip(self.variants.conditions, held, strict=True):
                     satisfied[item.text] += holds
                 if all(held):
-                    points.append(SweepPoint(hw, network, self._choice(hw), cost, self._command(hw, network, cost)))
+                    command = self._command(hw, network, signals)
+                    points.append(SweepPoint(hw, network, self._choice(hw), signals, command))
         if not points:
             counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
             raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
@@ -334,12 +349,12 @@ class Sweep:
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
         return self.variants.choices[hw.name]
 
-    def _command(self, hw: Hardware, network: str, cost: Cost) -> str:
+    def _command(self, hw: Hardware, network: str, signals: Signals) -> str:
         parts = ["codesign", "simulate", str(self.folder / "hardware" / f"{hw.name}.yaml"), network]
         parts += ["--seed", str(self.space.seed)]
-        if cost.synthesized:
+        if signals.resources.evidence == "synthesized":
             parts.append("--resources")
-        elif cost.synthesized is not None or cost.clock_evidence == "predicted":
+        elif signals.resources.evidence == "predicted" or signals.clock.evidence == "predicted":
             parts.append("--predict")
         return shlex.join(parts + shlex.split(self._options))
 
@@ -370,7 +385,7 @@ def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitE
     found: Evaluated = {}
     for name in networks:
         try:
-            found[name] = asdict(measure(load(name, hw), units))
+            found[name] = measure(load(name, hw), units).to_json()
         except UserError as error:
             found[name] = {"rejected": str(error)}
     return found

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def sweep(folder: Path, networks: tuple[str, ...] = ("smallcnn",)) -> SweepResul
 
 
 def cycles(result: SweepResult) -> dict[str, int]:
-    return {point.hardware.name: point.cost.cycles for point in result.points}
+    return {point.hardware.name: point.signals.cycles for point in result.points}
 
 
 def test_points_of_other_sources_are_evaluated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,7 @@ def test_points_of_other_sources_are_evaluated_again(tmp_path: Path, monkeypatch
 
     def old(*arguments: Any) -> Any:
         found = measure(*arguments)
-        return type(found)(**{**vars(found), "cycles": found.cycles + 1000})
+        return replace(found, cycles=found.cycles + 1000)
 
     with monkeypatch.context() as older:
         older.setattr(search_sweep, "measure", old)
