@@ -203,7 +203,7 @@ def simulate(
 
 
 def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, signals: Signals) -> dict[str, Any]:
-    """What is said of a timed plan; cycles, operations and energy are those of the whole batch, `signals` of an image."""
+    """What is said of a timed plan; cycles, operations and energy are those of the batch, `signals` of an image."""
     hw, clock = plan.hw, signals.clock
     energy = estimate_energy(plan, units)
     cycles = batch * signals.cycles

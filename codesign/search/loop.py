@@ -197,9 +197,8 @@ class Search:
         except UserError as error:
             self._kept.put(name, key, {"rejected": str(error)})
             return str(error)
-        accuracy, images = network.provenance["validation_accuracy"], network.provenance["validation_images"]
-        assert isinstance(accuracy, float)
-        assert isinstance(images, int)
+        assert network.validation is not None, "it was trained for this search"
+        accuracy, images = network.validation.accuracy, network.validation.images
         signals = measure(plan, unit_energies())
         stored = {"accuracy": accuracy, "images": images, "signals": signals.to_json()}
         self._kept.put(name, key, stored | provenance(hw, self.space.seed))
