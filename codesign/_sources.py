@@ -26,7 +26,6 @@ CARRIERS = (
     "codesign._processes",
     "codesign._sources",
     "codesign.errors",
-    "codesign.execution.processes",
 )
 """Modules that carry what others compute, and compute nothing themselves: they are in no key."""
 

@@ -26,10 +26,9 @@ from typing import Any, NamedTuple
 
 from codesign._files import cache_folder, content_hash, scratch_folder
 from codesign._kept import keep, kept
-from codesign._processes import worker_count
+from codesign._processes import Processes, last_lines, worker_count
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
-from codesign.execution.processes import Processes, last_lines
 from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from codesign._files import cache_folder, content_hash, scratch_folder
 from codesign._kept import keep, kept
+from codesign._processes import Processes
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
-from codesign.execution.processes import Processes
 from codesign.sim.synthesis.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.synthesis.resources import Resources, count
 

@@ -25,11 +25,11 @@ from typing import Any
 from codesign._extras import missing
 from codesign._files import cache_folder, content_hash, read_json, scratch_folder
 from codesign._kept import keep, kept
+from codesign._processes import Processes, last_lines
 from codesign._sources import source_hash
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
-from codesign.execution.processes import Processes, last_lines
 from codesign.sim.synthesis.clock_estimate import slowest_path_ns
 from codesign.sim.synthesis.flat import run_flat
 from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
