@@ -26,6 +26,7 @@ CARRIERS = (
     "codesign._processes",
     "codesign._sources",
     "codesign.errors",
+    "codesign.execution.executor",
 )
 """Modules that carry what others compute, and compute nothing themselves: they are in no key."""
 

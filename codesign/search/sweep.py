@@ -11,15 +11,10 @@ import contextlib
 import csv
 import importlib.util
 import io
-import multiprocessing
 import shlex
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,11 +23,11 @@ import yaml
 
 from codesign._extras import require
 from codesign._files import atomic_write, content_hash, write_json, write_text
-from codesign._processes import end_with_parent, worker_count
 from codesign._reading import MOST_MODEL, is_regular, read_bytes
 from codesign._sources import source_hash
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.execution.executor import Executor, Local, Report
 from codesign.execution.folder import claim, locked
 from codesign.execution.kept_run import KeptRun
 from codesign.program import Plan
@@ -50,7 +45,6 @@ WORKER_BYTES = 512 << 20
 FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
 
-Report = Callable[..., None]
 Plans = Callable[[str, Hardware], Plan]
 """Gives the plan of a network, by its name on the command line, on a hardware; it must be picklable."""
 Evaluated = dict[str, dict[str, Any]]
@@ -157,7 +151,7 @@ class Sweep:
         *,
         energy_option: str = "",
         reading_options: str = "",
-        jobs: int | None = None,
+        executor: Executor | None = None,
         report: Report | None = None,
     ) -> None:
         """Begin in a new folder or continue in one that holds the same sweep.
@@ -170,7 +164,7 @@ class Sweep:
             units: energies of single operations.
             energy_option: what a command needs to use the same ones, such as `--energy FILE`.
             reading_options: what a command needs to read the networks as `load` does, such as `--join-sums`.
-            jobs: processes, at most; as many as there are processors, and memory for, if nothing is said.
+            executor: evaluates the variants; as many processes as there are processors, and memory for, by default.
             report: is told the progress.
 
         Raises:
@@ -179,7 +173,7 @@ class Sweep:
         self.space, self.networks, self.folder = space, networks, folder
         self._load, self._units = load, units
         self._options, self._reading = f"{energy_option} {reading_options}", reading_options
-        self._jobs = jobs
+        self._executor = executor or Local(None, WORKER_BYTES)
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
@@ -293,36 +287,15 @@ class Sweep:
                 missing.append(hw)
         total = len(self.variants.hardware)
         self._report("variants", len(found), total)
-        with contextlib.closing(self._evaluate(missing)) as evaluated:  # an exception ends the processes at once
-            for hw, costs in evaluated:
+        jobs = [partial(_evaluate, hw, self.networks, self._load, self._units) for hw in missing]
+        with contextlib.closing(self._executor.map(jobs)) as outcomes:  # an exception ends the processes at once
+            for outcome in outcomes:
+                hw, costs = missing[outcome.index], outcome.result()
                 write_text(self.folder / "hardware" / f"{hw.name}.yaml", hw.to_yaml())
                 self._kept.put(_point(hw), keys[hw.name], costs)
                 found[hw.name] = costs
                 self._report("variants", len(found), total)
         return found
-
-    def _evaluate(self, hardware: list[Hardware]) -> Generator[tuple[Hardware, Evaluated]]:
-        most, _ = worker_count(self._jobs, WORKER_BYTES)
-        if most == 1 or len(hardware) < 2:
-            for hw in hardware:
-                yield hw, _evaluate(hw, self.networks, self._load, self._units)
-            return
-        context = multiprocessing.get_context("spawn")
-        workers = min(most, len(hardware))
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
-        try:
-            with _interrupts_ignored():  # the processes begin here, and inherit it
-                jobs: dict[Future[Evaluated], Hardware] = {
-                    executor.submit(_evaluate, hw, self.networks, self._load, self._units): hw for hw in hardware
-                }
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        except BrokenProcessPool:
-            raise RuntimeError("a process of the sweep was ended from outside (out of memory?); start again") from None
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
 
     def _may_satisfy(self, hw: Hardware, costs: Evaluated) -> bool:
         """Whether some network runs and breaks no condition that needs no synthesis."""
@@ -380,7 +353,7 @@ def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:
     return sorted((mine[index] for index in front([point.axes for point in mine])), key=lambda point: point.axes)
 
 
-def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies) -> Evaluated:
+def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies, _: Report) -> Evaluated:
     """Costs of every network on one variant."""
     found: Evaluated = {}
     for name in networks:
@@ -389,19 +362,6 @@ def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitE
         except UserError as error:
             found[name] = {"rejected": str(error)}
     return found
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; only the first one answers it, and ends the others."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:

@@ -18,6 +18,7 @@ import pytest
 from codesign._files import write_text
 from codesign.api.networks import network_plan
 from codesign.errors import UserError
+from codesign.execution.executor import InProcess
 from codesign.execution.folder import claim, locked
 from codesign.search import sweep as search_sweep
 from codesign.search.sweep import Sweep, SweepResult
@@ -30,7 +31,8 @@ SPACE = SweepSpace(base="tiny", vary={"columns": (1, 2), "dot": (2, 4), "memory.
 
 
 def sweep(folder: Path, networks: tuple[str, ...] = ("smallcnn",)) -> SweepResult:
-    return Sweep(SPACE, networks, folder, partial(network_plan, seed=0), unit_energies(), jobs=1).run("csv")
+    load = partial(network_plan, seed=0)
+    return Sweep(SPACE, networks, folder, load, unit_energies(), executor=InProcess()).run("csv")
 
 
 def cycles(result: SweepResult) -> dict[str, int]:

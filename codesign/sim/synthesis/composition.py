@@ -15,12 +15,13 @@ Every run is kept by its text, the version of Yosys and the sources of this modu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from codesign._kept import keep, kept
 from codesign._processes import Processes, last_lines, worker_count
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
+from codesign.execution.executor import Report, WorkerThreads
 from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
@@ -122,13 +124,15 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
                 cores[name + _CORE] = core
         cells, paths, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
-        with ThreadPoolExecutor(worker_count(None, YOSYS_BYTES)[0]) as pool:
-            jobs = {pool.submit(_in_context, item, cores[item.core], family, processes): item for item in contexts}
-            for done, job in enumerate(as_completed(jobs), 2):
-                item = jobs[job]
+        executor = WorkerThreads(worker_count(None, YOSYS_BYTES)[0])  # which wait for Yosys
+        items = [*contexts]
+        jobs = [partial(_in_context, item, cores[item.core], family, processes) for item in items]
+        with contextlib.closing(executor.map(jobs)) as outcomes:
+            for done, outcome in enumerate(outcomes, 2):
+                item = items[outcome.index]
                 module = item.core.removesuffix(_CORE)
                 of_module = cells.setdefault(module, {})
-                held, path_ns = job.result()
+                held, path_ns = outcome.result()
                 paths[module] = max(paths.get(module, 0.0), path_ns)
                 for kind, number in held.items():
                     of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
@@ -249,7 +253,9 @@ def _by_module(cells: Mapping[str, Any], owner: Mapping[str, str]) -> ByModule:
 _STARTS = re.compile(r"^module\s+(\\\S+|\w+)", re.MULTILINE)
 
 
-def _in_context(context: Context, core: str, family: Family, processes: Processes) -> tuple[Cells, float]:
+def _in_context(
+    context: Context, core: str, family: Family, processes: Processes, _: Report
+) -> tuple[Cells, float]:
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
