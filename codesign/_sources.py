@@ -56,8 +56,13 @@ def source_files(*modules: str, given: tuple[str, ...] = ()) -> tuple[Path, ...]
     """The files that `source_hash` reads, sorted.
 
     Raises:
-        ValueError: there is no such module.
+        ValueError: there is no such module. That counts for those which are not followed, too: the name of one that has
+            moved would stop nothing, and what it was to leave out would be in every key; a name that comes into use
+            again would leave out what nobody meant.
     """
+    for name in (*given, *CARRIERS):
+        if _path(name) is None:
+            raise ValueError(f"{name}: no such module, but named among those that are not followed")
     found: set[Path] = set()
     seen = set(CARRIERS)
     waiting = [name for module in modules for name in _members(module)]

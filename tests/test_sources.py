@@ -41,6 +41,16 @@ def test_carriers_are_modules() -> None:
     assert all(name in modules() for name in _sources.CARRIERS)
 
 
+@pytest.mark.parametrize("name", ["codesign.sim.nothing", "codesign.nothing", "sim.energy", "codesign.sim.energy.x"])
+def test_a_stale_name_is_refused_where_it_would_not_be_followed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: no such module, but named among those that are not followed"):
+        source_files("codesign.sim.energy", given=("codesign.rtl", name))
+    assert source_files("codesign.sim.energy", given=("codesign.rtl",))
+    monkeypatch.setattr(_sources, "CARRIERS", (*_sources.CARRIERS, name))
+    with pytest.raises(ValueError, match="no such module"):
+        source_files("codesign.sim.energy")
+
+
 def test_imports_are_those_of_the_syntax_tree() -> None:
     """Of every module; besides them only modules that are named as ones to run."""
     for name in modules():
