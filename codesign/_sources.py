@@ -26,7 +26,9 @@ CARRIERS = (
     "codesign._processes",
     "codesign._sources",
     "codesign.errors",
+    "codesign.execution",
     "codesign.execution.executor",
+    "codesign.execution.store",
 )
 """Modules that carry what others compute, and compute nothing themselves: they are in no key."""
 

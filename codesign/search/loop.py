@@ -24,7 +24,7 @@ from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
 from codesign.execution.folder import claim, locked
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.integer.network import IntegerNetwork
 from codesign.program import plan_network
 from codesign.provenance import provenance
@@ -122,7 +122,7 @@ class Search:
         self._report: Report = report or (lambda *_: None)
         self.hardware, self.refused = space.hardware()
         claim(folder, "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False), "search")
-        self._kept = KeptRun(folder)
+        self._kept = RunFolder(folder)
         self._networks = Networks(space, self._kept, data_dir, self._report)
 
     def run(self) -> SearchResult:

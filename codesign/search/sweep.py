@@ -29,7 +29,7 @@ from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.execution.executor import Executor, Local, Report
 from codesign.execution.folder import claim, locked
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.provenance import provenance
 from codesign.search.pareto import front
@@ -180,7 +180,7 @@ class Sweep:
         if reading_options:
             asked["reading"] = reading_options
         level = space.resources
-        self._kept = KeptRun(folder)
+        self._kept = RunFolder(folder)
         self._known = None if level == "none" else KnownResources(self._kept, self._report, level)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 

@@ -17,12 +17,12 @@ import numpy as np
 import yaml
 
 from codesign._files import atomic_write, content_hash, holds_files, write_json, write_text
-from codesign._kept import keep, kept
 from codesign._reading import MOST_YAML, read_text
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.execution.executor import Executor, InProcess, Report
+from codesign.execution.store import RunFolder
 from codesign.integer.storage import save_network
 from codesign.program import compile_network
 from codesign.provenance import provenance
@@ -126,11 +126,10 @@ def run_campaign(
     report = progress or (lambda phase, done, total: None)
     _claim(plan, folder)
     counts = [min(plan.per_hardware, plan.runs - number * plan.per_hardware) for number in range(plan.hardware)]
-    places = [
-        (folder / "done" / f"{number:05}.json", _key(plan, number, count)) for number, count in enumerate(counts)
-    ]
+    store = RunFolder(folder)
+    places = [(f"done/{number:05}.json", _key(plan, number, count)) for number, count in enumerate(counts)]
     results = {
-        number: stored for number, place in enumerate(places) if (stored := kept(*place, _stored)) is not None
+        number: stored for number, place in enumerate(places) if (stored := store.get(*place, _stored)) is not None
     }
     missing = [number for number in range(plan.hardware) if number not in results]
     done = sum(counts[number] for number in results)
@@ -148,7 +147,7 @@ def run_campaign(
         for outcome in outcomes:
             number = missing[outcome.index]
             results[number] = outcome.result()
-            keep(*places[number], asdict(results[number]))
+            store.put(*places[number], asdict(results[number]))
     report(PAIRS, plan.runs, plan.runs)
     return [results[number] for number in range(plan.hardware)]
 

@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.report.page import render
 from codesign.search import loop as search_run
@@ -135,7 +135,7 @@ def test_a_network_that_fits_no_variant_is_one_line(tmp_path: Path) -> None:
 def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: what a folder holds is not synthesized again."""
     hw = load_hardware("tiny")
-    known = KnownResources(KeptRun(tmp_path), lambda *_: None)
+    known = KnownResources(RunFolder(tmp_path), lambda *_: None)
     assert known.of(hw) == (predict(hw), predicted_clock(hw)) and not known.is_synthesized(hw)
     monkeypatch.setattr(predictor, "_coefficients", lambda: {hw.totals.family: {}})
     with pytest.raises(NotFittedError, match="tiny: resources cannot be predicted"):
@@ -146,5 +146,5 @@ def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: 
     assert found.clock == Clock(hw.clock_mhz, "estimated", synthesis.fmax_estimate_mhz)
     assert not known.synthesize([hw])
     monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
-    again = KnownResources(KeptRun(tmp_path), lambda *_: None)
+    again = KnownResources(RunFolder(tmp_path), lambda *_: None)
     assert again.synthesize([hw]) and again.of(hw) == found

@@ -22,15 +22,14 @@ from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from codesign._files import cache_folder, content_hash, scratch_folder
-from codesign._kept import keep, kept
+from codesign._files import content_hash, scratch_folder
 from codesign._processes import Processes, last_lines, worker_count
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
+from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
@@ -45,6 +44,8 @@ from codesign.sim.synthesis.netlist import (
     yosys_version,
 )
 
+PLACE = "synthesis"
+"""Of runs of Yosys in the cache."""
 REPEATED = 4
 """Modules that appear as often are synthesized apart, if they are of some size."""
 LEAST_TEXT = 2000
@@ -147,14 +148,14 @@ def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) 
 
 def _split(name: str, text: str, processes: Processes) -> str:
     """The module without its core, and the core; Verilog."""
-    path, key = _place("split", text)
-    if (stored := kept(path, key, str)) is None:
+    key = _key("split", text)
+    if (stored := Cache().get(PLACE, key, str)) is None:
         with scratch_folder() as folder:
             status, log = run_yosys(text, {"split": name}, folder, processes)
             if not (folder / "split.v").is_file():
                 raise RuntimeError(f"Yosys could not split {name} (exit status {status}): {last_lines(log)}")
             stored = (folder / "split.v").read_text()
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     return stored
 
 
@@ -162,8 +163,8 @@ def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
     """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
-    path, key = _place("shell", FLOWS[family], top, text)
-    if (stored := kept(path, key, dict)) is None:
+    key = _key("shell", FLOWS[family], top, text)
+    if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
             job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
             status, log = run_yosys(text, job, folder, processes)
@@ -179,7 +180,7 @@ def _shell(
             "paths_ns": paths,
             "contexts": [[*context, number] for context, number in found.items()],
         }
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
     return stored["cells"], stored["paths_ns"], contexts
 
@@ -259,8 +260,8 @@ def _in_context(
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    path, key = _place("core", FLOWS[family], text)
-    if (stored := kept(path, key, dict)) is None:
+    key = _key("core", FLOWS[family], text)
+    if (stored := Cache().get(PLACE, key, dict)) is None:
         job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with scratch_folder() as folder:
             status, log = run_yosys(text, job, folder, processes)
@@ -268,14 +269,13 @@ def _in_context(
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
         stored = {"cells": cells, "slowest_ns": slowest_path_ns(netlist["cells"], family, wires)}
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     return stored["cells"], stored["slowest_ns"]
 
 
-def _place(*inputs: str) -> tuple[Path, str]:
-    """Where a run of Yosys is kept, and its key."""
-    key = content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
-    return cache_folder() / "synthesis" / f"{key}.json", key
+def _key(*inputs: str) -> str:
+    """Of a run of Yosys."""
+    return content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
 
 
 def _wrapper(context: Context, name: str) -> str:
