@@ -73,7 +73,8 @@ def _kept(ranks: NDArray[Any]) -> NDArray[Any]:
 
 def _not_worse(left: NDArray[Any], right: NDArray[Any], room: NDArray[Any]) -> NDArray[Any]:
     """Which of (costs, m) points are in nothing worse than which of (costs, n): (m, n), in `room`."""
-    found, also = room[:, : left.shape[1], : right.shape[1]]
+    found: NDArray[Any] = room[0, : left.shape[1], : right.shape[1]]
+    also = room[1, : left.shape[1], : right.shape[1]]
     np.less_equal(left[0][:, None], right[0], out=found)
     for mine, theirs in zip(left[1:], right[1:], strict=True):
         np.less_equal(mine[:, None], theirs, out=also)
