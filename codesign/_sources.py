@@ -18,6 +18,7 @@ from codesign._files import content_hash
 PACKAGE = "codesign"
 ROOT = Path(__file__).parent
 CARRIERS = (
+    "codesign",  # hands on what is public, and names all of it: followed, it would put every module into every key
     "codesign._extras",
     "codesign._files",
     "codesign._folders",
@@ -73,8 +74,7 @@ def source_files(*modules: str, given: tuple[str, ...] = ()) -> tuple[Path, ...]
         if name in seen or any(name == stop or name.startswith(f"{stop}.") for stop in given):
             continue
         seen.add(name)
-        if name != PACKAGE:
-            waiting.append(name.rpartition(".")[0])  # packages run when what is in them is imported
+        waiting.append(name.rpartition(".")[0])  # packages run when what is in them is imported
         path = _path(name)
         if path is None:
             raise ValueError(f"{name}: no such module")
