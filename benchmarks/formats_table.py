@@ -2,11 +2,11 @@
 
     python benchmarks/formats_table.py [--data digits] [--network smallcnn] [--seeds 3] [--float-epochs 20]
         [--epochs 8] [--post-training bias] [--only-seeds K ...] [--train-images N] [--validation-images N]
-        [--test-images N] [--device cuda] [--folder DIR] [--lines NAME ...]
+        [--test-images N] [--device cuda] [--folder DIR] [--jobs N] [--lines NAME ...]
 
-With --folder every epoch and every accuracy is kept, and the same command continues from there; with --only-seeds K as
-well, seeds run beside each other on one folder, and the command without it then prints them all. The table that
-compares with RMSMP's table 1 takes a GPU:
+With --folder every epoch and every accuracy is kept, and the same command continues from there; with --jobs N seeds run
+beside each other; with --only-seeds K on machines of their own, and the command without it then prints them all. The
+table that compares with RMSMP's table 1 takes a GPU:
 
     python benchmarks/formats_table.py --data cifar10 --network resnet8 --float-epochs 100 --epochs 40 --seeds 3
         --device cuda --folder results/cifar10
@@ -20,11 +20,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from codesign.data.sources import Dataset, load_dataset
+from codesign.execution.executor import Local
 from codesign.quant.comparison import TABLE, as_text, compare
 from codesign.search.space import zoo_network
+
+WORKER_BYTES = 2 << 30
+"""Memory of a process that trains."""
+
+
+def load(arguments: argparse.Namespace, seed: int) -> Dataset:
+    """The data for a seed."""
+    dataset = load_dataset(arguments.data, arguments.data_dir, seed)
+    return dataset.part(arguments.train_images, arguments.test_images, arguments.validation_images)
 
 
 def main() -> None:
@@ -43,13 +54,10 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each in a process")
     parser.add_argument("--lines", nargs="*", choices=[entry.name for entry in TABLE], default=None)
     arguments = parser.parse_args()
     start = time.perf_counter()
-
-    def load(seed: int) -> Dataset:
-        dataset = load_dataset(arguments.data, arguments.data_dir, seed)
-        return dataset.part(arguments.train_images, arguments.test_images, arguments.validation_images)
 
     def report(line: str) -> None:
         sys.stderr.write(f"{time.perf_counter() - start:6.0f} s  {line}\n")
@@ -57,7 +65,7 @@ def main() -> None:
     seeds = list(range(arguments.seeds)) if arguments.only_seeds is None else arguments.only_seeds
     table = compare(
         zoo_network(arguments.network),
-        load,
+        partial(load, arguments),
         entries=[entry for entry in TABLE if arguments.lines is None or entry.name in arguments.lines],
         device=arguments.device,
         folder=arguments.folder,
@@ -66,10 +74,12 @@ def main() -> None:
         epochs=arguments.epochs,
         post_training=arguments.post_training,
         report=report,
+        executor=Local(arguments.jobs, WORKER_BYTES),
     )
     done = ", ".join(arguments.post_training) or "calibration only"
     sys.stdout.write(
-        f"{arguments.network} on {load(0)}\nseeds {', '.join(map(str, seeds))}; {arguments.float_epochs} float epochs, "
+        f"{arguments.network} on {load(arguments, 0)}\n"
+        f"seeds {', '.join(map(str, seeds))}; {arguments.float_epochs} float epochs, "
         f"{arguments.epochs} with quantizers; post-training: {done}\n"
         f"{as_text(table)}\n"
     )

@@ -14,7 +14,7 @@ def processes_of(session: int) -> list[str]:
             continue
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            command = (entry / "cmdline").read_text().replace("\0", " ")
+            command = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
         except OSError:
             continue
         if int(fields[3]) == session and fields[0] != "Z":

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": {"arch", "workload"},
     "integer": {"arch", "workload", "formats"},
     "data": set(),
-    "quant": MODELS | {"data"},
+    "quant": MODELS | {"data", "execution"},
     "interchange": MODELS,
     "rtl": {"provenance", "arch", "rtl.array"},
     "rtl.array": {"arch", "rtl"},

@@ -41,6 +41,16 @@ def test_carriers_are_modules() -> None:
     assert all(name in modules() for name in _sources.CARRIERS)
 
 
+@pytest.mark.parametrize("name", ["codesign.sim.nothing", "codesign.nothing", "sim.energy", "codesign.sim.energy.x"])
+def test_a_stale_name_is_refused_where_it_would_not_be_followed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: no such module, but named among those that are not followed"):
+        source_files("codesign.sim.energy", given=("codesign.rtl", name))
+    assert source_files("codesign.sim.energy", given=("codesign.rtl",))
+    monkeypatch.setattr(_sources, "CARRIERS", (*_sources.CARRIERS, name))
+    with pytest.raises(ValueError, match="no such module"):
+        source_files("codesign.sim.energy")
+
+
 def test_imports_are_those_of_the_syntax_tree() -> None:
     """Of every module; besides them only modules that are named as ones to run."""
     for name in modules():
@@ -49,7 +59,13 @@ def test_imports_are_those_of_the_syntax_tree() -> None:
         text = path.read_text()
         found = set(_sources._imported(text))
         assert parsed(name) <= found, name
-        assert all(f'"{extra}"' in text for extra in found - parsed(name)), name
+        extras = found - parsed(name) - {"codesign"}  # which examples in docstrings import
+        assert all(f'"{extra}"' in text for extra in extras), name
+
+
+def test_what_is_handed_on_is_in_no_key() -> None:
+    files = {path.relative_to(ROOT).parts[0] for path in source_files("codesign.sim.energy")}
+    assert not files & {"__init__.py", "api", "cli", "report", "search", "quant"} and {"sim", "program"} <= files
 
 
 def test_a_run_executes_no_other_source(tmp_path: Path) -> None:
@@ -76,7 +92,7 @@ print(*[m.__file__ for name, m in sys.modules.items() if name.startswith("codesi
 def test_every_data_file_belongs_to_a_module() -> None:
     whole = set(source_files(*modules()))
     for path in ROOT.rglob("*"):
-        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "LICENSE":
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name not in ("LICENSE", "py.typed"):
             assert path in whole, path
     assert ROOT / "sim" / "synthesis" / "predictor.json" in source_files("codesign.sim.synthesis.predictor")
 

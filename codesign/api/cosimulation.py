@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from codesign.provenance import provenance
 from codesign.sim.clock import Clock, known_clock
 from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.sim.energy import unit_energies
+from codesign.sim.signals import measure
 
 if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
@@ -78,7 +79,9 @@ class Cosimulation(Answer):
 
     def to_json(self) -> dict[str, Any]:
         result = self.result
-        answer = timing_json(self.plan, result.timing, 1, unit_energies(), self.clock)
+        units = unit_energies()
+        signals = replace(measure(self.plan, units, result.timing), clock=self.clock)
+        answer = timing_json(self.plan, result.timing, 1, units, signals)
         answer |= provenance(self.hardware, self.seed)
         return answer | {
             "images": result.images,

@@ -159,6 +159,6 @@ def description(network: IntegerNetwork) -> dict[str, object]:
             layer.weight[0].size * layer.output.channels * layer.output.height * layer.output.width for layer in convs
         ),
         "rows": ", ".join(f"{form} x {count:,}" for form, count in sorted(counts.items())),
-        **({"biases": biases} if (biases := network.provenance.get("biases")) else {}),
+        **({"biases": biases} if (biases := network.bias_report) else {}),
         **{f"host_{when}": words for when, words in network.host.words.items()},
     }

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from codesign.api.datasets import DatasetLike, ImagesLike
     from codesign.api.networks import NetworkLike
-    from codesign.quant.pipeline import Measured, QuantizeResult
+    from codesign.integer.measured import Measured
+    from codesign.quant.pipeline import QuantizeResult
     from codesign.quant.training import Loop, Loss
 
 
@@ -97,7 +98,7 @@ class Quantization(Answer):
         return f"{self.source} on {self.dataset.name}, {share} of {self.validation.images:,} validation images"
 
     def to_json(self) -> dict[str, Any]:
-        settings = self.integer_network.provenance
+        settings = self.result.settings
         answer: dict[str, Any] = {
             "network": self.source,
             "data": self.dataset.name,
@@ -118,7 +119,7 @@ class Quantization(Answer):
         facts: dict[str, object] = {
             "network": f"{self.source} on {self.dataset}",
             "rows": ", ".join(f"{form} {percent(share)}" for form, share in self._shares.items()),
-            "quantized": how(self.integer_network.provenance),
+            "quantized": how(self.result.settings),
             "suits": ", ".join(self.suits)
             or f"the bands of none of hw_configs; {option('hw', 'hardware')} HW takes those of an accelerator",
             **hosts,

@@ -155,7 +155,7 @@ def _parts(given: Sequence[str]) -> list[str]:
 
 
 def how(settings: Mapping[str, Any]) -> str:
-    """What was done, in a line, from the provenance of a network."""
+    """What was done, in a line, from the settings of a result."""
     images = f"{settings['calibration_images']} {'distilled' if settings['zero_shot'] else 'training'} images"
     parts = [f"ranges by {settings['calibration']} of {images}", f"weight scales by {settings['weight_scale']}"]
     if settings["granularity"] != "row":
@@ -174,4 +174,4 @@ DONE = (
     "epochs", "training_rule", "calibration", "calibration_images", "zero_shot", "weight_scale", "granularity",
     "post_training", "distillation",
 )  # fmt: skip
-"""Of a network's provenance: what the answer repeats."""
+"""Of a result's settings: what the answer repeats."""

@@ -90,7 +90,7 @@ def read_integers(
         widest = max((band.weight_bits for band in hw.bands if band.scheme is Scheme.FIXED), default=0)
     rule = BiasRule(not reading.round_bias, widest)
     network = import_integer(name, rule=rule, multiplier=MULTIPLIERS[bits], input_shape=reading.input_shape)
-    biases = str(network.provenance.get("biases", "")) if foreign else ""
+    biases = network.bias_report if foreign else ""
     if reading.round_bias and not biases:
         raise UserError(
             f"{option('round_bias')}: has no effect on {name}, whose biases are whole numbers: leave it out"

@@ -49,14 +49,14 @@ class Searched(Answer):
         return self.result.to_json()
 
     def blocks(self) -> Sequence[Block]:
-        result, rtl = self.result, self.result.rtl
+        result, rtl, signals = self.result, self.result.rtl, self.chosen.signals
         return [
             *point_tables(result),
             Facts(
                 {
                     **chosen_facts(result),
-                    "clock": result.chosen.clock,
-                    "latency": f"{result.chosen.latency_ms:.4g} ms at {result.chosen.clock.mhz:.4g} MHz",
+                    "clock": signals.clock,
+                    "latency": f"{signals.latency_ms:.4g} ms at {signals.clock.mhz:.4g} MHz",
                     "on RTL": f"{rtl['images']} test images, {rtl['mismatched_values']} of {rtl['compared_values']:,} "
                     f"values differ, {rtl['rtl_cycles']:,} cycles (model {rtl['model_cycles']:,})",
                     "run folder": self.folder,
@@ -133,16 +133,16 @@ def report(run: str | Path, out: str | Path | None = None, *, progress: Report |
     if not (folder / RESULT).is_file():
         raise UserError(f"{run}: holds no finished search, must be a folder that `codesign search` wrote")
     result = Search(load_space(folder / "space.yaml"), folder, None, progress or silent).run()
-    chosen = result.chosen
+    chosen, signals = result.chosen, result.chosen.signals
     summary = {
         "network": f"{result.space.network} on {result.space.data}",
         "chosen accelerator": chosen.hardware.name,
         "validation accuracy, which chose": f"{percent(chosen.validation_accuracy, 2)} of "
         f"{chosen.validation_images} images",
         "test accuracy, measured once": f"{percent(chosen.test_accuracy or 0, 2)} of {chosen.test_images} images",
-        "clock": str(chosen.clock),
-        "latency": f"{chosen.latency_ms:.4f} ms at {chosen.clock.mhz:.4g} MHz",
-        "LUT / DSP": f"{chosen.lut:,} / {chosen.dsp}",
+        "clock": str(signals.clock),
+        "latency": f"{signals.latency_ms:.4f} ms at {signals.clock.mhz:.4g} MHz",
+        "LUT / DSP": f"{signals.resources.lut:,} / {signals.resources.dsp}",
         "points": f"{len(result.points)}, {len(result.front)} on the front",
     }
     page = folder / "report.html" if out is None else Path(out)
@@ -161,11 +161,8 @@ def point_tables(result: SearchResult) -> list[Block]:
                 f"{point.hardware.array_columns}{' ws' if point.hardware.dataflow == 'ws' else ''}",
                 point.hardware.dot,
                 percent(point.validation_accuracy, 2),
-                point.cycles,
-                point.latency_ms,
-                point.clock.mhz,
-                point.lut,
-                point.dsp,
+                *(point.signals.cycles, point.signals.latency_ms, point.signals.clock.mhz),
+                *(point.signals.resources.lut, point.signals.resources.dsp),
                 None if point.test_accuracy is None else percent(point.test_accuracy, 2),
                 result.standing(point),
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent, shown
@@ -21,6 +22,7 @@ from codesign.search.space import band_ratio
 from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
 from codesign.sim.energy import UnitEnergies, estimate_energy, unit_energies
 from codesign.sim.hints import fetch_hints, ratio_hints, width_hints
+from codesign.sim.signals import ResourceUse, Signals, measure
 from codesign.sim.synthesis.resources import Resources
 from codesign.sim.timing.plan_timing import LayerTiming, Timing, estimate
 
@@ -88,6 +90,15 @@ class Simulation(Answer):
         """Of all images."""
         return self.clock.milliseconds(self.total_cycles)
 
+    @cached_property
+    def signals(self) -> Signals:
+        """What one image costs."""
+        found = replace(measure(self.plan, self.units, self.timing), clock=self.clock)
+        if self.resources is None:
+            return found
+        evidence: Literal["predicted", "synthesized"] = "predicted" if self.predicted else "synthesized"
+        return replace(found, resources=ResourceUse.known(self.hardware, self.resources, evidence))
+
     @property
     def gops(self) -> float:
         """Operations a second, in thousands of millions; a multiply-accumulate is two."""
@@ -97,14 +108,14 @@ class Simulation(Answer):
     @property
     def energy_mj(self) -> float:
         """Of all images, an estimate from counts of operations."""
-        return self.batch * estimate_energy(self.plan, self.units).total_mj
+        return self.batch * self.signals.energy_mj
 
     @property
     def summary(self) -> str:
         return f"{self.network} on {self.hardware.name}, {self.total_cycles:,} cycles, {shown(self.latency_ms)} ms"
 
     def to_json(self) -> dict[str, Any]:
-        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.clock)
+        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.signals)
         answer |= provenance(self.hardware, self.seed)
         used = None if self.resources is None else self.resources._asdict()
         return answer | {"resources": used, "hints": list(self.hints)}
@@ -196,11 +207,11 @@ def simulate(
     return Simulation(plan.plan, timing, clock, batch, units, used, predict, tuple(hints), seed)
 
 
-def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, clock: Clock) -> dict[str, Any]:
-    """What is said of a timed plan; cycles, operations and energy are those of the whole batch."""
-    hw = plan.hw
+def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, signals: Signals) -> dict[str, Any]:
+    """What is said of a timed plan; cycles, operations and energy are those of the batch, `signals` of an image."""
+    hw, clock = plan.hw, signals.clock
     energy = estimate_energy(plan, units)
-    cycles = batch * timing.total_cycles
+    cycles = batch * signals.cycles
     operations = 2 * batch * sum(layer.macs for layer in plan.layers)
     return {
         "hardware": hw.name,
@@ -233,9 +244,10 @@ def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, clo
             for layer, moved, spent in zip(timing.layers, traffic(plan), energy.layers, strict=True)
         ],
         "resources": None,
-        "energy_mj": batch * energy.total_mj,
+        "energy_mj": batch * signals.energy_mj,
         "energy_is": "an estimate from counts of operations",
         "energy_source": energy.source,
+        "signals": signals.to_json(),
     }
 
 

@@ -18,6 +18,7 @@ from codesign.api.notes import Report, note, silent
 from codesign.api.reading import NOTHING, Reading
 from codesign.api.simulation import DEFAULT_ENERGY
 from codesign.errors import option
+from codesign.execution.executor import Local
 from codesign.report.sweep import render_sweep
 from codesign.search.sweep import WORKER_BYTES, Sweep, SweepPoint, SweepResult
 from codesign.search.sweep_space import SweepSpace, load_sweep_space
@@ -114,7 +115,7 @@ def sweep(
         unit_energies(energy),
         energy_option="" if energy == DEFAULT_ENERGY else shlex.join(("--energy", str(energy))),
         reading_options=reading.text,
-        jobs=processes,
+        executor=Local(processes, WORKER_BYTES),
         report=progress or silent,
     ).run(table)
     page = folder / "report.html"
@@ -134,10 +135,10 @@ def _front(result: SweepResult, network: str) -> list[Block]:
             (
                 index,
                 *(str(value) for value in point.choice.values()),
-                *(point.cost.cycles, point.cost.latency_ms),
-                *(point.cost.clock.mhz, point.cost.clock_evidence),
-                *(point.cost.lut, point.cost.dsp, point.cost.energy_mj),
-                percent(point.cost.utilization),
+                *(point.signals.cycles, point.signals.latency_ms),
+                *(point.signals.clock.mhz, point.signals.clock.evidence),
+                *(point.signals.resources.lut, point.signals.resources.dsp, point.signals.energy_mj),
+                percent(point.signals.utilization),
             )
             for index, point in enumerate(front, start=1)
         ],

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from codesign._processes import worker_count
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table
-from codesign.api.notes import Report
+from codesign.api.notes import Report, note
 from codesign.arch.hardware import Dataflow
+from codesign.errors import option
+from codesign.execution.executor import Local
 from codesign.provenance import provenance
-from codesign.verify.campaign import HardwareResult, PairResult, Plan, run_campaign
+from codesign.verify.campaign import WORKER_BYTES, HardwareResult, PairResult, Plan, run_campaign
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,6 +82,7 @@ def verify(
     per_hardware: int = 10,
     dataflow: Dataflow | None = None,
     shrink_builds: int = 8,
+    jobs: int = 1,
     progress: Report | None = None,
 ) -> Verification:
     """Draw hardware and networks, run them on RTL, compare every value, cycle and counter with the models.
@@ -90,6 +94,7 @@ def verify(
         per_hardware: networks on each hardware; builds take longest.
         dataflow: of the hardware; both by default.
         shrink_builds: builds that making a failure smaller may take.
+        jobs: hardware at a time, in processes; a single build takes all processors as it is.
         progress: told how it goes on.
 
     Raises:
@@ -97,7 +102,11 @@ def verify(
         RuntimeError: a tool failed.
     """
     plan = Plan(runs, per_hardware, seed, dataflow, shrink_builds)
-    return Verification(plan, tuple(run_campaign(plan, Path(out), progress)))
+    processes, capped = worker_count(jobs, WORKER_BYTES)
+    if capped:
+        note(f"{option('jobs')}: {capped}")
+    executor = Local(processes, WORKER_BYTES)
+    return Verification(plan, tuple(run_campaign(plan, Path(out), progress, executor)))
 
 
 def _table(results: Sequence[HardwareResult]) -> Table:

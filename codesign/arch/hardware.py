@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, model_validator
@@ -440,10 +442,16 @@ class Hardware(Model):
             del data["buffers"]["read_ports"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
-        """16 hexadecimal digits that identify this configuration."""
+        """16 hexadecimal digits that identify this configuration; computed once."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which are not validated; it has a hash of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("content_hash", None)
+        return copied
 
     def to_yaml(self) -> str:
         """The file that `load_hardware` reads back to an equal object."""

@@ -17,6 +17,7 @@ def verify(
     per_hardware: Annotated[int, typer.Option(min=1, help="Networks on each hardware; builds take longest.")] = 10,
     dataflow: Annotated[Literal["os", "ws"] | None, typer.Option(help="Of the hardware; both unless said.")] = None,
     shrink_builds: Annotated[int, typer.Option(min=0, help="Builds that making a failure smaller may take.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, help="Hardware at a time; one build takes all processors as it is.")] = 1,
     json: JSON = None,
 ) -> None:
     """Draw hardware and networks, run them on RTL, compare every value, cycle and counter with the models.
@@ -34,6 +35,7 @@ def verify(
             per_hardware=per_hardware,
             dataflow=dataflow,
             shrink_builds=shrink_builds,
+            jobs=jobs,
             progress=report,
         )
     show(answer)

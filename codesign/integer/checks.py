@@ -71,6 +71,7 @@ def same_network(left: IntegerNetwork, right: IntegerNetwork) -> bool:
         and left.input == right.input
         and left.provenance == right.provenance
         and left.host == right.host
+        and (left.validation, left.test, left.bias_report) == (right.validation, right.test, right.bias_report)
         and len(left.layers) == len(right.layers)
         and all(_same_layer(a, b) for a, b in zip(left.layers, right.layers, strict=True))
     )

@@ -42,6 +42,7 @@ from codesign.arch.multiplier import Multiplier as Multiplier
 from codesign.arch.scheme import Scheme as Scheme  # part of the contract of rows
 from codesign.integer.host import Digits, Quantize, Step
 from codesign.integer.host import HostWork as HostWork  # part of the contract of networks
+from codesign.integer.measured import Measured as Measured
 
 WIDE_BITS = 32
 RESIDUAL_MULT_BITS = 24
@@ -131,7 +132,12 @@ IntegerLayer = IntegerConv | IntegerPool
 class IntegerNetwork:
     """Layers in execution order. Each reads tensors produced before it; the last layer's output is the result.
 
-    `host` is what the host computes before the first layer and after the last.
+    Attributes:
+        provenance: where it is from, for people: no code reads a meaning out of it.
+        host: what the host computes before the first layer and after the last.
+        validation, test: how often it was right where that was measured, on images that may choose between networks,
+            and on those that may not.
+        bias_report: what an import did to biases that are no whole numbers, for people; empty if nothing.
     """
 
     name: str
@@ -139,6 +145,9 @@ class IntegerNetwork:
     layers: tuple[IntegerLayer, ...]
     provenance: dict[str, object] = field(default_factory=dict)
     host: HostWork = HostWork()  # noqa: RUF009  (immutable)
+    validation: Measured | None = None
+    test: Measured | None = None
+    bias_report: str = ""
 
     def tensor(self, name: str) -> IntegerTensor:
         """The tensor called `name`; KeyError if no layer produces it."""

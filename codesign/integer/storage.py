@@ -29,13 +29,15 @@ from codesign.integer.network import (
     IntegerNetwork,
     IntegerPool,
     IntegerTensor,
+    Measured,
     Scheme,
 )
 
 FORMAT = "codesign integer network"
-VERSION = 2
-READ = (1, 2)
-"""Versions that are read; 1 says what the host does in the provenance only."""
+VERSION = 3
+READ = (1, 2, 3)
+"""Versions that are read; 1 says what the host does in the provenance only, 2 so the accuracies and what became of
+biases."""
 _STRUCTURE = "network.json"
 _TYPES: dict[str, type[IntegerConv | IntegerPool]] = {"conv": IntegerConv, "pool": IntegerPool}
 
@@ -51,8 +53,7 @@ def save_network(network: IntegerNetwork, path: str | Path) -> None:
         "name": network.name,
         "input": dataclasses.asdict(network.input),
         "layers": [_describe(layer, f"layers/{index}", arrays) for index, layer in enumerate(network.layers)],
-        "host": network.host.to_json(),
-        "provenance": network.provenance,
+        **beside(network),
     }
     try:
         text = json.dumps(structure, indent=1)
@@ -79,8 +80,7 @@ def load_network(path: str | Path) -> IntegerNetwork:
                 layers=tuple(
                     _rebuild(item, f"layers/{index}", archive) for index, item in enumerate(structure["layers"])
                 ),
-                provenance=dict(structure["provenance"]),
-                host=read_host(structure, source),
+                **read_beside(structure, source),
             )
         check_network(network)
         return network
@@ -90,14 +90,36 @@ def load_network(path: str | Path) -> IntegerNetwork:
         raise UserError(f"{path}: damaged, or not an integer network that codesign wrote ({excerpt(error)})") from None
 
 
-def read_host(structure: Mapping[str, Any], source: IntegerTensor) -> HostWork:
-    """The host's work in a network's structure, or what an older file without it says in its provenance.
+def beside(network: IntegerNetwork) -> dict[str, Any]:
+    """What files say of a network besides its input and its layers, as JSON."""
+    measured = {"validation": network.validation, "test": network.test}
+    return {
+        "host": network.host.to_json(),
+        "measured": {split: found.facts(split) if found else None for split, found in measured.items()},
+        "bias_report": network.bias_report,
+        "provenance": network.provenance,
+    }
 
-    Raises LookupError, TypeError or ValueError where it is damaged.
+
+def read_beside(structure: Mapping[str, Any], source: IntegerTensor) -> dict[str, Any]:
+    """The fields of an `IntegerNetwork` that `beside` wrote, or what an older file says in its provenance.
+
+    Raises LookupError, TypeError or ValueError where they are damaged.
     """
+    provenance = dict(structure["provenance"])
     if "host" in structure:
-        return HostWork.from_json(structure["host"])
-    return host_of_provenance(structure["provenance"], source.scale, source.zero_point, source.bits)
+        host = HostWork.from_json(structure["host"])
+    else:
+        host = host_of_provenance(provenance, source.scale, source.zero_point, source.bits)
+    measured: dict[str, Measured | None] = {}
+    for split in ("validation", "test"):
+        if "measured" in structure:
+            facts = structure["measured"][split]
+        else:
+            facts = provenance if f"{split}_accuracy" in provenance else None
+        measured[split] = None if facts is None else Measured.from_facts(facts, split)
+    report = _text(structure["bias_report"] if "bias_report" in structure else provenance.get("biases", ""))
+    return {"provenance": provenance, "host": host, **measured, "bias_report": report}
 
 
 def _describe(layer: IntegerLayer, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

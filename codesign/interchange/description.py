@@ -28,10 +28,10 @@ from codesign.integer.network import (
     IntegerPool,
     IntegerTensor,
 )
-from codesign.integer.storage import READ, read_host, typed
+from codesign.integer.storage import READ, beside, read_beside, typed
 
 FORMAT = "codesign integer arrays"
-VERSION = 2
+VERSION = 3
 ARITHMETIC = {
     "codes": "real value = scale * (code - zero_point); codes are unsigned with `bits` bits; bits 32 is signed int32",
     "conv": [
@@ -66,9 +66,8 @@ def export_arrays(network: IntegerNetwork, path: str | Path) -> tuple[Path, Path
         "arithmetic": ARITHMETIC,
         "input": dataclasses.asdict(network.input),
         "layers": layers,
-        "host": network.host.to_json(),
         "arrays": {key: {"dtype": str(value.dtype), "shape": list(value.shape)} for key, value in arrays.items()},
-        "provenance": network.provenance,
+        **beside(network),
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -109,8 +108,7 @@ def import_arrays(path: str | Path) -> IntegerNetwork:
                 str(data["name"]),
                 source,
                 tuple(_rebuild(item, arrays) for item in data["layers"]),
-                dict(data["provenance"]),
-                read_host(data, source),
+                **read_beside(data, source),
             )
         check_network(network)
     except UserError:

@@ -34,7 +34,7 @@ from codesign.integer.network import (
     IntegerPool,
     IntegerTensor,
 )
-from codesign.integer.storage import read_host, typed
+from codesign.integer.storage import beside, read_beside, typed
 from codesign.interchange.onnx_graph import OnnxGraph, read_onnx
 
 Dialect = Literal["onnx", "qonnx"]
@@ -94,8 +94,7 @@ def import_integer_onnx(path: str | Path) -> IntegerNetwork:
             str(data["name"]),
             source,
             _layers(data["layers"], source, graph),
-            dict(data["provenance"]),
-            read_host(data, source),
+            **read_beside(data, source),
         )
         check_network(network)
         _check_graph(network, Path(path))
@@ -313,8 +312,7 @@ def _structure(network: IntegerNetwork) -> dict[str, Any]:
         "name": network.name,
         "input": dataclasses.asdict(network.input),
         "layers": layers,
-        "host": network.host.to_json(),
-        "provenance": network.provenance,
+        **beside(network),
     }
 
 

@@ -79,7 +79,7 @@ def import_quantized_onnx(
         wide: let the last layer write wide results, which the accelerator needs, even where the file quantizes them
             (see `codesign.interchange.building.result_codes`).
         rule: for biases that are no whole number of accumulator units, as float biases and BatchNormalization make
-            them; see `codesign.interchange.exact_bias`. What became of them is in the provenance, as "biases".
+            them; see `codesign.interchange.exact_bias`. What became of them is in the `bias_report`.
         multiplier: of the requantization.
         input_shape: of one image, where the file leaves sizes open.
 
@@ -146,10 +146,10 @@ class _Importer(Scaling):
         if self.input is None:
             raise UserError(f"input '{self.graph.input}' is not quantized; a Quant or QuantizeLinear must follow it")
         provenance: dict[str, object] = {"imported_from": "quantized ONNX"}
-        if self.biases.words:
-            provenance["biases"] = self.biases.words
         host = HostWork(self.before, result.steps, self.takes)
-        return IntegerNetwork(self.graph.name, self.input, tuple(self.layers), provenance, host)
+        return IntegerNetwork(
+            self.graph.name, self.input, tuple(self.layers), provenance, host, bias_report=self.biases.words
+        )
 
     def _read(self, node: Node) -> None:
         source = node.inputs[0] if node.inputs else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from codesign._kept import keep, kept, stated
 from codesign._sources import source_hash, tool_versions
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
+from codesign.execution.executor import Executor, InProcess, Report
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import FloatArray
 from codesign.quant.module import build_module
@@ -89,6 +92,7 @@ def compare(
     report: Callable[[str], None] | None = None,
     device: str = "cpu",
     folder: Path | None = None,
+    executor: Executor | None = None,
 ) -> list[Accuracies]:
     """Accuracies of the integer networks; the first line is the float network's (under both headings).
 
@@ -105,6 +109,7 @@ def compare(
         device: of torch, where training computes.
         folder: keeps every accuracy, and the state of training after every epoch; the same call continues from it.
             Calls with other seeds may run at the same time on the same folder.
+        executor: runs one seed a job; in this process, one after the other, by default.
 
     Raises:
         UserError: the folder is of a comparison with other settings.
@@ -118,9 +123,13 @@ def compare(
     }
     results = _Results(folder, settings, report)
     table = [Accuracies("float"), *(Accuracies(entry.name) for entry in entries)]
+    missing = [seed for seed in seeds if not all(results.done(seed, entry) for entry in entries)]
+    asked = (network, load, tuple(entries), float_epochs, epochs, tuple(post_training), device, folder, settings)
+    jobs = [partial(_run_seed, *asked, seed) for seed in missing]
+    with contextlib.closing((executor or InProcess()).map(jobs, report)) as outcomes:
+        for outcome in outcomes:
+            results.found |= outcome.result()
     for seed in seeds:
-        if not all(results.done(seed, entry) for entry in entries):
-            _run_seed(network, load(seed), entries, seed, float_epochs, epochs, post_training, report, device, results)
         for entry, line in zip(entries, table[1:], strict=True):
             calibrated, trained, tested, float_validation, float_test = results.found[results.key(seed, entry)]
             line.calibrated.append(calibrated)
@@ -185,32 +194,35 @@ class _Results:
 
 def _run_seed(
     network: Network,
-    dataset: Dataset,
+    load: Callable[[int], Dataset],
     entries: Sequence[Entry],
-    seed: int,
     float_epochs: int,
     epochs: int,
     post_training: Sequence[str],
-    report: Callable[[str], None] | None,
     device: str,
-    results: _Results,
-) -> None:
+    folder: Path | None,
+    settings: Mapping[str, object],
+    seed: int,
+    report: Report,
+) -> dict[str, list[float]]:
+    """Accuracies of a seed's lines and of those that the folder already holds."""
+    results, dataset = _Results(folder, settings, None), load(seed)
     with on(device):
         state = _float_state(network, dataset, float_epochs, seed, results.training(f"float{seed}.safetensors"))
     for index, entry in enumerate(entries):
         if results.done(seed, entry):
             continue
         calibrated = _run(network, dataset, entry, state, 0, seed, post_training, device, None).validation
-        folder = results.training(f"seed{seed}", index)
-        found = _run(network, dataset, entry, state, epochs, seed, (), device, folder, test=True)
+        checkpoints = results.training(f"seed{seed}", index)
+        found = _run(network, dataset, entry, state, epochs, seed, (), device, checkpoints, test=True)
         trained, tested = found.validation, found.test
         assert tested is not None
         both = [trained.float_accuracy, tested.float_accuracy]
         results.keep(seed, entry, [calibrated.accuracy, trained.accuracy, tested.accuracy, *both])
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        if report is not None:
-            report(f"seed {seed}: {entry.name}: {calibrated.accuracy:.2%} calibrated, {trained.accuracy:.2%} trained")
+        if checkpoints is not None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        report(f"seed {seed}: {entry.name}: {calibrated.accuracy:.2%} calibrated, {trained.accuracy:.2%} trained")
+    return results.found
 
 
 def as_text(table: Sequence[Accuracies]) -> str:

@@ -7,7 +7,7 @@ be off for it: a code differs from the model's only where the model was that clo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from codesign.errors import UserError
 from codesign.formats.row_format import FloatArray
 from codesign.integer.checks import check_network
 from codesign.integer.fusing import FusedConv, FusedPool
-from codesign.integer.host import host_of_provenance
+from codesign.integer.host import HostWork, Quantize, normalization
 from codesign.integer.layers import integer_conv, integer_pool, integer_tensor
 from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork
 from codesign.quant.placing import array
@@ -26,13 +26,21 @@ FLOAT_ERROR = 2.0**-24
 of it, relative to the sum of magnitudes (Higham 2002, section 4.2); the 8 are scaling the operands and the result."""
 
 
-def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, object] | None = None) -> IntegerNetwork:
+def lower(
+    model: QatNetwork,
+    name: str | None = None,
+    provenance: Mapping[str, object] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> IntegerNetwork:
     """The integer network that computes what `model` computes.
 
     Args:
         model: calibrated, usually trained.
         name: of the result; the network's by default.
-        provenance: kept in the result, for people (method, seed, accuracy); must be JSON.
+        provenance: kept in the result, for people (method, seed); must be JSON.
+        mean, std: of the channels of the images that it was trained on, by which the host normalizes; none if it takes
+            images as they are.
 
     Raises:
         UserError: a pass has scales no dyadic number holds; the message names the layer.
@@ -69,7 +77,10 @@ def lower(model: QatNetwork, name: str | None = None, provenance: Mapping[str, o
             )
         layers.append(layer)
         tensors[item.name] = layer.output
-    host = host_of_provenance(provenance or {}, source.scale, source.zero_point, source.bits)
+    host = HostWork()
+    if mean:
+        codes = Quantize(source.scale, source.zero_point, 0, 2**source.bits - 1, "up")
+        host = HostWork((*normalization(mean, std), codes))
     network = IntegerNetwork(name or model.network.name, source, tuple(layers), dict(provenance or {}), host)
     check_network(network)
     return network

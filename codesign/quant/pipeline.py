@@ -12,7 +12,7 @@ step takes a `Stage` and gives the next. Their options are the records of `codes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from codesign.data.dataset import Dataset, Images, Labels
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.integer.arithmetic import execute
-from codesign.integer.network import IntArray, IntegerNetwork
+from codesign.integer.network import IntArray, IntegerNetwork, Measured
 from codesign.quant import rmsmp
 from codesign.quant.adaround import adaround
 from codesign.quant.calibration import batchnorm_ranges
@@ -60,45 +60,18 @@ BATCH = 128
 """Images the integer model runs at once."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Accuracies on some images, 0 to 1.
-
-    Attributes:
-        accuracy: of the integer network.
-        float_accuracy, quantized_accuracy: of the float network, and of the training model with quantizers.
-        agreement: share of the images on which training model and integers choose the same class.
-        images: how many there were.
-    """
-
-    accuracy: float
-    float_accuracy: float
-    quantized_accuracy: float
-    agreement: float
-    images: int
-
-    def facts(self, split: str) -> dict[str, float | int]:
-        """For machines, such as `validation_accuracy`; `split` is `validation` or `test`."""
-        return {f"{split}_{name}": value for name, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        return (
-            f"float {self.float_accuracy:.2%}, quantized {self.quantized_accuracy:.2%}, integers {self.accuracy:.2%} "
-            f"({self.agreement:.2%} the same class) on {self.images}"
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
     """What `quantize` made.
 
     Attributes:
-        integer_network: runs on the accelerator; its provenance holds the settings and the accuracies.
+        integer_network: runs on the accelerator; it carries the accuracies, and in its provenance the settings.
         assignment: formats of the rows; `assignment.shares()` is the realised ratio.
         validation: accuracies on all validation images, by which results may be compared and chosen.
         test: the same on all test images, of what is reported; None unless it was asked for.
         float_state: the float network's weights, to start another run from.
         history: metrics of every epoch by phase, `float` and `qat`.
+        settings: what was done; the provenance of the integer network says the same, for people.
     """
 
     integer_network: IntegerNetwork
@@ -107,6 +80,7 @@ class QuantizeResult:
     test: Measured | None
     float_state: dict[str, Tensor]
     history: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
 
     @property
     def validation_accuracy(self) -> float:
@@ -342,7 +316,8 @@ def measured(stage: Stage, *, test: bool = False) -> QuantizeResult:
     with on(stage.run.device):
         assignment = model.assignment
         shares = {str(form): share for form, share in assignment.shares().items()}
-        integer = lower(model, provenance={**stage.settings, "shares": shares})
+        settings = {**stage.settings, "shares": shares}
+        integer = lower(model, provenance=settings, mean=data.mean, std=data.std)
 
         def on_images(images: Images, labels: Labels) -> Measured:
             modelled = array(results(model, images, num_threads=threads).argmax(1))
@@ -356,17 +331,15 @@ def measured(stage: Stage, *, test: bool = False) -> QuantizeResult:
             )
 
         on_validation = on_images(data.validation_images, data.validation_labels)
-        integer.provenance.update(on_validation.facts("validation"))
         on_test = on_images(data.test_images, data.test_labels) if test else None
-        if on_test is not None:
-            integer.provenance.update(on_test.facts("test"))
     return QuantizeResult(
-        integer_network=integer,
+        integer_network=replace(integer, validation=on_validation, test=on_test),
         assignment=assignment,
         validation=on_validation,
         test=on_test,
         float_state={name: value.detach().cpu().clone() for name, value in module.state_dict().items()},
         history=dict(stage.history),
+        settings=settings,
     )
 
 

@@ -35,7 +35,7 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
     """
     chosen = result.chosen
     hw = chosen.hardware
-    totals = hw.totals
+    totals, used = hw.totals, chosen.signals.resources
     return page(
         "page.html.j2",
         title,
@@ -44,7 +44,7 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
             ("Latency against accuracy", pareto_note(result), pareto_figure(result)),
             (
                 "Cycles of every layer",
-                f"{hw.name}: where the {chosen.cycles:,} cycles of one image go",
+                f"{hw.name}: where the {chosen.signals.cycles:,} cycles of one image go",
                 layers_figure(result),
             ),
             ("Utilisation of the bands", "share of all cycles in which a band computes", bands_figure(result)),
@@ -52,15 +52,15 @@ def render(result: SearchResult, summary: dict[str, str], title: str) -> str:
             (
                 "Roofline",
                 f"what the memory and the array of {hw.name} allow, and what every layer reaches",
-                roofline_figure(hw, result.timing, chosen.clock),
+                roofline_figure(hw, result.timing, chosen.signals.clock),
             ),
         ],
         device=totals.name,
-        resources_from="synthesis by Yosys" if chosen.synthesized else "predicted from the description",
+        resources_from="synthesis by Yosys" if used.synthesized else "predicted from the description",
         resources=[
-            (key.upper(), used, getattr(totals, key), 100 * used / getattr(totals, key))
+            (key.upper(), amount, getattr(totals, key), 100 * amount / getattr(totals, key))
             for key in Resources._fields
-            for used in (getattr(chosen, key),)
+            for amount in (getattr(used, key),)
         ],
         points=[
             {
@@ -96,11 +96,11 @@ def pareto_note(result: SearchResult) -> str:
 def pareto_figure(result: SearchResult) -> go.Figure:
     """Latency against accuracy of all points, the front, the chosen one."""
     figure = go.Figure()
-    best = [point for point in result.points if point.fits]
-    line = [best[i] for i in front([(point.latency_ms, -point.validation_accuracy) for point in best])]
+    best = [point for point in result.points if point.signals.resources.fits]
+    line = [best[i] for i in front([(point.signals.latency_ms, -point.validation_accuracy) for point in best])]
     line.sort(key=lambda point: point.costs)
     figure.add_scatter(
-        x=[point.latency_ms for point in line],
+        x=[point.signals.latency_ms for point in line],
         y=[100 * point.validation_accuracy for point in line],
         mode="lines",
         line={"color": INK, "width": 1.5, "dash": "dot", "shape": "hv"},
@@ -108,7 +108,7 @@ def pareto_figure(result: SearchResult) -> go.Figure:
         name="latency against accuracy alone",
     )
     figure.add_scatter(
-        x=[point.latency_ms for point in result.front],
+        x=[point.signals.latency_ms for point in result.front],
         y=[100 * point.validation_accuracy for point in result.front],
         mode="markers",
         marker={"symbol": "circle-open", "size": 20, "color": INK, "line": {"width": 1.5}},
@@ -116,7 +116,7 @@ def pareto_figure(result: SearchResult) -> go.Figure:
         name="on the front",
     )
     for fits, symbol, name in ((True, "circle", "fits the device"), (False, "x", "does not fit")):
-        points = [point for point in result.points if point.fits is fits and point != result.chosen]
+        points = [point for point in result.points if point.signals.resources.fits is fits and point != result.chosen]
         if points:
             figure.add_scatter(**_markers(points), mode="markers", name=name)
             figure.data[-1].marker.update(symbol=symbol, size=13, **_scale(result))
@@ -182,13 +182,14 @@ def counters_figure(result: SearchResult) -> go.Figure:
 
 def _markers(points: list[Any]) -> dict[str, Any]:
     return {
-        "x": [point.latency_ms for point in points],
+        "x": [point.signals.latency_ms for point in points],
         "y": [100 * point.validation_accuracy for point in points],
-        "marker": {"color": [point.lut for point in points]},
+        "marker": {"color": [point.signals.resources.lut for point in points]},
         "text": [
-            f"{describe_bands(p.hardware.bands)}<br>{describe_size(p.hardware)}<br>{p.lut:,} LUT, {p.dsp} DSP"
-            f"{'' if p.synthesized else ', predicted'}"
+            f"{describe_bands(p.hardware.bands)}<br>{describe_size(p.hardware)}<br>{used.lut:,} LUT, {used.dsp} DSP"
+            f"{'' if used.synthesized else ', predicted'}"
             for p in points
+            for used in (p.signals.resources,)
         ],
         "hovertemplate": "%{text}<br>%{x:.4f} ms, %{y:.2f} %<extra></extra>",
     }

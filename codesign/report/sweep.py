@@ -23,22 +23,23 @@ def render_sweep(result: SweepResult, title: str) -> str:
     charts: list[Chart] = []
     for network in networks:
         points = [point for point in result.points if point.network == network]
-        ringed = sum(point.network == network for point in result.front)
+        front = [point for point in result.front if point.network == network]
         note = (
-            f"{len(points)} points; the {ringed} ringed ones are beaten by no other in {', '.join(known_axes(points))} "
-            "together; choose the axes above the plot"
+            f"{len(points)} points; the {len(front)} ringed ones are beaten by no other in "
+            f"{', '.join(known_axes(points))} together; choose the axes above the plot"
         )
-        charts.append((network, note, sweep_figure(points, result.front)))
+        charts.append((network, note, sweep_figure(points, front)))
     columns = ("hardware", "network", "cycles", "ms", "clock", "LUT", "DSP", "BRAM36", "mJ", "makes it again")
     rows = [
         (
-            *(point.hardware.name, point.network, f"{point.cost.cycles:,}", f"{point.cost.latency_ms:.4g}"),
-            str(point.cost.clock),
-            *("" if x is None else f"{x:,}" for x in (point.cost.lut, point.cost.dsp, point.cost.bram36)),
-            f"{point.cost.energy_mj:.4g}",
+            *(point.hardware.name, point.network, f"{point.signals.cycles:,}", f"{point.signals.latency_ms:.4g}"),
+            str(point.signals.clock),
+            *("" if x is None else f"{x:,}" for x in (used.lut, used.dsp, used.bram36)),
+            f"{point.signals.energy_mj:.4g}",
             point.command,
         )
         for point in result.front
+        for used in (point.signals.resources,)
     ]
     others = [(name, why) for name, why in (*result.refused.items(), *result.rejected.items())]
     return page(
@@ -61,13 +62,12 @@ def render_sweep(result: SweepResult, title: str) -> str:
 
 def known_axes(points: list[SweepPoint]) -> list[str]:
     """The axes of the front of which there are numbers."""
-    return [axis for axis in FRONT_AXES if all(getattr(point.cost, axis) is not None for point in points)]
+    return [axis for axis in FRONT_AXES if all(point.signals.metric(axis) is not None for point in points)]
 
 
-def sweep_figure(points: list[SweepPoint], fronts: tuple[SweepPoint, ...]) -> go.Figure:
-    """Points of one network; two menus choose what is on the axes, colours are DSPs."""
+def sweep_figure(points: list[SweepPoint], ringed: list[SweepPoint]) -> go.Figure:
+    """Points of one network and those on its front; two menus choose what is on the axes, colours are DSPs."""
     axes = known_axes(points)
-    ringed = [point for point in points if point in fronts]
     texts = [_text(point) for point in points]
     figure = go.Figure()
     figure.add_scatter(
@@ -78,7 +78,7 @@ def sweep_figure(points: list[SweepPoint], fronts: tuple[SweepPoint, ...]) -> go
         hovertemplate="%{text}<extra></extra>",
         marker={
             "size": 11,
-            "color": [point.cost.dsp for point in points],
+            "color": [point.signals.resources.dsp for point in points],
             "colorscale": "Viridis",
             "colorbar": {"title": "DSP", "thickness": 14},
             "line": {"color": INK, "width": 0.5},
@@ -114,16 +114,16 @@ def sweep_figure(points: list[SweepPoint], fronts: tuple[SweepPoint, ...]) -> go
 
 
 def _coordinates(points: list[SweepPoint], x: str, y: str) -> dict[str, list[Any]]:
-    return {"x": [getattr(point.cost, x) for point in points], "y": [getattr(point.cost, y) for point in points]}
+    return {"x": [point.signals.metric(x) for point in points], "y": [point.signals.metric(y) for point in points]}
 
 
 def _text(point: SweepPoint) -> str:
     choice = "<br>".join(literal(f"{key} {value}") for key, value in point.choice.items())
-    cost = point.cost
-    used = "" if cost.lut is None else f"{cost.lut:,} LUT, "
-    predicted = ", predicted" if cost.synthesized is False else ""
+    signals, used = point.signals, point.signals.resources
+    luts = "" if used.lut is None else f"{used.lut:,} LUT, "
+    predicted = ", predicted" if used.evidence == "predicted" else ""
     return (
-        f"{choice}<br>{cost.cycles:,} cycles, {cost.latency_ms:.4g} ms at {cost.clock}<br>"
-        f"{used}{cost.dsp} DSP{predicted}, "
-        f"{cost.energy_mj:.4g} mJ<br>{100 * cost.utilization:.1f} % used"
+        f"{choice}<br>{signals.cycles:,} cycles, {signals.latency_ms:.4g} ms at {signals.clock}<br>"
+        f"{luts}{used.dsp} DSP{predicted}, "
+        f"{signals.energy_mj:.4g} mJ<br>{100 * signals.utilization:.1f} % used"
     )

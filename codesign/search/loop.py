@@ -11,7 +11,8 @@ Points are compared, and one is chosen, by validation images. Test images are fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
 from codesign.execution.folder import claim, locked
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.integer.network import IntegerNetwork
 from codesign.program import plan_network
 from codesign.provenance import provenance
@@ -33,7 +34,7 @@ from codesign.search.space import Space
 from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
-from codesign.sim.signals import Cost, measure, with_resources
+from codesign.sim.signals import Signals, measure, with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
 from codesign.sim.synthesis.resource_levels import KnownResources
 from codesign.sim.timing.plan_timing import Timing, estimate
@@ -68,8 +69,14 @@ class SearchResult:
 
     def standing(self, point: Point) -> str:
         """Chosen, on the front or why not; predicted where its resources and its clock are."""
-        place = ["chosen"] if point == self.chosen else ["front"] if point in self.front else []
-        return ", ".join(place + ["does not fit"] * (not point.fits) + ["predicted"] * (not point.synthesized))
+        name = point.hardware.content_hash
+        place = ["chosen"] if name == self.chosen.hardware.content_hash else ["front"] if name in self._front else []
+        used = point.signals.resources
+        return ", ".join(place + ["does not fit"] * (not used.fits) + ["predicted"] * (not used.synthesized))
+
+    @cached_property
+    def _front(self) -> frozenset[str]:
+        return frozenset(point.hardware.content_hash for point in self.front)
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
@@ -84,8 +91,8 @@ class SearchResult:
             "validation_images": self.chosen.validation_images,
             "test_accuracy": self.chosen.test_accuracy,
             "test_images": self.chosen.test_images,
-            **self.chosen.clock.to_json(),
-            "latency_ms": self.chosen.latency_ms,
+            **self.chosen.signals.clock.to_json(),
+            "latency_ms": self.chosen.signals.latency_ms,
             "rtl": self.rtl,
             **provenance(self.chosen.hardware, self.space.seed),
         }
@@ -98,13 +105,11 @@ class _Evaluated:
     hardware: Hardware
     accuracy: float
     images: int
-    cost: Cost
+    signals: Signals
 
     def point(self, known: KnownResources) -> Point:
         """With the resources that are known."""
-        return Point(
-            self.hardware, self.accuracy, self.images, **asdict(with_resources(self.cost, self.hardware, known))
-        )
+        return Point(self.hardware, self.accuracy, self.images, with_resources(self.signals, self.hardware, known))
 
 
 class Search:
@@ -117,7 +122,7 @@ class Search:
         self._report: Report = report or (lambda *_: None)
         self.hardware, self.refused = space.hardware()
         claim(folder, "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False), "search")
-        self._kept = KeptRun(folder)
+        self._kept = RunFolder(folder)
         self._networks = Networks(space, self._kept, data_dir, self._report)
 
     def run(self) -> SearchResult:
@@ -180,25 +185,24 @@ class Search:
         return result
 
     def _evaluated(self, hw: Hardware) -> _Evaluated | str:
-        """Validation accuracy and cost on `hw`, or why the network cannot run on it."""
+        """Validation accuracy and signals on `hw`, or why the network cannot run on it."""
         name, key = f"points/{hw.content_hash}.json", self._key(hw)
         if (stored := self._kept.get(name, key, dict)) is not None:
             if "rejected" in stored:
                 return str(stored["rejected"])
-            return _Evaluated(hw, stored["accuracy"], stored["images"], Cost(**stored["cost"]))
+            return _Evaluated(hw, stored["accuracy"], stored["images"], Signals.from_json(stored["signals"]))
         network = self.network(hw)
         try:
             plan = plan_network(network, hw)
         except UserError as error:
             self._kept.put(name, key, {"rejected": str(error)})
             return str(error)
-        accuracy, images = network.provenance["validation_accuracy"], network.provenance["validation_images"]
-        assert isinstance(accuracy, float)
-        assert isinstance(images, int)
-        cost = measure(plan, unit_energies())
-        stored = {"accuracy": accuracy, "images": images, "cost": asdict(cost)}
+        assert network.validation is not None, "it was trained for this search"
+        accuracy, images = network.validation.accuracy, network.validation.images
+        signals = measure(plan, unit_energies())
+        stored = {"accuracy": accuracy, "images": images, "signals": signals.to_json()}
         self._kept.put(name, key, stored | provenance(hw, self.space.seed))
-        return _Evaluated(hw, accuracy, images, cost)
+        return _Evaluated(hw, accuracy, images, signals)
 
     def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
         name = f"verified/{chosen.hardware.content_hash}.json"

@@ -16,7 +16,7 @@ from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import Dataset, data_hash, load_dataset
 from codesign.errors import UserError
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.integer.network import IntegerNetwork
 from codesign.integer.storage import load_network, save_network
 from codesign.search.space import Space, band_ratio, zoo_network
@@ -31,7 +31,7 @@ _GIVEN = ("codesign.rtl", "codesign.sim.synthesis.resource_levels", "codesign.se
 class Networks:
     """Networks by the ratio of the bands they are for."""
 
-    def __init__(self, space: Space, kept: KeptRun, data_dir: Path | None, report: Callable[..., None]) -> None:
+    def __init__(self, space: Space, kept: RunFolder, data_dir: Path | None, report: Callable[..., None]) -> None:
         self._space, self._kept, self._data_dir, self._report = space, kept, data_dir, report
         self._dataset: Dataset | None = None
         self._data: str | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.search.pareto import Costs, front
-from codesign.sim.clock import Clock, Evidence
+from codesign.sim.signals import Signals
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,7 @@ class Point:
     Attributes:
         hardware: the variant.
         validation_accuracy: of the integer network on `validation_images` images, 0 to 1: what points are compared by.
-        cycles: of one image, by the exact timing model.
-        latency_ms: at the lower of `clock_mhz` and `evidenced_mhz`.
-        clock_mhz, clock_evidence, evidenced_mhz: `codesign.sim.clock.Clock`.
-        lut, ff, dsp, bram36: from synthesis if `synthesized`, else predicted.
-        fits: whether the device has that much of everything.
-        utilization: multiply-accumulates over cycles and products the array can do in a cycle.
-        energy_mj: of one image, estimated (`codesign.sim.energy`).
+        signals: what the network costs on the variant; its resources are predicted or synthesized.
         test_accuracy: of the integer network on `test_images` images, measured after the choice and for points on the
             front only; None of others.
     """
@@ -32,41 +26,33 @@ class Point:
     hardware: Hardware
     validation_accuracy: float
     validation_images: int
-    cycles: int
-    latency_ms: float
-    clock_mhz: float
-    clock_evidence: Evidence
-    evidenced_mhz: float | None
-    lut: int
-    ff: int
-    dsp: int
-    bram36: float
-    fits: bool
-    utilization: float
-    energy_mj: float | None = None
-    synthesized: bool = True
+    signals: Signals
     test_accuracy: float | None = None
     test_images: int | None = None
 
     @property
-    def clock(self) -> Clock:
-        """The clock of the latency."""
-        return Clock(self.clock_mhz, self.clock_evidence, self.evidenced_mhz)
-
-    @property
     def costs(self) -> Costs:
         """Latency, error rate, look-up tables: what the front weighs against each other."""
-        return (self.latency_ms, 1 - self.validation_accuracy, float(self.lut))
+        signals, lut = self.signals, self.signals.resources.lut
+        assert lut is not None, "a point has resources"
+        return (signals.latency_ms, 1 - self.validation_accuracy, float(lut))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        values = {key: value for key, value in asdict(self).items() if key != "hardware"}
-        return {"name": self.hardware.name, **values, "hardware": self.hardware.model_dump(mode="json")}
+        return {
+            "name": self.hardware.name,
+            "validation_accuracy": self.validation_accuracy,
+            "validation_images": self.validation_images,
+            **self.signals.to_json(),
+            "test_accuracy": self.test_accuracy,
+            "test_images": self.test_images,
+            "hardware": self.hardware.model_dump(mode="json"),
+        }
 
 
 def pareto(points: list[Point]) -> list[Point]:
     """The points on the front of latency, accuracy and LUTs among those that fit their device, fastest first."""
-    fitting = [point for point in points if point.fits]
+    fitting = [point for point in points if point.signals.resources.fits]
     return sorted((fitting[i] for i in front([point.costs for point in fitting])), key=lambda point: point.costs)
 
 
@@ -83,4 +69,4 @@ def choose(points: list[Point], accuracy_loss: float) -> Point:
         raise UserError("no hardware of the space fits its device: make it smaller, or name a larger device")
     best = max(point.validation_accuracy for point in candidates)
     good = [point for point in candidates if point.validation_accuracy >= best - accuracy_loss - 1e-12]
-    return min(good, key=lambda point: (point.latency_ms, point.lut, -point.validation_accuracy))
+    return min(good, key=lambda point: (point.costs[0], point.costs[2], -point.validation_accuracy))

@@ -11,14 +11,10 @@ import contextlib
 import csv
 import importlib.util
 import io
-import multiprocessing
 import shlex
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,19 +23,19 @@ import yaml
 
 from codesign._extras import require
 from codesign._files import atomic_write, content_hash, write_json, write_text
-from codesign._processes import end_with_parent, worker_count
 from codesign._reading import MOST_MODEL, is_regular, read_bytes
 from codesign._sources import source_hash
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.execution.executor import Executor, Local, Report
 from codesign.execution.folder import claim, locked
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.provenance import provenance
 from codesign.search.pareto import front
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
 from codesign.sim.energy import UnitEnergies
-from codesign.sim.signals import Cost, measure, with_resources
+from codesign.sim.signals import Signals, measure, with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
 from codesign.sim.synthesis.resource_levels import KnownResources
 
@@ -49,11 +45,10 @@ WORKER_BYTES = 512 << 20
 FRONT_AXES = ("latency_ms", "lut", "dsp", "energy_mj")
 """What the front of a network weighs against each other; less is better."""
 
-Report = Callable[..., None]
 Plans = Callable[[str, Hardware], Plan]
 """Gives the plan of a network, by its name on the command line, on a hardware; it must be picklable."""
 Evaluated = dict[str, dict[str, Any]]
-"""By network: the fields of a `Cost`, or why it cannot run as `rejected`."""
+"""By network: its `Signals` as JSON, or why it cannot run as `rejected`."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +59,25 @@ class SweepPoint:
         hardware: the variant.
         network: as it was given.
         choice: values of the varied keys.
-        cost: what it costs.
+        signals: what it costs.
         command: prints the same numbers again.
     """
 
     hardware: Hardware
     network: str
     choice: Mapping[str, Value]
-    cost: Cost
+    signals: Signals
     command: str
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What no other point of a sweep has: network and hash of the hardware."""
+        return self.network, self.hardware.content_hash
 
     @property
     def axes(self) -> tuple[float, ...]:
         """The costs of `FRONT_AXES` that are known."""
-        values = (getattr(self.cost, axis) for axis in FRONT_AXES)
-        return tuple(float(value) for value in values if value is not None)
+        return tuple(value for axis in FRONT_AXES if (value := self.signals.metric(axis)) is not None)
 
     def row(self, on_front: bool) -> dict[str, Any]:
         """A flat row for a table."""
@@ -86,7 +85,7 @@ class SweepPoint:
             "network": self.network,
             "hardware": self.hardware.name,
             **self.choice,
-            **asdict(self.cost),
+            **self.signals.to_json(),
             "front": on_front,
             "command": self.command,
         }
@@ -116,11 +115,19 @@ class SweepResult:
     energy_source: str
     made_again: str = ""
 
+    def on_front(self, point: SweepPoint) -> bool:
+        """Whether a point of this sweep is on the front of its network."""
+        return point.identity in self._front
+
+    @cached_property
+    def _front(self) -> frozenset[tuple[str, str]]:
+        return frozenset(point.identity for point in self.front)
+
     def to_json(self) -> dict[str, Any]:
         """The machine-readable answer."""
         return {
             "space": self.space.model_dump(mode="json"),
-            "points": [point.row(point in self.front) for point in self.points],
+            "points": [point.row(self.on_front(point)) for point in self.points],
             "refused": dict(self.refused),
             "rejected": dict(self.rejected),
             "excluded": self.excluded,
@@ -144,7 +151,7 @@ class Sweep:
         *,
         energy_option: str = "",
         reading_options: str = "",
-        jobs: int | None = None,
+        executor: Executor | None = None,
         report: Report | None = None,
     ) -> None:
         """Begin in a new folder or continue in one that holds the same sweep.
@@ -157,7 +164,7 @@ class Sweep:
             units: energies of single operations.
             energy_option: what a command needs to use the same ones, such as `--energy FILE`.
             reading_options: what a command needs to read the networks as `load` does, such as `--join-sums`.
-            jobs: processes, at most; as many as there are processors, and memory for, if nothing is said.
+            executor: evaluates the variants; as many processes as there are processors, and memory for, by default.
             report: is told the progress.
 
         Raises:
@@ -166,14 +173,14 @@ class Sweep:
         self.space, self.networks, self.folder = space, networks, folder
         self._load, self._units = load, units
         self._options, self._reading = f"{energy_option} {reading_options}", reading_options
-        self._jobs = jobs
+        self._executor = executor or Local(None, WORKER_BYTES)
         self._report: Report = report or (lambda *_: None)
         self.variants: Variants = space.variants()
         asked = {"networks": list(networks), **space.model_dump(mode="json"), "energy": units.model_dump(mode="json")}
         if reading_options:
             asked["reading"] = reading_options
         level = space.resources
-        self._kept = KeptRun(folder)
+        self._kept = RunFolder(folder)
         self._known = None if level == "none" else KnownResources(self._kept, self._report, level)
         claim(folder, "sweep.yaml", yaml.safe_dump(asked, sort_keys=False), "sweep")
 
@@ -209,7 +216,8 @@ class Sweep:
         while self._known and self._known.propose(point.hardware for point in self._fronts(points)):
             points = self._satisfying(costs, rejected)
         on_front = self._fronts(points)
-        table = self._write_table([point.row(point in on_front) for point in points], table_format)
+        ringed = {point.identity for point in on_front}
+        table = self._write_table([point.row(point.identity in ringed) for point in points], table_format)
         result = SweepResult(
             self.space,
             tuple(points),
@@ -242,19 +250,20 @@ class Sweep:
                 if "rejected" in found:
                     continue
                 evaluated += 1
-                cost = Cost(**found)
+                signals = Signals.from_json(found)
                 if self._known and hw.name in wanted:
                     try:
-                        cost = with_resources(cost, hw, self._known)
+                        signals = with_resources(signals, hw, self._known)
                     except NotFittedError as error:
                         rejected[f"{hw.name}: {network}"] = str(error)
                         continue
-                values = known_values(hw) | {key: v for key, v in asdict(cost).items() if v is not None}
+                values = known_values(hw) | {key: v for key, v in signals.to_json().items() if v is not None}
                 held = [item.names <= set(values) and item.holds(values) for item in self.variants.conditions]
                 for item, holds in zip(self.variants.conditions, held, strict=True):
                     satisfied[item.text] += holds
                 if all(held):
-                    points.append(SweepPoint(hw, network, self._choice(hw), cost, self._command(hw, network, cost)))
+                    command = self._command(hw, network, signals)
+                    points.append(SweepPoint(hw, network, self._choice(hw), signals, command))
         if not points:
             counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
             raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
@@ -278,36 +287,15 @@ class Sweep:
                 missing.append(hw)
         total = len(self.variants.hardware)
         self._report("variants", len(found), total)
-        with contextlib.closing(self._evaluate(missing)) as evaluated:  # an exception ends the processes at once
-            for hw, costs in evaluated:
+        jobs = [partial(_evaluate, hw, self.networks, self._load, self._units) for hw in missing]
+        with contextlib.closing(self._executor.map(jobs)) as outcomes:  # an exception ends the processes at once
+            for outcome in outcomes:
+                hw, costs = missing[outcome.index], outcome.result()
                 write_text(self.folder / "hardware" / f"{hw.name}.yaml", hw.to_yaml())
                 self._kept.put(_point(hw), keys[hw.name], costs)
                 found[hw.name] = costs
                 self._report("variants", len(found), total)
         return found
-
-    def _evaluate(self, hardware: list[Hardware]) -> Generator[tuple[Hardware, Evaluated]]:
-        most, _ = worker_count(self._jobs, WORKER_BYTES)
-        if most == 1 or len(hardware) < 2:
-            for hw in hardware:
-                yield hw, _evaluate(hw, self.networks, self._load, self._units)
-            return
-        context = multiprocessing.get_context("spawn")
-        workers = min(most, len(hardware))
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
-        try:
-            with _interrupts_ignored():  # the processes begin here, and inherit it
-                jobs: dict[Future[Evaluated], Hardware] = {
-                    executor.submit(_evaluate, hw, self.networks, self._load, self._units): hw for hw in hardware
-                }
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        except BrokenProcessPool:
-            raise RuntimeError("a process of the sweep was ended from outside (out of memory?); start again") from None
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
 
     def _may_satisfy(self, hw: Hardware, costs: Evaluated) -> bool:
         """Whether some network runs and breaks no condition that needs no synthesis."""
@@ -334,12 +322,12 @@ class Sweep:
     def _choice(self, hw: Hardware) -> Mapping[str, Value]:
         return self.variants.choices[hw.name]
 
-    def _command(self, hw: Hardware, network: str, cost: Cost) -> str:
+    def _command(self, hw: Hardware, network: str, signals: Signals) -> str:
         parts = ["codesign", "simulate", str(self.folder / "hardware" / f"{hw.name}.yaml"), network]
         parts += ["--seed", str(self.space.seed)]
-        if cost.synthesized:
+        if signals.resources.evidence == "synthesized":
             parts.append("--resources")
-        elif cost.synthesized is not None or cost.clock_evidence == "predicted":
+        elif signals.resources.evidence == "predicted" or signals.clock.evidence == "predicted":
             parts.append("--predict")
         return shlex.join(parts + shlex.split(self._options))
 
@@ -365,28 +353,15 @@ def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:
     return sorted((mine[index] for index in front([point.axes for point in mine])), key=lambda point: point.axes)
 
 
-def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies) -> Evaluated:
+def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies, _: Report) -> Evaluated:
     """Costs of every network on one variant."""
     found: Evaluated = {}
     for name in networks:
         try:
-            found[name] = asdict(measure(load(name, hw), units))
+            found[name] = measure(load(name, hw), units).to_json()
         except UserError as error:
             found[name] = {"rejected": str(error)}
     return found
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; only the first one answers it, and ends the others."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:

@@ -30,7 +30,17 @@ MOST_VARIANTS = 100_000
 RATIO, ROWS = "ratio", "rows"
 """Keys of `vary` that say how the rows of the array are dealt to bands; all others are keys of the hardware."""
 
-AFTER_TIMING = ("cycles", "latency_ms", "evidenced_mhz", "utilization", "energy_mj")
+AFTER_TIMING = (
+    "cycles",
+    "latency_ms",
+    "evidenced_mhz",
+    "utilization",
+    "energy_mj",
+    "read_bytes",
+    "written_bytes",
+    "traffic_bytes",
+    "weight_bytes",
+)
 AFTER_SYNTHESIS = ("lut", "ff", "dsp", "bram36")
 Value = int | float | str | bool
 

@@ -6,9 +6,10 @@ hardware, and an interrupted campaign continues. A failure is made smaller and k
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import yaml
 
 from codesign._files import atomic_write, content_hash, holds_files, write_json, write_text
-from codesign._kept import keep, kept
 from codesign._reading import MOST_YAML, read_text
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.execution.executor import Executor, InProcess, Report
+from codesign.execution.store import RunFolder
 from codesign.integer.storage import save_network
 from codesign.program import compile_network
 from codesign.provenance import provenance
@@ -29,10 +31,14 @@ from codesign.verify.hardware import random_hardware
 from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
 from codesign.verify.shrink import Case, shrink
 
-Progress = Callable[[str, int, int], None]
+PAIRS = "pairs"
+"""The phase in which pairs are run."""
 
 IMAGE_SEED = 0
 """Of the image, as `codesign cosim --seed` draws it."""
+
+WORKER_BYTES = 2 << 30
+"""Memory of a process that builds and runs simulations, with room to spare."""
 
 _DRAWS = 50
 """Networks that are drawn for one that fits."""
@@ -103,27 +109,47 @@ class Plan:
         return -(-self.runs // self.per_hardware)
 
 
-def run_campaign(plan: Plan, folder: Path, progress: Progress | None = None) -> list[HardwareResult]:
+def run_campaign(
+    plan: Plan, folder: Path, progress: Report | None = None, executor: Executor | None = None
+) -> list[HardwareResult]:
     """Run what is not done yet; results of every hardware in order.
+
+    Args:
+        plan: what is drawn.
+        folder: keeps what is done.
+        progress: is told the number of pairs that are done.
+        executor: runs one hardware a job; in this process by default, where each build takes all processors.
 
     Raises:
         UserError: the folder holds another campaign, or a tool is missing.
     """
     report = progress or (lambda phase, done, total: None)
     _claim(plan, folder)
-    results = []
-    for number in range(plan.hardware):
-        count = min(plan.per_hardware, plan.runs - number * plan.per_hardware)
-        report("pairs", number * plan.per_hardware, plan.runs)
-        path, key = folder / "done" / f"{number:05}.json", _key(plan, number, count)
-        if (stored := kept(path, key, _stored)) is not None:
-            results.append(stored)
-            continue
-        result = _run_hardware(plan, number, count, folder, report)
-        keep(path, key, asdict(result))
-        results.append(result)
-    report("pairs", plan.runs, plan.runs)
-    return results
+    counts = [min(plan.per_hardware, plan.runs - number * plan.per_hardware) for number in range(plan.hardware)]
+    store = RunFolder(folder)
+    places = [(f"done/{number:05}.json", _key(plan, number, count)) for number, count in enumerate(counts)]
+    results = {
+        number: stored for number, place in enumerate(places) if (stored := store.get(*place, _stored)) is not None
+    }
+    missing = [number for number in range(plan.hardware) if number not in results]
+    done = sum(counts[number] for number in results)
+
+    def told(phase: str, *numbers: int) -> None:
+        nonlocal done
+        if phase == PAIRS:  # one more, of whatever hardware
+            done += 1
+            numbers = (done, plan.runs)
+        report(phase, *numbers)
+
+    report(PAIRS, done, plan.runs)
+    jobs = [partial(_run_hardware, plan, number, counts[number], folder) for number in missing]
+    with contextlib.closing((executor or InProcess()).map(jobs, told)) as outcomes:
+        for outcome in outcomes:
+            number = missing[outcome.index]
+            results[number] = outcome.result()
+            store.put(*places[number], asdict(results[number]))
+    report(PAIRS, plan.runs, plan.runs)
+    return [results[number] for number in range(plan.hardware)]
 
 
 def draw_case(plan: Plan, number: int, index: int) -> Case:
@@ -178,7 +204,7 @@ def image_of(recipe: Recipe) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.random.default_rng(IMAGE_SEED).integers(0, 2**recipe.bits, (1, *recipe.shape))
 
 
-def _run_hardware(plan: Plan, number: int, count: int, folder: Path, report: Progress) -> HardwareResult:
+def _run_hardware(plan: Plan, number: int, count: int, folder: Path, report: Report) -> HardwareResult:
     pairs: list[PairResult] = []
     failures: list[str] = []
     hw = draw_hardware(plan, number)
@@ -186,7 +212,7 @@ def _run_hardware(plan: Plan, number: int, count: int, folder: Path, report: Pro
         case = draw_case(plan, number, index)
         pair = check(case)
         pairs.append(pair)
-        report("pairs", number * plan.per_hardware + index + 1, plan.runs)
+        report(PAIRS, index + 1, count)
         if not pair.exact and not failures:  # one of each hardware is enough to begin with
             target = folder / "failures" / f"{number:05}_{index:02}"
             report("making a failure smaller", 0, 1)

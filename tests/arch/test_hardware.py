@@ -93,3 +93,12 @@ def test_hash_tells_every_key() -> None:
     }
     hashes = {RMSMP.model_copy(update={key: value}).content_hash for key, value in changes.items()}
     assert len(hashes | {RMSMP.content_hash}) == len(changes) + 1
+
+
+def test_the_hash_is_computed_once_and_not_copied() -> None:
+    hw = RMSMP.model_copy()
+    first = hw.content_hash
+    assert hw.content_hash is first and hw == RMSMP
+    other = hw.model_copy(update={"columns": hw.columns + 1})
+    assert other.content_hash != first == hw.model_copy(deep=True).content_hash
+    assert "content_hash" not in other.model_dump()

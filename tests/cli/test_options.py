@@ -158,7 +158,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "search": set(),
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
-    "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds"},
+    "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds", "--jobs"},
     "doctor": set(),
     "demo": set(),
     "latency": {"--bits", "--mode", "--on", "--csv"},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from codesign.errors import UserError
 from codesign.integer.checks import same_network
-from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor, Scheme
+from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerPool, IntegerTensor, Measured, Scheme
 from codesign.integer.storage import load_network, save_network
 
 
@@ -64,7 +66,13 @@ def network(seed: int, rows: int = 3, scale: float = 0.1) -> IntegerNetwork:
         IntegerTensor("input", 2, 4, 4, 4, 0, scale),
         (conv, pool),
         {"seed": seed, "note": ["ü", 1.5]},
+        validation=MEASURED if seed % 2 else None,
+        test=replace(MEASURED, images=seed + 1) if seed % 3 == 0 else None,
+        bias_report="of the results" if rows > 1 else "",
     )
+
+
+MEASURED = Measured(0.75, 1.0, 0.5, 0.0, 285)
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,6 +185,47 @@ def test_every_odd_value_in_the_structure_is_refused_or_kept(tmp_path: Path) -> 
         assert same_network(load_network(tmp_path / "again.npz"), loaded)
     assert len(messages) > 0.9 * len(cases)
     assert all("odd.npz" in message and "\n" not in message for message in messages)
+
+
+def restructured(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a file whose structure is changed in place."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    structure = json.loads(members["network.json"])
+    change(structure)
+    with zipfile.ZipFile(path.with_name("changed.npz"), "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, json.dumps(structure) if name == "network.json" else content)
+    return path.with_name("changed.npz")
+
+
+def test_older_files_say_accuracies_in_their_provenance(tmp_path: Path) -> None:
+    save_network(replace(network(3), validation=None, test=None, bias_report=""), tmp_path / "net.npz")
+    facts = MEASURED.facts("validation")
+
+    def older(structure: dict[str, Any]) -> None:
+        structure["version"] = 2
+        del structure["measured"], structure["bias_report"]
+        structure["provenance"] |= facts | {"biases": "of the results"}
+
+    found = load_network(restructured(tmp_path / "net.npz", older))
+    assert (found.validation, found.test, found.bias_report) == (MEASURED, None, "of the results")
+    save_network(found, tmp_path / "now.npz")
+    assert same_network(load_network(tmp_path / "now.npz"), found)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("accuracy", 1.01), ("accuracy", "0.5"), ("agreement", True), ("images", 0), ("images", 2.5), ("images", True)],
+)
+def test_accuracies_that_cannot_be_are_refused(key: str, value: object, tmp_path: Path) -> None:
+    save_network(network(1), tmp_path / "net.npz")
+    changed = restructured(
+        tmp_path / "net.npz",
+        lambda structure: structure["measured"]["validation"].update({f"validation_{key}": value}),
+    )
+    with pytest.raises(UserError, match=f"changed.npz: damaged.*validation_{key}"):
+        load_network(changed)
 
 
 def test_unwritable_target_and_odd_provenance(tmp_path: Path) -> None:

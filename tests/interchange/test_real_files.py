@@ -71,8 +71,8 @@ def test_brevitas_classes_of_all_test_digits(form: str, bits: str) -> None:
     weights = {bits for layer in network.layers if isinstance(layer, IntegerConv) for bits in layer.weight_bits}
     assert min(weights) == int(bits[1])
     rounded = import_integer(DATA / f"digits_{form}_{bits}.onnx", rule=BiasRule(keep=False))
-    says = str(network.provenance["biases"])
-    assert "biases are rounded, by up to" in str(rounded.provenance["biases"])
+    says = network.bias_report
+    assert "biases are rounded, by up to" in rounded.bias_report
     assert ("biases are rounded" in says) == (bits == "w8a8"), (
         "only the results of few-bit networks have rounded biases"
     )

@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.report.page import render
 from codesign.search import loop as search_run
@@ -19,7 +19,7 @@ from codesign.search.point import Point, choose, pareto
 from codesign.search.space import Space
 from codesign.sim.clock import Clock, predicted_clock
 from codesign.sim.energy import UnitEnergies
-from codesign.sim.signals import Cost
+from codesign.sim.signals import ResourceUse, Signals
 from codesign.sim.synthesis import predictor, resource_levels
 from codesign.sim.synthesis.predictor import NotFittedError, predict
 from codesign.sim.synthesis.resource_levels import KnownResources
@@ -41,21 +41,8 @@ SPACE = Space(
 
 def point(latency: float, accuracy: float, lut: int, fits: bool = True) -> Point:
     hw = load_hardware("tiny")
-    clock = Clock(hw.clock_mhz).to_json()
-    return Point(
-        hw,
-        accuracy,
-        100,
-        int(latency * 1e5),
-        latency,
-        **clock,
-        lut=lut,
-        ff=10,
-        dsp=1,
-        bram36=1.0,
-        fits=fits,
-        utilization=0.5,
-    )
+    use = ResourceUse("predicted", dsp=1, lut=lut, ff=10, bram36=1.0, fits=fits)
+    return Point(hw, accuracy, 100, Signals(int(latency * 1e5), Clock(hw.clock_mhz), use, 0.5, 0.1, 900, 100, 800))
 
 
 def test_the_fastest_point_that_is_accurate_enough_is_chosen() -> None:
@@ -75,7 +62,7 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     measure = search_run.measure
     calls: list[str] = []
 
-    def interrupted(plan: Plan, units: UnitEnergies) -> Cost:
+    def interrupted(plan: Plan, units: UnitEnergies) -> Signals:
         if calls:
             raise KeyboardInterrupt
         calls.append("measured")
@@ -95,13 +82,12 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     assert result.chosen in result.front and result.made_again == ""
     assert [p.test_accuracy is not None for p in result.points] == [p in result.front for p in result.points]
     assert all(p.test_images == 355 for p in result.front)
-    assert all(p.synthesized for p in result.front), "what is proposed was synthesized"
-    assert [p.synthesized for p in result.points] == [p in result.front for p in result.points]
+    assert all(p.signals.resources.synthesized for p in result.front), "what is proposed was synthesized"
+    assert [p.signals.resources.synthesized for p in result.points] == [p in result.front for p in result.points]
     assert result.rtl["mismatched_values"] == 0 < result.rtl["compared_values"]
-    assert result.rtl["rtl_cycles"] == result.rtl["model_cycles"] == result.chosen.cycles
-    assert all(p.latency_ms == p.clock.milliseconds(p.cycles) for p in result.points)
-    assert all(p.clock_evidence == "estimated" for p in result.front)
-    assert all(p.validation_accuracy > 0.3 and p.validation_images == 285 and p.lut > 1000 for p in result.points)
+    assert result.rtl["rtl_cycles"] == result.rtl["model_cycles"] == result.chosen.signals.cycles
+    assert all(p.signals.clock.evidence == "estimated" for p in result.front)
+    assert all(p.validation_accuracy > 0.3 and p.validation_images == 285 and p.costs[2] > 1000 for p in result.points)
 
     again = Search(SPACE, tmp_path / "again").run()
     assert again.points == result.points
@@ -149,7 +135,7 @@ def test_a_network_that_fits_no_variant_is_one_line(tmp_path: Path) -> None:
 def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: what a folder holds is not synthesized again."""
     hw = load_hardware("tiny")
-    known = KnownResources(KeptRun(tmp_path), lambda *_: None)
+    known = KnownResources(RunFolder(tmp_path), lambda *_: None)
     assert known.of(hw) == (predict(hw), predicted_clock(hw)) and not known.is_synthesized(hw)
     monkeypatch.setattr(predictor, "_coefficients", lambda: {hw.totals.family: {}})
     with pytest.raises(NotFittedError, match="tiny: resources cannot be predicted"):
@@ -160,5 +146,5 @@ def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: 
     assert found.clock == Clock(hw.clock_mhz, "estimated", synthesis.fmax_estimate_mhz)
     assert not known.synthesize([hw])
     monkeypatch.setattr(resource_levels, "synthesize_hardware", None)
-    again = KnownResources(KeptRun(tmp_path), lambda *_: None)
+    again = KnownResources(RunFolder(tmp_path), lambda *_: None)
     assert again.synthesize([hw]) and again.of(hw) == found

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from codesign._files import write_text
 from codesign.api.networks import network_plan
 from codesign.errors import UserError
+from codesign.execution.executor import InProcess
 from codesign.execution.folder import claim, locked
 from codesign.search import sweep as search_sweep
 from codesign.search.sweep import Sweep, SweepResult
@@ -29,11 +31,12 @@ SPACE = SweepSpace(base="tiny", vary={"columns": (1, 2), "dot": (2, 4), "memory.
 
 
 def sweep(folder: Path, networks: tuple[str, ...] = ("smallcnn",)) -> SweepResult:
-    return Sweep(SPACE, networks, folder, partial(network_plan, seed=0), unit_energies(), jobs=1).run("csv")
+    load = partial(network_plan, seed=0)
+    return Sweep(SPACE, networks, folder, load, unit_energies(), executor=InProcess()).run("csv")
 
 
 def cycles(result: SweepResult) -> dict[str, int]:
-    return {point.hardware.name: point.cost.cycles for point in result.points}
+    return {point.hardware.name: point.signals.cycles for point in result.points}
 
 
 def test_points_of_other_sources_are_evaluated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +46,7 @@ def test_points_of_other_sources_are_evaluated_again(tmp_path: Path, monkeypatch
 
     def old(*arguments: Any) -> Any:
         found = measure(*arguments)
-        return type(found)(**{**vars(found), "cycles": found.cycles + 1000})
+        return replace(found, cycles=found.cycles + 1000)
 
     with monkeypatch.context() as older:
         older.setattr(search_sweep, "measure", old)

@@ -17,10 +17,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from codesign._files import cache_folder, content_hash
-from codesign._kept import is_kept_file, keep_file
 from codesign._processes import run_child, worker_count
 from codesign._sources import source_hash
 from codesign.errors import UserError
+from codesign.execution.store import RunFolder
 
 _MAKE_VARIABLES = {
     "CFG_CXXFLAGS_PCH_I": "-include",
@@ -108,7 +108,7 @@ def build(
             if main is not None:
                 (workplace / "main.cpp").write_text(main)
             _compile([workplace / name for name in files], top, workplace, extra_flags, main is not None)
-            keep_file(workplace / top, key)
+            RunFolder(workplace).keep_file(top, key)
             _remove(folder)
             workplace.rename(folder)
         finally:
@@ -128,7 +128,7 @@ def _is_built(program: Path, key: str) -> bool:
         return False
     now = status.st_size, status.st_mtime_ns, status.st_ino, status.st_mode
     if _built.get(program) != now:
-        if not (status.st_mode & 0o100 and is_kept_file(program, key)):
+        if not (status.st_mode & 0o100 and RunFolder(program.parent).file(program.name, key)):
             return False
         _built[program] = now
     return True

@@ -15,21 +15,21 @@ Every run is kept by its text, the version of Yosys and the sources of this modu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
-from codesign._files import cache_folder, content_hash, scratch_folder
-from codesign._kept import keep, kept
-from codesign._processes import worker_count
+from codesign._files import content_hash, scratch_folder
+from codesign._processes import Processes, last_lines, worker_count
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
-from codesign.execution.processes import Processes, last_lines
+from codesign.execution.executor import Report, WorkerThreads
+from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
@@ -44,6 +44,8 @@ from codesign.sim.synthesis.netlist import (
     yosys_version,
 )
 
+PLACE = "synthesis"
+"""Of runs of Yosys in the cache."""
 REPEATED = 4
 """Modules that appear as often are synthesized apart, if they are of some size."""
 LEAST_TEXT = 2000
@@ -123,13 +125,15 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
                 cores[name + _CORE] = core
         cells, paths, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
-        with ThreadPoolExecutor(worker_count(None, YOSYS_BYTES)[0]) as pool:
-            jobs = {pool.submit(_in_context, item, cores[item.core], family, processes): item for item in contexts}
-            for done, job in enumerate(as_completed(jobs), 2):
-                item = jobs[job]
+        executor = WorkerThreads(worker_count(None, YOSYS_BYTES)[0])  # which wait for Yosys
+        items = [*contexts]
+        jobs = [partial(_in_context, item, cores[item.core], family, processes) for item in items]
+        with contextlib.closing(executor.map(jobs)) as outcomes:
+            for done, outcome in enumerate(outcomes, 2):
+                item = items[outcome.index]
                 module = item.core.removesuffix(_CORE)
                 of_module = cells.setdefault(module, {})
-                held, path_ns = job.result()
+                held, path_ns = outcome.result()
                 paths[module] = max(paths.get(module, 0.0), path_ns)
                 for kind, number in held.items():
                     of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
@@ -144,14 +148,14 @@ def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) 
 
 def _split(name: str, text: str, processes: Processes) -> str:
     """The module without its core, and the core; Verilog."""
-    path, key = _place("split", text)
-    if (stored := kept(path, key, str)) is None:
+    key = _key("split", text)
+    if (stored := Cache().get(PLACE, key, str)) is None:
         with scratch_folder() as folder:
             status, log = run_yosys(text, {"split": name}, folder, processes)
             if not (folder / "split.v").is_file():
                 raise RuntimeError(f"Yosys could not split {name} (exit status {status}): {last_lines(log)}")
             stored = (folder / "split.v").read_text()
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     return stored
 
 
@@ -159,8 +163,8 @@ def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
     """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
-    path, key = _place("shell", FLOWS[family], top, text)
-    if (stored := kept(path, key, dict)) is None:
+    key = _key("shell", FLOWS[family], top, text)
+    if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
             job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
             status, log = run_yosys(text, job, folder, processes)
@@ -176,7 +180,7 @@ def _shell(
             "paths_ns": paths,
             "contexts": [[*context, number] for context, number in found.items()],
         }
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
     return stored["cells"], stored["paths_ns"], contexts
 
@@ -250,12 +254,14 @@ def _by_module(cells: Mapping[str, Any], owner: Mapping[str, str]) -> ByModule:
 _STARTS = re.compile(r"^module\s+(\\\S+|\w+)", re.MULTILINE)
 
 
-def _in_context(context: Context, core: str, family: Family, processes: Processes) -> tuple[Cells, float]:
+def _in_context(
+    context: Context, core: str, family: Family, processes: Processes, _: Report
+) -> tuple[Cells, float]:
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    path, key = _place("core", FLOWS[family], text)
-    if (stored := kept(path, key, dict)) is None:
+    key = _key("core", FLOWS[family], text)
+    if (stored := Cache().get(PLACE, key, dict)) is None:
         job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with scratch_folder() as folder:
             status, log = run_yosys(text, job, folder, processes)
@@ -263,14 +269,13 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
         stored = {"cells": cells, "slowest_ns": slowest_path_ns(netlist["cells"], family, wires)}
-        keep(path, key, stored)
+        Cache().put(PLACE, key, stored)
     return stored["cells"], stored["slowest_ns"]
 
 
-def _place(*inputs: str) -> tuple[Path, str]:
-    """Where a run of Yosys is kept, and its key."""
-    key = content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
-    return cache_folder() / "synthesis" / f"{key}.json", key
+def _key(*inputs: str) -> str:
+    """Of a run of Yosys."""
+    return content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
 
 
 def _wrapper(context: Context, name: str) -> str:

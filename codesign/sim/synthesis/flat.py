@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codesign._files import cache_folder, content_hash, scratch_folder
-from codesign._kept import keep, kept
+from codesign._files import content_hash, scratch_folder
+from codesign._processes import Processes
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
-from codesign.execution.processes import Processes
+from codesign.execution.store import Cache
 from codesign.sim.synthesis.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.synthesis.resources import Resources, count
 
@@ -33,14 +33,13 @@ def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None
     """
     sources = source_hash(__name__, given=("codesign.arch", "codesign.sim.synthesis.resources"))
     key = content_hash(yosys_version(), sources, FLOWS[family], top, verilog)
-    path = cache_folder() / "flat" / f"{key}.json"
-    if (stored := kept(path, key, Cells)) is not None:
+    if (stored := Cache().get("flat", key, Cells)) is not None:
         return stored
     report = progress or (lambda phase, done, total: None)
     report("flat synthesis", 0, 1)
     with scratch_folder() as folder, Processes() as processes:
         cells = run_flat(verilog, top, family, folder, processes, netlist=False)
-    keep(path, key, cells)
+    Cache().put("flat", key, cells)
     report("flat synthesis", 1, 1)
     return cells
 

@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from codesign._processes import Processes, last_lines
 from codesign.arch.devices import Family
 from codesign.errors import UserError
-from codesign.execution.processes import Processes, last_lines
 
 Cells = dict[str, int]
 """How many cells of each type a module holds itself; instances of other modules are among them."""

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from codesign._extras import missing
-from codesign._files import cache_folder, content_hash, read_json, scratch_folder
-from codesign._kept import keep, kept
+from codesign._files import content_hash, read_json, scratch_folder
+from codesign._processes import Processes, last_lines
 from codesign._sources import source_hash
 from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
-from codesign.execution.processes import Processes, last_lines
+from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import slowest_path_ns
 from codesign.sim.synthesis.flat import run_flat
 from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
@@ -169,8 +169,7 @@ def route(
     )
     options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
     key = content_hash(tool, sources, FLOWS[device.family], text, *options)
-    path = cache_folder() / "routed" / f"{key}.json"
-    if (stored := kept(path, key, Routed.from_json)) is not None:
+    if (stored := Cache().get("routed", key, Routed.from_json)) is not None:
         return stored
     begin = time.monotonic()
     with scratch_folder() as folder, Processes() as processes:
@@ -185,7 +184,7 @@ def route(
     hierarchy = Hierarchy(modules, top, INSTANCE)
     routed = _routed(answer, hierarchy, frame, device, clock_mhz, seed, tool, time.monotonic() - begin)
     routed = replace(routed, design=top, estimate_mhz=estimate_mhz)
-    keep(path, key, routed.to_json())
+    Cache().put("routed", key, routed.to_json())
     return routed
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 from codesign._files import content_hash
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
-from codesign.execution.kept_run import KeptRun
+from codesign.execution.store import Store
 from codesign.sim.clock import Clock, predicted_clock, synthesized_clock
 from codesign.sim.synthesis.predictor import NotFittedError, predict
 from codesign.sim.synthesis.resources import Resources, synthesize_hardware
@@ -29,8 +29,8 @@ class Known(NamedTuple):
 class KnownResources:
     """Resources and clocks of variants; syntheses are kept as files, so that a run that continues goes the same way."""
 
-    def __init__(self, kept: KeptRun, report: Callable[..., None], level: ResourceLevel = "front") -> None:
-        """Keep syntheses in a run folder; `report` is told of their progress."""
+    def __init__(self, kept: Store, report: Callable[..., None], level: ResourceLevel = "front") -> None:
+        """Keep syntheses in a store, such as a run folder; `report` is told of their progress."""
         self.level = level
         self._kept, self._report = kept, report
         self._synthesized: dict[str, Known] = {}
