@@ -8,7 +8,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.devices import DEVICES, Device, Family
@@ -50,6 +50,9 @@ A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 2
 
 LONGEST_CHAIN = 4
 """Products that are added one after the other, a cycle each: longer chains save little and react later."""
+
+MOST_CODE_BITS = 8
+"""Widest activation code."""
 
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
@@ -256,7 +259,10 @@ class Hardware(Model):
         groups: groups of `dot` channels in an activation word, at least `columns`, which is the default. A word is
             read every cycle and feeds a column for `groups` cycles, so fewer columns than groups leave the reads of
             the others out. Weight stationary: elements of a row, one for each group, whatever `columns` is.
-        act_bits: width of an activation code.
+        act_bits: width of an activation code, and of a place in a group.
+        act_modes: widths of the codes that a group may hold, `act_bits` among them; empty where there is no other. With
+            twice `act_bits`, a group of `dot` places may hold half as many codes of twice the bits: those of a layer
+            whose input has so many bits, which then takes twice the steps (`Hardware.code_bits`).
         acc_bits: width of the accumulators.
         dataflow: `os`, output stationary: sums stay in the elements, weights and codes move; `ws`, weight stationary:
             weights stay while a block of pixels passes, and a row's sums are kept at its end.
@@ -273,7 +279,8 @@ class Hardware(Model):
     columns: Annotated[int, integer(1, 64)]
     dot: Annotated[int, integer(1, 32)]
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
-    act_bits: Annotated[int, integer(2, 8)]
+    act_bits: Annotated[int, integer(2, MOST_CODE_BITS)]
+    act_modes: tuple[Annotated[int, integer(2, MOST_CODE_BITS)], ...] = ()
     acc_bits: Annotated[int, integer(8, 25)] = 24
     multiplier_bits: Annotated[int, choice(*MULTIPLIERS)] = NARROW.bits
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
@@ -297,6 +304,7 @@ class Hardware(Model):
                 "buffers.read_ports: 2 given, must be 1 unless dataflow is os, groups are even and columns exceed half "
                 f"of them; there are {self.columns} columns and {self.groups} groups, dataflow is {self.dataflow}"
             )
+        self._check_modes()
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -312,17 +320,39 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: {self.dot} weights of {band.weight_bits} bits make a word of {word} "
                     f"bits, must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
                 )
-            product = self.act_bits + band.product_magnitude_bits + 1
+            product = self.most_bits + band.product_magnitude_bits + 1
             if product > self.acc_bits:
                 raise rejected(
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
-                    f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
+                    f"{self.most_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
             self._check_pack(index, band)
             if band.pack > 1 and DEVICES[self.device].family != "xc7":
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
         return self
+
+    def _check_modes(self) -> None:
+        if not self.act_modes:
+            return
+        given, bits = f"act_modes: {', '.join(map(str, self.act_modes))} given", self.act_bits
+        if sorted(set(self.act_modes)) != list(self.act_modes):
+            raise rejected(f"{given}, must be different widths in rising order")
+        if bits not in self.act_modes:
+            raise rejected(f"{given}, must have act_bits, {bits}, among them")
+        others = [mode for mode in self.act_modes if mode != bits]
+        if others and others != [2 * bits]:
+            raise rejected(
+                f"{given}, must be {bits}{f', or {bits} and {2 * bits}' if 2 * bits <= MOST_CODE_BITS else ''}: codes "
+                f"of a group are as wide as its places, or twice"
+            )
+        if others and self.dataflow != "os":
+            raise rejected(
+                f"{given} with 'dataflow: {self.dataflow}', must be {bits}: only 'dataflow: os' has elements that "
+                "shift the sum of a group's second half"
+            )
+        if others and self.dot % 2:
+            raise rejected(f"{given}, must be {bits} with dot {self.dot}: half a group would be no whole number")
 
     def _check_pack(self, index: int, band: Band) -> None:
         possible = PACKS[self.dataflow]
@@ -376,8 +406,26 @@ class Hardware(Model):
 
     @property
     def word_elements(self) -> int:
-        """Channels in one word of activation memory."""
+        """Channels in one word of activation memory, of codes of `act_bits`."""
         return self.groups * self.dot
+
+    @property
+    def most_bits(self) -> int:
+        """Bits of the widest code."""
+        return max((self.act_bits, *self.act_modes))
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether codes have more than one width."""
+        return len(self.act_modes) > 1
+
+    def code_bits(self, bits: int) -> int:
+        """Width of the codes in which a map of so many bits is stored: the narrowest that holds them.
+
+        Raises:
+            ValueError: none does.
+        """
+        return min(width for width in (self.act_bits, *self.act_modes) if width >= bits)
 
     @property
     def half_words(self) -> bool:
@@ -431,6 +479,12 @@ class Hardware(Model):
         slices = self.groups if self.dataflow == "ws" else -(-self.columns // 2)
         return band.rows // band.height(self.dataflow) * slices * self.dot
 
+    @field_validator("act_modes")
+    @classmethod
+    def _only_others(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        """Nothing, where there is no other width: what says the same is the same hardware."""
+        return () if value == (info.data.get("act_bits"),) else value
+
     def canonical_json(self) -> str:
         """The same text for equal hardware; what few configurations have is in it only where it is."""
         data = self.model_dump(mode="json", exclude=self._left_out)
@@ -455,9 +509,11 @@ class Hardware(Model):
     @property
     def _left_out(self) -> set[str]:
         """Keys that younger hardware has: where nothing was said, files and hashes stay what they were."""
-        return {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
+        left_out = {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
+        return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:
         """One line for people."""
         bands = ", ".join(map(str, self.bands))
-        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{self.act_bits}"
+        acts = "/".join(map(str, self.act_modes or (self.act_bits,)))
+        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{acts}"

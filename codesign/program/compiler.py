@@ -29,7 +29,7 @@ from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
 from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
 from codesign.rtl.geometry import PARAM_BITS
-from codesign.rtl.layout import DESCRIPTOR, Op
+from codesign.rtl.layout import Op, code_number
 
 
 def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
@@ -82,7 +82,7 @@ class _Compiler:
 
     def emit_descriptor(self, values: dict[str, int]) -> None:
         """Append a packed descriptor."""
-        self.emit(record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry))
+        self.emit(record_bytes(self.geometry.descriptor.pack(values), self.geometry.descriptor_beats, self.geometry))
 
     # ---- whole program ---------------------------------------------------------------------------------------
     def program(self) -> Program:
@@ -269,6 +269,7 @@ class _Compiler:
                 "high": conv.high,
                 "zero": conv.output.zero_point,
             }
+        fields |= self.modes(source, target, operand)
         if operand is not None:
             skipped = (plan.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
             fields |= {
@@ -287,13 +288,27 @@ class _Compiler:
                 weights[key] = self.weights(conv, item)
             self.emit(weights[key])
 
+    def modes(self, source: Placement, target: Placement | None, operand: Placement | None = None) -> dict[str, int]:
+        """Descriptor fields that say how wide codes are; none where they have one width."""
+        hw = self.hw
+        if not hw.has_modes:
+            return {}
+        stored = {"in_code": source, "out_code": target, "residual_code": operand}
+        return {
+            **{
+                name: code_number(hw.code_bits(place.tensor.bits)) for name, place in stored.items() if place is not None
+            },
+            "pixel_words": operand.words_per_pixel if operand is not None else 0,
+        }
+
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
         if f < 0:
             return 0
         geometry = self.geometry
-        word, inside = divmod(f, geometry.word_elements)
-        group, element = divmod(inside, geometry.dot)
+        bits = geometry.act_bits if conv.output.wide else conv.output.bits
+        word, inside = divmod(f, geometry.word_codes(bits))
+        group, element = divmod(inside, geometry.group_codes(bits))
         return geometry.param.pack(
             {
                 "bias": int(bias[f]),
@@ -318,10 +333,11 @@ class _Compiler:
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
-        words = plan.words
+        words, bits = plan.words, self.network.tensor(conv.input).bits
         groups = plan.steps // (words * kh * kw)  # of a word that are read
-        channels = words * groups * geometry.dot
-        first_channel = plan.word_offset * geometry.word_elements
+        codes = geometry.group_codes(bits)
+        channels = words * groups * codes
+        first_channel = plan.word_offset * geometry.word_codes(bits)
         # (row, word, ky, kx, group, element) is the order of the steps
         window = np.zeros((geometry.rows, channels, kh, kw), dtype=np.int64)
         for row, f in enumerate(plan.filters):
@@ -332,8 +348,9 @@ class _Compiler:
                     window[row, begin:end] = conv.weight[f, begin - start : end - start]
             elif geometry.row_bands[row].scheme is Scheme.BINARY:
                 window[row] = 1  # it has no zero
-        ordered = window.reshape(geometry.rows, words, groups, geometry.dot, kh, kw)
-        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
+        ordered = window.reshape(geometry.rows, words, groups, codes, kh, kw)
+        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, codes)
+        ordered = np.tile(ordered, geometry.dot // codes)  # once for every part of the codes
         steps = ordered.shape[1]
         row = 0
         for band in geometry.bands:
@@ -376,7 +393,10 @@ class _Compiler:
             "target": target.memory,
             "out_base": target.base,
             "passes": 1,
+            **self.modes(source, target),
         }
+        if "pixel_words" in fields:
+            fields["pixel_words"] = target.words_per_pixel
         if planned.step.kind is Kind.COPY:
             zero = self.zeros[source.tensor.name]
             self.emit_descriptor(fields | {"low": 0, "high": (1 << part.output.bits) - 1, "zero": zero})

@@ -60,7 +60,7 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
 
 def plain_set(conv: ConvShape, geometry: Geometry) -> RowSet:
     """A set of a convolution without groups, for timing: every row has some filter."""
-    return RowSet((0,) * geometry.rows, 0, 0, ceil(conv.weight[1] / geometry.word_elements))
+    return RowSet((0,) * geometry.rows, 0, 0, geometry.words(conv.weight[1], conv.input_bits))
 
 
 def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half: bool = False) -> tuple[PassPlan, ...]:
@@ -104,7 +104,7 @@ def passes_of_set(
     least = most if geometry.weight_stationary else 1
     if least * per_word > depth:
         raise UserError(
-            f"{conv.name}: {least * geometry.word_elements} channels of a filter take {least * per_word} weight words "
+            f"{conv.name}: {least * geometry.word_codes(conv.input_bits)} channels of a filter take {least * per_word} weight words "
             f"of {geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to "
             f"{1 << (least * per_word - 1).bit_length()}"
         )
@@ -173,13 +173,13 @@ def _sets(
 
 def fills_words(conv: ConvShape, geometry: Geometry) -> bool:
     """Whether every place of a step is a channel of every filter."""
-    return conv.groups == 1 and conv.weight[1] % geometry.word_elements == 0
+    return conv.groups == 1 and conv.weight[1] % geometry.word_codes(conv.input_bits) == 0
 
 
 def _alike(conv: ConvShape, geometry: Geometry, sets: Sequence[RowSet]) -> tuple[RowSet, ...]:
     """The same sets, all reading as many words."""
     words = max(rows.words for rows in sets)
-    total = ceil(conv.weight[1] * conv.groups / geometry.word_elements)
+    total = geometry.words(conv.weight[1] * conv.groups, conv.input_bits)
     return tuple(replace(rows, first_word=min(rows.first_word, total - words), words=words) for rows in sets)
 
 
@@ -187,10 +187,8 @@ def _span(conv: ConvShape, geometry: Geometry, filters: Sequence[int]) -> tuple[
     """First and last word of a pixel that the filters read."""
     channels, per_group = conv.weight[1], conv.weight[0] // conv.groups
     groups = [f // per_group for f in filters]
-    return (
-        min(groups) * channels // geometry.word_elements,
-        ((max(groups) + 1) * channels - 1) // geometry.word_elements,
-    )
+    codes = geometry.word_codes(conv.input_bits)
+    return min(groups) * channels // codes, ((max(groups) + 1) * channels - 1) // codes
 
 
 def _cycles(conv: ConvShape, geometry: Geometry, words: int) -> int:

@@ -45,6 +45,7 @@ class PassPlan:
         word_offset, words: activation words that are read of a pixel.
         steps: weight words of a row.
         tiling: the tiles it visits (average pooling: windows).
+        sums: average pooling: sums that leave after a window, one for every code of a word.
         begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
     """
 
@@ -54,6 +55,7 @@ class PassPlan:
     words: int
     steps: int
     tiling: Tiling
+    sums: int = 0
     begin: bool = True
     fresh: bool = True
     drain: bool = True

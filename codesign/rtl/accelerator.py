@@ -24,7 +24,7 @@ from codesign.rtl.control import Control
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
-from codesign.rtl.layout import Op
+from codesign.rtl.layout import Op, code_number
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
@@ -225,6 +225,12 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             array.write_addr.eq(loader.weight_write_addr),
             array.write_data.eq(loader.weight_write_data),
         ]
+        if geometry.has_modes:
+            # the mode of a layer: nothing of another one is under way while it runs
+            doubled = d.in_code == code_number(geometry.most_bits)
+            m.d.comb += [aligner.doubled.eq(doubled), array.doubled.eq(doubled), pooling.doubled.eq(doubled)]
+            if geometry.second_reader:
+                m.d.comb += second_aligner.doubled.eq(doubled)
         tile_last, tile_final = Signal(), Signal()
         m.d.comb += [
             tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),

@@ -10,7 +10,7 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
+from codesign.rtl.window import PASS_HEADER_STRUCT, struct
 
 
 def drain_cycles(geometry: Geometry) -> int:
@@ -37,7 +37,7 @@ class Executor(SharedModule):
         bands = len(geometry.hw.bands)
         members: dict[str, In | Out] = {
             "start": In(1),
-            "descriptor": In(DESCRIPTOR_STRUCT),
+            "descriptor": In(struct(geometry.descriptor)),
             "descriptor_valid": In(1),
             "descriptor_taken": Out(1),
             "headers": In(PASS_HEADER_STRUCT).array(SLOTS),
@@ -49,7 +49,7 @@ class Executor(SharedModule):
             "writer_empty": In(1),
             "crowded": In(1),
             "writer_idle": In(1),
-            "current": Out(DESCRIPTOR_STRUCT),
+            "current": Out(struct(geometry.descriptor)),
             "pooling": Out(1),
             "averaging": Out(1),
             "pass_start": Out(1),

@@ -25,7 +25,7 @@ from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.array.adders import adder_stages
 from codesign.rtl.array.products import Product, product_of
-from codesign.rtl.layout import PARAMS, PASS_HEADER, Layout
+from codesign.rtl.layout import DESCRIPTOR, MODES_DESCRIPTOR, PARAMS, PASS_HEADER, Layout
 
 READ_LATENCY = 4
 FEED_LATENCY = 5
@@ -135,8 +135,44 @@ class Geometry:
 
     @property
     def word_elements(self) -> int:
-        """Codes in one activation word."""
+        """Codes of `act_bits` in one activation word."""
         return self.hw.word_elements
+
+    @property
+    def most_bits(self) -> int:
+        """Bits of the widest code."""
+        return self.hw.most_bits
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether codes may also be twice as wide as a place of a group.
+
+        Such a code has its low bits in a place of the group's first half and its high bits in the same place of the
+        second half, so that all that moves and stores groups moves and stores both kinds of codes.
+        """
+        return self.hw.has_modes
+
+    @property
+    def half_dot(self) -> int:
+        """Places in half a group, where codes may be twice as wide."""
+        return self.dot // 2
+
+    def group_codes(self, bits: int) -> int:
+        """Codes in one group of a map of so many bits."""
+        return self.group_bits // self.hw.code_bits(bits)
+
+    def word_codes(self, bits: int) -> int:
+        """Codes in one activation word of a map of so many bits."""
+        return self.groups * self.group_codes(bits)
+
+    def words(self, channels: int, bits: int) -> int:
+        """Activation words of one pixel of a map of so many channels and bits."""
+        return ceil(channels / self.word_codes(bits))
+
+    @property
+    def descriptor(self) -> Layout:
+        """A layer's descriptor."""
+        return MODES_DESCRIPTOR if self.has_modes else DESCRIPTOR
 
     @property
     def group_bits(self) -> int:
@@ -182,9 +218,9 @@ class Geometry:
         """Cycles for which a word feeds its column: one for each of its groups, or of half of them."""
         return self.groups // 2 if half else self.groups
 
-    def halves(self, channels: int) -> bool:
-        """Whether a map of so many channels may be read in half taps."""
-        return self.hw.half_words and channels <= self.word_elements // 2
+    def halves(self, channels: int, bits: int) -> bool:
+        """Whether a map of so many channels and bits may be read in half taps."""
+        return self.hw.half_words and channels <= self.word_codes(bits) // 2
 
     @property
     def key_bits(self) -> int:
@@ -291,8 +327,16 @@ class Geometry:
     # ---- pipeline ------------------------------------------------------------------------------------------
     @cached_property
     def chains(self) -> tuple[range, ...]:
-        """Elements of a dot product whose products one chain of adders sums."""
-        return tuple(range(start, min(start + LONGEST_CHAIN, self.dot)) for start in range(0, self.dot, LONGEST_CHAIN))
+        """Elements of a dot product whose products one chain of adders sums; none has elements of both halves.
+
+        Without a second width of codes the whole group counts as one part, not two halves.
+        """
+        part = self.half_dot if self.has_modes else self.dot
+        return tuple(
+            range(start, min(start + LONGEST_CHAIN, begin + part))
+            for begin in range(0, self.dot, part)
+            for start in range(begin, begin + part, LONGEST_CHAIN)
+        )
 
     @property
     def chain_cycles(self) -> int:
@@ -301,7 +345,7 @@ class Geometry:
 
     def skew(self, element: int) -> int:
         """Cycles by which the operands of an element of a dot product are late, so that all chains end together."""
-        links = self.chains[element // LONGEST_CHAIN]
+        links = next(links for links in self.chains if element in links)
         return self.chain_cycles - len(links) + element - links.start
 
     def product(self, band: Band) -> Product:

@@ -144,6 +144,25 @@ DESCRIPTOR = Layout(
     ),
 )
 
+MODES_DESCRIPTOR = Layout(
+    "descriptor",
+    (
+        *DESCRIPTOR.fields,
+        Field("in_code", 2),  # how wide the codes of the map are that is read: `code_number`
+        Field("out_code", 2),  # of the map that is written
+        Field("residual_code", 2),  # of the residual operand
+        # words of one pixel of the residual operand (average pooling: of the output), whatever the output's are
+        Field("pixel_words", 12),
+    ),
+)
+"""The descriptor of accelerators whose codes have more than one width."""
+
+
+def code_number(bits: int) -> int:
+    """How a descriptor says the width of codes: 0 for 2 bits or fewer, 1 for 4, 2 for 8."""
+    return max(0, (bits - 1).bit_length() - 1)
+
+
 PASS_HEADER = Layout(
     "pass_header",
     (

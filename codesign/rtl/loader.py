@@ -9,7 +9,7 @@ from codesign.rtl.array.array import split
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
+from codesign.rtl.window import PASS_HEADER_STRUCT, struct
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -55,7 +55,7 @@ class Loader(SharedModule):
                 "writer_idle": In(1),
                 "more": Out(1),
                 "more_bursts": Out(24),
-                "descriptor": Out(DESCRIPTOR_STRUCT),
+                "descriptor": Out(struct(geometry.descriptor)),
                 "descriptor_valid": Out(1),
                 "descriptor_taken": In(1),
                 "pass_loaded": Out(1),
@@ -92,8 +92,8 @@ class Loader(SharedModule):
         # ---- descriptor assembly -----------------------------------------------------------------------------
         raw = Signal(geometry.descriptor_beats * bits)
         assert len(raw) >= DESCRIPTOR_WORDS * 32
-        d = Signal(DESCRIPTOR_STRUCT)
-        m.d.comb += [d.eq(raw[: Shape.cast(DESCRIPTOR_STRUCT).width]), self.descriptor.eq(d)]
+        d = Signal(struct(geometry.descriptor))
+        m.d.comb += [d.eq(raw[: geometry.descriptor.bits]), self.descriptor.eq(d)]
 
         view = Signal(PASS_HEADER_STRUCT)
         beats = Signal(24)  # beats of the current block still to come, minus one

@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry, bits_for
-from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER, Layout
+from codesign.rtl.layout import PASS_HEADER, Layout
 from codesign.rtl.modules import SharedModule
 
 
@@ -20,7 +20,6 @@ def struct(layout: Layout) -> data.StructLayout:
     )
 
 
-DESCRIPTOR_STRUCT = struct(DESCRIPTOR)
 PASS_HEADER_STRUCT = struct(PASS_HEADER)
 
 
@@ -106,7 +105,7 @@ class WindowGenerator(SharedModule):
         stationary = geometry.weight_stationary
         super().__init__(
             {
-                "descriptor": In(DESCRIPTOR_STRUCT),
+                "descriptor": In(struct(geometry.descriptor)),
                 "pooling": In(1),
                 "header": In(PASS_HEADER_STRUCT),
                 "start": In(1),

@@ -61,7 +61,8 @@ class SystolicArray(SharedModule):
                     where tau_last is the last cycle of the tile in the window generator
 
     A row's results pass the bus in one cycle and successive rows in successive cycles, so tiles may follow each
-    other every max(steps, rows) cycles without any second accumulator.
+    other every max(steps, rows) cycles without any second accumulator. `doubled` (`Geometry.has_modes`) is there with
+    the first step of a layer and stays until its last results have left.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -87,6 +88,7 @@ class SystolicArray(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(geometry.ring_data_bits),
                 "results": Out(geometry.acc_bits).array(geometry.columns),
+                **({"doubled": In(1)} if geometry.has_modes else {}),
             }
         )
 
@@ -113,6 +115,7 @@ class SystolicArray(SharedModule):
         step_first: Value = self.step_first
         step_last: Value = self.step_last
         per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
+        doubled: Value | None = self.doubled if geometry.has_modes else None
         delay = Delay(m)
         index, lead = 0, 0
         for band in geometry.bands:
@@ -139,6 +142,9 @@ class SystolicArray(SharedModule):
                     for r in range(row.height):
                         per_column[column].append(row.result[r * geometry.columns + column])
                 step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
+                if doubled is not None:
+                    m.d.comb += row.doubled.eq(doubled)
+                    doubled = row.doubled_out
                 index += row.height
 
         for column in range(geometry.columns):

@@ -62,7 +62,8 @@ class Row(SharedModule):
     the weights get the elements' skew here. `a_out` and the control outputs follow their inputs
     by `height` cycles. Column c is c cycles behind column 0, the second row one cycle behind the first.
     `result[r * columns + c]` is non-zero only in cycle x_last + r + c + Geometry.band_latency(band), where x_last is
-    the last step of a tile.
+    the last step of a tile. `doubled` (`Geometry.has_modes`) goes right and down through a register for every element
+    and line.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -85,6 +86,7 @@ class Row(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(word_bits).array(self.height),
                 "result": Out(geometry.acc_bits).array(self.height * geometry.columns),
+                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
             }
         )
 
@@ -115,6 +117,11 @@ class Row(SharedModule):
         first: Value = delay.event(self.step_first, latency, "first")
         done: Value = delay.event(self.step_last, latency + 1, "done")
 
+        doubled: Value | None = None
+        if geometry.has_modes:
+            m.d.sync += self.doubled_out.eq(self.doubled)
+            doubled = self.doubled_out
+
         if band.pack == 1:
             for column in range(columns):
                 m.submodules[f"pe_{column}"] = place(pe := ProcessingElement(geometry, band))
@@ -127,6 +134,9 @@ class Row(SharedModule):
                     self.result[column].eq(pe.result),
                 ]
                 weights, first, done = [pe.w_out], pe.first_out, pe.done_out
+                if doubled is not None:
+                    m.d.comb += pe.doubled.eq(doubled)
+                    doubled = pe.doubled_out
             return m
 
         for column in range(0, columns, 2):
@@ -139,6 +149,9 @@ class Row(SharedModule):
                 m.d.comb += [packed.a[i].eq(self.a[column + i]), self.a_out[column + i].eq(packed.a_out[i])]
                 m.d.comb += [self.result[r * columns + column + i].eq(packed.result[2 * r + i]) for r in range(height)]
             weights, first, done = list(packed.w_out), packed.first_out, packed.done_out
+            if doubled is not None:
+                m.d.comb += packed.doubled.eq(doubled)
+                doubled = packed.doubled_out
         return m
 
 

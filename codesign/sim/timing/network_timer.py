@@ -104,7 +104,8 @@ class _Layer:
         runs: list[Run] = []
         for step, part in self.steps:
             pixels = part.output.height * part.output.width
-            kind = part.weight[1:], pixels, part.output.wide, step.plan.half, count, idle
+            codes = geometry.group_codes(part.input_bits)
+            kind = part.weight[1:], codes, pixels, part.output.wide, step.plan.half, count, idle
             if kind not in known:
                 rows = plain_set(self.conv, geometry)
                 passes = passes_of_set(part, rows, count, rows.words, geometry, step.plan.half)
