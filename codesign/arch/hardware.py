@@ -51,6 +51,8 @@ A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 2
 LONGEST_CHAIN = 4
 """Products that are added one after the other, a cycle each: longer chains save little and react later."""
 
+MOST_WEIGHT_BITS = 8
+"""Widest fixed weights."""
 MOST_CODE_BITS = 8
 """Widest activation code."""
 
@@ -85,6 +87,8 @@ class Band(Model):
         multiplier: `dsp` or `lut`, what the products of a fixed band are built of; others have none.
         pack: products per DSP slice. Output stationary: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights
             as well); weight stationary: 1, or 2 or 3 rows' weights by one code.
+        pairs: whether two neighbouring rows of a fixed band may hold a filter of twice the bits, in two's complement:
+            the first one its low half, the second one its high half, which are put together behind the array.
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
@@ -92,6 +96,7 @@ class Band(Model):
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
     pack: Annotated[int, choice(1, 2, 3, 4)] = 1
+    pairs: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +125,22 @@ class Band(Model):
             raise rejected("multiplier: nothing given, must be dsp or lut")
         if self.pack > 1 and self.multiplier != "dsp":
             raise rejected(f"pack {self.pack} given, only a fixed band with 'multiplier: dsp' packs products")
+        if self.pairs:
+            self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        if self.scheme is not Scheme.FIXED:
+            raise rejected(
+                f"pairs: true given for scheme {self.scheme}, must be left out: only fixed weights have halves"
+            )
+        if 2 * self.weight_bits > MOST_WEIGHT_BITS:
+            raise rejected(
+                f"pairs: true given, must be left out with weight_bits {self.weight_bits}: no weights have "
+                f"{2 * self.weight_bits} bits"
+            )
+        if self.rows % 2:
+            raise rejected(f"rows: {self.rows} given, must be even with 'pairs: true'")
 
     @property
     def uses_dsp(self) -> bool:
@@ -128,8 +148,8 @@ class Band(Model):
         return self.multiplier == "dsp"
 
     def largest_product(self, act_bits: int) -> int:
-        """Largest magnitude of a fixed weight times an activation code."""
-        return ((1 << (self.weight_bits - 1)) - 1) * ((1 << act_bits) - 1)
+        """Largest magnitude of a fixed weight times an activation code; halves of weights reach one more."""
+        return ((1 << (self.weight_bits - 1)) - (not self.pairs)) * ((1 << act_bits) - 1)
 
     def height(self, dataflow: Dataflow) -> int:
         """Rows whose weights share a DSP slice."""
@@ -158,7 +178,7 @@ class Band(Model):
         half = 1 << (self.weight_bits - 1)
         match self.scheme:
             case Scheme.FIXED:
-                return -half, half - 1
+                return -half, half - (not self.pairs)
             case Scheme.POT:
                 largest = 1 << (half - 2)
             case Scheme.APOT:
@@ -174,7 +194,7 @@ class Band(Model):
 
     def __str__(self) -> str:
         """Such as `fixed-w4 x 7 (dsp)`."""
-        built = f" ({self.multiplier})" if self.multiplier else ""
+        built = f" ({self.multiplier}{', pairs' if self.pairs else ''})" if self.multiplier else ""
         return f"{self.scheme}-w{self.weight_bits} x {self.rows}{built}"
 
 
@@ -305,6 +325,7 @@ class Hardware(Model):
                 f"of them; there are {self.columns} columns and {self.groups} groups, dataflow is {self.dataflow}"
             )
         self._check_modes()
+        self._check_pairs()
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -353,6 +374,18 @@ class Hardware(Model):
             )
         if others and self.dot % 2:
             raise rejected(f"{given}, must be {bits} with dot {self.dot}: half a group would be no whole number")
+
+    def _check_pairs(self) -> None:
+        paired = [index for index, band in enumerate(self.bands) if band.pairs]
+        if paired and self.dataflow != "os":
+            raise rejected(f"bands[{paired[0]}].pairs: true given, must be left out with 'dataflow: {self.dataflow}'")
+        for index in paired[1:]:
+            if self.bands[index].weight_bits != self.pair_bits:
+                raise rejected(
+                    f"bands[{index}].pairs: true given for weight_bits {self.bands[index].weight_bits}, must be left "
+                    f"out: bands[{paired[0]}] has pairs of {self.pair_bits} bits, and halves are put together by one "
+                    "distance"
+                )
 
     def _check_pack(self, index: int, band: Band) -> None:
         possible = PACKS[self.dataflow]
@@ -415,6 +448,11 @@ class Hardware(Model):
         return max((self.act_bits, *self.act_modes))
 
     @property
+    def pair_bits(self) -> int:
+        """Bits of half a weight whose filter takes two rows; 0 if none does."""
+        return next((band.weight_bits for band in self.bands if band.pairs), 0)
+
+    @property
     def has_modes(self) -> bool:
         """Whether codes have more than one width."""
         return len(self.act_modes) > 1
@@ -464,7 +502,10 @@ class Hardware(Model):
 
     @property
     def _post_processing_dsp(self) -> int:
-        return POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits] * self.columns
+        of_column = POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits]
+        # pairs of rows make sums that a DSP48E1 takes in two parts; other multipliers take them so in any case
+        more = self.pair_bits > 0 and self.totals.family == "xc7" and self.multiplier_bits == NARROW.bits
+        return (of_column + more) * self.columns
 
     @property
     def totals(self) -> Device:
@@ -492,6 +533,9 @@ class Hardware(Model):
             del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
         if self.buffers.read_ports == 1:
             del data["buffers"]["read_ports"]
+        for band in data["bands"]:
+            if not band["pairs"]:
+                del band["pairs"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -501,9 +545,11 @@ class Hardware(Model):
 
     def to_yaml(self) -> str:
         """The file that `load_hardware` reads back to an equal object."""
-        text: str = yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=True, exclude=self._left_out), sort_keys=False
-        )
+        data = self.model_dump(mode="json", exclude_none=True, exclude=self._left_out)
+        for band in data["bands"]:
+            if not band["pairs"]:
+                del band["pairs"]
+        text: str = yaml.safe_dump(data, sort_keys=False)
         return text
 
     @property

@@ -113,6 +113,16 @@ def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[n
     return odd - (even < 0)
 
 
+def weight_halves(weights: NDArray[np.int64], bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(low, high) with weights = low + high * 2**bits and -2**(bits - 1) <= low < 2**(bits - 1); of any shape.
+
+    The high half is stored as the odd row of a pair of packed rows (`packed_weights`), which makes it fit `bits` bits.
+    """
+    half = 1 << (bits - 1)
+    low = (weights + half) % (2 * half) - half
+    return low, (weights - low) >> bits
+
+
 def weight_codes(values: NDArray[np.int64], band: Band) -> NDArray[np.int64]:
     """Bit patterns of integer weights for a band (`codesign.formats.codes`); of any shape.
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
+from codesign.arch.hardware import Band
 from codesign.errors import UserError
-from codesign.program.dealing import Row, deal_filters
+from codesign.program.dealing import Row, deal_filters, places_of
 from codesign.program.plan import PassPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
@@ -31,6 +32,7 @@ class RowSet:
     Attributes:
         filters: output channel of every row, -1 for an idle row.
         bands: bit i set when band i has a filter.
+        pairs: bit i set when every two rows of band i hold one filter, which is then in `filters` twice.
         first_word, words: activation words of a pixel that hold the filters' input channels.
     """
 
@@ -38,6 +40,7 @@ class RowSet:
     bands: int
     first_word: int
     words: int
+    pairs: int = 0
 
 
 def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[RowSet, ...]:
@@ -77,7 +80,9 @@ def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half:
             known[rows.words] = passes_of_set(conv, rows, len(sets), most, geometry, half)
         offset = rows.first_word - known[rows.words][0].word_offset
         passes += (
-            replace(item, filters=rows.filters, bands=rows.bands, word_offset=item.word_offset + offset)
+            replace(
+                item, filters=rows.filters, bands=rows.bands, pairs=rows.pairs, word_offset=item.word_offset + offset
+            )
             for item in known[rows.words]
         )
     check_passes(conv, len(passes), most, geometry, half)
@@ -119,6 +124,7 @@ def passes_of_set(
             PassPlan(
                 filters=rows.filters,
                 bands=rows.bands,
+                pairs=rows.pairs,
                 word_offset=rows.first_word + start,
                 words=words,
                 steps=words * per_word,
@@ -159,16 +165,31 @@ def _sets(
     whole_words = fills_words(conv, geometry)
     for bucket in buckets:
         dealt = deal_filters(conv.name, given, bands, bucket, whole_words)
-        for p in range(max(ceil(len(of_band) / band.rows) for of_band, band in zip(dealt, bands, strict=True))):
+        of_bands = [_in_passes(index, dealt, bands) for index in range(len(bands))]
+        for p in range(max(map(len, of_bands))):
             rows: list[int] = []
-            mask = 0
-            for index, (of_band, band) in enumerate(zip(dealt, bands, strict=True)):
-                chosen = of_band[p * band.rows : (p + 1) * band.rows]
+            mask = pairs = 0
+            for index, (passes, band) in enumerate(zip(of_bands, bands, strict=True)):
+                chosen, paired = passes[p] if p < len(passes) else ([], False)
                 mask |= bool(chosen) << geometry.band_order[index]
+                pairs |= paired << geometry.band_order[index]
                 rows += [*chosen, *([-1] * (band.rows - len(chosen)))]
             first, last = _span(conv, geometry, [f for f in rows if f >= 0])
-            sets.append(RowSet(tuple(rows), mask, first, last - first + 1))
+            sets.append(RowSet(tuple(rows), mask, first, last - first + 1, pairs))
     return tuple(sets)
+
+
+def _in_passes(index: int, dealt: Sequence[Sequence[int]], bands: Sequence[Band]) -> list[tuple[list[int], bool]]:
+    """The rows of a band in every pass, filters that take two of them first, and whether they do."""
+    found: list[tuple[list[int], bool]] = []
+    places = places_of(bands)
+    for filters, place in sorted(zip(dealt, places, strict=True), key=lambda item: -item[1].bits):
+        if place.band == index:
+            each = bands[index].rows // place.rows
+            for start in range(0, len(filters), place.rows):
+                chosen = filters[start : start + place.rows]
+                found.append(([f for f in chosen for _ in range(each)], each > 1))
+    return found
 
 
 def fills_words(conv: ConvShape, geometry: Geometry) -> bool:

@@ -231,6 +231,10 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += [aligner.doubled.eq(doubled), array.doubled.eq(doubled), pooling.doubled.eq(doubled)]
             if geometry.second_reader:
                 m.d.comb += second_aligner.doubled.eq(doubled)
+        if geometry.pair_bits:
+            pairs_2 = Signal.like(executor.header.pairs, name="pairs_2", reset_less=True)
+            m.d.sync += pairs_2.eq(executor.header.pairs)
+            m.d.comb += array.pairs.eq(delay(pairs_2, early, "pairs"))
         tile_last, tile_final = Signal(), Signal()
         m.d.comb += [
             tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),

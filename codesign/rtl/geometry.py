@@ -25,7 +25,15 @@ from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.array.adders import adder_stages
 from codesign.rtl.array.products import Product, product_of
-from codesign.rtl.layout import DESCRIPTOR, MODES_DESCRIPTOR, PARAMS, PASS_HEADER, Layout
+from codesign.rtl.layout import (
+    DESCRIPTOR,
+    MODES_DESCRIPTOR,
+    PAIRS_PARAMS,
+    PAIRS_PASS_HEADER,
+    PARAMS,
+    PASS_HEADER,
+    Layout,
+)
 
 READ_LATENCY = 4
 FEED_LATENCY = 5
@@ -126,7 +134,22 @@ class Geometry:
     @property
     def param(self) -> Layout:
         """A row's parameter record."""
-        return PARAMS[self.hw.multiplier_bits]
+        return (PAIRS_PARAMS if self.pair_bits else PARAMS)[self.hw.multiplier_bits]
+
+    @property
+    def pass_header(self) -> Layout:
+        """The header of a pass."""
+        return PAIRS_PASS_HEADER if self.pair_bits else PASS_HEADER
+
+    @property
+    def pair_bits(self) -> int:
+        """Bits of half a weight whose filter takes two rows (`Band.pairs`); 0 if none does."""
+        return self.hw.pair_bits
+
+    @property
+    def biased_bits(self) -> int:
+        """Width of an accumulator, or of the two of a pair of rows put together, with its bias."""
+        return self.acc_bits + 1 + self.pair_bits
 
     @cached_property
     def row_bands(self) -> tuple[Band, ...]:
@@ -242,7 +265,7 @@ class Geometry:
 
     @property
     def header_beats(self) -> int:
-        return ceil(PASS_HEADER.bits / self.beat_bits)
+        return ceil(self.pass_header.bits / self.beat_bits)
 
     @property
     def param_beats(self) -> int:
@@ -350,11 +373,21 @@ class Geometry:
 
     def product(self, band: Band) -> Product:
         """How an unpacked band multiplies."""
-        return product_of(band, self.act_bits)
+        return product_of(band, self.act_bits, self.carries(band))
 
     def weight_bits(self, band: Band) -> int:
         """Bits of a weight on its way along a row."""
-        return band.weight_bits if band.pack > 1 else self.product(band).decoded_bits
+        if band.pack > 1:
+            return band.weight_bits + self.carries(band)
+        return self.product(band).decoded_bits
+
+    def carries(self, band: Band) -> bool:
+        """Whether the high half of a weight takes a carry from the low half in the row before.
+
+        A low half is a number of two's complement, so it is less by 2**bits than what the weight has there, where its
+        highest bit is 1, and the high half is one more. Where both rows share a DSP slice that is what the slice does.
+        """
+        return band.pairs and self.band_height(band) == 1
 
     def band_height(self, band: Band) -> int:
         """Rows that one processing element of the band covers."""

@@ -182,7 +182,17 @@ PASS_HEADER = Layout(
 )
 
 
-def _param(mult_bits: int) -> Layout:
+PAIRS_PASS_HEADER = Layout(
+    "pass_header",
+    (
+        *PASS_HEADER.fields,
+        Field("pairs", 8),  # bands in which every two rows hold the halves of one filter
+    ),
+)
+"""The pass header of accelerators in which two rows may hold one filter."""
+
+
+def _param(mult_bits: int, *more: Field) -> Layout:
     return Layout(
         "param",
         (
@@ -195,9 +205,12 @@ def _param(mult_bits: int) -> Layout:
             Field("element", 5),
             Field("valid", 1),
             Field("channel", 16),
+            *more,
         ),
     )
 
 
+PAIRS_PARAMS = {bits: _param(bits, Field("pair", 1)) for bits in MULTIPLIERS}
+"""The same where two rows may hold one filter: whether the row before this one has the low halves of its weights."""
 PARAMS = {bits: _param(bits) for bits in MULTIPLIERS}
 """A row's parameter record by bits of the multiplier; `Geometry.param` is an accelerator's."""

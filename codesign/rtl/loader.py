@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.array import split
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import PASS_HEADER_STRUCT, struct
+from codesign.rtl.window import struct
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -60,7 +60,7 @@ class Loader(SharedModule):
                 "descriptor_taken": In(1),
                 "pass_loaded": Out(1),
                 "pass_done": In(1),
-                "headers": Out(PASS_HEADER_STRUCT).array(SLOTS),
+                "headers": Out(struct(geometry.pass_header)).array(SLOTS),
                 "param_write_en": Out(1),
                 "param_write_addr": Out(geometry.param_addr_bits),
                 "param_write_data": Out(geometry.line_rows * geometry.param.bits),
@@ -95,7 +95,7 @@ class Loader(SharedModule):
         d = Signal(struct(geometry.descriptor))
         m.d.comb += [d.eq(raw[: geometry.descriptor.bits]), self.descriptor.eq(d)]
 
-        view = Signal(PASS_HEADER_STRUCT)
+        view = Signal(struct(geometry.pass_header))
         beats = Signal(24)  # beats of the current block still to come, minus one
         passes = Signal(16)
         header = Signal(geometry.header_beats * bits)
@@ -115,7 +115,7 @@ class Loader(SharedModule):
         load_addr = Signal(geometry.act_addr_bits)
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
-        m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
+        m.d.comb += view.eq(header[: geometry.pass_header.bits])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
         m.d.comb += [room.eq(step != free), self.more_bursts.eq(d.load_words)]

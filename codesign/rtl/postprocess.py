@@ -11,6 +11,7 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right, split
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
@@ -62,6 +63,9 @@ class PostProcessor(SharedModule):
         t+10     residual and rounding     t+11               shifted
         t+12     zero point added          t+13               clipped
         t+14 (WRITE_STAGE)                 write presented to the memory
+
+    Where two rows hold the halves of one filter's weights (`pair` of the second one's parameters), the second one's sum
+    counts 2**pair_bits times and the first one's, which came a cycle before, is added with the bias.
 
     Every lane has its own multipliers, next to its DSP slices; they are 0 in a lane without a pixel.
 
@@ -280,7 +284,7 @@ class PostProcessor(SharedModule):
 
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
-        biased_bits = max(geometry.acc_bits + 1, most + SUM_BITS + 2)
+        biased_bits = max(geometry.biased_bits, most + SUM_BITS + 2)
         # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
         multiplier = geometry.multiplier
         total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, most + 27)
@@ -299,10 +303,18 @@ class PostProcessor(SharedModule):
             below, above = Signal(name=f"below_{j}", reset_less=True), Signal(name=f"above_{j}", reset_less=True)
             clipped = Signal(most, name=f"clipped_{j}", reset_less=True)
             factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
-            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
+            result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
+            if geometry.pair_bits:
+                # the row before, a cycle ago, has the low halves of the weights, this one the high halves
+                base = Signal(signed(biased_bits), name=f"base_{j}", reset_less=True)
+                before = Mux(at(param.pair, 5), result, 0).as_signed()
+                m.d.sync += base.eq(plus(at(param.bias, 5)[:biased_bits].as_signed(), before, biased_bits))  # t+6
+                result = Mux(at(param.pair, 6), (result << geometry.pair_bits).as_signed(), result).as_signed()
+                addend = base
+            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), result)
             far = shifted[NEAR - 1 : -1]
             m.d.sync += [
-                summed.eq(operand + bias_6[:biased_bits].as_signed()),  # t+7
+                summed.eq(operand + addend),  # t+7
                 factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
                 product_1.eq(sum(product_terms(m, family, summed, factor, f"product_{j}"))),  # t+8, t+9
                 total.eq(sum(residual_products[j], product_1) + rounding),  # t+10

@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry, bits_for
-from codesign.rtl.layout import PASS_HEADER, Layout
+from codesign.rtl.layout import Layout
 from codesign.rtl.modules import SharedModule
 
 
@@ -18,9 +18,6 @@ def struct(layout: Layout) -> data.StructLayout:
     return data.StructLayout(
         {field.name: signed(field.bits) if field.signed else unsigned(field.bits) for field in layout.fields}
     )
-
-
-PASS_HEADER_STRUCT = struct(PASS_HEADER)
 
 
 def add_modulo(a: Value, b: Value, modulus: int) -> Value:
@@ -107,7 +104,7 @@ class WindowGenerator(SharedModule):
             {
                 "descriptor": In(struct(geometry.descriptor)),
                 "pooling": In(1),
-                "header": In(PASS_HEADER_STRUCT),
+                "header": In(struct(geometry.pass_header)),
                 "start": In(1),
                 "advance": In(1),
                 "window_end": Out(1),

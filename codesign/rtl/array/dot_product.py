@@ -13,9 +13,7 @@ from codesign.rtl.array.adders import Sum, Term, bits_of_range, chain, extended,
 from codesign.rtl.geometry import Geometry
 
 
-def dot_product(
-    m: Module, geometry: Geometry, band: Band, a: Value, w: Value, doubled: Value | None = None
-) -> Value:
+def dot_product(m: Module, geometry: Geometry, band: Band, a: Value, w: Value, doubled: Value | None = None) -> Value:
     """The signed sum of the products of `geometry.dot` unsigned codes `a` and decoded weights `w`, both in registers.
 
     Products are summed by chains of adders, one for every digit of a product. A link adds a cycle after the one

@@ -51,7 +51,7 @@ class PackedElement(SharedModule):
         self._band = band
         self.module_name = f"pe_{band_name(band)}"
         height = geometry.band_height(band)
-        word_bits = geometry.dot * band.weight_bits
+        word_bits = geometry.dot * geometry.weight_bits(band)
         super().__init__(
             {
                 "a": In(geometry.group_bits).array(2),
@@ -71,7 +71,7 @@ class PackedElement(SharedModule):
         m = Module()
         geometry, band = self._geometry, self._band
         height, field = geometry.band_height(band), geometry.field_bits(band)
-        ab, wb = geometry.act_bits, band.weight_bits
+        ab, wb = geometry.act_bits, geometry.weight_bits(band)
         delay = Delay(m)
 
         for i in range(2):

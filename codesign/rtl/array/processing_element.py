@@ -18,6 +18,8 @@ def band_name(band: Band) -> str:
     suffix = "_lut" if band.scheme is Scheme.FIXED and band.multiplier == "lut" else ""
     if band.pack > 1:
         suffix = f"_pack{band.pack}"
+    if band.pairs:
+        suffix += "_pairs"
     return f"{band.scheme}{band.weight_bits}{suffix}"
 
 
