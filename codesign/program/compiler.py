@@ -319,7 +319,7 @@ class _Compiler:
             self.emit(self.params(self.row_params(conv, item, bias)))
             key = (item.filters, item.word_offset)
             if key not in weights:
-                weights[key] = self.weights(conv, item)
+                weights[key] = self.weights(conv, item, plan.half)
             self.emit(weights[key])
 
     def modes(self, source: Placement, target: Placement | None, operand: Placement | None = None) -> dict[str, int]:
@@ -329,11 +329,7 @@ class _Compiler:
             return {}
         stored = {"in_code": source, "out_code": target, "residual_code": operand}
         return {
-            **{
-                name: code_number(hw.code_bits(place.tensor.bits))
-                for name, place in stored.items()
-                if place is not None
-            },
+            **{name: code_number(hw.code_bits(at.tensor.bits)) for name, at in stored.items() if at is not None},
             "pixel_words": operand.words_per_pixel if operand is not None else 0,
         }
 
@@ -374,13 +370,13 @@ class _Compiler:
         word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
         return record_bytes(word, self.geometry.param_block_beats, self.geometry)
 
-    def weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
-        """Weight beats of a pass: for every step, one beat per row group, as `codesign.rtl.loader` takes them."""
+    def weights(self, conv: IntegerConv, plan: PassPlan, half: bool) -> NDArray[np.uint8]:
+        """Weight beats of a pass: for every word, one beat per row group, as `codesign.rtl.loader` takes them."""
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
         words, bits = plan.words, self.network.tensor(conv.input).bits
-        groups = plan.steps // (words * kh * kw)  # of a word that are read
+        groups = geometry.tap_cycles(half)  # of a word that are read
         codes = geometry.group_codes(bits)
         channels = words * groups * codes
         first_channel = plan.word_offset * geometry.word_codes(bits)
@@ -395,9 +391,10 @@ class _Compiler:
             elif geometry.row_bands[row].scheme is Scheme.BINARY:
                 window[row] = 1  # it has no zero
         ordered = window.reshape(geometry.rows, words, groups, codes, kh, kw)
-        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, codes)
-        ordered = np.tile(ordered, geometry.dot // codes)  # once for every part of the codes
-        steps = ordered.shape[1]
+        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1)
+        steps = plan.steps
+        ordered = np.pad(ordered, ((0, 0), (0, steps * geometry.dot - ordered.shape[1])))
+        ordered = ordered.reshape(geometry.rows, steps, geometry.dot)
         row = 0
         high = high_rows(plan, geometry)
         for other in high:

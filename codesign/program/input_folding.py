@@ -83,10 +83,8 @@ def fold_shape(network: NetworkShape, geometry: Geometry) -> tuple[NetworkShape,
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
-        return (
-            load
-            + passes * tile_pixels(out, words * kernel, passes, geometry, geometry.halves(channels, source.bits)).length
-        )
+        half = geometry.halves(channels, source.bits)
+        return load + passes * tile_pixels(out, words * kernel, passes, geometry, half).length
 
     kernel_h, kernel_w = conv.kernel
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)

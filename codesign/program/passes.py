@@ -106,16 +106,18 @@ def passes_of_set(
     taps = conv.weight[2] * conv.weight[3]
     per_word, depth = taps * geometry.tap_cycles(half), geometry.weight_depth
     pixels = conv.output.height * conv.output.width
+    bits = conv.input_bits
     least = most if geometry.weight_stationary else 1
-    if least * per_word > depth:
+    need = geometry.ring_words(least * per_word, bits)
+    if need > depth:
         raise UserError(
-            f"{conv.name}: {least * geometry.word_codes(conv.input_bits)} channels of a filter take {least * per_word} weight words "
-            f"of {geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to "
-            f"{1 << (least * per_word - 1).bit_length()}"
+            f"{conv.name}: {least * geometry.word_codes(bits)} channels of a filter take {need} weight words of "
+            f"{geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to {1 << (need - 1).bit_length()}"
         )
-    whole = rows.words * per_word <= depth
+    whole = geometry.ring_words(rows.words * per_word, bits) <= depth
     # parts leave room for the next one's weights, where they can
-    part = rows.words if whole else max(1, depth // 2 // per_word)
+    at_once = depth // 2 * geometry.dot // geometry.group_codes(bits)  # steps
+    part = rows.words if whole else max(1, at_once // per_word)
     tiles = 1 if whole else ceil(pixels / geometry.columns)
     parts: list[PassPlan] = []
     for start in range(0, rows.words, part):
@@ -127,7 +129,7 @@ def passes_of_set(
                 pairs=rows.pairs,
                 word_offset=rows.first_word + start,
                 words=words,
-                steps=words * per_word,
+                steps=geometry.ring_words(words * per_word, bits),
                 tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, sets, geometry, half),
                 begin=start == 0,
                 fresh=start == 0,
@@ -150,7 +152,8 @@ def check_passes(conv: ConvShape, count: int, words: int, geometry: Geometry, ha
     """UserError if a layer takes too many passes; `words` are the most that a filter reads."""
     most = (1 << DESCRIPTOR.bits_of("passes")) - 1
     if count > most:
-        need = words * conv.weight[2] * conv.weight[3] * geometry.tap_cycles(half)
+        taps = conv.weight[2] * conv.weight[3]
+        need = geometry.ring_words(words * taps * geometry.tap_cycles(half), conv.input_bits)
         raise UserError(
             f"{conv.name}: {count} passes, a layer may have {most}; its filters take {need} weight words, a "
             f"row's ring holds {geometry.weight_depth}: set buffers.weight_words to {1 << (need - 1).bit_length()}"

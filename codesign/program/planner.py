@@ -141,9 +141,9 @@ class Planner:
         """Whether a convolution runs in half taps."""
         source = self.placement(step.source)
         assert source is not None
-        return self.geometry.halves(source.tensor.channels, source.tensor.bits) and (
-            not self.geometry.second_reader or self._frees(step)
-        )
+        if not self.geometry.halves(source.tensor.channels, source.tensor.bits):
+            return False
+        return not self.geometry.second_reader or self._frees(step)
 
     def _frees(self, step: Step) -> bool:
         """Whether nothing is written to the memory that a step reads: its write port is free for a second reader."""

@@ -223,6 +223,15 @@ class Geometry:
         return bits_for(self.weight_depth)
 
     @property
+    def step_bits(self) -> int:
+        """Width of a step's number in its pass: two steps with codes of twice the bits share a weight word."""
+        return self.weight_addr_bits + self.has_modes
+
+    def ring_words(self, steps: int, bits: int) -> int:
+        """Weight words of so many steps over a map of so many bits: each holds the weights of one step or of two."""
+        return ceil(steps * self.group_codes(bits) / self.dot)
+
+    @property
     def second_reader(self) -> bool:
         """Whether a second port reads the words of the columns from `half_columns` on, in half taps."""
         return self.hw.buffers.read_ports == 2

@@ -118,7 +118,7 @@ class WindowGenerator(SharedModule):
                 "pad": Out(1),
                 # the column a word is for, one-hot; weight stationary: the first pixel of a tap
                 **({"tap": Out(1)} if stationary else {"column": Out(geometry.columns)}),
-                "step": Out(geometry.weight_addr_bits),
+                "step": Out(geometry.step_bits),
                 **(
                     {
                         "second_addr": Out(geometry.act_addr_bits),
@@ -163,7 +163,7 @@ class WindowGenerator(SharedModule):
         if geometry.second_reader:
             tap[2] = Mux(d.pairs, kx.value << 1, kx.value)
             step_key = Mux(d.pairs, 2 % groups, 1 % groups)
-        step = Signal(geometry.weight_addr_bits)
+        step = Signal(geometry.step_bits)
 
         begin = Signal()
         last_pixel, last_tile, last_tap, tile_end = Signal(), Signal(), Signal(), Signal()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -66,7 +66,7 @@ class Row(SharedModule):
     the last step of a tile. In a row whose band `Geometry.carries`, `pairs` comes with `step_addr` and says that every
     two rows hold one filter: then `carry_out`, the highest bits of this row's weights, is there for the next row when
     its weights leave the bank, three cycles behind `step_addr`. `doubled` (`Geometry.has_modes`) goes right and down
-    through a register for every element and line.
+    through a register for every element and line, `step_odd` says which half of a weight word the step takes then.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -89,7 +89,11 @@ class Row(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(word_bits).array(self.height),
                 "result": Out(geometry.acc_bits).array(self.height * geometry.columns),
-                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
+                **(
+                    {"doubled": In(1), "doubled_out": Out(1), "step_odd": In(1), "step_odd_out": Out(1)}
+                    if geometry.has_modes
+                    else {}
+                ),
                 **(
                     {
                         "pairs": In(1),
@@ -118,14 +122,18 @@ class Row(SharedModule):
                 bank.write_data.eq(self.write_data[r]),
                 bank.read_addr.eq(delay(self.step_addr, r, f"step_addr_{r}")),
             ]
+            stored: Value = bank.read_data
+            if geometry.has_modes:
+                odd = delay(self.step_odd, r + WEIGHT_LATENCY, f"step_odd_{r}")
+                stored = half_repeated(stored, self.doubled_out, odd)
             carry: Value | None = None
             if geometry.carries(band):
                 carry = self.carry
-                top = [bank.read_data[(i + 1) * band.weight_bits - 1] for i in range(geometry.dot)]
+                top = [stored[(i + 1) * band.weight_bits - 1] for i in range(geometry.dot)]
                 pairs = delay(self.pairs, WEIGHT_LATENCY, "pairs_of_word")
                 m.d.sync += self.carry_out.eq(Cat(*top) & pairs.replicate(geometry.dot))
                 m.d.comb += self.pairs_out.eq(delay(self.pairs, 1, "pairs_down"))
-            word = decoded(bank.read_data, geometry, band, carry)
+            word = decoded(stored, geometry, band, carry)
             weights.append(delay.skewed(word, geometry, f"weights_{r}"))
         m.d.comb += [
             self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
@@ -140,6 +148,7 @@ class Row(SharedModule):
         doubled: Value | None = None
         if geometry.has_modes:
             m.d.sync += self.doubled_out.eq(self.doubled)
+            m.d.comb += self.step_odd_out.eq(delay(self.step_odd, height, "step_odd_down"))
             doubled = self.doubled_out
 
         if band.pack == 1:
@@ -173,6 +182,12 @@ class Row(SharedModule):
                 m.d.comb += packed.doubled.eq(doubled)
                 doubled = packed.doubled_out
         return m
+
+
+def half_repeated(word: Value, doubled: Value, odd: Value) -> Value:
+    """A word of weights or, if codes are doubled, one half of it twice: for low and high parts of the codes."""
+    low, high = word[: len(word) // 2], word[len(word) // 2 :]
+    return Cat(Mux(doubled & odd, high, low), Mux(doubled & ~odd, low, high))
 
 
 def decoded(word: Value, geometry: Geometry, band: Band, carry: Value | None = None) -> Value:
