@@ -137,7 +137,7 @@ def test_a_map_of_int32_results_is_refused_and_one_of_codes_leaves() -> None:
     output = program.network.output
     assert program.steps[-1].op == Op.STORE and traffic(program)[-1].outputs * 8 >= np.prod(output.shape) * output.bits
     codes = np.random.default_rng(0).integers(0, 2**output.bits, output.shape)
-    words = pack_map(codes, program.geometry).view("<u4").astype(np.int64)
+    words = pack_map(codes, program.geometry.act_bits, program.geometry).view("<u4").astype(np.int64)
     assert len(words) == program.result_words
     assert np.array_equal(program.decode_results(words), codes)
 
