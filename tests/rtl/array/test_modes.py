@@ -146,10 +146,8 @@ def test_every_product_of_packed_elements(pack: int, doubled: int, pairs: bool) 
     second = np.arange(-7, 8)
     a_0, w_1 = (grid.reshape(-1) for grid in np.meshgrid(np.arange(256), second, indexing="ij"))
     a_1 = (a_0 * 37 + 11 + w_1) % 256
-    if band.pairs:  # the high half is one more where the low half, the first row's, is negative
-        stored = {"w": w_1, "less": w_1}
-    else:
-        stored = {"w": w_1, "less": packed_weights(np.full_like(w_1, -1), w_1)}
+    # with pairs the second row's weight is one more where the first row's, a low half, is negative: both store the same
+    stored = {"w": w_1, "less": w_1 if band.pairs else packed_weights(np.full_like(w_1, -1), w_1)}
     late = {name: np.concatenate([values[:1], values]) for name, values in stored.items()}
     drive = {
         "a": np.stack([np.append(a_0, 0), np.concatenate([a_1[:1], a_1])], axis=1),
