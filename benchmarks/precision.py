@@ -1,14 +1,14 @@
 """What bits buy: cycles of ResNet-18 at bits chosen layer by layer, and what the hardware for it costs.
 
-Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` with `act_modes: [4, 8]`, `pairs: true` and `acc_bits: 24`
-at several assignments, by the exact timing model. `--elements` prints instead the LUTs of processing elements of 8 products with
-neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes; results are cached).
+Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` with `act_modes: [4, 8]`, `pairs: true` and
+`acc_bits: 24` at several assignments, by the exact timing model. `--elements` prints instead the LUTs of processing
+elements of 8 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some
+minutes; results are cached).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 
 from rich.console import Console
 
@@ -90,7 +90,6 @@ def print_elements(console: Console) -> None:
             element = (PackedElement if band.pack > 1 else ProcessingElement)(geometry, hw.bands[0])
             total = synthesize(convert(element, "pe"), "pe", "xc7").total
             shown.append(f"{total.lut} LUT, {total.ff} FF, {total.dsp} DSP")
-            print(name, shown[-1], file=sys.stderr, flush=True)
         console.print(f"| {name} | {' | '.join(shown)} |")
 
 
