@@ -50,6 +50,7 @@ class Planner:
         self.given = network
         self.hw = hw
         self.geometry = Geometry(hw)
+        check_widths(network, hw)
         self.network, self.fold = fold_shape(network, self.geometry)
         check_shape(self.network, hw)
         self.schedule: Schedule = build_schedule(self.network, self.geometry)
@@ -187,6 +188,13 @@ def pass_beats(steps: int, geometry: Geometry) -> int:
     return geometry.header_beats + geometry.param_block_beats + geometry.weight_beats(steps)
 
 
+def check_widths(network: NetworkShape, hw: Hardware) -> None:
+    """UserError if a map has more bits than the accelerator's widest codes."""
+    for tensor in (network.input, *(layer.output for layer in network.layers)):
+        if not tensor.wide and tensor.bits > hw.most_bits:
+            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has {_widths(hw, tensor.bits)}")
+
+
 def check_shape(network: NetworkShape, hw: Hardware) -> None:
     """What can be said of sizes before placement.
 
@@ -194,8 +202,6 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
         UserError: a size exceeds its field, or the network ends in a map of int32 results.
     """
     for tensor in (network.input, *(layer.output for layer in network.layers)):
-        if not tensor.wide and tensor.bits > hw.most_bits:
-            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has {_widths(hw, tensor.bits)}")
         if max(tensor.height, tensor.width) >= 1 << (COORD_BITS - 1):
             raise UserError(
                 f"{tensor.name}: a {tensor.height}x{tensor.width} map, sides are limited to "

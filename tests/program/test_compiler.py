@@ -106,7 +106,7 @@ def variant(**changes: object) -> Hardware:
             variant(buffers={"activation_words": 4096, "weight_words": 16}),
             r"^second: 8 channels of a filter take 36 weight words of 2, a row's ring holds 16; .* to 64$",
         ),
-        (small_network(bits=5), TINY, r"^input: 5-bit activations, 'tiny' has act_bits: 4$"),
+        (small_network(bits=5), TINY, r"^input: 5-bit .*, 'tiny' has act_bits: 4; give it 'act_modes: \[4, 8\]'$"),
         (
             small_network(),
             variant(buffers={"activation_words": 16, "weight_words": 512}),
