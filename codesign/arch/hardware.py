@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.devices import DEVICES, Device, Family
@@ -53,6 +53,11 @@ A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 2
 LONGEST_CHAIN = 4
 """Products that are added one after the other, a cycle each: longer chains save little and react later."""
 
+MOST_WEIGHT_BITS = 8
+"""Widest fixed weights."""
+MOST_CODE_BITS = 8
+"""Widest activation code."""
+
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
 
@@ -84,6 +89,8 @@ class Band(Model):
         multiplier: `dsp` or `lut`, what the products of a fixed band are built of; others have none.
         pack: products per DSP slice. Output stationary: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights
             as well); weight stationary: 1, or 2 or 3 rows' weights by one code.
+        pairs: whether two neighbouring rows of a fixed band may hold a filter of twice the bits, in two's complement:
+            the first one its low half, the second one its high half, which are put together behind the array.
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
@@ -91,6 +98,7 @@ class Band(Model):
     rows: Annotated[int, integer(1, 1024)]
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
     pack: Annotated[int, choice(1, 2, 3, 4)] = 1
+    pairs: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -119,7 +127,22 @@ class Band(Model):
             raise rejected("multiplier: nothing given, must be dsp or lut")
         if self.pack > 1 and self.multiplier != "dsp":
             raise rejected(f"pack {self.pack} given, only a fixed band with 'multiplier: dsp' packs products")
+        if self.pairs:
+            self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        if self.scheme is not Scheme.FIXED:
+            raise rejected(
+                f"pairs: true given for scheme {self.scheme}, must be left out: only fixed weights have halves"
+            )
+        if 2 * self.weight_bits > MOST_WEIGHT_BITS:
+            raise rejected(
+                f"pairs: true given, must be left out with weight_bits {self.weight_bits}: no weights have "
+                f"{2 * self.weight_bits} bits"
+            )
+        if self.rows % 2:
+            raise rejected(f"rows: {self.rows} given, must be even with 'pairs: true'")
 
     @property
     def uses_dsp(self) -> bool:
@@ -127,8 +150,8 @@ class Band(Model):
         return self.multiplier == "dsp"
 
     def largest_product(self, act_bits: int) -> int:
-        """Largest magnitude of a fixed weight times an activation code."""
-        return ((1 << (self.weight_bits - 1)) - 1) * ((1 << act_bits) - 1)
+        """Largest magnitude of a fixed weight times an activation code; halves of weights reach one more."""
+        return ((1 << (self.weight_bits - 1)) - (not self.pairs)) * ((1 << act_bits) - 1)
 
     def height(self, dataflow: Dataflow) -> int:
         """Rows whose weights share a DSP slice."""
@@ -157,7 +180,7 @@ class Band(Model):
         half = 1 << (self.weight_bits - 1)
         match self.scheme:
             case Scheme.FIXED:
-                return -half, half - 1
+                return -half, half - (not self.pairs)
             case Scheme.POT:
                 largest = 1 << (half - 2)
             case Scheme.APOT:
@@ -173,7 +196,7 @@ class Band(Model):
 
     def __str__(self) -> str:
         """Such as `fixed-w4 x 7 (dsp)`."""
-        built = f" ({self.multiplier})" if self.multiplier else ""
+        built = f" ({self.multiplier}{', pairs' if self.pairs else ''})" if self.multiplier else ""
         return f"{self.scheme}-w{self.weight_bits} x {self.rows}{built}"
 
 
@@ -258,7 +281,10 @@ class Hardware(Model):
         groups: groups of `dot` channels in an activation word, at least `columns`, which is the default. A word is
             read every cycle and feeds a column for `groups` cycles, so fewer columns than groups leave the reads of
             the others out. Weight stationary: elements of a row, one for each group, whatever `columns` is.
-        act_bits: width of an activation code.
+        act_bits: width of an activation code, and of a place in a group.
+        act_modes: widths of the codes that a group may hold, `act_bits` among them; empty where there is no other. With
+            twice `act_bits`, a group of `dot` places may hold half as many codes of twice the bits: those of a layer
+            whose input has so many bits, which then takes twice the steps (`Hardware.code_bits`).
         acc_bits: width of the accumulators.
         dataflow: `os`, output stationary: sums stay in the elements, weights and codes move; `ws`, weight stationary:
             weights stay while a block of pixels passes, and a row's sums are kept at its end.
@@ -275,7 +301,8 @@ class Hardware(Model):
     columns: Annotated[int, integer(1, 64)]
     dot: Annotated[int, integer(1, 32)]
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
-    act_bits: Annotated[int, integer(2, 8)]
+    act_bits: Annotated[int, integer(2, MOST_CODE_BITS)]
+    act_modes: tuple[Annotated[int, integer(2, MOST_CODE_BITS)], ...] = ()
     acc_bits: Annotated[int, integer(8, 25)] = 24
     multiplier_bits: Annotated[int, choice(*MULTIPLIERS)] = NARROW.bits
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
@@ -299,6 +326,8 @@ class Hardware(Model):
                 "buffers.read_ports: 2 given, must be 1 unless dataflow is os, groups are even and columns exceed half "
                 f"of them; there are {self.columns} columns and {self.groups} groups, dataflow is {self.dataflow}"
             )
+        self._check_modes()
+        self._check_pairs()
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -314,17 +343,51 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: {self.dot} weights of {band.weight_bits} bits make a word of {word} "
                     f"bits, must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
                 )
-            product = self.act_bits + band.product_magnitude_bits + 1
+            product = self.most_bits + band.product_magnitude_bits + 1
             if product > self.acc_bits:
                 raise rejected(
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
-                    f"{self.act_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
+                    f"{self.most_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
             self._check_pack(index, band)
             if band.pack > 1 and DEVICES[self.device].family != "xc7":
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
         return self
+
+    def _check_modes(self) -> None:
+        if not self.act_modes:
+            return
+        given, bits = f"act_modes: {', '.join(map(str, self.act_modes))} given", self.act_bits
+        if sorted(set(self.act_modes)) != list(self.act_modes):
+            raise rejected(f"{given}, must be different widths in rising order")
+        if bits not in self.act_modes:
+            raise rejected(f"{given}, must have act_bits, {bits}, among them")
+        others = [mode for mode in self.act_modes if mode != bits]
+        if others and others != [2 * bits]:
+            raise rejected(
+                f"{given}, must be {bits}{f', or {bits} and {2 * bits}' if 2 * bits <= MOST_CODE_BITS else ''}: codes "
+                f"of a group are as wide as its places, or twice"
+            )
+        if others and self.dataflow != "os":
+            raise rejected(
+                f"{given} with 'dataflow: {self.dataflow}', must be {bits}: only 'dataflow: os' has elements that "
+                "shift the sum of a group's second half"
+            )
+        if others and self.dot % 2:
+            raise rejected(f"{given}, must be {bits} with dot {self.dot}: half a group would be no whole number")
+
+    def _check_pairs(self) -> None:
+        paired = [index for index, band in enumerate(self.bands) if band.pairs]
+        if paired and self.dataflow != "os":
+            raise rejected(f"bands[{paired[0]}].pairs: true given, must be left out with 'dataflow: {self.dataflow}'")
+        for index in paired[1:]:
+            if self.bands[index].weight_bits != self.pair_bits:
+                raise rejected(
+                    f"bands[{index}].pairs: true given for weight_bits {self.bands[index].weight_bits}, must be left "
+                    f"out: bands[{paired[0]}] has pairs of {self.pair_bits} bits, and halves are put together by one "
+                    "distance"
+                )
 
     def _check_pack(self, index: int, band: Band) -> None:
         possible = PACKS[self.dataflow]
@@ -378,8 +441,31 @@ class Hardware(Model):
 
     @property
     def word_elements(self) -> int:
-        """Channels in one word of activation memory."""
+        """Channels in one word of activation memory, of codes of `act_bits`."""
         return self.groups * self.dot
+
+    @property
+    def most_bits(self) -> int:
+        """Bits of the widest code."""
+        return max((self.act_bits, *self.act_modes))
+
+    @property
+    def pair_bits(self) -> int:
+        """Bits of half a weight whose filter takes two rows; 0 if none does."""
+        return next((band.weight_bits for band in self.bands if band.pairs), 0)
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether codes have more than one width."""
+        return len(self.act_modes) > 1
+
+    def code_bits(self, bits: int) -> int:
+        """Width of the codes in which a map of so many bits is stored: the narrowest that holds them.
+
+        Raises:
+            ValueError: none does.
+        """
+        return min(width for width in (self.act_bits, *self.act_modes) if width >= bits)
 
     @property
     def half_words(self) -> bool:
@@ -418,7 +504,10 @@ class Hardware(Model):
 
     @property
     def _post_processing_dsp(self) -> int:
-        return POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits] * self.columns
+        of_column = POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits]
+        # pairs of rows make sums that a DSP48E1 takes in two parts; other multipliers take them so in any case
+        more = self.pair_bits > 0 and self.totals.family == "xc7" and self.multiplier_bits == NARROW.bits
+        return (of_column + more) * self.columns
 
     @property
     def totals(self) -> Device:
@@ -433,6 +522,12 @@ class Hardware(Model):
         slices = self.groups if self.dataflow == "ws" else -(-self.columns // 2)
         return band.rows // band.height(self.dataflow) * slices * self.dot
 
+    @field_validator("act_modes")
+    @classmethod
+    def _only_others(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        """Nothing, where there is no other width: what says the same is the same hardware."""
+        return () if value == (info.data.get("act_bits"),) else value
+
     def canonical_json(self) -> str:
         """The same text for equal hardware; what few configurations have is in it only where it is."""
         data = self.model_dump(mode="json", exclude=self._left_out)
@@ -440,6 +535,9 @@ class Hardware(Model):
             del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
         if self.buffers.read_ports == 1:
             del data["buffers"]["read_ports"]
+        for band in data["bands"]:
+            if not band["pairs"]:
+                del band["pairs"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @cached_property
@@ -455,17 +553,21 @@ class Hardware(Model):
 
     def to_yaml(self) -> str:
         """The file that `load_hardware` reads back to an equal object."""
-        text: str = yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=True, exclude=self._left_out), sort_keys=False
-        )
+        data = self.model_dump(mode="json", exclude_none=True, exclude=self._left_out)
+        for band in data["bands"]:
+            if not band["pairs"]:
+                del band["pairs"]
+        text: str = yaml.safe_dump(data, sort_keys=False)
         return text
 
     @property
     def _left_out(self) -> set[str]:
         """Keys that younger hardware has: where nothing was said, files and hashes stay what they were."""
-        return {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
+        left_out = {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
+        return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:
         """One line for people."""
         bands = ", ".join(map(str, self.bands))
-        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{self.act_bits}"
+        acts = "/".join(map(str, self.act_modes or (self.act_bits,)))
+        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{acts}"

@@ -22,14 +22,14 @@ from codesign.integer.network import (
 )
 from codesign.program.dealing import rows_of
 from codesign.program.input_folding import apply_fold
-from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes
+from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes, weight_halves
 from codesign.program.plan import PassPlan, Placement, Plan, StepPlan
 from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
 from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
-from codesign.rtl.geometry import PARAM_BITS
-from codesign.rtl.layout import DESCRIPTOR, Op
+from codesign.rtl.geometry import PARAM_BITS, Geometry
+from codesign.rtl.layout import Op, code_number
 
 
 def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
@@ -46,6 +46,21 @@ def plan_network(network: IntegerNetwork, hw: Hardware) -> Plan:
     return _Compiler(network, hw).plan
 
 
+HALVES = ("accumulators of low halves of weights", "accumulators of high halves of weights")
+"""What overflows where a filter takes two rows."""
+
+
+def high_rows(plan: PassPlan, geometry: Geometry) -> set[int]:
+    """Rows of a pass with the high half of a filter's weights; the row before each has the low half."""
+    found: set[int] = set()
+    begin = 0
+    for number, band in zip(geometry.band_order, geometry.bands, strict=True):
+        if plan.pairs >> number & 1:
+            found |= {row for row in range(begin + 1, begin + band.rows, 2) if plan.filters[row] >= 0}
+        begin += band.rows
+    return found
+
+
 class _Compiler:
     def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
         needed = multiplier_of(network).bits
@@ -60,10 +75,15 @@ class _Compiler:
         planner = Planner(shape_of(network), hw)
         self.geometry = planner.geometry
         self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
-        for layer in self.network.layers:
-            if isinstance(layer, IntegerConv):
-                self.check_conv(layer)
         self.plan = planner.plan([rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)])
+        paired: dict[int, set[int]] = {}
+        for step in self.plan.steps:
+            for item in step.passes:
+                high = high_rows(item, self.geometry)
+                paired.setdefault(step.layer, set()).update(item.filters[row] for row in high)
+        for index, layer in enumerate(self.network.layers):
+            if isinstance(layer, IntegerConv):
+                self.check_conv(layer, paired.get(index, set()))
         self.steps = planner.steps
         self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}
         self.chunks: list[NDArray[np.uint8]] = []
@@ -82,7 +102,7 @@ class _Compiler:
 
     def emit_descriptor(self, values: dict[str, int]) -> None:
         """Append a packed descriptor."""
-        self.emit(record_bytes(DESCRIPTOR.pack(values), self.geometry.descriptor_beats, self.geometry))
+        self.emit(record_bytes(self.geometry.descriptor.pack(values), self.geometry.descriptor_beats, self.geometry))
 
     # ---- whole program ---------------------------------------------------------------------------------------
     def program(self) -> Program:
@@ -165,19 +185,33 @@ class _Compiler:
         self.emit_descriptor(fields)
         self.emit_zeros(target.words * self.geometry.load_beats)
 
-    def check_conv(self, conv: IntegerConv) -> None:
-        """Weight ring and accumulator width."""
+    def check_conv(self, conv: IntegerConv, paired: set[int]) -> None:
+        """Accumulator width; the filters `paired` have one for each half of their weights."""
         geometry = self.geometry
         source = self.network.tensor(conv.input)
         largest = (1 << source.bits) - 1
         flat = conv.weight.reshape(conv.weight.shape[0], -1)
-        high = np.where(flat > 0, flat, 0).sum(axis=1) * largest
-        low = np.where(flat < 0, flat, 0).sum(axis=1) * largest
+        single = np.array([f not in paired for f in range(len(flat))])
+        halves = weight_halves(flat[~single], geometry.pair_bits) if paired else ()
+
+        def reach(weights: IntArray) -> tuple[IntArray, IntArray]:
+            """Smallest and largest sum of every filter."""
+            return (
+                np.where(weights < 0, weights, 0).sum(axis=1) * largest,
+                np.where(weights > 0, weights, 0).sum(axis=1) * largest,
+            )
+
+        low, high = reach(flat)
         bias = self.hardware_bias(conv)
-        for name, least, most, bits in (
-            ("accumulators", low, high, geometry.acc_bits),
-            ("accumulators with bias", low + np.minimum(bias, 0), high + np.maximum(bias, 0), geometry.acc_bits + 1),
-        ):
+        biased = low + np.minimum(bias, 0), high + np.maximum(bias, 0)
+        checks = [(name, *reach(part), geometry.acc_bits) for name, part in zip(HALVES, halves, strict=False)]
+        for chosen, more in ((single, 0), (~single, geometry.pair_bits)):
+            if chosen.any():
+                if not more:
+                    checks.append(("accumulators", low[chosen], high[chosen], geometry.acc_bits))
+                bits = geometry.acc_bits + 1 + more
+                checks.append(("accumulators with bias", biased[0][chosen], biased[1][chosen], bits))
+        for name, least, most, bits in checks:
             need = max(int(most.max()).bit_length(), int(-least.min() - 1).bit_length() if least.min() < 0 else 0) + 1
             if need > bits:
                 raise UserError(
@@ -269,6 +303,7 @@ class _Compiler:
                 "high": conv.high,
                 "zero": conv.output.zero_point,
             }
+        fields |= self.modes(source, target, operand)
         if operand is not None:
             skipped = (plan.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
             fields |= {
@@ -280,20 +315,42 @@ class _Compiler:
         bias = self.hardware_bias(conv)
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for item in passes:
-            self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
-            self.emit(self.params([self.param(conv, f, bias) for f in item.filters]))
+            self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
+            self.emit(self.params(self.row_params(conv, item, bias)))
             key = (item.filters, item.word_offset)
             if key not in weights:
-                weights[key] = self.weights(conv, item)
+                weights[key] = self.weights(conv, item, plan.half)
             self.emit(weights[key])
+
+    def modes(self, source: Placement, target: Placement | None, operand: Placement | None = None) -> dict[str, int]:
+        """Descriptor fields that say how wide codes are; none where they have one width."""
+        hw = self.hw
+        if not hw.has_modes:
+            return {}
+        stored = {"in_code": source, "out_code": target, "residual_code": operand}
+        return {
+            **{name: code_number(hw.code_bits(at.tensor.bits)) for name, at in stored.items() if at is not None},
+            "pixel_words": operand.words_per_pixel if operand is not None else 0,
+        }
+
+    def row_params(self, conv: IntegerConv, plan: PassPlan, bias: IntArray) -> list[int]:
+        """The parameter records of the rows of a pass: of two that hold one filter the second one has its record."""
+        high = high_rows(plan, self.geometry)
+        low = {row - 1 for row in high}
+        pair = self.geometry.param.pack({"pair": 1}) if high else 0
+        return [
+            0 if row in low else self.param(conv, f, bias) | (pair if row in high else 0)
+            for row, f in enumerate(plan.filters)
+        ]
 
     def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
         """The parameter record of filter `f` (-1: an idle row)."""
         if f < 0:
             return 0
         geometry = self.geometry
-        word, inside = divmod(f, geometry.word_elements)
-        group, element = divmod(inside, geometry.dot)
+        bits = geometry.act_bits if conv.output.wide else conv.output.bits
+        word, inside = divmod(f, geometry.word_codes(bits))
+        group, element = divmod(inside, geometry.group_codes(bits))
         return geometry.param.pack(
             {
                 "bias": int(bias[f]),
@@ -313,15 +370,16 @@ class _Compiler:
         word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
         return record_bytes(word, self.geometry.param_block_beats, self.geometry)
 
-    def weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
-        """Weight beats of a pass: for every step, one beat per row group, as `codesign.rtl.loader` takes them."""
+    def weights(self, conv: IntegerConv, plan: PassPlan, half: bool) -> NDArray[np.uint8]:
+        """Weight beats of a pass: for every word, one beat per row group, as `codesign.rtl.loader` takes them."""
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
-        words = plan.words
-        groups = plan.steps // (words * kh * kw)  # of a word that are read
-        channels = words * groups * geometry.dot
-        first_channel = plan.word_offset * geometry.word_elements
+        words, bits = plan.words, self.network.tensor(conv.input).bits
+        groups = geometry.tap_cycles(half)  # of a word that are read
+        codes = geometry.group_codes(bits)
+        channels = words * groups * codes
+        first_channel = plan.word_offset * geometry.word_codes(bits)
         # (row, word, ky, kx, group, element) is the order of the steps
         window = np.zeros((geometry.rows, channels, kh, kw), dtype=np.int64)
         for row, f in enumerate(plan.filters):
@@ -332,13 +390,18 @@ class _Compiler:
                     window[row, begin:end] = conv.weight[f, begin - start : end - start]
             elif geometry.row_bands[row].scheme is Scheme.BINARY:
                 window[row] = 1  # it has no zero
-        ordered = window.reshape(geometry.rows, words, groups, geometry.dot, kh, kw)
-        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1, geometry.dot)
-        steps = ordered.shape[1]
+        ordered = window.reshape(geometry.rows, words, groups, codes, kh, kw)
+        ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1)
+        steps = plan.steps
+        ordered = np.pad(ordered, ((0, 0), (0, steps * geometry.dot - ordered.shape[1])))
+        ordered = ordered.reshape(geometry.rows, steps, geometry.dot)
         row = 0
+        high = high_rows(plan, geometry)
+        for other in high:
+            ordered[other - 1], ordered[other] = weight_halves(ordered[other], geometry.pair_bits)
         for band in geometry.bands:
             for other in range(row, row + band.rows):
-                if (other - row) % geometry.band_height(band):
+                if (other - row) % geometry.band_height(band) or other in high:
                     ordered[other] = packed_weights(ordered[other - 1], ordered[other])
             row += band.rows
         share, whole = geometry.weight_share, geometry.whole_groups
@@ -376,7 +439,10 @@ class _Compiler:
             "target": target.memory,
             "out_base": target.base,
             "passes": 1,
+            **self.modes(source, target),
         }
+        if "pixel_words" in fields:
+            fields["pixel_words"] = target.words_per_pixel
         if planned.step.kind is Kind.COPY:
             zero = self.zeros[source.tensor.name]
             self.emit_descriptor(fields | {"low": 0, "high": (1 << part.output.bits) - 1, "zero": zero})
@@ -385,7 +451,7 @@ class _Compiler:
         self.emit_descriptor(fields | {"low": pool.low, "high": pool.high, "zero": pool.output.zero_point})
         if averaging:
             (item,) = plan.passes
-            self.emit(record_bytes(item.header(), geometry.header_beats, geometry))
+            self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
             bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
             record = geometry.param.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(self.params([record]))

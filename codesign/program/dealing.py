@@ -16,7 +16,32 @@ from codesign.formats.row_format import RowFormat
 from codesign.integer.network import IntegerConv
 
 Choice = tuple[int, ...]
-"""Numbers of the bands that can hold a filter."""
+"""Numbers of the places (`places_of`) that can hold a filter."""
+
+
+class Place(NamedTuple):
+    """A kind of rows of a band: single ones, or pairs of them that hold one filter each.
+
+    Attributes:
+        band: its number.
+        rows: how many filters it takes in a pass.
+        bits: of their weights.
+        beside: number of the band's other place, which takes passes of its own; -1 if there is none.
+    """
+
+    band: int
+    rows: int
+    bits: int
+    beside: int = -1
+
+
+def places_of(bands: Sequence[Band]) -> tuple[Place, ...]:
+    """The single rows of all bands, then the pairs of rows of those that have them."""
+    paired = [index for index, band in enumerate(bands) if band.pairs]
+    beside = {band: len(bands) + index for index, band in enumerate(paired)}
+    singles = [Place(i, band.rows, band.weight_bits, beside.get(i, -1)) for i, band in enumerate(bands)]
+    pairs = [Place(i, bands[i].rows // 2, 2 * bands[i].weight_bits, i) for i in paired]
+    return (*singles, *pairs)
 
 
 class Row(NamedTuple):
@@ -54,6 +79,10 @@ class Row(NamedTuple):
                 return self.scheme is Scheme.BINARY and whole_words and not self.zeros
         return self.scheme is band.scheme and self.bits == band.weight_bits
 
+    def held_by_pair(self, band: Band) -> bool:
+        """Whether two rows of the band are needed, and able, to hold the filter."""
+        return band.pairs and not self.held_by(band) and self.largest <= (1 << (2 * band.weight_bits - 1)) - 1
+
 
 @cache
 def row_of(form: RowFormat) -> Row:
@@ -77,9 +106,9 @@ def deal_filters(
     chosen: Iterable[int] | None = None,
     whole_words: bool = True,
 ) -> list[list[int]]:
-    """Filters of each band: every filter goes to a band that can hold it (`Row.held_by`), so that passes are few.
+    """Filters of each place (`places_of`): every filter goes to one that can hold it, so that passes are few.
 
-    Filters with the fewest choices are dealt first, each to the band that then needs the fewest passes, the
+    Filters with the fewest choices are dealt first, each to the place whose band then needs the fewest passes, the
     narrowest one in doubt.
 
     Args:
@@ -97,22 +126,23 @@ def deal_filters(
     for f in range(len(rows)) if chosen is None else chosen:
         row = rows[f]
         if row not in able:
-            able[row] = bands_for(row, bands, whole_words)
+            able[row] = choice_of(row, bands, whole_words)
             if not able[row]:
                 raise no_band(f"{name}: filter {f}", row, bands, whole_words)
         choices.setdefault(able[row], []).append(f)
-    dealt: list[list[int]] = [[] for _ in bands]
-    held = [0] * len(bands)
+    places = places_of(bands)
+    dealt: list[list[int]] = [[] for _ in places]
+    held = [0] * len(places)
     for choice in sorted(choices, key=_order):
         filters, begin = choices[choice], 0
-        for band, count in _shares(len(filters), choice, held, bands):
-            dealt[band] += filters[begin : begin + count]
+        for place, count in _shares(len(filters), choice, held, places):
+            dealt[place] += filters[begin : begin + count]
             begin += count
     return [sorted(filters) for filters in dealt]
 
 
 def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Band]) -> IntArray:
-    """How many filters `deal_filters` gives to each band, for many layers at once.
+    """How many filters `deal_filters` gives to each place, for many layers at once.
 
     Args:
         counts: (layers, choices), how many filters have each choice of bands.
@@ -120,48 +150,67 @@ def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Ban
         bands: the bands, in any order.
 
     Returns:
-        (layers, bands).
+        (layers, places).
     """
-    held = np.zeros((len(counts), len(bands)), dtype=np.int64)
+    places = places_of(bands)
+    held = np.zeros((len(counts), len(places)), dtype=np.int64)
     for index in sorted(range(len(choices)), key=lambda index: _order(choices[index])):
         choice, left = choices[index], counts[:, index]
         if len(choice) == 1:
             held[:, choice[0]] += left
             continue
-        able = sorted(choice, key=lambda i: (bands[i].weight_bits, i))
-        rows, have = np.array([bands[i].rows for i in able]), held[:, able]
+        able = sorted(choice, key=lambda i: (places[i].bits, i))
+        rows, have = np.array([places[i].rows for i in able]), held[:, able]
+        # passes in which the bands are taken by their other places
+        taken = np.zeros_like(have)
+        for index, i in enumerate(able):
+            if (beside := places[i].beside) >= 0:
+                taken[:, index] = -(-held[:, beside] // places[beside].rows)
         # first up to the most whole passes that leave no place empty, then the narrowest bands of the pass after these
-        full, beyond = np.zeros_like(left), (left + have.sum(axis=1)) // rows.sum() + 1
+        full, beyond = np.zeros_like(left), (left + (have + taken * rows).sum(axis=1)) // rows.sum() + 1
         while (beyond - full > 1).any():
             middle = (full + beyond) // 2
-            fits = np.maximum(middle[:, None] * rows - have, 0).sum(axis=1) <= left
+            fits = np.maximum((middle[:, None] - taken) * rows - have, 0).sum(axis=1) <= left
             full, beyond = np.where(fits, middle, full), np.where(fits, beyond, middle)
-        filled = np.maximum(have, full[:, None] * rows)
+        filled = np.maximum(have, (full[:, None] - taken) * rows)
         left = left - (filled - have).sum(axis=1)
         for place, band in enumerate(able):
-            share = np.minimum(left, np.maximum((full + 1) * rows[place] - filled[:, place], 0))
+            most = (full + 1 - taken[:, place]) * rows[place]
+            share = np.minimum(left, np.maximum(most - filled[:, place], 0))
             held[:, band] = filled[:, place] + share
             left = left - share
     return held
 
 
 def bands_for(row: Row, bands: Sequence[Band], whole_words: bool = True) -> Choice:
-    """Numbers of the bands that can hold a filter."""
+    """Numbers of the bands that can hold a filter in single rows."""
     return tuple(index for index, band in enumerate(bands) if row.held_by(band, whole_words))
+
+
+def choice_of(row: Row, bands: Sequence[Band], whole_words: bool = True) -> Choice:
+    """Numbers of the places that can hold a filter."""
+    paired = [i for i, place in enumerate(places_of(bands)) if i >= len(bands) and row.held_by_pair(bands[place.band])]
+    return (*bands_for(row, bands, whole_words), *paired)
 
 
 def _order(choice: Choice) -> tuple[int, Choice]:
     return len(choice), choice
 
 
-def _shares(count: int, choice: Choice, held: list[int], bands: Sequence[Band]) -> Iterator[tuple[int, int]]:
-    """(band, filters) for `count` filters one after the other; `held` is kept up to date.
+def _shares(count: int, choice: Choice, held: list[int], places: Sequence[Place]) -> Iterator[tuple[int, int]]:
+    """(place, filters) for `count` filters one after the other; `held` is kept up to date.
 
-    A band that is the best for one filter stays so until its pass is full.
+    A place that is the best for one filter stays so until its pass is full.
     """
+
+    def passes(i: int) -> int:
+        """Whole passes that the band of a place has already, those of its other place included."""
+        beside = places[i].beside
+        return held[i] // places[i].rows + (-(-held[beside] // places[beside].rows) if beside >= 0 else 0)
+
     while count:
-        best = min(choice, key=lambda i: (held[i] // bands[i].rows, bands[i].weight_bits, i))
-        share = min(count, bands[best].rows - held[best] % bands[best].rows)
+        best = min(choice, key=lambda i: (passes(i), places[i].bits, i))
+        share = min(count, places[best].rows - held[best] % places[best].rows)
         held[best] += share
         count -= share
         yield best, share
@@ -169,7 +218,7 @@ def _shares(count: int, choice: Choice, held: list[int], bands: Sequence[Band]) 
 
 def no_band(what: str, row: Row, bands: Sequence[Band], whole_words: bool = True) -> UserError:
     """The error that no band can hold the filter, and what to do about it."""
-    offered = ", ".join(f"{band.scheme}{band.weight_bits}" for band in bands)
+    offered = ", ".join(f"{band.scheme}{band.weight_bits}{' and pairs' if band.pairs else ''}" for band in bands)
     without = any(band.scheme is row.scheme is Scheme.BINARY for band in bands)
     reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""
     return UserError(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codesign._folders import check_folder, entry, write_folder
+from codesign.integer.network import IntegerTensor
 from codesign.program.program import Program
 from codesign.provenance import provenance
 
@@ -69,6 +70,7 @@ def write_program(
             "zero_point": program.network.output.zero_point,
             "offset": program.output_address - program.address,
             "words": program.result_words,
+            **_parts(program.network.output, program),
         },
         "host": replace(program.network.host, before=program.network.preparation).to_json()
         | {"shape": list(program.network.image_shape)},
@@ -99,8 +101,15 @@ def _input(program: Program) -> dict[str, Any]:
         "stride": list(folding.stride),
         "padding": list(folding.padding),
         "folded_shape": list(folding.folded.shape),
+        **_parts(source, program),
         "pieces": [{"offset": piece.beat * beat, "rows": list(piece.rows)} for piece in program.pieces],
     }
+
+
+def _parts(tensor: IntegerTensor, program: Program) -> dict[str, int]:
+    """In how many places of a group a code of a map lies, where that is not one (`codesign.program.packing`)."""
+    parts = 1 if tensor.wide else program.geometry.dot // program.geometry.group_codes(tensor.bits)
+    return {"parts": parts} if parts > 1 else {}
 
 
 def _words(program: Program) -> dict[str, int]:

@@ -29,7 +29,7 @@ def suited_input(network: IntegerNetwork, hw: Hardware) -> IntegerNetwork:
             hardware hold those of a digit.
     """
     source = network.input
-    if source.bits <= hw.act_bits:
+    if source.bits <= hw.most_bits:
         return network
     wanted = f"input '{source.name}' has {source.bits} bits, '{hw.name}' has act_bits: {hw.act_bits}"
     readers = [layer for layer in network.layers if source.name in (layer.input, getattr(layer, "residual", None))]

@@ -79,11 +79,12 @@ def fold_shape(network: NetworkShape, geometry: Geometry) -> tuple[NetworkShape,
         return network, 0
 
     def cost(channels: int, kernel: int, pixels: int) -> int:
-        words = ceil(channels / geometry.word_elements)
+        words = geometry.words(channels, source.bits)
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
-        return load + passes * tile_pixels(out, words * kernel, passes, geometry, geometry.halves(channels)).length
+        half = geometry.halves(channels, source.bits)
+        return load + passes * tile_pixels(out, words * kernel, passes, geometry, half).length
 
     kernel_h, kernel_w = conv.kernel
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)

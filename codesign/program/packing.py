@@ -28,41 +28,65 @@ def record_bytes(word: int, beats: int, geometry: Geometry) -> NDArray[np.uint8]
     return np.frombuffer(word.to_bytes(beats * geometry.beat_bytes, "little"), dtype=np.uint8)
 
 
-def pack_map(codes: NDArray[np.int64], geometry: Geometry) -> NDArray[np.uint8]:
-    """A feature map (C, H, W) of codes as the beats of a LOAD: rotated groups, padded channels.
+def pack_map(codes: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray[np.uint8]:
+    """A feature map (C, H, W) of codes of `bits` bits as the beats of a LOAD: rotated groups, padded channels.
 
     Pixel p of the raster stores logical group s of a word in physical group (s + p) mod groups.
     """
     channels, height, width = codes.shape
     count, dot = geometry.groups, geometry.dot
-    words = -(-channels // geometry.word_elements)
+    words = geometry.words(channels, bits)
     pixels = height * width
-    padded = np.zeros((pixels, words * geometry.word_elements), dtype=np.int64)
+    padded = np.zeros((pixels, words * geometry.word_codes(bits)), dtype=np.int64)
     padded[:, :channels] = codes.reshape(channels, pixels).T
-    groups = padded.reshape(pixels, words, count, dot)
+    groups = places_of(padded.reshape(pixels, words, count, -1), bits, geometry)
     source = (np.arange(count)[None, :] - np.arange(pixels)[:, None]) % count
     physical = np.take_along_axis(groups, source[:, None, :, None], axis=2)
 
     per_beat, load_beats = geometry.groups_per_beat, geometry.load_beats
     chunks = np.zeros((pixels, words, load_beats * per_beat, dot), dtype=np.int64)
     chunks[:, :, :count] = physical
-    bits = to_bits(chunks, geometry.act_bits).reshape(pixels * words * load_beats, per_beat * geometry.group_bits)
-    beats = np.zeros((bits.shape[0], geometry.beat_bits), dtype=np.uint8)
-    beats[:, : bits.shape[1]] = bits
+    stored = to_bits(chunks, geometry.act_bits).reshape(pixels * words * load_beats, per_beat * geometry.group_bits)
+    beats = np.zeros((stored.shape[0], geometry.beat_bits), dtype=np.uint8)
+    beats[:, : stored.shape[1]] = stored
     return beats_to_bytes(beats)
 
 
-def unpack_map(data: NDArray[np.uint8], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
-    """Codes (C, H, W) of a map from the bytes of its stored words: the inverse of `pack_map`."""
+def places_of(codes: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray[np.int64]:
+    """What lies in the places of groups of codes of a map of `bits` bits: (..., codes) -> (..., dot).
+
+    Codes of twice `act_bits` have their low parts in the group's first half, their high parts in the second.
+    """
+    if geometry.hw.code_bits(bits) == geometry.act_bits:
+        return codes
+    low = codes & ((1 << geometry.act_bits) - 1)
+    return np.concatenate([low, codes >> geometry.act_bits], axis=-1)
+
+
+def codes_of(places: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray[np.int64]:
+    """The codes of groups, (..., dot) -> (..., codes): the inverse of `places_of`."""
+    if geometry.hw.code_bits(bits) == geometry.act_bits:
+        return places
+    half = geometry.half_dot
+    codes: NDArray[np.int64] = places[..., :half] | places[..., half:] << geometry.act_bits
+    return codes
+
+
+def unpack_map(
+    data: NDArray[np.uint8], shape: tuple[int, int, int], bits: int, geometry: Geometry
+) -> NDArray[np.int64]:
+    """Codes (C, H, W) of a map of `bits` bits from the bytes of its stored words: the inverse of `pack_map`."""
     per_beat, load_beats = geometry.groups_per_beat, geometry.load_beats
-    bits = np.unpackbits(data.reshape(-1, geometry.beat_bytes), axis=1, bitorder="little")
-    used = bits[:, : per_beat * geometry.group_bits].reshape(-1, load_beats * per_beat, geometry.group_bits)
+    stored = np.unpackbits(data.reshape(-1, geometry.beat_bytes), axis=1, bitorder="little")
+    used = stored[:, : per_beat * geometry.group_bits].reshape(-1, load_beats * per_beat, geometry.group_bits)
     places = 1 << np.arange(geometry.group_bits, dtype=np.int64)
-    return unpack_words(used[:, : geometry.groups] @ places, shape, geometry)
+    return unpack_words(used[:, : geometry.groups] @ places, shape, bits, geometry)
 
 
-def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry: Geometry) -> NDArray[np.int64]:
-    """Codes (C, H, W) of a map from its stored groups.
+def unpack_words(
+    words: NDArray[np.int64], shape: tuple[int, int, int], bits: int, geometry: Geometry
+) -> NDArray[np.int64]:
+    """Codes (C, H, W) of a map of `bits` bits from its stored groups.
 
     `words` has shape (pixels * words_per_pixel, groups): the integer content of every physical group.
     """
@@ -74,8 +98,8 @@ def unpack_words(words: NDArray[np.int64], shape: tuple[int, int, int], geometry
     source = (np.arange(count)[None, :] + np.arange(pixels)[:, None]) % count
     logical = np.take_along_axis(physical, np.broadcast_to(source[:, None, :], physical.shape), axis=2)
     shifts = np.arange(dot, dtype=np.int64) * act_bits
-    codes = (logical[..., None] >> shifts) & ((1 << act_bits) - 1)
-    flat = codes.reshape(pixels, per_pixel * count * dot)[:, :channels]
+    codes = codes_of((logical[..., None] >> shifts) & ((1 << act_bits) - 1), bits, geometry)
+    flat = codes.reshape(pixels, -1)[:, :channels]
     result: NDArray[np.int64] = flat.T.reshape(channels, height, width)
     return result
 
@@ -87,6 +111,16 @@ def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[n
     complement.
     """
     return odd - (even < 0)
+
+
+def weight_halves(weights: NDArray[np.int64], bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(low, high) with weights = low + high * 2**bits and -2**(bits - 1) <= low < 2**(bits - 1); of any shape.
+
+    The high half is stored as the odd row of a pair of packed rows (`packed_weights`), which makes it fit `bits` bits.
+    """
+    half = 1 << (bits - 1)
+    low = (weights + half) % (2 * half) - half
+    return low, (weights - low) >> bits
 
 
 def weight_codes(values: NDArray[np.int64], band: Band) -> NDArray[np.int64]:

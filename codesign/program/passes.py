@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
+from codesign.arch.hardware import Band
 from codesign.errors import UserError
-from codesign.program.dealing import Row, deal_filters
+from codesign.program.dealing import Row, deal_filters, places_of
 from codesign.program.plan import PassPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
@@ -31,6 +32,7 @@ class RowSet:
     Attributes:
         filters: output channel of every row, -1 for an idle row.
         bands: bit i set when band i has a filter.
+        pairs: bit i set when every two rows of band i hold one filter, which is then in `filters` twice.
         first_word, words: activation words of a pixel that hold the filters' input channels.
     """
 
@@ -38,6 +40,7 @@ class RowSet:
     bands: int
     first_word: int
     words: int
+    pairs: int = 0
 
 
 def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[RowSet, ...]:
@@ -60,7 +63,7 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
 
 def plain_set(conv: ConvShape, geometry: Geometry) -> RowSet:
     """A set of a convolution without groups, for timing: every row has some filter."""
-    return RowSet((0,) * geometry.rows, 0, 0, ceil(conv.weight[1] / geometry.word_elements))
+    return RowSet((0,) * geometry.rows, 0, 0, geometry.words(conv.weight[1], conv.input_bits))
 
 
 def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half: bool = False) -> tuple[PassPlan, ...]:
@@ -77,7 +80,9 @@ def passes_of(conv: ConvShape, sets: Sequence[RowSet], geometry: Geometry, half:
             known[rows.words] = passes_of_set(conv, rows, len(sets), most, geometry, half)
         offset = rows.first_word - known[rows.words][0].word_offset
         passes += (
-            replace(item, filters=rows.filters, bands=rows.bands, word_offset=item.word_offset + offset)
+            replace(
+                item, filters=rows.filters, bands=rows.bands, pairs=rows.pairs, word_offset=item.word_offset + offset
+            )
             for item in known[rows.words]
         )
     check_passes(conv, len(passes), most, geometry, half)
@@ -101,16 +106,18 @@ def passes_of_set(
     taps = conv.weight[2] * conv.weight[3]
     per_word, depth = taps * geometry.tap_cycles(half), geometry.weight_depth
     pixels = conv.output.height * conv.output.width
+    bits = conv.input_bits
     least = most if geometry.weight_stationary else 1
-    if least * per_word > depth:
+    need = geometry.ring_words(least * per_word, bits)
+    if need > depth:
         raise UserError(
-            f"{conv.name}: {least * geometry.word_elements} channels of a filter take {least * per_word} weight words "
-            f"of {geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to "
-            f"{1 << (least * per_word - 1).bit_length()}"
+            f"{conv.name}: {least * geometry.word_codes(bits)} channels of a filter take {need} weight words of "
+            f"{geometry.dot}, a row's ring holds {depth}; set buffers.weight_words to {1 << (need - 1).bit_length()}"
         )
-    whole = rows.words * per_word <= depth
+    whole = geometry.ring_words(rows.words * per_word, bits) <= depth
     # parts leave room for the next one's weights, where they can
-    part = rows.words if whole else max(1, depth // 2 // per_word)
+    at_once = depth // 2 * geometry.dot // geometry.group_codes(bits)  # steps
+    part = rows.words if whole else max(1, at_once // per_word)
     tiles = 1 if whole else ceil(pixels / geometry.columns)
     parts: list[PassPlan] = []
     for start in range(0, rows.words, part):
@@ -119,9 +126,10 @@ def passes_of_set(
             PassPlan(
                 filters=rows.filters,
                 bands=rows.bands,
+                pairs=rows.pairs,
                 word_offset=rows.first_word + start,
                 words=words,
-                steps=words * per_word,
+                steps=geometry.ring_words(words * per_word, bits),
                 tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, sets, geometry, half),
                 begin=start == 0,
                 fresh=start == 0,
@@ -144,7 +152,8 @@ def check_passes(conv: ConvShape, count: int, words: int, geometry: Geometry, ha
     """UserError if a layer takes too many passes; `words` are the most that a filter reads."""
     most = (1 << DESCRIPTOR.bits_of("passes")) - 1
     if count > most:
-        need = words * conv.weight[2] * conv.weight[3] * geometry.tap_cycles(half)
+        taps = conv.weight[2] * conv.weight[3]
+        need = geometry.ring_words(words * taps * geometry.tap_cycles(half), conv.input_bits)
         raise UserError(
             f"{conv.name}: {count} passes, a layer may have {most}; its filters take {need} weight words, a "
             f"row's ring holds {geometry.weight_depth}: set buffers.weight_words to {1 << (need - 1).bit_length()}"
@@ -159,27 +168,42 @@ def _sets(
     whole_words = fills_words(conv, geometry)
     for bucket in buckets:
         dealt = deal_filters(conv.name, given, bands, bucket, whole_words)
-        for p in range(max(ceil(len(of_band) / band.rows) for of_band, band in zip(dealt, bands, strict=True))):
+        of_bands = [_in_passes(index, dealt, bands) for index in range(len(bands))]
+        for p in range(max(map(len, of_bands))):
             rows: list[int] = []
-            mask = 0
-            for index, (of_band, band) in enumerate(zip(dealt, bands, strict=True)):
-                chosen = of_band[p * band.rows : (p + 1) * band.rows]
+            mask = pairs = 0
+            for index, (passes, band) in enumerate(zip(of_bands, bands, strict=True)):
+                chosen, paired = passes[p] if p < len(passes) else ([], False)
                 mask |= bool(chosen) << geometry.band_order[index]
+                pairs |= paired << geometry.band_order[index]
                 rows += [*chosen, *([-1] * (band.rows - len(chosen)))]
             first, last = _span(conv, geometry, [f for f in rows if f >= 0])
-            sets.append(RowSet(tuple(rows), mask, first, last - first + 1))
+            sets.append(RowSet(tuple(rows), mask, first, last - first + 1, pairs))
     return tuple(sets)
+
+
+def _in_passes(index: int, dealt: Sequence[Sequence[int]], bands: Sequence[Band]) -> list[tuple[list[int], bool]]:
+    """The rows of a band in every pass, filters that take two of them first, and whether they do."""
+    found: list[tuple[list[int], bool]] = []
+    places = places_of(bands)
+    for filters, place in sorted(zip(dealt, places, strict=True), key=lambda item: -item[1].bits):
+        if place.band == index:
+            each = bands[index].rows // place.rows
+            for start in range(0, len(filters), place.rows):
+                chosen = filters[start : start + place.rows]
+                found.append(([f for f in chosen for _ in range(each)], each > 1))
+    return found
 
 
 def fills_words(conv: ConvShape, geometry: Geometry) -> bool:
     """Whether every place of a step is a channel of every filter."""
-    return conv.groups == 1 and conv.weight[1] % geometry.word_elements == 0
+    return conv.groups == 1 and conv.weight[1] % geometry.word_codes(conv.input_bits) == 0
 
 
 def _alike(conv: ConvShape, geometry: Geometry, sets: Sequence[RowSet]) -> tuple[RowSet, ...]:
     """The same sets, all reading as many words."""
     words = max(rows.words for rows in sets)
-    total = ceil(conv.weight[1] * conv.groups / geometry.word_elements)
+    total = geometry.words(conv.weight[1] * conv.groups, conv.input_bits)
     return tuple(replace(rows, first_word=min(rows.first_word, total - words), words=words) for rows in sets)
 
 
@@ -187,10 +211,8 @@ def _span(conv: ConvShape, geometry: Geometry, filters: Sequence[int]) -> tuple[
     """First and last word of a pixel that the filters read."""
     channels, per_group = conv.weight[1], conv.weight[0] // conv.groups
     groups = [f // per_group for f in filters]
-    return (
-        min(groups) * channels // geometry.word_elements,
-        ((max(groups) + 1) * channels - 1) // geometry.word_elements,
-    )
+    codes = geometry.word_codes(conv.input_bits)
+    return min(groups) * channels // codes, ((max(groups) + 1) * channels - 1) // codes
 
 
 def _cycles(conv: ConvShape, geometry: Geometry, words: int) -> int:

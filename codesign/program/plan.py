@@ -9,7 +9,7 @@ from codesign.arch.hardware import Hardware
 from codesign.program.shapes import MapShape, NetworkShape
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import PASS_HEADER, Op
+from codesign.rtl.layout import Op
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ class PassPlan:
     Attributes:
         filters: output channel of every row, -1 for an idle row; none for average pooling.
         bands: bit i set when band i has a filter.
+        pairs: bit i set when every two rows of band i hold one filter, which is then in `filters` twice.
         word_offset, words: activation words that are read of a pixel.
         steps: weight words of a row.
         tiling: the tiles it visits (average pooling: windows).
+        sums: average pooling: sums that leave after a window, one for every code of a word.
         begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
     """
 
@@ -54,15 +56,17 @@ class PassPlan:
     words: int
     steps: int
     tiling: Tiling
+    sums: int = 0
+    pairs: int = 0
     begin: bool = True
     fresh: bool = True
     drain: bool = True
     single: bool = False
     final: bool = True
 
-    def header(self) -> int:
+    def header(self, geometry: Geometry) -> int:
         """The packed header."""
-        return PASS_HEADER.pack(
+        return geometry.pass_header.pack(
             {
                 "word_offset": self.word_offset,
                 "words": self.words,
@@ -74,6 +78,7 @@ class PassPlan:
                 "drain": self.drain,
                 "single": self.single,
                 "final": self.final,
+                **({"pairs": self.pairs} if geometry.pair_bits else {}),
             }
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from codesign.arch.hardware import Hardware
+from codesign.arch.hardware import MOST_CODE_BITS, Hardware
 from codesign.errors import UserError
 from codesign.program.dealing import Row
 from codesign.program.input_folding import fold_shape
@@ -50,6 +50,7 @@ class Planner:
         self.given = network
         self.hw = hw
         self.geometry = Geometry(hw)
+        check_widths(network, hw)
         self.network, self.fold = fold_shape(network, self.geometry)
         check_shape(self.network, hw)
         self.schedule: Schedule = build_schedule(self.network, self.geometry)
@@ -112,7 +113,7 @@ class Planner:
 
     def words_per_pixel(self, tensor: MapShape) -> int:
         """Activation words of one pixel."""
-        return ceil(tensor.channels / self.geometry.word_elements)
+        return self.geometry.words(tensor.channels, tensor.bits)
 
     def _planned(self, step: Step) -> PlannedStep:
         return PlannedStep(step, self._plan(step), self.placement(step.source), self.placement(step.residual))
@@ -141,7 +142,9 @@ class Planner:
         """Whether a convolution runs in half taps."""
         source = self.placement(step.source)
         assert source is not None
-        return self.geometry.halves(source.tensor.channels) and (not self.geometry.second_reader or self._frees(step))
+        if not self.geometry.halves(source.tensor.channels, source.tensor.bits):
+            return False
+        return not self.geometry.second_reader or self._frees(step)
 
     def _frees(self, step: Step) -> bool:
         """Whether nothing is written to the memory that a step reads: its write port is free for a second reader."""
@@ -153,12 +156,15 @@ class Planner:
         averaging = pool.kind == "avg"
         pairs = not averaging and self.geometry.second_reader and pool.kernel[1] > 1 and self._frees(step)
         reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
-        gap = max(0, self.geometry.word_elements - reads) if averaging else 0
-        words = self.words_per_pixel(pool.output)
+        source = self.placement(step.source)
+        assert source is not None
+        sums = self.geometry.word_codes(source.tensor.bits)
+        gap = max(0, sums - reads) if averaging else 0
+        words = source.words_per_pixel
         windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
         target, beats = self._written(step), self.geometry.descriptor_beats
         if averaging:
-            passes = (PassPlan((), 0, 0, words, 0, windows),)
+            passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
             beats += pass_beats(0, self.geometry)
             return StepPlan(step.index, Op.AVG_POOL, step.rows, target, passes=passes, beats=beats)
         return StepPlan(step.index, Op.MAX_POOL, step.rows, target, pairs=pairs, windows=windows, beats=beats)
@@ -182,6 +188,13 @@ def pass_beats(steps: int, geometry: Geometry) -> int:
     return geometry.header_beats + geometry.param_block_beats + geometry.weight_beats(steps)
 
 
+def check_widths(network: NetworkShape, hw: Hardware) -> None:
+    """UserError if a map has more bits than the accelerator's widest codes."""
+    for tensor in (network.input, *(layer.output for layer in network.layers)):
+        if not tensor.wide and tensor.bits > hw.most_bits:
+            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has {_widths(hw, tensor.bits)}")
+
+
 def check_shape(network: NetworkShape, hw: Hardware) -> None:
     """What can be said of sizes before placement.
 
@@ -189,8 +202,6 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
         UserError: a size exceeds its field, or the network ends in a map of int32 results.
     """
     for tensor in (network.input, *(layer.output for layer in network.layers)):
-        if not tensor.wide and tensor.bits > hw.act_bits:
-            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has act_bits: {hw.act_bits}")
         if max(tensor.height, tensor.width) >= 1 << (COORD_BITS - 1):
             raise UserError(
                 f"{tensor.name}: a {tensor.height}x{tensor.width} map, sides are limited to "
@@ -200,7 +211,7 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
     if last.output.wide and not (isinstance(last, ConvShape) and last.output.height * last.output.width == 1):
         raise UserError(
             f"{last.name}: int32 results must be those of a fully connected layer, one per class; this one gives a "
-            f"{last.output.height}x{last.output.width} map of them: requantize it to {hw.act_bits} bits"
+            f"{last.output.height}x{last.output.width} map of them: requantize it to {hw.most_bits} bits"
         )
     for layer in network.layers:
         if layer.output.wide and layer is not last:
@@ -213,6 +224,15 @@ def check_shape(network: NetworkShape, hw: Hardware) -> None:
                 f"{layer.name}: an average over {layer.kernel[0]}x{layer.kernel[1]} codes, at most "
                 f"{1 << SUM_BITS} can be summed"
             )
+
+
+def _widths(hw: Hardware, wanted: int) -> str:
+    """The widths of codes that an accelerator has, and how it would get one that holds so many bits."""
+    if hw.has_modes:
+        return f"act_modes: [{', '.join(map(str, hw.act_modes))}]"
+    doubled = 2 * hw.act_bits
+    allowed = wanted <= doubled <= MOST_CODE_BITS and hw.dataflow == "os" and hw.dot % 2 == 0
+    return f"act_bits: {hw.act_bits}" + (f"; give it 'act_modes: [{hw.act_bits}, {doubled}]'" if allowed else "")
 
 
 def _work(layer: LayerShape) -> LayerWork:

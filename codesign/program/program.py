@@ -56,15 +56,15 @@ class Program(Plan):
         shape = self.network.output.shape
         if self.network.output.wide:
             return np.where(words >= 1 << 31, words - (1 << 32), words).reshape(shape)
-        return unpack_map(words.astype("<u4").view(np.uint8), shape, self.geometry)
+        return unpack_map(words.astype("<u4").view(np.uint8), shape, self.network.output.bits, self.geometry)
 
     def encode_results(self, output: NDArray[np.int64]) -> NDArray[np.int32]:
         """The 32-bit words that hold an output (C, H, W): the inverse of `decode_results`."""
         if self.network.output.wide:
             return output.reshape(-1).astype("<i4")
-        return pack_map(output, self.geometry).view("<i4")
+        return pack_map(output, self.network.output.bits, self.geometry).view("<i4")
 
     def encode_input(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
         """The bytes of every input piece for an image (C, H, W) of codes."""
-        folded = self.folding.apply(codes)
-        return tuple(pack_map(folded[:, piece.rows[0] : piece.rows[1]], self.geometry) for piece in self.pieces)
+        folded, bits = self.folding.apply(codes), self.network.input.bits
+        return tuple(pack_map(folded[:, piece.rows[0] : piece.rows[1]], bits, self.geometry) for piece in self.pieces)

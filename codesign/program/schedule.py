@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from math import ceil
 
 from codesign.program.placement import Place
 from codesign.program.shapes import LayerShape, MapShape
@@ -79,7 +78,12 @@ class Schedule:
 def words_of(stored: StoredMap, geometry: Geometry) -> int:
     """Activation words of stored rows."""
     tensor = stored.tensor
-    return (stored.rows[1] - stored.rows[0]) * tensor.width * ceil(tensor.channels / geometry.word_elements)
+    return (stored.rows[1] - stored.rows[0]) * tensor.width * geometry.words(tensor.channels, tensor.bits)
+
+
+def in_place(output: MapShape, operand: MapShape, geometry: Geometry) -> bool:
+    """Whether outputs may be written over the residual operand: its codes lie where they are written."""
+    return geometry.word_codes(output.bits) == geometry.word_codes(operand.bits)
 
 
 def input_rows(layer: LayerShape, rows: Rows, height: int) -> tuple[Rows, int, int]:

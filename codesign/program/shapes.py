@@ -32,7 +32,10 @@ class MapShape:
 
 @dataclass(frozen=True)
 class ConvShape:
-    """A convolution; `weight` is (M, C/groups, kh, kw), `padding` (top, bottom, left, right)."""
+    """A convolution; `weight` is (M, C/groups, kh, kw), `padding` (top, bottom, left, right).
+
+    `input_bits` are those of its input's codes.
+    """
 
     name: str
     input: str
@@ -42,6 +45,7 @@ class ConvShape:
     padding: Padding
     groups: int
     residual: str | None
+    input_bits: int
 
     @property
     def filters(self) -> int:
@@ -110,6 +114,7 @@ def shape_of(network: IntegerNetwork) -> NetworkShape:
                     layer.padding,
                     layer.groups,
                     layer.residual,
+                    network.tensor(layer.input).bits,
                 )
             )
         else:
@@ -122,8 +127,8 @@ def shape_of(network: IntegerNetwork) -> NetworkShape:
 def shape_of_fused(network: FusedNetwork, bits: Mapping[str, int] | int) -> NetworkShape:
     """The sizes of a network that is not quantized yet, whose tensors will have these bits, by name or all alike."""
 
-    def of(tensor: FusedTensor) -> int:
-        return bits if isinstance(bits, int) else bits[tensor.name]
+    def of(tensor: FusedTensor | str) -> int:
+        return bits if isinstance(bits, int) else bits[tensor if isinstance(tensor, str) else tensor.name]
 
     layers: list[LayerShape] = []
     for item in network.passes:
@@ -139,6 +144,7 @@ def shape_of_fused(network: FusedNetwork, bits: Mapping[str, int] | int) -> Netw
                     item.padding,
                     item.groups,
                     item.residual,
+                    of(item.input),
                 )
             )
         else:

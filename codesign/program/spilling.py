@@ -15,7 +15,7 @@ from math import ceil, gcd
 
 from codesign.errors import UserError
 from codesign.program.placement import Place
-from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows, words_of
+from codesign.program.schedule import Kind, Rows, Step, StoredMap, in_place, input_rows, words_of
 from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
 from codesign.rtl.geometry import Geometry
 
@@ -29,6 +29,18 @@ class _Strip:
     source: StoredMap
     residual: StoredMap | None
     target: StoredMap
+
+    def target_base(self, geometry: Geometry) -> int:
+        """Where outputs lie in their memory: in the residual operand's place, if they may, or behind it."""
+        operand = self.residual
+        if operand is None or in_place(self.target.tensor, operand.tensor, geometry):
+            return 0
+        return words_of(operand, geometry)
+
+    def stored(self, geometry: Geometry) -> Iterator[tuple[StoredMap, int]]:
+        """What its memories hold, and the words from their beginnings to its end."""
+        yield self.source, words_of(self.source, geometry)
+        yield self.target, self.target_base(geometry) + words_of(self.target, geometry)
 
 
 def spilled_steps(
@@ -55,7 +67,7 @@ def spilled_steps(
     for index, of_layer in enumerate(strips):
         for strip in of_layer:
             places[strip.source.name] = (0, 0)
-            places[strip.target.name] = (1, 0)  # in the residual operand's place, if there is one
+            places[strip.target.name] = (1, strip.target_base(geometry))
             steps.append(Step(-1, None, strip.source.rows, None, strip.source, None, Kind.LOAD))
             if strip.residual is not None:
                 places[strip.residual.name] = (1, 0)
@@ -79,10 +91,7 @@ def _strips(network: NetworkShape, index: int, geometry: Geometry, depth: int) -
         strips = [
             _strip(network, index, (start, min(start + size, height)), geometry) for start in range(0, height, size)
         ]
-        largest, need = max(
-            ((stored, words_of(stored, geometry)) for strip in strips for stored in (strip.source, strip.target)),
-            key=lambda item: item[1],
-        )
+        largest, need = max((item for strip in strips for item in strip.stored(geometry)), key=lambda item: item[1])
         if need <= depth:
             yield from strips
             return

@@ -14,7 +14,7 @@ from math import ceil, gcd
 
 from codesign.errors import UserError
 from codesign.program.placement import MapUse, Place, PlacementError, check_alone, place_maps
-from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows, words_of
+from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, in_place, input_rows, words_of
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import spilled_steps
 from codesign.rtl.geometry import Geometry
@@ -220,7 +220,7 @@ def _place(steps: list[Step], geometry: Geometry, depth: int) -> dict[str, Place
             dies[step.target.name] = max(number, dies.get(step.target.name, number))
             if step.source is not None:
                 sources.setdefault(step.target.name, step.source.name)
-            if step.residual is not None:
+            if step.residual is not None and in_place(step.target.tensor, step.residual.tensor, geometry):
                 replaces[step.target.name] = step.residual.name
     uses = [
         MapUse(

@@ -24,7 +24,7 @@ from codesign.rtl.control import Control
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
-from codesign.rtl.layout import Op
+from codesign.rtl.layout import Op, code_number
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
@@ -192,6 +192,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 pooling.second_word.eq(second_aligner.word),
                 array.second_load.eq(delay.event(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
+        modes = geometry.has_modes
+        # the mode of a layer: nothing of another one is under way while it runs
+        doubled = d.in_code == code_number(geometry.most_bits) if modes else None
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
         pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
         storing, store_line, store_begins = Signal(), Signal(READ_LATENCY - 1), Signal()
@@ -203,7 +206,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pool_last.eq((pool_last << 1) | (window.last & executor.pooling & ~storing)),
             store_line.eq((store_line << 1) | (window.valid & storing)),
             store_begins.eq(executor.pass_start & storing),
-            step_2.eq(executor.weight_base + window.step),
+            step_2.eq(executor.weight_base + (Mux(doubled, window.step >> 1, window.step) if modes else window.step)),
             first_2.eq(window.first & ~executor.pooling),
         ]
         for g in range(geometry.groups):
@@ -225,6 +228,17 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             array.write_addr.eq(loader.weight_write_addr),
             array.write_data.eq(loader.weight_write_data),
         ]
+        if modes:
+            odd_2 = Signal(reset_less=True)  # the second half of a weight word
+            m.d.sync += odd_2.eq(window.step[0])
+            m.d.comb += array.step_odd.eq(delay(odd_2, early, "step_odd"))
+            m.d.comb += [aligner.doubled.eq(doubled), array.doubled.eq(doubled), pooling.doubled.eq(doubled)]
+            if geometry.second_reader:
+                m.d.comb += second_aligner.doubled.eq(doubled)
+        if geometry.pair_bits:
+            pairs_2 = Signal.like(executor.header.pairs, name="pairs_2", reset_less=True)
+            m.d.sync += pairs_2.eq(executor.header.pairs)
+            m.d.comb += array.pairs.eq(delay(pairs_2, early, "pairs"))
         tile_last, tile_final = Signal(), Signal()
         m.d.comb += [
             tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),

@@ -9,11 +9,11 @@ still gets all groups of one pixel in one cycle.
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array.array import join, rotate_left
+from codesign.rtl.array.array import join, rotate_left, split
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
 
@@ -107,7 +107,7 @@ class WordAligner(SharedModule):
     """Selects the source memory, undoes the rotation and replaces padding.
 
     All inputs belong to one read and are presented in the cycle its data leaves the memory; `word` follows one
-    cycle later in logical channel order.
+    cycle later in logical channel order. `doubled` says that codes have twice the bits (`Geometry.has_modes`).
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -120,7 +120,8 @@ class WordAligner(SharedModule):
                 "source": In(1),
                 "key": In(geometry.key_bits),
                 "pad": In(1),
-                "pad_code": In(geometry.act_bits),
+                "pad_code": In(geometry.most_bits),
+                **({"doubled": In(1)} if geometry.has_modes else {}),
                 "word": Out(geometry.word_bits),
             }
         )
@@ -129,7 +130,12 @@ class WordAligner(SharedModule):
         m = Module()
         geometry = self._geometry
         selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.groups)]
-        padding = self.pad_code.replicate(geometry.word_elements)
+        padding: Value = self.pad_code.replicate(geometry.word_elements)
+        if geometry.has_modes:
+            low, high = split(self.pad_code, geometry.act_bits)
+            half = geometry.half_dot
+            group = Cat(low.replicate(half), Mux(self.doubled, high, low).replicate(half))
+            padding = group.replicate(geometry.groups)
         word = Signal(geometry.word_bits, reset_less=True)
         m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key))))
         m.d.comb += self.word.eq(word)

@@ -10,7 +10,7 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
+from codesign.rtl.window import struct
 
 
 def drain_cycles(geometry: Geometry) -> int:
@@ -37,10 +37,10 @@ class Executor(SharedModule):
         bands = len(geometry.hw.bands)
         members: dict[str, In | Out] = {
             "start": In(1),
-            "descriptor": In(DESCRIPTOR_STRUCT),
+            "descriptor": In(struct(geometry.descriptor)),
             "descriptor_valid": In(1),
             "descriptor_taken": Out(1),
-            "headers": In(PASS_HEADER_STRUCT).array(SLOTS),
+            "headers": In(struct(geometry.pass_header)).array(SLOTS),
             "pass_loaded": In(1),
             "pass_done": In(1),
             "loading": In(1),
@@ -49,11 +49,11 @@ class Executor(SharedModule):
             "writer_empty": In(1),
             "crowded": In(1),
             "writer_idle": In(1),
-            "current": Out(DESCRIPTOR_STRUCT),
+            "current": Out(struct(geometry.descriptor)),
             "pooling": Out(1),
             "averaging": Out(1),
             "pass_start": Out(1),
-            "header": Out(PASS_HEADER_STRUCT),
+            "header": Out(struct(geometry.pass_header)),
             "weight_base": Out(geometry.weight_addr_bits),
             "advance": Out(1),
             "window_end": In(1),
@@ -79,7 +79,7 @@ class Executor(SharedModule):
         gap = Signal(16)
         at_pass_end = Signal()
         drain = Signal(16)
-        header, upcoming = self.header, Signal(PASS_HEADER_STRUCT)
+        header, upcoming = self.header, Signal(struct(geometry.pass_header))
         started, ready, last_pass = Signal(), Signal(), Signal()
         bare = Signal()  # no pass header, no weights
 

@@ -25,7 +25,15 @@ from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.array.adders import adder_stages
 from codesign.rtl.array.products import Product, product_of
-from codesign.rtl.layout import PARAMS, PASS_HEADER, Layout
+from codesign.rtl.layout import (
+    DESCRIPTOR,
+    MODES_DESCRIPTOR,
+    PAIRS_PARAMS,
+    PAIRS_PASS_HEADER,
+    PARAMS,
+    PASS_HEADER,
+    Layout,
+)
 
 READ_LATENCY = 4
 FEED_LATENCY = 5
@@ -126,7 +134,22 @@ class Geometry:
     @property
     def param(self) -> Layout:
         """A row's parameter record."""
-        return PARAMS[self.hw.multiplier_bits]
+        return (PAIRS_PARAMS if self.pair_bits else PARAMS)[self.hw.multiplier_bits]
+
+    @property
+    def pass_header(self) -> Layout:
+        """The header of a pass."""
+        return PAIRS_PASS_HEADER if self.pair_bits else PASS_HEADER
+
+    @property
+    def pair_bits(self) -> int:
+        """Bits of half a weight whose filter takes two rows (`Band.pairs`); 0 if none does."""
+        return self.hw.pair_bits
+
+    @property
+    def biased_bits(self) -> int:
+        """Width of an accumulator, or of the two of a pair of rows put together, with its bias."""
+        return self.acc_bits + 1 + self.pair_bits
 
     @cached_property
     def row_bands(self) -> tuple[Band, ...]:
@@ -135,8 +158,44 @@ class Geometry:
 
     @property
     def word_elements(self) -> int:
-        """Codes in one activation word."""
+        """Codes of `act_bits` in one activation word."""
         return self.hw.word_elements
+
+    @property
+    def most_bits(self) -> int:
+        """Bits of the widest code."""
+        return self.hw.most_bits
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether codes may also be twice as wide as a place of a group.
+
+        Such a code has its low bits in a place of the group's first half and its high bits in the same place of the
+        second half, so that all that moves and stores groups moves and stores both kinds of codes.
+        """
+        return self.hw.has_modes
+
+    @property
+    def half_dot(self) -> int:
+        """Places in half a group, where codes may be twice as wide."""
+        return self.dot // 2
+
+    def group_codes(self, bits: int) -> int:
+        """Codes in one group of a map of so many bits."""
+        return self.group_bits // self.hw.code_bits(bits)
+
+    def word_codes(self, bits: int) -> int:
+        """Codes in one activation word of a map of so many bits."""
+        return self.groups * self.group_codes(bits)
+
+    def words(self, channels: int, bits: int) -> int:
+        """Activation words of one pixel of a map of so many channels and bits."""
+        return ceil(channels / self.word_codes(bits))
+
+    @property
+    def descriptor(self) -> Layout:
+        """A layer's descriptor."""
+        return MODES_DESCRIPTOR if self.has_modes else DESCRIPTOR
 
     @property
     def group_bits(self) -> int:
@@ -164,6 +223,15 @@ class Geometry:
         return bits_for(self.weight_depth)
 
     @property
+    def step_bits(self) -> int:
+        """Width of a step's number in its pass: two steps with codes of twice the bits share a weight word."""
+        return self.weight_addr_bits + self.has_modes
+
+    def ring_words(self, steps: int, bits: int) -> int:
+        """Weight words of so many steps over a map of so many bits: each holds the weights of one step or of two."""
+        return ceil(steps * self.group_codes(bits) / self.dot)
+
+    @property
     def second_reader(self) -> bool:
         """Whether a second port reads the words of the columns from `half_columns` on, in half taps."""
         return self.hw.buffers.read_ports == 2
@@ -182,9 +250,9 @@ class Geometry:
         """Cycles for which a word feeds its column: one for each of its groups, or of half of them."""
         return self.groups // 2 if half else self.groups
 
-    def halves(self, channels: int) -> bool:
-        """Whether a map of so many channels may be read in half taps."""
-        return self.hw.half_words and channels <= self.word_elements // 2
+    def halves(self, channels: int, bits: int) -> bool:
+        """Whether a map of so many channels and bits may be read in half taps."""
+        return self.hw.half_words and channels <= self.word_codes(bits) // 2
 
     @property
     def key_bits(self) -> int:
@@ -206,7 +274,7 @@ class Geometry:
 
     @property
     def header_beats(self) -> int:
-        return ceil(PASS_HEADER.bits / self.beat_bits)
+        return ceil(self.pass_header.bits / self.beat_bits)
 
     @property
     def param_beats(self) -> int:
@@ -291,8 +359,16 @@ class Geometry:
     # ---- pipeline ------------------------------------------------------------------------------------------
     @cached_property
     def chains(self) -> tuple[range, ...]:
-        """Elements of a dot product whose products one chain of adders sums."""
-        return tuple(range(start, min(start + LONGEST_CHAIN, self.dot)) for start in range(0, self.dot, LONGEST_CHAIN))
+        """Elements of a dot product whose products one chain of adders sums; none has elements of both halves.
+
+        Without a second width of codes the whole group counts as one part, not two halves.
+        """
+        part = self.half_dot if self.has_modes else self.dot
+        return tuple(
+            range(start, min(start + LONGEST_CHAIN, begin + part))
+            for begin in range(0, self.dot, part)
+            for start in range(begin, begin + part, LONGEST_CHAIN)
+        )
 
     @property
     def chain_cycles(self) -> int:
@@ -301,16 +377,26 @@ class Geometry:
 
     def skew(self, element: int) -> int:
         """Cycles by which the operands of an element of a dot product are late, so that all chains end together."""
-        links = self.chains[element // LONGEST_CHAIN]
+        links = next(links for links in self.chains if element in links)
         return self.chain_cycles - len(links) + element - links.start
 
     def product(self, band: Band) -> Product:
         """How an unpacked band multiplies."""
-        return product_of(band, self.act_bits)
+        return product_of(band, self.act_bits, self.carries(band))
 
     def weight_bits(self, band: Band) -> int:
         """Bits of a weight on its way along a row."""
-        return band.weight_bits if band.pack > 1 else self.product(band).decoded_bits
+        if band.pack > 1:
+            return band.weight_bits + self.carries(band)
+        return self.product(band).decoded_bits
+
+    def carries(self, band: Band) -> bool:
+        """Whether the high half of a weight takes a carry from the low half in the row before.
+
+        A low half is a number of two's complement, so it is less by 2**bits than what the weight has there, where its
+        highest bit is 1, and the high half is one more. Where both rows share a DSP slice that is what the slice does.
+        """
+        return band.pairs and self.band_height(band) == 1
 
     def band_height(self, band: Band) -> int:
         """Rows that one processing element of the band covers."""

@@ -144,6 +144,25 @@ DESCRIPTOR = Layout(
     ),
 )
 
+MODES_DESCRIPTOR = Layout(
+    "descriptor",
+    (
+        *DESCRIPTOR.fields,
+        Field("in_code", 2),  # how wide the codes of the map are that is read: `code_number`
+        Field("out_code", 2),  # of the map that is written
+        Field("residual_code", 2),  # of the residual operand
+        # words of one pixel of the residual operand (average pooling: of the output), whatever the output's are
+        Field("pixel_words", 12),
+    ),
+)
+"""The descriptor of accelerators whose codes have more than one width."""
+
+
+def code_number(bits: int) -> int:
+    """How a descriptor says the width of codes: 0 for 2 bits or fewer, 1 for 4, 2 for 8."""
+    return max(0, (bits - 1).bit_length() - 1)
+
+
 PASS_HEADER = Layout(
     "pass_header",
     (
@@ -163,7 +182,17 @@ PASS_HEADER = Layout(
 )
 
 
-def _param(mult_bits: int) -> Layout:
+PAIRS_PASS_HEADER = Layout(
+    "pass_header",
+    (
+        *PASS_HEADER.fields,
+        Field("pairs", 8),  # bands in which every two rows hold the halves of one filter
+    ),
+)
+"""The pass header of accelerators in which two rows may hold one filter."""
+
+
+def _param(mult_bits: int, *more: Field) -> Layout:
     return Layout(
         "param",
         (
@@ -176,9 +205,12 @@ def _param(mult_bits: int) -> Layout:
             Field("element", 5),
             Field("valid", 1),
             Field("channel", 16),
+            *more,
         ),
     )
 
 
+PAIRS_PARAMS = {bits: _param(bits, Field("pair", 1)) for bits in MULTIPLIERS}
+"""The same where two rows may hold one filter: whether the row before this one has the low halves of its weights."""
 PARAMS = {bits: _param(bits) for bits in MULTIPLIERS}
 """A row's parameter record by bits of the multiplier; `Geometry.param` is an accelerator's."""

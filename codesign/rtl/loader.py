@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.array import split
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, PASS_HEADER_STRUCT
+from codesign.rtl.window import struct
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -55,12 +55,12 @@ class Loader(SharedModule):
                 "writer_idle": In(1),
                 "more": Out(1),
                 "more_bursts": Out(24),
-                "descriptor": Out(DESCRIPTOR_STRUCT),
+                "descriptor": Out(struct(geometry.descriptor)),
                 "descriptor_valid": Out(1),
                 "descriptor_taken": In(1),
                 "pass_loaded": Out(1),
                 "pass_done": In(1),
-                "headers": Out(PASS_HEADER_STRUCT).array(SLOTS),
+                "headers": Out(struct(geometry.pass_header)).array(SLOTS),
                 "param_write_en": Out(1),
                 "param_write_addr": Out(geometry.param_addr_bits),
                 "param_write_data": Out(geometry.line_rows * geometry.param.bits),
@@ -92,10 +92,10 @@ class Loader(SharedModule):
         # ---- descriptor assembly -----------------------------------------------------------------------------
         raw = Signal(geometry.descriptor_beats * bits)
         assert len(raw) >= DESCRIPTOR_WORDS * 32
-        d = Signal(DESCRIPTOR_STRUCT)
-        m.d.comb += [d.eq(raw[: Shape.cast(DESCRIPTOR_STRUCT).width]), self.descriptor.eq(d)]
+        d = Signal(struct(geometry.descriptor))
+        m.d.comb += [d.eq(raw[: geometry.descriptor.bits]), self.descriptor.eq(d)]
 
-        view = Signal(PASS_HEADER_STRUCT)
+        view = Signal(struct(geometry.pass_header))
         beats = Signal(24)  # beats of the current block still to come, minus one
         passes = Signal(16)
         header = Signal(geometry.header_beats * bits)
@@ -115,7 +115,7 @@ class Loader(SharedModule):
         load_addr = Signal(geometry.act_addr_bits)
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
-        m.d.comb += view.eq(header[: Shape.cast(PASS_HEADER_STRUCT).width])
+        m.d.comb += view.eq(header[: geometry.pass_header.bits])
         pass_started, pass_loaded = Signal(), Signal()
         room, unknown = Signal(), Signal()
         m.d.comb += [room.eq(step != free), self.more_bursts.eq(d.load_words)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.array import rotate_right, split
 from codesign.rtl.geometry import SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo
+from codesign.rtl.window import add_modulo, struct
 
 
 class PoolingUnit(SharedModule):
@@ -21,6 +23,10 @@ class PoolingUnit(SharedModule):
 
     so windows may follow each other at once (max) or every `word_elements` cycles (average). A second reader brings
     `second_word` with every `word` of max pooling: another word of the window, or zeros.
+
+    Codes of twice the bits (`doubled`, if `Geometry.has_modes`) are added up in their two parts, which are put together
+    as sums leave, and are half as many; of two of them the larger one is that with the larger high part, or with as
+    large a one and the larger low part.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -28,14 +34,15 @@ class PoolingUnit(SharedModule):
         self.module_name = "pooling_unit"
         super().__init__(
             {
-                "descriptor": In(DESCRIPTOR_STRUCT),
+                "descriptor": In(struct(geometry.descriptor)),
                 "start": In(1),
                 "averaging": In(1),
                 "word": In(geometry.word_bits),
                 "first": In(1),
                 "last": In(1),
                 **({"second_word": In(geometry.word_bits)} if geometry.second_reader else {}),
-                "pooled": Out(geometry.act_bits + SUM_BITS),
+                "pooled": Out(geometry.most_bits + SUM_BITS),
+                **({"doubled": In(1)} if geometry.has_modes else {}),
                 "write": Out(1),
                 "write_addr": Out(geometry.act_addr_bits),
                 "write_data": Out(geometry.group_bits).array(geometry.groups),
@@ -54,25 +61,35 @@ class PoolingUnit(SharedModule):
         if geometry.second_reader:
             later = m.d.sync
             larger = [Signal(ab, name=f"larger_{i}", reset_less=True) for i in range(len(codes))]
-            for register, code, other in zip(larger, codes, split(self.second_word, ab), strict=True):
-                later += register.eq(Mux(~self.averaging & (other > code), other, code))
+            others = split(self.second_word, ab)
+            for i, (register, code, other) in enumerate(zip(larger, codes, others, strict=True)):
+                exceeds = self._exceeds(i, others, codes)
+                later += register.eq(Mux(~self.averaging & exceeds, other, code))
             codes = list(larger)
         later += [first.eq(self.first), last.eq(self.last)]
-        reduced: list[Signal] = []
-        for i, code in enumerate(codes):
-            register = Signal(width, name=f"reduced_{i}", reset_less=True)
-            maximum = Mux(code > register[:ab], code, register[:ab])
+        reduced = [Signal(width, name=f"reduced_{i}", reset_less=True) for i in range(len(codes))]
+        largest: list[Value] = [register[:ab] for register in reduced]
+        for i, (code, register) in enumerate(zip(codes, reduced, strict=True)):
+            maximum = Mux(self._exceeds(i, codes, largest), code, largest[i])
             m.d.sync += register.eq(Mux(first, code, Mux(self.averaging, register + code, maximum)))
-            reduced.append(register)
         ready = Signal()
         m.d.sync += ready.eq(last)
 
         # average: sums leave one by one, delayed so that they meet the parameters in post-processing
         serial = Signal(width * geometry.word_elements, reset_less=True)
-        m.d.sync += serial.eq(Mux(ready, Cat(*reduced), serial >> width))
+        leaving: Value = Cat(*reduced)
+        if geometry.has_modes:
+            # all low parts first, then all high ones: they leave side by side
+            half = geometry.half_dot
+            parts = [[g * geometry.dot + i for g in range(count) for i in range(k, k + half)] for k in (0, half)]
+            leaving = Mux(self.doubled, Cat(reduced[i] for part in parts for i in part), leaving)
+        m.d.sync += serial.eq(Mux(ready, leaving, serial >> width))
         pooled: Value = serial[:width]
+        if geometry.has_modes:
+            upper = serial[len(serial) // 2 :][:width]
+            pooled = (pooled + (Mux(self.doubled, upper, 0) << ab))[: len(self.pooled)]
         for i in range(geometry.result_latency - geometry.max_write_latency):
-            register = Signal(width, name=f"pooled_{i}", reset_less=True)
+            register = Signal(len(self.pooled), name=f"pooled_{i}", reset_less=True)
             m.d.sync += register.eq(pooled)
             pooled = register
         m.d.comb += self.pooled.eq(pooled)
@@ -103,3 +120,13 @@ class PoolingUnit(SharedModule):
         with m.If(self.start):
             m.d.sync += [index.eq(0), word.eq(0), key.eq(0)]
         return m
+
+    def _exceeds(self, i: int, codes: Sequence[Value], others: Sequence[Value]) -> Value:
+        """Whether code i is larger than the other one, so that it takes its place."""
+        geometry = self._geometry
+        larger = codes[i] > others[i]
+        high = i + geometry.half_dot
+        if not geometry.has_modes or i % geometry.dot >= geometry.half_dot:
+            return larger  # of a code of twice the bits the high part: if both are equal, it may stay
+        decided = (codes[high] > others[high]) | ((codes[high] == others[high]) & larger)
+        return Mux(self.doubled, decided, larger)

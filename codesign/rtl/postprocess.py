@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right, split
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
+from codesign.rtl.layout import code_number
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import chosen
-from codesign.rtl.window import DESCRIPTOR_STRUCT, add_modulo, struct
+from codesign.rtl.window import add_modulo, struct
 
 NEAR = 10
 """Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
@@ -58,10 +64,17 @@ class PostProcessor(SharedModule):
         t+12     zero point added          t+13               clipped
         t+14 (WRITE_STAGE)                 write presented to the memory
 
+    Where two rows hold the halves of one filter's weights (`pair` of the second one's parameters), the second one's sum
+    counts 2**pair_bits times and the first one's, which came a cycle before, is added with the bias.
+
     Every lane has its own multipliers, next to its DSP slices; they are 0 in a lane without a pixel.
 
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
+
+    With codes of two widths (`Geometry.has_modes`) the residual operand may have other ones than the output, and then
+    lies in other words, groups and elements than these (`_OperandPlace`); sums of average pooling fill the words of the
+    output one after the other, however many came at a time.
 
     `tile_last` and `pass_last` are the window generator's registered flags; with `tile_last` come `drain`, the results
     are complete and leave, and `final`, the tile is the last of the layer. `pass_done` rises when the last write of a
@@ -74,7 +87,7 @@ class PostProcessor(SharedModule):
         columns = geometry.columns
         super().__init__(
             {
-                "descriptor": In(DESCRIPTOR_STRUCT),
+                "descriptor": In(struct(geometry.descriptor)),
                 "averaging": In(1),
                 "tile_last": In(1),
                 "pass_last": In(1),
@@ -84,7 +97,7 @@ class PostProcessor(SharedModule):
                 "param_write_addr": In(geometry.param_addr_bits),
                 "param_write_data": In(geometry.line_rows * geometry.param.bits),
                 "results": In(geometry.acc_bits).array(columns),
-                "pooled": In(geometry.act_bits + SUM_BITS),
+                "pooled": In(geometry.most_bits + SUM_BITS),
                 "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
                 "residual_data": In(geometry.group_bits).array(geometry.groups),
                 "write_en": Out(geometry.dot).array(geometry.groups),
@@ -102,8 +115,10 @@ class PostProcessor(SharedModule):
         geometry, d = self._geometry, self.descriptor
         columns, groups = geometry.columns, geometry.groups
         dot, ab, abits = geometry.dot, geometry.act_bits, geometry.act_addr_bits
+        most, modes, half = geometry.most_bits, geometry.has_modes, geometry.half_dot
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
+        out_doubled = d.out_code == code_number(most) if modes else None
 
         # ---- row sequencer ---------------------------------------------------------------------------------
         lead = geometry.param_latency - 2
@@ -118,22 +133,38 @@ class PostProcessor(SharedModule):
         last_word = Signal(12, reset_less=True)
         m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
-        m.d.comb += row_end.eq(active & (row == Mux(self.averaging, geometry.word_elements - 1, rows - 1)))
+        of_word: Value = Const(geometry.word_elements - 1)
+        if modes:
+            of_word = Mux(d.in_code == code_number(most), geometry.word_elements // 2 - 1, geometry.word_elements - 1)
+        m.d.comb += row_end.eq(active & (row == Mux(self.averaging, of_word, rows - 1)))
+        out_word, beyond = Signal(12), Signal()  # where sums go that leave in words of other codes than they came in
         with m.If(active):
             m.d.sync += row.eq(row + 1)
-            with m.If(element == dot - 1):
-                m.d.sync += [element.eq(0), group.eq(group + 1)]
-            with m.Else():
-                m.d.sync += element.eq(element + 1)
+            if out_doubled is None:
+                with m.If(element == dot - 1):
+                    m.d.sync += [element.eq(0), group.eq(group + 1)]
+                with m.Else():
+                    m.d.sync += element.eq(element + 1)
+            else:
+                with m.If(self.averaging):
+                    m.d.sync += element.eq(element + 1)
+                    with m.If(element == Mux(out_doubled, half - 1, dot - 1)):
+                        m.d.sync += [element.eq(0), group.eq(group + 1)]
+                        with m.If(group == groups - 1):
+                            m.d.sync += [group.eq(0), out_word.eq(out_word + 1)]
         with m.If(row_end):
             m.d.sync += active.eq(0)
             with m.If(self.averaging):
-                m.d.sync += tile_offset.eq(tile_offset + 1)
+                if not modes:
+                    m.d.sync += tile_offset.eq(tile_offset + 1)
                 with m.If(word == last_word):
                     m.d.sync += [
                         word.eq(0),
                         tile_key.eq(add_modulo(tile_key, Const(1 % groups, kbits), groups)),
                     ]
+                    if modes:
+                        m.d.sync += [element.eq(0), group.eq(0), out_word.eq(0)]
+                        m.d.sync += tile_offset.eq(tile_offset + d.pixel_words)
                 with m.Else():
                     m.d.sync += word.eq(word + 1)
             with m.Elif(drain):
@@ -146,7 +177,11 @@ class PostProcessor(SharedModule):
             m.d.sync += slot.eq(slot ^ pass_last)
         with m.If(tile_comes):
             m.d.sync += [active.eq(1), pass_last.eq(pass_comes), drain.eq(drain_comes), final.eq(final_comes)]
-            m.d.sync += [row.eq(0), element.eq(0), group.eq(0)]
+            m.d.sync += row.eq(0)
+            if not modes:
+                m.d.sync += [element.eq(0), group.eq(0)]
+        if modes:
+            m.d.comb += beyond.eq(self.averaging & (out_word == d.pixel_words))
         m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1, reset=True))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
@@ -169,9 +204,9 @@ class PostProcessor(SharedModule):
         turned = Mux(self.averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):
-            m.d.sync += [param.word.eq(0), param.element.eq(delay(element, 1))]
+            m.d.sync += [param.word.eq(delay(out_word, 1) if modes else 0), param.element.eq(delay(element, 1))]
         valid = Signal()
-        m.d.comb += valid.eq(delay(active & drain, 2, reset=True) & param.valid)
+        m.d.comb += valid.eq(delay(active & drain & ~beyond if modes else active & drain, 2, reset=True) & param.valid)
         mask = Signal(columns)
         for j in range(columns):
             lane_ok = Mux(self.averaging, int(j == 0), ~final | (j < d.last_columns))
@@ -198,11 +233,22 @@ class PostProcessor(SharedModule):
             register = Signal(abits, name=f"group_offset_{g}", reset_less=True)
             m.d.sync += register.eq(value + param.word)
             group_offsets.append(register)  # t+3
+        operand_offsets, operand_group, operand_element = group_offsets, param.group, param.element
+        if out_doubled is not None:
+            operand = _OperandPlace(m, geometry, d, record)
+            m.d.sync += operand.key.eq(add_modulo(operand.group[:kbits], delay(tile_key, 1), groups))
+            first = Signal(abits)  # of the tile, as `tile_offset` is of the output
+            with m.If(row_end & drain):
+                m.d.sync += first.eq(first + operand.strides[columns])
+            with m.If(row_end & final):
+                m.d.sync += first.eq(0)
+            operand_offsets = operand.offsets(first, idle)
+            operand_group, operand_element = operand.key, operand.element
         for g in range(groups):
             residual_addr = Signal(abits, name=f"residual_addr_q_{g}", reset_less=True)
             write_addr = Signal(abits, name=f"write_addr_q_{g}", reset_less=True)
             m.d.sync += [
-                residual_addr.eq(group_offsets[g] + d.residual_base),
+                residual_addr.eq(operand_offsets[g] + d.residual_base),
                 write_addr.eq(group_offsets[g] + d.out_base),
             ]
             m.d.comb += [
@@ -211,21 +257,26 @@ class PostProcessor(SharedModule):
             ]
 
         # ---- residual operand (t+6 .. t+9) ----------------------------------------------------------------------
-        element_6, group_7 = at(param.element, 6), at(param.group, 7)
+        element_6, group_7 = at(operand_element, 6), at(operand_group, 7)
         picked: list[Value] = []
         for g in range(groups):
-            register = Signal(ab, name=f"residual_{g}", reset_less=True)
+            register = Signal(most, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
             code: Value = codes[0]
             for i in range(1, dot):
                 code = Mux(element_6 == i, codes[i], code)
+            if modes:
+                upper: Value = codes[half]
+                for i in range(1, half):
+                    upper = Mux(element_6 == i, codes[half + i], upper)
+                code = Cat(code, Mux(d.residual_code == code_number(most), upper, 0))
             m.d.sync += register.eq(code)
             picked.append(register)  # t+7
         family = geometry.hw.totals.family
         residual_products: list[list[Value]] = []
         for j, value in enumerate(rotate_left(picked, group_7[:kbits])[:columns]):
-            lane_code = Signal(signed(ab + 1), name=f"residual_lane_{j}", reset_less=True)
-            m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:ab], 0))
+            lane_code = Signal(signed(most + 1), name=f"residual_lane_{j}", reset_less=True)
+            m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:most], 0))
             factor = Signal.like(param.residual_mult, name=f"residual_mult_{j}", reset_less=True)
             m.d.sync += factor.eq(Mux(at(lane_mask, 7)[j], at(param.residual_mult, 7), 0))  # t+8
             terms = product_terms(m, family, lane_code, factor, f"residual_product_{j}")  # t+9
@@ -233,10 +284,10 @@ class PostProcessor(SharedModule):
 
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
-        biased_bits = max(geometry.acc_bits + 1, ab + SUM_BITS + 2)
+        biased_bits = max(geometry.biased_bits, most + SUM_BITS + 2)
         # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
         multiplier = geometry.multiplier
-        total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, ab + 27)
+        total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, most + 27)
         bias_6 = at(param.bias, 6)
         shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
@@ -250,12 +301,20 @@ class PostProcessor(SharedModule):
             # shifted + zero: beyond NEAR bits only its sign counts
             near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
             below, above = Signal(name=f"below_{j}", reset_less=True), Signal(name=f"above_{j}", reset_less=True)
-            clipped = Signal(ab, name=f"clipped_{j}", reset_less=True)
+            clipped = Signal(most, name=f"clipped_{j}", reset_less=True)
             factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
-            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), self.results[j].as_signed())
+            result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
+            if geometry.pair_bits:
+                # the row before, a cycle ago, has the low halves of the weights, this one the high halves
+                base = Signal(signed(biased_bits), name=f"base_{j}", reset_less=True)
+                before = Mux(at(param.pair, 5), result, 0).as_signed()
+                m.d.sync += base.eq(plus(at(param.bias, 5)[:biased_bits].as_signed(), before, biased_bits))  # t+6
+                result = Mux(at(param.pair, 6), (result << geometry.pair_bits).as_signed(), result).as_signed()
+                addend = base
+            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), result)
             far = shifted[NEAR - 1 : -1]
             m.d.sync += [
-                summed.eq(operand + bias_6[:biased_bits].as_signed()),  # t+7
+                summed.eq(operand + addend),  # t+7
                 factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
                 product_1.eq(sum(product_terms(m, family, summed, factor, f"product_{j}"))),  # t+8, t+9
                 total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
@@ -292,8 +351,73 @@ class PostProcessor(SharedModule):
         group_13, element_13 = at(param.group, 13), at(param.element, 13)
         lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
         for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
-            data_q = Signal(ab, name=f"write_code_{g}", reset_less=True)
+            data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
             enable_q = Signal(dot, name=f"write_enable_{g}")
-            m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_13, 0))]
-            m.d.comb += [self.write_en[g].eq(enable_q), self.write_data[g].eq(data_q.replicate(dot))]
+            m.d.comb += self.write_en[g].eq(enable_q)
+            if out_doubled is None:
+                m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_13, 0))]
+                m.d.comb += self.write_data[g].eq(data_q.replicate(dot))
+                continue
+            # each half of the group is offered its part, and takes it where the other one does
+            low, high = lane[:ab], lane[ab:most]
+            places = [element_13 == i for i in range(dot)]
+            places[half:] = [Mux(out_doubled, places[i], places[half + i]) for i in range(half)]
+            m.d.sync += [
+                data_q.eq(Cat(low, Mux(out_doubled, high, low))),
+                enable_q.eq(Mux(lane[most], Cat(*places), 0)),
+            ]
+            m.d.comb += self.write_data[g].eq(Cat(data_q[:ab].replicate(half), data_q[ab:].replicate(half)))
         return m
+
+
+class _OperandPlace:
+    """Where the residual operand of an output lies, if its codes may be twice or half as wide.
+
+    Of two maps of the same channels, that with codes twice as wide takes twice as many groups, counted over all words
+    of a pixel. `word`, `group` and `element` are registers two cycles after a row's parameter fetch, as `param` is,
+    `group` before the rotation; so is `key`, which the user sets: the physical group of lane 0.
+    """
+
+    def __init__(self, m: Module, geometry: Geometry, d: data.View[Any], record: data.View[Any]) -> None:
+        self._m, self._geometry = m, geometry
+        groups, half, widest = geometry.groups, geometry.half_dot, code_number(geometry.most_bits)
+        out_doubled, doubled = d.out_code == widest, d.residual_code == widest
+        self.group: Value = Signal(len(record.group), name="operand_group")
+        self.key = Signal(geometry.key_bits, name="operand_key", reset_less=True)
+        self.word = Signal(geometry.act_addr_bits, name="operand_word", reset_less=True)
+        self.element = Signal(len(record.element), name="operand_element", reset_less=True)
+        upper = record.element >= half
+        # twice as many groups: which half of the output's group counts; half as many: whether the group is odd
+        twice, beyond = Cat(upper, record.group), Signal(name="operand_beyond")
+        from_word = record.group + Mux(record.word[0], groups, 0)
+        m.d.comb += [beyond.eq(twice >= groups), self.group.eq(record.group)]
+        m.d.sync += [self.word.eq(record.word), self.element.eq(record.element)]
+        with m.If(doubled & ~out_doubled):
+            m.d.comb += self.group.eq(Mux(beyond, twice - groups, twice))
+            m.d.sync += [self.word.eq((record.word << 1) + beyond)]
+            m.d.sync += [self.element.eq(Mux(upper, record.element - half, record.element))]
+        with m.Elif(out_doubled & ~doubled):
+            m.d.comb += self.group.eq(from_word >> 1)
+            m.d.sync += [self.word.eq(record.word >> 1)]
+            m.d.sync += [self.element.eq(record.element + Mux(from_word[0], half, 0))]
+        self.strides: list[Value] = [
+            Signal(geometry.act_addr_bits, name=f"operand_stride_{j}") for j in range(geometry.columns + 1)
+        ]
+        for before, after in pairwise(self.strides):
+            m.d.sync += after.eq(before + d.pixel_words)
+
+    def offsets(self, first: Value, idle: Sequence[Value]) -> list[Value]:
+        """Offsets for every physical group, three cycles after the fetch, from that of the tile's first pixel."""
+        m, geometry = self._m, self._geometry
+        lanes: list[Value] = []
+        for j in range(geometry.columns):
+            lane = Signal(geometry.act_addr_bits, name=f"operand_offset_{j}", reset_less=True)
+            lane_q = Signal(geometry.act_addr_bits, name=f"operand_offset_q_{j}", reset_less=True)
+            m.d.sync += [lane.eq(first + self.strides[j]), lane_q.eq(lane)]
+            lanes.append(lane_q)
+        found: list[Value] = []
+        for g, value in enumerate(rotate_right([*lanes, *idle], self.key)):
+            register = Signal(geometry.act_addr_bits, name=f"operand_group_offset_{g}", reset_less=True)
+            m.d.sync += register.eq(value + self.word)
+            found.append(register)
+        return found

@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry, bits_for
-from codesign.rtl.layout import DESCRIPTOR, PASS_HEADER, Layout
+from codesign.rtl.layout import Layout
 from codesign.rtl.modules import SharedModule
 
 
@@ -18,10 +18,6 @@ def struct(layout: Layout) -> data.StructLayout:
     return data.StructLayout(
         {field.name: signed(field.bits) if field.signed else unsigned(field.bits) for field in layout.fields}
     )
-
-
-DESCRIPTOR_STRUCT = struct(DESCRIPTOR)
-PASS_HEADER_STRUCT = struct(PASS_HEADER)
 
 
 def add_modulo(a: Value, b: Value, modulus: int) -> Value:
@@ -106,9 +102,9 @@ class WindowGenerator(SharedModule):
         stationary = geometry.weight_stationary
         super().__init__(
             {
-                "descriptor": In(DESCRIPTOR_STRUCT),
+                "descriptor": In(struct(geometry.descriptor)),
                 "pooling": In(1),
-                "header": In(PASS_HEADER_STRUCT),
+                "header": In(struct(geometry.pass_header)),
                 "start": In(1),
                 "advance": In(1),
                 "window_end": Out(1),
@@ -122,7 +118,7 @@ class WindowGenerator(SharedModule):
                 "pad": Out(1),
                 # the column a word is for, one-hot; weight stationary: the first pixel of a tap
                 **({"tap": Out(1)} if stationary else {"column": Out(geometry.columns)}),
-                "step": Out(geometry.weight_addr_bits),
+                "step": Out(geometry.step_bits),
                 **(
                     {
                         "second_addr": Out(geometry.act_addr_bits),
@@ -167,7 +163,7 @@ class WindowGenerator(SharedModule):
         if geometry.second_reader:
             tap[2] = Mux(d.pairs, kx.value << 1, kx.value)
             step_key = Mux(d.pairs, 2 % groups, 1 % groups)
-        step = Signal(geometry.weight_addr_bits)
+        step = Signal(geometry.step_bits)
 
         begin = Signal()
         last_pixel, last_tile, last_tap, tile_end = Signal(), Signal(), Signal(), Signal()

@@ -166,9 +166,12 @@ class _Counter:
     def conv(self, plan: StepPlan) -> dict[str, float]:
         hw, units = self.hw, self.units
         products = additions = registers = buffers = 0.0
+        layer = self.program.shape.layers[plan.layer]
+        assert isinstance(layer, ConvShape)
+        steps = hw.dot // self.geometry.group_codes(layer.input_bits)  # with the weights of one word
         for rows in plan.passes:
             # a row's weights are read once a tile or block
-            cycles, fetches = rows.tiling.issue, rows.tiling.count * rows.steps
+            cycles, fetches = rows.tiling.issue, rows.tiling.count * rows.steps * steps
             bands = Counter(band for band, row in zip(self.geometry.row_bands, rows.filters, strict=True) if row >= 0)
             for band, count in bands.items():
                 word = hw.dot * band.weight_bits

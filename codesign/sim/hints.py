@@ -108,10 +108,9 @@ def width_hints(hw: Hardware, formats: Iterable[RowFormat], act_bits: int) -> li
                 f"{form} rows are computed and stored in {least} bits, those of the narrowest band of {hw.name} that "
                 "holds them: no cycle and no byte is saved"
             )
-    if act_bits < hw.act_bits:
+    if act_bits < (stored := hw.code_bits(act_bits)):
         found.append(
-            f"activations of {act_bits} bits are stored in {hw.act_bits}, those of {hw.name}: no cycle and no byte is "
-            "saved"
+            f"activations of {act_bits} bits are stored in {stored}, those of {hw.name}: no cycle and no byte is saved"
         )
     return found
 

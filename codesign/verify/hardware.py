@@ -1,4 +1,4 @@
-"""Random hardware, small enough to be built in seconds: every kind of band, both dataflows, slow and odd memories."""
+"""Random hardware, small enough to be built in seconds: every kind of band, precision and dataflow, odd memories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign.arch.documents import parse
-from codesign.arch.hardware import WEIGHT_BITS, Hardware
+from codesign.arch.hardware import MOST_CODE_BITS, MOST_WEIGHT_BITS, WEIGHT_BITS, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.verify.recipe import Choices, RandomChoices
@@ -34,7 +34,7 @@ def random_hardware(
 
 def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
     columns = choices.integer(1, 6)
-    return {
+    data = {
         "columns": columns,
         "dot": choices.integer(1, 6),
         "groups": columns + choices.pick((0, 0, 1, 2, columns)),
@@ -56,6 +56,25 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
             **choices.pick(({}, {}, {"refresh_interval": choices.integer(30, 400), "refresh_cycles": 29})),
         },
     }
+    return data | _precision(choices, data) if data["dataflow"] == "os" else data
+
+
+def _precision(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
+    """Codes of two widths, and filters in two rows, where they can be and sometimes."""
+    bits, found = data["act_bits"], {}
+    if 2 * bits <= MOST_CODE_BITS and data["dot"] % 2 == 0 and choices.integer(0, 2):
+        found["act_modes"] = [bits, 2 * bits]
+    can = [
+        2 * band["weight_bits"] <= MOST_WEIGHT_BITS and band["scheme"] == Scheme.FIXED and band["rows"] % 2 == 0
+        for band in data["bands"]
+    ]
+    if any(can) and choices.integer(0, 2):
+        bits = data["bands"][can.index(True)]["weight_bits"]
+        alike = [able and band["weight_bits"] == bits for able, band in zip(can, data["bands"], strict=True)]
+        found["bands"] = [
+            band | ({"pairs": True} if pairs else {}) for pairs, band in zip(alike, data["bands"], strict=True)
+        ]
+    return found
 
 
 def _band(choices: Choices) -> dict[str, Any]:

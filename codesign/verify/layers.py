@@ -114,5 +114,6 @@ def random_pool(
 
 
 def weight_formats(hw: Hardware) -> list[tuple[Scheme, int]]:
-    """Formats that the bands of `hw` hold."""
-    return sorted({(band.scheme, band.weight_bits) for band in hw.bands})
+    """Formats that the bands of `hw` hold, in pairs of rows too."""
+    pairs = {(band.scheme, 2 * band.weight_bits) for band in hw.bands if band.pairs}
+    return sorted({(band.scheme, band.weight_bits) for band in hw.bands} | pairs)

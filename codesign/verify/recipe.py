@@ -136,7 +136,7 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
     blocks: list[Block] = []
     shape = (choices.integer(1, max_channels), choices.integer(1, max_side), choices.integer(1, max_side))
     channels = shape[0]
-    bits = choices.integer(2, hw.act_bits)
+    bits = choices.integer(2, hw.most_bits)
 
     def window(largest: int) -> tuple[Pair, Pair, Padding]:
         kernel = (choices.integer(1, largest), choices.integer(1, largest))
@@ -145,7 +145,7 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         return kernel, stride, (pads[0], pads[1], pads[2], pads[3])
 
     def stored(tensors: int) -> tuple[int, ...]:
-        return tuple(choices.integer(2, hw.act_bits) for _ in range(tensors))
+        return tuple(choices.integer(2, hw.most_bits) for _ in range(tensors))
 
     for _ in range(choices.integer(1, 3)):
         groups = 1

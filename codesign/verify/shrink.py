@@ -10,6 +10,7 @@ from typing import Any
 from codesign.arch.documents import parse
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
+from codesign.verify.layers import weight_formats
 from codesign.verify.recipe import Block, Recipe
 
 
@@ -69,9 +70,9 @@ def _smaller_network(case: Case, fails: Fails, runs: int) -> Case:
 
 def _on(case: Case, hardware: Hardware) -> Case:
     """The case on another hardware: formats and bits that it has not are left out or lowered."""
-    held = {(band.scheme, band.weight_bits) for band in hardware.bands}
-    formats = tuple(item for item in case.recipe.formats if item in held) or tuple(sorted(held))
-    limit = hardware.act_bits
+    held = weight_formats(hardware)
+    formats = tuple(item for item in case.recipe.formats if item in held) or tuple(held)
+    limit = hardware.most_bits
     blocks = tuple(replace(block, bits=tuple(min(bits, limit) for bits in block.bits)) for block in case.recipe.blocks)
     recipe = replace(case.recipe, formats=formats, bits=min(case.recipe.bits, limit), blocks=blocks)
     return Case(hardware, recipe)
@@ -126,11 +127,14 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
         for value in _down(getattr(hw, key), least):
             groups = value + hw.groups - hw.columns if key == "columns" else hw.groups
             tries.append(data | {key: value, "groups": groups})
+    if hw.has_modes:
+        tries.append(data | {"act_modes": []})
     if hw.groups > hw.columns:
         tries.append(data | {"groups": hw.columns})
     for index, band in enumerate(data["bands"]):
         changes: list[dict[str, Any]] = [{"rows": rows} for rows in _down(band["rows"], 1)]
         changes += [{"pack": 1}] if band["pack"] > 1 else []
+        changes += [{"pairs": False}] if band["pairs"] else []
         for change in changes:
             bands = [*data["bands"][:index], band | change, *data["bands"][index + 1 :]]
             tries.append(data | {"bands": bands})

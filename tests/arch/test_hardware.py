@@ -11,6 +11,7 @@ from codesign.arch.devices import DEVICES
 from codesign.arch.hardware import WEIGHT_BITS, Band, Buffers, Hardware, Memory
 from codesign.arch.load import load_hardware, parse_hardware
 from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
 
 RMSMP = load_hardware("xc7z020_rmsmp")
 
@@ -102,3 +103,55 @@ def test_the_hash_is_computed_once_and_not_copied() -> None:
     other = hw.model_copy(update={"columns": hw.columns + 1})
     assert other.content_hash != first == hw.model_copy(deep=True).content_hash
     assert "content_hash" not in other.model_dump()
+
+
+PRECISE = """
+device: xc7z020
+columns: 2
+dot: 4
+act_bits: 4
+act_modes: [4, 8]
+bands:
+  - {scheme: fixed, weight_bits: 4, rows: 2, multiplier: lut, pairs: true}
+  - {scheme: pot, weight_bits: 4, rows: 1}
+buffers: {activation_words: 64, weight_words: 64}
+memory: {width_bits: 64, latency: 5}
+"""
+
+
+def test_codes_are_stored_in_the_narrowest_width_that_holds_them() -> None:
+    hw = parse_hardware(PRECISE, "hw.yaml", "precise")
+    assert [hw.code_bits(bits) for bits in (2, 4, 5, 8)] == [4, 4, 8, 8]
+    assert hw.most_bits == 8 and hw.pair_bits == 4
+    assert parse_hardware(hw.to_yaml(), "hw.yaml", "other") == hw
+    plain = parse_hardware(PRECISE.replace("[4, 8]", "[4]"), "hw.yaml", "precise")
+    assert plain.act_modes == () and not plain.has_modes
+    without = parse_hardware(PRECISE.replace("act_modes: [4, 8]\n", ""), "hw.yaml", "precise")
+    assert plain.content_hash == without.content_hash != hw.content_hash
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[4, 8]", "[4, 6]"), "act_modes: 4, 6 given, must be 4, or 4 and 8"),
+        (("[4, 8]", "[2, 4]"), "act_modes: 2, 4 given, must be 4, or 4 and 8"),
+        (("[4, 8]", "[8, 4]"), "act_modes: 8, 4 given, must be different widths in rising order"),
+        (("[4, 8]", "[8]"), "act_modes: 8 given, must have act_bits, 4, among them"),
+        (("dot: 4", "dot: 3"), "act_modes: 4, 8 given, must be 4 with dot 3"),
+        (("dot: 4", "dot: 4\ndataflow: ws"), "act_modes: 4, 8 given with 'dataflow: ws', must be 4"),
+        (("act_modes: [4, 8]", "dataflow: ws"), r"bands\[0\].pairs: true given, must be left out with 'dataflow: ws'"),
+        (("rows: 2", "rows: 3"), r"bands\[0\]: rows: 3 given, must be even with 'pairs: true'"),
+        (
+            ("weight_bits: 4, rows: 2", "weight_bits: 5, rows: 2"),
+            "pairs: true given, must be left out with weight_bits",
+        ),
+        (("rows: 1", "rows: 1, pairs: true"), "pairs: true given for scheme pot, must be left out"),
+        (
+            ("scheme: pot, weight_bits: 4, rows: 1", "scheme: fixed, weight_bits: 3, rows: 2, pairs: true"),
+            r"bands\[1\].pairs: true given for weight_bits 3, must be left out: bands\[0\] has pairs of 4 bits",
+        ),
+    ],
+)
+def test_what_precision_cannot_be(change: tuple[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_hardware(PRECISE.replace(*change), "hw.yaml", "precise")

@@ -106,7 +106,7 @@ def variant(**changes: object) -> Hardware:
             variant(buffers={"activation_words": 4096, "weight_words": 16}),
             r"^second: 8 channels of a filter take 36 weight words of 2, a row's ring holds 16; .* to 64$",
         ),
-        (small_network(bits=5), TINY, r"^input: 5-bit activations, 'tiny' has act_bits: 4$"),
+        (small_network(bits=5), TINY, r"^input: 5-bit .*, 'tiny' has act_bits: 4; give it 'act_modes: \[4, 8\]'$"),
         (
             small_network(),
             variant(buffers={"activation_words": 16, "weight_words": 512}),
@@ -137,7 +137,7 @@ def test_a_map_of_int32_results_is_refused_and_one_of_codes_leaves() -> None:
     output = program.network.output
     assert program.steps[-1].op == Op.STORE and traffic(program)[-1].outputs * 8 >= np.prod(output.shape) * output.bits
     codes = np.random.default_rng(0).integers(0, 2**output.bits, output.shape)
-    words = pack_map(codes, program.geometry).view("<u4").astype(np.int64)
+    words = pack_map(codes, program.geometry.act_bits, program.geometry).view("<u4").astype(np.int64)
     assert len(words) == program.result_words
     assert np.array_equal(program.decode_results(words), codes)
 

@@ -15,7 +15,7 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, PARAMS, Field, Layout
 
 
-def geometry(columns: int, dot: int, act_bits: int, width: int) -> Geometry:
+def geometry(columns: int, dot: int, act_bits: int, width: int, act_modes: tuple[int, ...] = ()) -> Geometry:
     band = Band(scheme=Scheme.FIXED, weight_bits=2, rows=1, multiplier="lut")
     return Geometry(
         Hardware(
@@ -24,6 +24,7 @@ def geometry(columns: int, dot: int, act_bits: int, width: int) -> Geometry:
             columns=columns,
             dot=dot,
             act_bits=act_bits,
+            act_modes=act_modes,
             bands=(band,),
             buffers=Buffers(activation_words=64, weight_words=64),
             memory=Memory(width_bits=width, latency=1),
@@ -37,21 +38,26 @@ def geometry(columns: int, dot: int, act_bits: int, width: int) -> Geometry:
     dot=st.integers(1, 3),
     act_bits=st.integers(2, 8),
     width=st.sampled_from([32, 64, 128]),
+    doubled=st.booleans(),
     seed=st.integers(0, 999),
 )
 def test_a_map_comes_back(
-    shape: tuple[int, int, int], columns: int, dot: int, act_bits: int, width: int, seed: int
+    shape: tuple[int, int, int], columns: int, dot: int, act_bits: int, width: int, doubled: bool, seed: int
 ) -> None:
-    g = geometry(columns, dot, act_bits, width)
-    codes = np.random.default_rng(seed).integers(0, 1 << act_bits, shape)
-    beats = pack_map(codes, g).reshape(-1, g.load_beats, g.beat_bytes)
+    bits = act_bits
+    modes: tuple[int, ...] = ()
+    if doubled and act_bits <= 4 and dot % 2 == 0:
+        bits, modes = 2 * act_bits, (act_bits, 2 * act_bits)
+    g = geometry(columns, dot, act_bits, width, modes)
+    codes = np.random.default_rng(seed).integers(0, 1 << bits, shape)
+    beats = pack_map(codes, bits, g).reshape(-1, g.load_beats, g.beat_bytes)
     groups = np.zeros((beats.shape[0], columns), dtype=np.int64)
     for word, parts in enumerate(beats):  # as the loader writes them: groups_per_beat groups from every beat
         for column in range(columns):
             part, position = divmod(column, g.groups_per_beat)
             value = int.from_bytes(parts[part].tobytes(), "little") >> (position * g.group_bits)
             groups[word, column] = value & ((1 << g.group_bits) - 1)
-    assert np.array_equal(unpack_words(groups, shape, g), codes)
+    assert np.array_equal(unpack_words(groups, shape, bits, g), codes)
 
 
 @given(st.integers(3, 5), st.integers(0, 99))

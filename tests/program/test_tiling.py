@@ -95,7 +95,7 @@ def test_drains_of_passes_that_read_different_words_never_meet(words: list[int],
     shape = geometry(rows(FIXED4, count), columns=1, weight_words=64)
     sets = [RowSet((0,) * count, 1, 0, number) for number in words]
     output = MapShape("out", count, 2, 2, 8)
-    conv = ConvShape("conv", "in", output, (count, max(words), 1, taps), (1, 1), (0, 0, 0, 0), 1, None)
+    conv = ConvShape("conv", "in", output, (count, max(words), 1, taps), (1, 1), (0, 0, 0, 0), 1, None, 4)
     ends: list[int] = []
     clock = 0
     for item in passes_of(conv, sets, shape):

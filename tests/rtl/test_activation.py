@@ -74,7 +74,7 @@ def test_aligner_follows_its_inputs_by_one_cycle(columns: int, dot: int, act_bit
 
 def load_writes(shape: Geometry, codes: IntArray) -> IntArray:
     """The physical groups (word, group) that the LOAD of a map writes."""
-    beats = pack_map(codes, shape).reshape(-1, shape.beat_bytes)
+    beats = pack_map(codes, shape.act_bits, shape).reshape(-1, shape.beat_bytes)
     numbers = [int.from_bytes(beat.tobytes(), "little") for beat in beats]
     mask = (1 << shape.group_bits) - 1
     groups = [[n >> i * shape.group_bits & mask for i in range(shape.groups_per_beat)] for n in numbers]

@@ -36,7 +36,7 @@ def test_a_word_leaves_as_a_load_brings_it(name: str) -> None:
     valid = np.zeros(starts[-1] + 9, dtype=int)
     for start, code in zip(starts, codes, strict=False):
         load[start], word[start] = 1, packed(code, shape.act_bits)
-        stored = pack_map(code.reshape(-1, 1, 1), shape).reshape(shape.load_beats, -1)
+        stored = pack_map(code.reshape(-1, 1, 1), shape.act_bits, shape).reshape(shape.load_beats, -1)
         for i, beat in enumerate(stored):
             want[start + 1 + i] = int.from_bytes(beat.tobytes(), "little")
             valid[start + 1 + i] = 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.delay import Delay
@@ -61,7 +61,10 @@ class SystolicArray(SharedModule):
                     where tau_last is the last cycle of the tile in the window generator
 
     A row's results pass the bus in one cycle and successive rows in successive cycles, so tiles may follow each
-    other every max(steps, rows) cycles without any second accumulator.
+    other every max(steps, rows) cycles without any second accumulator. `doubled` (`Geometry.has_modes`) is there with
+    the first step of a layer and stays until its last results have left; `step_odd` comes with `step_addr` and says
+    which half of a weight word a step with doubled codes takes. `pairs` (`Geometry.pair_bits`) comes with `step_addr`
+    and says of every band, in the order of the hardware, whether every two of its rows hold one filter.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -87,6 +90,8 @@ class SystolicArray(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(geometry.ring_data_bits),
                 "results": Out(geometry.acc_bits).array(geometry.columns),
+                **({"doubled": In(1), "step_odd": In(1)} if geometry.has_modes else {}),
+                **({"pairs": In(len(geometry.bands))} if geometry.pair_bits else {}),
             }
         )
 
@@ -113,18 +118,29 @@ class SystolicArray(SharedModule):
         step_first: Value = self.step_first
         step_last: Value = self.step_last
         per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
+        doubled: Value | None = self.doubled if geometry.has_modes else None
+        step_odd: Value | None = self.step_odd if geometry.has_modes else None
         delay = Delay(m)
         index, lead = 0, 0
-        for band in geometry.bands:
+        for number, band in zip(geometry.band_order, geometry.bands, strict=True):
             # rows of a faster band are fed later, so that all rows report one cycle after another
             late = geometry.pe_latency - geometry.band_latency(band) - lead
             lead += late
             a_edge = [delay(a, late, f"a_{column}_before_row_{index}") for column, a in enumerate(a_edge)]
             step_addr = delay(step_addr, late, f"step_addr_before_row_{index}")
+            if step_odd is not None:
+                step_odd = delay(step_odd, late, f"step_odd_before_row_{index}")
             step_first = delay.event(step_first, late, f"step_first_before_row_{index}")
             step_last = delay.event(step_last, late, f"step_last_before_row_{index}")
-            for _ in range(band.rows // geometry.band_height(band)):
+            pairs: Value | None = None
+            carry: Value = Const(0, geometry.dot)
+            if geometry.carries(band):
+                pairs = delay(self.pairs[number], index + lead, f"pairs_before_row_{index}")
+            for line in range(band.rows // geometry.band_height(band)):
                 m.submodules[f"row_{index}"] = place(row := Row(geometry, band))
+                if pairs is not None:
+                    m.d.comb += [row.pairs.eq(pairs), row.carry.eq(carry if line % 2 else 0)]
+                    pairs, carry = row.pairs_out, row.carry_out
                 m.d.comb += [
                     row.step_addr.eq(step_addr),
                     row.step_first.eq(step_first),
@@ -139,6 +155,9 @@ class SystolicArray(SharedModule):
                     for r in range(row.height):
                         per_column[column].append(row.result[r * geometry.columns + column])
                 step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
+                if geometry.has_modes:
+                    m.d.comb += [row.doubled.eq(doubled), row.step_odd.eq(step_odd)]
+                    doubled, step_odd = row.doubled_out, row.step_odd_out
                 index += row.height
 
         for column in range(geometry.columns):

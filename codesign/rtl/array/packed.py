@@ -51,7 +51,7 @@ class PackedElement(SharedModule):
         self._band = band
         self.module_name = f"pe_{band_name(band)}"
         height = geometry.band_height(band)
-        word_bits = geometry.dot * band.weight_bits
+        word_bits = geometry.dot * geometry.weight_bits(band)
         super().__init__(
             {
                 "a": In(geometry.group_bits).array(2),
@@ -63,6 +63,7 @@ class PackedElement(SharedModule):
                 "first_out": Out(1),
                 "done_out": Out(1),
                 "result": Out(geometry.acc_bits).array(2 * height),
+                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
             }
         )
 
@@ -70,7 +71,7 @@ class PackedElement(SharedModule):
         m = Module()
         geometry, band = self._geometry, self._band
         height, field = geometry.band_height(band), geometry.field_bits(band)
-        ab, wb = geometry.act_bits, band.weight_bits
+        ab, wb = geometry.act_bits, geometry.weight_bits(band)
         delay = Delay(m)
 
         for i in range(2):
@@ -91,8 +92,12 @@ class PackedElement(SharedModule):
             a = Cat(codes[0], Const(0, field - ab), codes[1], Const(0, 1))
             return delay(a, 1, f"a_{i}"), delay(side_by_side(weights, 2 * field), 1, f"w_{i}")
 
+        doubled: Value | None = None
+        if geometry.has_modes:
+            m.d.sync += self.doubled_out.eq(self.doubled)
+            doubled = self.doubled_out
         results: list[Value] = []
-        for f, (value, carry) in enumerate(packed_sums(m, geometry, band, 2 * height, operands)):
+        for f, (value, carry) in enumerate(packed_sums(m, geometry, band, 2 * height, operands, doubled)):
             accumulator = Signal(signed(geometry.acc_bits), name=f"accumulator_{f}", reset_less=True)
             base = Mux(self.first, 0, accumulator).as_signed()
             m.d.sync += accumulator.eq(plus(value, base, geometry.acc_bits, carry))
@@ -111,12 +116,18 @@ def side_by_side(weights: Sequence[Value], distance: int) -> Value:
 
 
 def packed_sums(
-    m: Module, geometry: Geometry, band: Band, fields: int, operands: Callable[[int], tuple[Value, Value]]
+    m: Module,
+    geometry: Geometry,
+    band: Band,
+    fields: int,
+    operands: Callable[[int], tuple[Value, Value]],
+    doubled: Value | None = None,
 ) -> list[tuple[Value, Value | None]]:
     """Every field of the sum of `dot` packed products, and the borrow that is still to be added to it.
 
     `operands` gives the two factors of product i, in registers and `Geometry.skew(i)` cycles late. The sum is in
-    registers as many cycles after the first operands as `Geometry.sum_latency(band)` says.
+    registers as many cycles after the first operands as `Geometry.sum_latency(band)` says. With `doubled` codes the
+    sum of the group's second half counts 2**act_bits times, its borrow too.
     """
     field, cascade = geometry.field_bits(band), geometry.cascade(band)
     delay = Delay(m)
@@ -143,13 +154,43 @@ def packed_sums(
     sums: list[tuple[Value, Value | None]] = []
     for f in range(fields):
         pairs = [_chain_sum(geometry, band, delay, chain, f) for chain in parts]
-        terms, carries = [value for value, _ in pairs], [carry for _, carry in pairs if carry is not None]
-        while len(terms) > 1:
-            terms, carries = add_pairs(terms, carries)
-            terms = [delay(term, 1, f"field_{f}_{len(terms)}_{i}") for i, term in enumerate(terms)]
-            carries = [delay(carry, 1, f"carry_{f}_{len(terms)}_{i}") for i, carry in enumerate(carries)]
-        sums.append((terms[0], carries[0] if carries else None))
+        if doubled is not None:
+            halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
+            low, high = (_added(delay, half, f"{f}_half_{i}") for i, half in enumerate(halves))
+            sums.append(_joined(geometry, delay, low, high, doubled, f"{f}"))
+            continue
+        sums.append(_added(delay, pairs, f"{f}"))
     return sums
+
+
+def _added(delay: Delay, pairs: list[tuple[Value, Value | None]], name: str) -> tuple[Value, Value | None]:
+    """The sum of values, and the borrow that is still to be added to it."""
+    terms, carries = [value for value, _ in pairs], [carry for _, carry in pairs if carry is not None]
+    while len(terms) > 1:
+        terms, carries = add_pairs(terms, carries)
+        terms = [delay(term, 1, f"field_{name}_{len(terms)}_{i}") for i, term in enumerate(terms)]
+        carries = [delay(carry, 1, f"carry_{name}_{len(terms)}_{i}") for i, carry in enumerate(carries)]
+    return terms[0], carries[0] if carries else None
+
+
+def _joined(
+    geometry: Geometry,
+    delay: Delay,
+    low: tuple[Value, Value | None],
+    high: tuple[Value, Value | None],
+    doubled: Value,
+    name: str,
+) -> tuple[Value, Value | None]:
+    """The sum of a group's halves a cycle later, the second one times 2**act_bits if codes are doubled.
+
+    The borrow of the second half becomes so many ones below it, and a carry: 2**n - 1 and 1.
+    """
+    (value, carry), (upper, borrow), ab = low, high, geometry.act_bits
+    below = Const(0, ab) if borrow is None else borrow.replicate(ab)
+    bits = max(len(value), len(upper) + ab) + 1
+    shifted = Mux(doubled, Cat(below, upper).as_signed(), upper).as_signed()
+    total = plus(value, shifted, bits, borrow)
+    return delay(total, 1, f"field_{name}"), delay(carry, 1, f"carry_{name}") if carry is not None else None
 
 
 def _chain_sum(

@@ -18,6 +18,8 @@ def band_name(band: Band) -> str:
     suffix = "_lut" if band.scheme is Scheme.FIXED and band.multiplier == "lut" else ""
     if band.pack > 1:
         suffix = f"_pack{band.pack}"
+    if band.pairs:
+        suffix += "_pairs"
     return f"{band.scheme}{band.weight_bits}{suffix}"
 
 
@@ -34,7 +36,8 @@ class ProcessingElement(SharedModule):
         x+L-1   accumulator contains the step
         x+L     result of the step, if `done` was high in x+L-1; zero otherwise, so that rows can be merged by OR
 
-    with L = Geometry.band_latency(band).
+    with L = Geometry.band_latency(band). `doubled` says that codes have twice the bits (`Geometry.has_modes`); it does
+    not change while a layer runs.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -52,6 +55,7 @@ class ProcessingElement(SharedModule):
                 "first_out": Out(1),
                 "done_out": Out(1),
                 "result": Out(geometry.acc_bits),
+                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
             }
         )
 
@@ -68,7 +72,11 @@ class ProcessingElement(SharedModule):
         ]
         m.d.comb += [self.a_out.eq(a_q), self.w_out.eq(w_q)]
 
-        step = dot_product(m, geometry, band, a_q, w_q)
+        doubled = None
+        if geometry.has_modes:
+            m.d.sync += self.doubled_out.eq(self.doubled)
+            doubled = self.doubled_out
+        step = dot_product(m, geometry, band, a_q, w_q, doubled)
         accumulator = Signal(signed(geometry.acc_bits), reset_less=True)
         base = Mux(self.first, 0, accumulator).as_signed()
         m.d.sync += accumulator.eq(plus(step, base, geometry.acc_bits))

@@ -22,7 +22,7 @@ POT_DIRECT_BITS = 4
 
 
 class Product(ABC):
-    """Products of one kind of band; `act_bits` is the width of an activation code.
+    """Products of one kind of band; `act_bits` is the width of an activation code, `carries` as `Geometry.carries`.
 
     Attributes:
         stages: registers between the operands and the terms.
@@ -32,8 +32,9 @@ class Product(ABC):
     stages = 0
     digits = 1
 
-    def __init__(self, band: Band, act_bits: int) -> None:
+    def __init__(self, band: Band, act_bits: int, carries: bool = False) -> None:
         self.band = band
+        self.carries = carries
         self.act_bits = act_bits
         self.largest_code = (1 << act_bits) - 1
 
@@ -45,6 +46,10 @@ class Product(ABC):
     def decode(self, w: Value) -> Value:
         """What of a stored weight is worth computing once for the whole row, `decoded_bits` wide."""
         return w
+
+    def decode_carried(self, w: Value, carry: Value) -> Value:
+        """The same of w + carry, where weights may be halves of wider ones (`Geometry.carries`): of fixed bands."""
+        raise NotImplementedError
 
     @abstractmethod
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
@@ -61,9 +66,16 @@ class DspProduct(Product):
 
     stages = 1
 
+    @property
+    def decoded_bits(self) -> int:
+        return self.band.weight_bits + self.carries
+
+    def decode_carried(self, w: Value, carry: Value) -> Value:
+        return carried(w, carry)
+
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
         # one bit more than the product needs: synthesis builds 8-bit products in LUTs, 9-bit ones in DSPs
-        bits = self.band.weight_bits + self.act_bits + 1
+        bits = self.decoded_bits + self.act_bits + 1
         product = Signal(signed(bits), name=f"{name}_product", reset_less=True)
         m.d.sync += product.eq((w.as_signed() * Cat(a, Const(0, 1)).as_signed())[:bits].as_signed())
         low, high = self.band.weight_range
@@ -77,10 +89,20 @@ class BoothProduct(Product):
     def digits(self) -> int:  # type: ignore[override]
         return -(-self.band.weight_bits // 2)
 
+    @property
+    def decoded_bits(self) -> int:
+        return self.band.weight_bits + self.carries
+
+    def decode_carried(self, w: Value, carry: Value) -> Value:
+        return Cat(w, carry)
+
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
         terms: list[Term] = []
+        lowest: Value = Const(0, 1)
+        if self.carries:
+            w, lowest = w[:-1], w[-1]  # a carry is what a lower digit would have left
         for j in range(self.digits):
-            below = w[2 * j - 1] if j else Const(0, 1)
+            below = w[2 * j - 1] if j else lowest
             low, high = w[2 * j], w[min(2 * j + 1, len(w) - 1)]
             twice = 2 * j + 1 < len(w)  # else the digit is the sign's own: -1, 0 or 1
             one = low ^ below
@@ -99,14 +121,22 @@ class MultipleProduct(Product):
 
     @property
     def decoded_bits(self) -> int:
-        return 2 * self.band.weight_bits + 2
+        return 2 * self._bits + 2
+
+    @property
+    def _bits(self) -> int:
+        """Bits of a weight with its carry."""
+        return self.band.weight_bits + self.carries
 
     def decode(self, w: Value) -> Value:
         weight = w.as_signed()
-        return Cat(w, (weight + (weight << 1))[: self.band.weight_bits + 2])
+        return Cat(w, (weight + (weight << 1))[: self._bits + 2])
+
+    def decode_carried(self, w: Value, carry: Value) -> Value:
+        return self.decode(carried(w, carry))
 
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
-        bits = self.band.weight_bits
+        bits = self._bits
         weight, threefold = w[:bits].as_signed(), w[bits:].as_signed()
         low, high = self.band.weight_range
         terms: list[Term] = []
@@ -260,8 +290,13 @@ class ApotProduct(Product):
         return [self._signed_term(magnitude, signs[1], largest)]
 
 
-def product_of(band: Band, act_bits: int) -> Product:
-    """How an unpacked band multiplies."""
+def carried(w: Value, carry: Value) -> Value:
+    """w + carry, one bit wider than w."""
+    return (w.as_signed() + carry)[: len(w) + 1]
+
+
+def product_of(band: Band, act_bits: int, carries: bool = False) -> Product:
+    """How an unpacked band multiplies; `carries` as `Geometry.carries`."""
     if band.scheme is Scheme.POT:
         return PotProduct(band, act_bits)
     if band.scheme is Scheme.APOT:
@@ -269,8 +304,8 @@ def product_of(band: Band, act_bits: int) -> Product:
     if band.scheme in (Scheme.TERNARY, Scheme.BINARY):
         return SignProduct(band, act_bits)
     if band.uses_dsp:
-        return DspProduct(band, act_bits)
-    by_weight, by_code = BoothProduct(band, act_bits), MultipleProduct(band, act_bits)
+        return DspProduct(band, act_bits, carries)
+    by_weight, by_code = BoothProduct(band, act_bits, carries), MultipleProduct(band, act_bits, carries)
     return by_code if by_code.digits < by_weight.digits else by_weight
 
 

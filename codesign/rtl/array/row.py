@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,8 @@ from codesign.arch.hardware import Band
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement, band_name
-from codesign.rtl.geometry import Geometry
+from codesign.rtl.array.products import carried
+from codesign.rtl.geometry import WEIGHT_LATENCY, Geometry
 from codesign.rtl.modules import SharedModule, place
 
 
@@ -62,7 +63,10 @@ class Row(SharedModule):
     the weights get the elements' skew here. `a_out` and the control outputs follow their inputs
     by `height` cycles. Column c is c cycles behind column 0, the second row one cycle behind the first.
     `result[r * columns + c]` is non-zero only in cycle x_last + r + c + Geometry.band_latency(band), where x_last is
-    the last step of a tile.
+    the last step of a tile. In a row whose band `Geometry.carries`, `pairs` comes with `step_addr` and says that every
+    two rows hold one filter: then `carry_out`, the highest bits of this row's weights, is there for the next row when
+    its weights leave the bank, three cycles behind `step_addr`. `doubled` (`Geometry.has_modes`) goes right and down
+    through a register for every element and line, `step_odd` says which half of a weight word the step takes then.
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -85,6 +89,21 @@ class Row(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(word_bits).array(self.height),
                 "result": Out(geometry.acc_bits).array(self.height * geometry.columns),
+                **(
+                    {"doubled": In(1), "doubled_out": Out(1), "step_odd": In(1), "step_odd_out": Out(1)}
+                    if geometry.has_modes
+                    else {}
+                ),
+                **(
+                    {
+                        "pairs": In(1),
+                        "pairs_out": Out(1),
+                        "carry": In(geometry.dot),
+                        "carry_out": Out(geometry.dot),
+                    }
+                    if geometry.carries(band)
+                    else {}
+                ),
             }
         )
 
@@ -103,7 +122,18 @@ class Row(SharedModule):
                 bank.write_data.eq(self.write_data[r]),
                 bank.read_addr.eq(delay(self.step_addr, r, f"step_addr_{r}")),
             ]
-            word = bank.read_data if band.pack > 1 else decoded(bank.read_data, geometry, band)
+            stored: Value = bank.read_data
+            if geometry.has_modes:
+                odd = delay(self.step_odd, r + WEIGHT_LATENCY, f"step_odd_{r}")
+                stored = half_repeated(stored, self.doubled_out, odd)
+            carry: Value | None = None
+            if geometry.carries(band):
+                carry = self.carry
+                top = [stored[(i + 1) * band.weight_bits - 1] for i in range(geometry.dot)]
+                pairs = delay(self.pairs, WEIGHT_LATENCY, "pairs_of_word")
+                m.d.sync += self.carry_out.eq(Cat(*top) & pairs.replicate(geometry.dot))
+                m.d.comb += self.pairs_out.eq(delay(self.pairs, 1, "pairs_down"))
+            word = decoded(stored, geometry, band, carry)
             weights.append(delay.skewed(word, geometry, f"weights_{r}"))
         m.d.comb += [
             self.step_addr_out.eq(delay(self.step_addr, height, "step_addr_down")),
@@ -114,6 +144,12 @@ class Row(SharedModule):
         latency = geometry.band_latency(band)
         first: Value = delay.event(self.step_first, latency, "first")
         done: Value = delay.event(self.step_last, latency + 1, "done")
+
+        doubled: Value | None = None
+        if geometry.has_modes:
+            m.d.sync += self.doubled_out.eq(self.doubled)
+            m.d.comb += self.step_odd_out.eq(delay(self.step_odd, height, "step_odd_down"))
+            doubled = self.doubled_out
 
         if band.pack == 1:
             for column in range(columns):
@@ -127,6 +163,9 @@ class Row(SharedModule):
                     self.result[column].eq(pe.result),
                 ]
                 weights, first, done = [pe.w_out], pe.first_out, pe.done_out
+                if doubled is not None:
+                    m.d.comb += pe.doubled.eq(doubled)
+                    doubled = pe.doubled_out
             return m
 
         for column in range(0, columns, 2):
@@ -139,10 +178,25 @@ class Row(SharedModule):
                 m.d.comb += [packed.a[i].eq(self.a[column + i]), self.a_out[column + i].eq(packed.a_out[i])]
                 m.d.comb += [self.result[r * columns + column + i].eq(packed.result[2 * r + i]) for r in range(height)]
             weights, first, done = list(packed.w_out), packed.first_out, packed.done_out
+            if doubled is not None:
+                m.d.comb += packed.doubled.eq(doubled)
+                doubled = packed.doubled_out
         return m
 
 
-def decoded(word: Value, geometry: Geometry, band: Band) -> Value:
-    """A word of stored weights as the elements of an unpacked row take them."""
-    bits, product = band.weight_bits, geometry.product(band)
-    return Cat(product.decode(word[i * bits : (i + 1) * bits]) for i in range(geometry.dot))
+def half_repeated(word: Value, doubled: Value, odd: Value) -> Value:
+    """A word of weights or, if codes are doubled, one half of it twice: for low and high parts of the codes."""
+    low, high = word[: len(word) // 2], word[len(word) // 2 :]
+    return Cat(Mux(doubled & odd, high, low), Mux(doubled & ~odd, low, high))
+
+
+def decoded(word: Value, geometry: Geometry, band: Band, carry: Value | None = None) -> Value:
+    """A word of stored weights as the elements of a row take them; `carry` is added, a bit to each weight."""
+    bits = band.weight_bits
+    weights = [word[i * bits : (i + 1) * bits] for i in range(geometry.dot)]
+    if band.pack > 1:
+        return word if carry is None else Cat(carried(w, carry[i]) for i, w in enumerate(weights))
+    product = geometry.product(band)
+    if carry is None:
+        return Cat(product.decode(w) for w in weights)
+    return Cat(product.decode_carried(w, carry[i]) for i, w in enumerate(weights))

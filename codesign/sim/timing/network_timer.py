@@ -20,7 +20,7 @@ from codesign.formats.ratio import Ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import fuse
 from codesign.integer.tensor_bits import tensor_bits
-from codesign.program.dealing import Choice, Row, bands_for, deal_counts, no_band, row_of
+from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, places_of, row_of
 from codesign.program.passes import (
     RowSet,
     check_passes,
@@ -104,7 +104,8 @@ class _Layer:
         runs: list[Run] = []
         for step, part in self.steps:
             pixels = part.output.height * part.output.width
-            kind = part.weight[1:], pixels, part.output.wide, step.plan.half, count, idle
+            codes = geometry.group_codes(part.input_bits)
+            kind = part.weight[1:], codes, pixels, part.output.wide, step.plan.half, count, idle
             if kind not in known:
                 rows = plain_set(self.conv, geometry)
                 passes = passes_of_set(part, rows, count, rows.words, geometry, step.plan.half)
@@ -212,8 +213,12 @@ class NetworkTimer:
     ) -> Cycles:
         size, bands = len(counts), self.planner.geometry.bands
         dealt = self._dealt(formats, counts)
-        heights = np.array([band.rows for band in bands])
-        passes = -(-dealt // heights)
+        places = places_of(bands)
+        heights = np.array([place.rows for place in places])
+        of_place = -(-dealt // heights)
+        passes = of_place[:, :, : len(bands)].copy()
+        for place, count in zip(places[len(bands) :], of_place[:, :, len(bands) :].transpose(2, 0, 1), strict=True):
+            passes[:, :, place.band] += count
         sets = passes.max(axis=2)
         columns: list[list[_Variant]] = []
         for layer, of_layer in zip(self._layers, sets.T.tolist(), strict=True):
@@ -222,7 +227,7 @@ class NetworkTimer:
             if layer.conv.groups > 1:
                 keys = [tuple(rows[one, number]) for one in range(size)]
             elif layer.conv.output.wide:
-                keys = list(zip(keys, self._idle(dealt[:, number], sets[:, number], heights), strict=True))
+                keys = list(zip(keys, self._idle(dealt[:, number], passes[:, number]), strict=True))
             variants = layer.variants
             for key in dict.fromkeys(keys):
                 if key not in variants:
@@ -250,17 +255,29 @@ class NetworkTimer:
         count, idle = key
         return layer.of_count(count, idle, self.sequencer, self._known)
 
-    def _idle(self, dealt: IntArray, sets: IntArray, heights: IntArray) -> list[int]:
-        """Rows of the array behind the last one that has a filter in the last set."""
-        used = np.clip(dealt - (sets[:, None] - 1) * heights, 0, heights)
-        first = np.cumsum(heights) - heights
+    def _idle(self, dealt: IntArray, passes: IntArray) -> list[int]:
+        """Rows of the array behind the last one that has a filter in the last set.
+
+        A band's last pass has single rows, if it has any with filters, else pairs of them.
+        """
+        bands = self.planner.geometry.bands
+        places = places_of(bands)
+        rows = np.array([band.rows for band in bands])
+        last = np.zeros_like(passes)
+        for i, place in reversed(list(enumerate(places))):  # pairs, then single rows
+            each = rows[place.band] // place.rows
+            filters = (dealt[:, i] - 1) % place.rows + 1
+            last[:, place.band] = np.where(dealt[:, i] > 0, each * filters, last[:, place.band])
+        used = np.where(passes == passes.max(axis=1, keepdims=True), last, 0)
+        first = np.cumsum(rows) - rows
         found: list[int] = (self.hw.rows - np.where(used > 0, first + used, 0).max(axis=1)).tolist()
         return found
 
     def _dealt(self, formats: tuple[RowFormat, ...], counts: IntArray) -> IntArray:
-        """(assignments, convolutions, bands): filters in every band; of convolutions with groups, one in each."""
+        """(assignments, convolutions, places): filters in every place; of convolutions with groups, one in each."""
         bands = self.planner.geometry.bands
-        held = np.ones((len(counts), len(self._layers), len(bands)), dtype=np.int64)
+        count = len(places_of(bands))
+        held = np.ones((len(counts), len(self._layers), count), dtype=np.int64)
         if formats not in self._choices:
             self._choices[formats] = [self._choices_of(layer, formats) for layer in self._layers]
         alike: dict[tuple[Choice, ...], list[int]] = {}
@@ -278,7 +295,7 @@ class NetworkTimer:
             possible = [index for index, choice in enumerate(choices) if choice]
             some = mine[:, :, possible].reshape(-1, len(possible))
             found = deal_counts(some, [choices[index] for index in possible], bands)
-            held[:, numbers] = found.reshape(len(counts), len(numbers), len(bands))
+            held[:, numbers] = found.reshape(len(counts), len(numbers), count)
         return held
 
     def _choices_of(self, layer: _Layer, formats: tuple[RowFormat, ...]) -> tuple[Choice, ...]:
@@ -287,7 +304,7 @@ class NetworkTimer:
         found: list[Choice] = []
         for row in self.planner.filters(layer.index, [row_of(form) for form in formats]):
             if (row, whole_words) not in self._bands_for:
-                self._bands_for[row, whole_words] = bands_for(row, bands, whole_words)
+                self._bands_for[row, whole_words] = choice_of(row, bands, whole_words)
             found.append(self._bands_for[row, whole_words])
         return tuple(found)
 

@@ -434,5 +434,5 @@ class Sequencer:
 def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: int | None) -> Pass:
     """The move of a pass."""
     tiling = plan.tiling
-    rows = tiling.drains * (geometry.word_elements if op == Op.AVG_POOL else geometry.rows)
+    rows = tiling.drains * (plan.sums if op == Op.AVG_POOL else geometry.rows)
     return Pass(plan.steps, tiling.length, tiling.length - tiling.gap - tiling.early, rows, waits, idle)

@@ -85,6 +85,42 @@ FAMILIES = {
     ),
 }
 FAMILIES |= {
+    # codes of 4 and 8 bits, filters of 8 bits in two rows of every kind that has them, two readers
+    "precision": Hardware(
+        name="precision",
+        device="xc7z045",
+        columns=4,
+        dot=4,
+        groups=6,
+        act_bits=4,
+        act_modes=(4, 8),
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=1),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4, pairs=True),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut", pairs=True),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=2, pairs=True),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=128, read_ports=2),
+        memory=Memory(width_bits=64, latency=9),
+    ),
+    # an odd number of groups, so that a word has an odd number of steps; codes of 3 and 6 bits, multipliers of 24 bits
+    "precision_odd": Hardware(
+        name="precision_odd",
+        device="xc7z045",
+        columns=2,
+        dot=2,
+        groups=3,
+        act_bits=3,
+        act_modes=(3, 6),
+        multiplier_bits=24,
+        bands=(
+            Band(scheme=Scheme.APOT, weight_bits=4, rows=1),
+            Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, pairs=True),
+            Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=256),
+        memory=Memory(width_bits=32, latency=5),
+    ),
     # half taps, read by two readers, which leave a column out, and by one
     "halved": Hardware(
         name="halved",

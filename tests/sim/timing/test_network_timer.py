@@ -14,12 +14,12 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, TERNARY, RowFormat
 from codesign.program import Planner
-from codesign.program.dealing import bands_for, deal_counts, deal_filters, row_of
+from codesign.program.dealing import choice_of, deal_counts, deal_filters, row_of
 from codesign.program.shapes import NetworkShape, shape_of
 from codesign.sim.timing.network_timer import Cycles, NetworkTimer, estimate_hardware, estimate_many, network_shape
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
-from tests.sim.strategies import networks
+from tests.sim.strategies import networks, weight_formats
 from tests.sim.timing.test_sequencer import hardware
 
 SLOW = settings(
@@ -32,7 +32,12 @@ def bands(draw: st.DrawFn) -> list[Band]:
     schemes = [(Scheme.FIXED, 4), (Scheme.FIXED, 8), (Scheme.POT, 4), (Scheme.TERNARY, 2), (Scheme.FIXED, 3)]
     chosen = draw(st.lists(st.sampled_from(schemes), min_size=1, max_size=4))
     found = [Band(scheme=scheme, weight_bits=bits, rows=draw(st.integers(1, 7))) for scheme, bits in chosen]
-    return [*found, Band(scheme=Scheme.FIXED, weight_bits=8, rows=draw(st.integers(1, 3)))]
+    if paired := draw(st.integers(0, 2)):  # rows of 4 bits that also hold filters of 8 bits two by two
+        place = draw(st.integers(0, len(found)))
+        found.insert(place, Band(scheme=Scheme.FIXED, weight_bits=4, rows=2 * draw(st.integers(1, 4)), pairs=True))
+    if paired < 2:
+        found.append(Band(scheme=Scheme.FIXED, weight_bits=8, rows=draw(st.integers(1, 3))))
+    return found
 
 
 @settings(max_examples=300, deadline=None)
@@ -40,7 +45,7 @@ def bands(draw: st.DrawFn) -> list[Band]:
 def test_counts_are_dealt_as_filters_are(given_bands: list[Band], data: st.DataObject) -> None:
     formats = (FIXED4, FIXED8, POT4, TERNARY)
     counts = np.array(data.draw(st.lists(st.tuples(*[st.integers(0, 40)] * 4), min_size=1, max_size=5)))
-    choices = [bands_for(row_of(form), given_bands) for form in formats]
+    choices = [choice_of(row_of(form), given_bands) for form in formats]
     found = deal_counts(counts, choices, given_bands)
     for mine, of_bands in zip(counts.tolist(), found.tolist(), strict=True):
         rows = [row_of(form) for form, count in zip(formats, mine, strict=True) for _ in range(count)]
@@ -62,7 +67,7 @@ def check(timer: NetworkTimer, shape: NetworkShape, hw: Hardware, rows: list[lis
 def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject) -> None:
     """Groups, strips, spilled maps and rings that are too small among them; one timer for several assignments."""
     shape = shape_of(data.draw(networks(hw, max_channels=24, max_side=9)))
-    formats = sorted({RowFormat(band.scheme, band.weight_bits) for band in hw.bands})
+    formats = sorted(RowFormat(scheme, bits) for scheme, bits in weight_formats(hw))
     try:
         timer = NetworkTimer(shape, hw)
     except UserError:
