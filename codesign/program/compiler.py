@@ -410,9 +410,9 @@ class _Compiler:
         shared = np.zeros((blocks * share, geometry.shared_bits), dtype=np.uint8)
         for index, group in enumerate(geometry.row_groups):
             place = beats[:steps, index] if index < whole else shared[:steps]
-            for row, low, high in group.places:
+            for row, begin, end in group.places:
                 band = geometry.row_bands[row]
-                place[:, low:high] = to_bits(weight_codes(ordered[row], band), band.weight_bits).reshape(steps, -1)
+                place[:, begin:end] = to_bits(weight_codes(ordered[row], band), band.weight_bits).reshape(steps, -1)
         beats = beats.reshape(blocks, share * whole, geometry.beat_bits)
         if share > 1:
             first = np.zeros((blocks, 1, geometry.beat_bits), dtype=np.uint8)
