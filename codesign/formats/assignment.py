@@ -184,9 +184,7 @@ class Assignment:
     @classmethod
     def uniform(cls, network: Network, form: RowFormat, act_bits: int) -> Assignment:
         """Every row of every layer in one format."""
-        rows = {
-            layer.name: np.zeros(network.weight_shape(layer.name)[0], dtype=np.uint8) for layer in network.weighted
-        }
+        rows = {layer.name: np.zeros(network.weight_shape(layer.name)[0], dtype=np.uint8) for layer in network.weighted}
         return cls((form,), rows, act_bits)
 
     @classmethod

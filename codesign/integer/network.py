@@ -49,7 +49,6 @@ RESIDUAL_MULT_BITS = 24
 """`residual_mult` is an unsigned integer below 2**RESIDUAL_MULT_BITS."""
 
 
-
 @dataclass(frozen=True)
 class IntegerTensor:
     """A feature map of unsigned codes (or, when `bits == WIDE_BITS`, of signed int32 results)."""

@@ -164,8 +164,8 @@ def route(
     tool = f"{nextpnr_version()}, Yosys {yosys_version()}"
     # the design is in the key as text, the device by its options
     sources = source_hash(
-        __name__, given=("codesign.arch", "codesign.rtl", "codesign.sim.synthesis.known",
-        "codesign.sim.synthesis.resources")
+        __name__,
+        given=("codesign.arch", "codesign.rtl", "codesign.sim.synthesis.known", "codesign.sim.synthesis.resources"),
     )
     options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
     key = content_hash(tool, sources, FLOWS[device.family], text, *options)
