@@ -12,7 +12,7 @@ from codesign.integer.network import NARROW, IntegerNetwork, Multiplier
 from codesign.integer.storage import load_network
 from codesign.interchange.description import import_arrays
 from codesign.interchange.exact_bias import BiasRule
-from codesign.interchange.onnx_graph import read_onnx
+from codesign.interchange.onnx_graph import QUANTIZERS, read_onnx
 from codesign.interchange.onnx_integer import METADATA, import_integer_onnx
 from codesign.interchange.onnx_quantized import import_quantized_onnx
 from codesign.interchange.passes import KEEP
@@ -31,7 +31,6 @@ _ENDS: dict[str, Step] = {
     "argmax": ArgMax(0, keep=False),
 }
 """What ends a program of torch.export, for the host."""
-QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
 QUANTIZED_FILES = (".codesign", ".onnx", ".tflite", ".npz")
 FLOAT_FILES = (".onnx", ".tflite", ".pt2")
 OTHER_FILES = (".h5", ".keras", ".pb", ".pt", ".pth", ".safetensors")

@@ -20,7 +20,7 @@ from codesign._extras import require
 from codesign.errors import UserError
 from codesign.integer.host import Reshape, Step
 from codesign.interchange.onnx_float_map import FloatMap
-from codesign.interchange.onnx_graph import Node, OnnxGraph, naming, read_onnx, unsupported
+from codesign.interchange.onnx_graph import QUANTIZERS, Node, OnnxGraph, naming, read_onnx, unsupported
 from codesign.interchange.onnx_host import MOVING, ON_HOST, on_host
 from codesign.interchange.onnx_prepare import prepare
 from codesign.interchange.onnx_shapes import axes_of, per_channel, read_pads, text, whole_numbers
@@ -46,6 +46,10 @@ from codesign.workload.network import Network
 if TYPE_CHECKING:
     from torch import Tensor
 
+    State = dict[str, Tensor]
+    Arrays = dict[str, NDArray[Any]]
+    Sizes = tuple[int, ...] | None
+
 Array = NDArray[Any]
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 """What some exporters write as the upper bound of a Clip that has none."""
@@ -67,38 +71,27 @@ SUPPORTED = (
     "Identity",
     "Dropout",
 )
-QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
 
 
-def import_float_onnx(
-    path: str | Path, input_shape: tuple[int, ...] | None = None
-) -> tuple[Network, dict[str, Tensor]]:
-    """The network of a float ONNX model and its state dict; what `read_float_onnx` says of the host is left out.
-
-    Raises:
-        UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
-    """
+def import_float_onnx(path: str | Path, input_shape: Sizes = None) -> tuple[Network, State]:
+    """The network of a float ONNX model and its state dict; `read_float_onnx` without what it says of the host."""
     return read_float_onnx(path, input_shape)[:2]
 
 
-def read_float_onnx(
-    path: str | Path, input_shape: tuple[int, ...] | None = None
-) -> tuple[Network, dict[str, Tensor], tuple[Step, ...]]:
+def read_float_onnx(path: str | Path, input_shape: Sizes = None) -> tuple[Network, State, tuple[Step, ...]]:
     """The network of a float ONNX model, its state dict, and the host's steps behind it (Softmax, Sigmoid, ArgMax).
 
     The steps take the network's result, (N, ...) real numbers in the shape that the model gives it.
 
     Raises:
-        UserError: as `import_float_onnx` does.
+        UserError: the file is damaged, or a node is not supported; the message names it and what would replace it.
     """
     torch = require("torch", "a float model's weights")
     network, arrays, steps = read_float_arrays(path, input_shape)
     return network, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in arrays.items()}, steps
 
 
-def read_float_arrays(
-    path: str | Path, input_shape: tuple[int, ...] | None = None
-) -> tuple[Network, dict[str, Array], tuple[Step, ...]]:
+def read_float_arrays(path: str | Path, input_shape: Sizes = None) -> tuple[Network, Arrays, tuple[Step, ...]]:
     """`read_float_onnx` without torch."""
     graph = read_onnx(path, input_shape)
     with naming(path):

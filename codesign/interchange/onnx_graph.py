@@ -29,6 +29,8 @@ FIRST_OPSET = 7
 LAST_OPSET = 25
 """Newest opset read. Of the operators that are read, 24 and 25 changed only the types and Cast."""
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "Quant", "BipolarQuant"})
+"""Operators of quantized graphs, which no float one has."""
 
 
 @dataclass(frozen=True, eq=False)
