@@ -200,7 +200,10 @@ class PostProcessor(SharedModule):
         ]
         param = Signal(param_struct, reset_less=True)
         records = [Value.cast(read.data[i]) for i in range(geometry.line_rows)]
-        record = param_struct(chosen(delay(asked[:inside], 1), records) if inside else records[0])
+        record = param_struct(records[0])
+        if inside:  # a signal of its own: joined with `param`, Verilator sees a vector that depends on itself
+            record = Signal(param_struct)
+            m.d.comb += Value.cast(record).eq(chosen(delay(asked[:inside], 1), records))
         turned = Mux(self.averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(self.averaging):

@@ -92,7 +92,8 @@ def test_folder_by_argument_and_environment(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["cifar10_small", "cifar10"])
 def test_missing_file(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}.*data set '{name}' needs this file .*data_dir or \$CODESIGN_DATA"):
+    says = rf"{tmp_path}.*data set '{name}' needs this file .*data_dir or \$CODESIGN_DATA"
+    with pytest.raises(UserError, match=says):
         load_dataset(name, tmp_path)
 
 
