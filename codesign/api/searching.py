@@ -13,8 +13,9 @@ from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, percent
 from codesign.api.given import check_data_dir
 from codesign.api.notes import Report, silent
+from codesign.api.workers import workers
 from codesign.errors import UserError
-from codesign.search.loop import RESULT, Search, SearchResult
+from codesign.search.loop import RESULT, WORKER_BYTES, Search, SearchResult
 from codesign.search.point import Point
 from codesign.search.space import Space, describe_bands, load_space
 
@@ -94,6 +95,7 @@ def search(
     out: str | Path,
     *,
     data_dir: str | Path | None = None,
+    jobs: int = 1,
     progress: Report | None = None,
 ) -> Searched:
     """Evaluate every hardware variant of a space with the network quantized for it; verify what is chosen on RTL.
@@ -102,6 +104,7 @@ def search(
         space: the space, a YAML file, or a name in hw_configs/search.
         out: run folder; an old one of the same space is continued.
         data_dir: folder with the files of the space's data set.
+        jobs: networks that are trained, and points that are evaluated, at a time, in processes.
         progress: told how training, synthesis and simulation go on.
 
     Raises:
@@ -113,7 +116,8 @@ def search(
     require("torch", "training the networks of a search")
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
-    return Searched(Search(loaded, folder, where, progress or silent).run(), folder)
+    executor = workers(jobs, WORKER_BYTES)
+    return Searched(Search(loaded, folder, where, progress or silent, executor).run(), folder)
 
 
 def report(run: str | Path, out: str | Path | None = None, *, progress: Report | None = None) -> Reported:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codesign._files import write_text
-from codesign._processes import worker_count
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent, shown
 from codesign.api.networks import network_plan, read_network
-from codesign.api.notes import Report, note, silent
+from codesign.api.notes import Report, silent
 from codesign.api.reading import NOTHING, Reading
 from codesign.api.simulation import DEFAULT_ENERGY
-from codesign.errors import option
-from codesign.execution.executor import Local
+from codesign.api.workers import workers
 from codesign.report.sweep import render_sweep
 from codesign.search.sweep import WORKER_BYTES, Sweep, SweepPoint, SweepResult
 from codesign.search.sweep_space import SweepSpace, load_sweep_space
@@ -103,9 +101,7 @@ def sweep(
     names = [networks] if isinstance(networks, str) else [str(network) for network in networks]
     for network in names:
         read_network(network, reading)  # what cannot be read is said before anything runs
-    processes, capped = worker_count(jobs, WORKER_BYTES)
-    if capped:
-        note(f"{option('jobs')}: {capped}")
+    executor = workers(jobs, WORKER_BYTES)
     folder = Path(out)
     result = Sweep(
         loaded,
@@ -115,7 +111,7 @@ def sweep(
         unit_energies(energy),
         energy_option="" if energy == DEFAULT_ENERGY else shlex.join(("--energy", str(energy))),
         reading_options=reading.text,
-        executor=Local(processes, WORKER_BYTES),
+        executor=executor,
         report=progress or silent,
     ).run(table)
     page = folder / "report.html"

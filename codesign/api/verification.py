@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codesign._processes import worker_count
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table
-from codesign.api.notes import Report, note
+from codesign.api.notes import Report
+from codesign.api.workers import workers
 from codesign.arch.hardware import Dataflow
-from codesign.errors import option
-from codesign.execution.executor import Local
 from codesign.provenance import provenance
 from codesign.verify.campaign import WORKER_BYTES, HardwareResult, PairResult, Plan, run_campaign
 
@@ -102,11 +100,7 @@ def verify(
         RuntimeError: a tool failed.
     """
     plan = Plan(runs, per_hardware, seed, dataflow, shrink_builds)
-    processes, capped = worker_count(jobs, WORKER_BYTES)
-    if capped:
-        note(f"{option('jobs')}: {capped}")
-    executor = Local(processes, WORKER_BYTES)
-    return Verification(plan, tuple(run_campaign(plan, Path(out), progress, executor)))
+    return Verification(plan, tuple(run_campaign(plan, Path(out), progress, workers(jobs, WORKER_BYTES))))
 
 
 def _table(results: Sequence[HardwareResult]) -> Table:

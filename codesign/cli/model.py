@@ -105,6 +105,7 @@ def search(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/search/.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],
     data_dir: DATA_DIR = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Networks to train, and points to evaluate, at a time.")] = 1,
     json: JSON = None,
 ) -> None:
     """Search hardware and quantization together; the chosen point is verified on RTL."""
@@ -112,7 +113,7 @@ def search(
     from codesign.cli.output import progress, save, show
 
     with progress() as report:
-        answer = run(space, out, data_dir=data_dir, progress=report)
+        answer = run(space, out, data_dir=data_dir, jobs=jobs, progress=report)
     show(answer)
     save(json, answer.to_json())
 

@@ -10,9 +10,9 @@ Points are compared, and one is chosen, by validation images. Test images are fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError
+from codesign.execution.executor import Executor, InProcess, Report
 from codesign.execution.folder import claim, locked
 from codesign.execution.store import RunFolder
 from codesign.integer.network import IntegerNetwork
+from codesign.integer.storage import load_network
 from codesign.program import plan_network
 from codesign.provenance import provenance
 from codesign.search.networks import Networks
@@ -39,8 +41,8 @@ from codesign.sim.synthesis.predictor import NotFittedError
 from codesign.sim.synthesis.resource_levels import KnownResources
 from codesign.sim.timing.plan_timing import Timing, estimate
 
-Report = Callable[..., None]
-"""Called with (phase, done, total) and, from training, a mapping of metrics."""
+WORKER_BYTES = 2 << 30
+"""Memory of a process that trains a network, with room to spare."""
 
 RESULT = "result.json"
 
@@ -115,11 +117,30 @@ class _Evaluated:
 class Search:
     """One search in one run folder."""
 
-    def __init__(self, space: Space, folder: Path, data_dir: Path | None = None, report: Report | None = None) -> None:
-        """Begin in a new folder or continue in one that holds the same search; UserError if it holds another."""
+    def __init__(
+        self,
+        space: Space,
+        folder: Path,
+        data_dir: Path | None = None,
+        report: Report | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        """Begin in a new folder or continue in one that holds the same search.
+
+        Args:
+            space: what is searched.
+            folder: the run folder.
+            data_dir: folder with the files of the data set.
+            report: is told the progress.
+            executor: trains networks and evaluates points; one after the other, in this process, by default.
+
+        Raises:
+            UserError: the folder holds another search.
+        """
         self.space = space
         self.folder = folder
         self._report: Report = report or (lambda *_: None)
+        self._executor = executor or InProcess()
         self.hardware, self.refused = space.hardware()
         claim(folder, "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False), "search")
         self._kept = RunFolder(folder)
@@ -146,16 +167,10 @@ class Search:
 
     def _run(self) -> SearchResult:
         self._kept.made_again.clear()
-        evaluated: list[_Evaluated] = []
         rejected = dict(self.refused)
-        for index, hw in enumerate(self.hardware):
-            self._report("search", index, len(self.hardware))
-            found = self._evaluated(hw)
-            if isinstance(found, str):
-                rejected[hw.name] = found
-            else:
-                evaluated.append(found)
-        self._report("search", len(self.hardware), len(self.hardware))
+        found = self._evaluated()
+        evaluated = [item for hw in self.hardware if isinstance(item := found[hw.content_hash], _Evaluated)]
+        rejected |= {hw.name: why for hw in self.hardware if isinstance(why := found[hw.content_hash], str)}
         if not evaluated:
             raise UserError(f"no variant can run '{self.space.network}'; {next(iter(rejected.values()))}")
         known = KnownResources(self._kept, self._report, self.space.resources)
@@ -184,25 +199,25 @@ class Search:
         write_json(self.folder / RESULT, result.to_json())
         return result
 
-    def _evaluated(self, hw: Hardware) -> _Evaluated | str:
-        """Validation accuracy and signals on `hw`, or why the network cannot run on it."""
-        name, key = f"points/{hw.content_hash}.json", self._key(hw)
-        if (stored := self._kept.get(name, key, dict)) is not None:
-            if "rejected" in stored:
-                return str(stored["rejected"])
-            return _Evaluated(hw, stored["accuracy"], stored["images"], Signals.from_json(stored["signals"]))
-        network = self.network(hw)
-        try:
-            plan = plan_network(network, hw)
-        except UserError as error:
-            self._kept.put(name, key, {"rejected": str(error)})
-            return str(error)
-        assert network.validation is not None, "it was trained for this search"
-        accuracy, images = network.validation.accuracy, network.validation.images
-        signals = measure(plan, unit_energies())
-        stored = {"accuracy": accuracy, "images": images, "signals": signals.to_json()}
-        self._kept.put(name, key, stored | provenance(hw, self.space.seed))
-        return _Evaluated(hw, accuracy, images, signals)
+    def _evaluated(self) -> dict[str, _Evaluated | str]:
+        """By hash of the hardware: validation accuracy and signals, or why the network cannot run on it."""
+        found: dict[str, _Evaluated | str] = {}
+        missing: list[Hardware] = []
+        for hw in self.hardware:
+            if (stored := self._kept.get(_file(hw), self._key(hw), dict)) is None:
+                missing.append(hw)
+            else:
+                found[hw.content_hash] = _read(hw, stored)
+        self._report("search", len(found), len(self.hardware))
+        self._networks.train(missing, self._executor)
+        jobs = [partial(_measured, hw, self._networks.file(hw)) for hw in missing]
+        with contextlib.closing(self._executor.map(jobs, self._report)) as outcomes:
+            for outcome in outcomes:
+                hw, stored = missing[outcome.index], outcome.result()
+                self._kept.put(_file(hw), self._key(hw), stored | provenance(hw, self.space.seed))
+                found[hw.content_hash] = _read(hw, stored)
+                self._report("search", len(found), len(self.hardware))
+        return found
 
     def _verify(self, chosen: Point, network: IntegerNetwork) -> dict[str, Any]:
         name = f"verified/{chosen.hardware.content_hash}.json"
@@ -227,6 +242,29 @@ class Search:
         """Of a point: hardware, network, energies, and everything that a search executes."""
         units = unit_energies().model_dump_json()
         return content_hash(hw.canonical_json(), self._networks.key(hw), units, source_hash(__name__))
+
+
+def _file(hw: Hardware) -> str:
+    """Of the run folder, for a point."""
+    return f"points/{hw.content_hash}.json"
+
+
+def _measured(hw: Hardware, file: Path, _: Report) -> dict[str, Any]:
+    """What the file of a point holds: validation accuracy and signals, or why the network cannot run on `hw`."""
+    network = load_network(file)
+    try:
+        plan = plan_network(network, hw)
+    except UserError as error:
+        return {"rejected": str(error)}
+    assert network.validation is not None, "it was trained for this search"
+    accuracy, images = network.validation.accuracy, network.validation.images
+    return {"accuracy": accuracy, "images": images, "signals": measure(plan, unit_energies()).to_json()}
+
+
+def _read(hw: Hardware, stored: dict[str, Any]) -> _Evaluated | str:
+    if "rejected" in stored:
+        return str(stored["rejected"])
+    return _Evaluated(hw, stored["accuracy"], stored["images"], Signals.from_json(stored["signals"]))
 
 
 def _points(evaluated: list[_Evaluated], known: KnownResources) -> tuple[list[Point], dict[str, str]]:

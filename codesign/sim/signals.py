@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -66,7 +67,7 @@ class Signals:
         utilization: multiply-accumulates over cycles and products the array can do in a cycle.
         energy_mj: millijoules, estimated from counts of operations (`codesign.sim.energy`).
         read_bytes, written_bytes: what goes over the memory bus, by the plan; the RTL counts the same.
-        weight_bytes: size of the weights, every filter once at the bits of the band that holds it, without padding.
+        weight_bytes: size of the weights, every filter once at the bits of what holds it, without padding.
     """
 
     cycles: int
@@ -179,15 +180,19 @@ def with_resources(signals: Signals, hw: Hardware, known: KnownResources) -> Sig
 
 
 def weight_bytes(plan: Plan) -> int:
-    """Size of a network's weights in bytes: every filter once, at the bits of the band that holds it, no padding."""
+    """Size of a network's weights in bytes: every filter once, at the bits of what holds it, no padding.
+
+    That is the band's width, or twice as much where two rows hold a filter.
+    """
     bits_of_rows = [band.weight_bits for band in plan.geometry.row_bands]
     weights = {number: layer.k for number, layer in enumerate(plan.layers) if layer.k}
-    seen: set[tuple[int, int]] = set()
-    bits = 0
+    held: dict[tuple[int, int], int] = {}
     for step in plan.steps:
         for item in step.passes if step.layer in weights else ():
-            for row, number in enumerate(item.filters):
-                if number >= 0 and (step.layer, number) not in seen:
-                    seen.add((step.layer, number))
-                    bits += weights[step.layer] * bits_of_rows[row]
-    return -(-bits // 8)
+            bits: Counter[int] = Counter()
+            for number, width in zip(item.filters, bits_of_rows, strict=True):
+                if number >= 0:
+                    bits[number] += width
+            for number, width in bits.items():  # the same in every pass
+                held[step.layer, number] = width
+    return -(-sum(weights[layer] * width for (layer, _), width in held.items()) // 8)

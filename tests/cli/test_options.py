@@ -155,7 +155,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "evaluate": {"--data", "--images", "--split"},
     "import": {"--hw"},
     "export": {"--to"},
-    "search": set(),
+    "search": {"--jobs"},
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
     "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds", "--jobs"},

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.execution.executor import WorkerProcesses
 from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.report.page import render
@@ -89,8 +90,8 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     assert all(p.signals.clock.evidence == "estimated" for p in result.front)
     assert all(p.validation_accuracy > 0.3 and p.validation_images == 285 and p.costs[2] > 1000 for p in result.points)
 
-    again = Search(SPACE, tmp_path / "again").run()
-    assert again.points == result.points
+    again = Search(SPACE, tmp_path / "again", executor=WorkerProcesses(2)).run()
+    assert again.points == result.points, "wherever networks are trained and points are evaluated"
 
     def nothing(*_: object, **__: object) -> object:
         raise AssertionError("a complete search is only read")

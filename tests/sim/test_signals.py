@@ -90,3 +90,14 @@ def test_weights_count_once_at_the_bits_of_their_bands() -> None:
     assert len(strips.steps) > len(plan.steps)
     assert sum(each.weights for each in traffic(strips)) > sum(each.weights for each in traffic(plan))
     assert weight_bytes(plan) == weight_bytes(strips) == bits // 8, "strips load weights again, their size stays"
+
+
+@pytest.mark.parametrize("form", ["fixed4", "fixed8"])
+def test_weights_of_pairs_of_rows_count_at_the_bits_of_both(form: str) -> None:
+    hw = load_hardware("tiny")
+    bands = (hw.bands[1].model_copy(update={"rows": 4, "pairs": True}),)
+    network = random_network(zoo.get("smallcnn"), {RowFormat.parse(form): 100}, 4)
+    plan = plan_network(network, hw.model_copy(update={"bands": bands}))
+    assert any(item.pairs for step in plan.steps for item in step.passes) == (form == "fixed8")
+    weights = sum(layer.weight.size for layer in network.layers if isinstance(layer, IntegerConv))
+    assert weight_bytes(plan) == weights * int(form[-1]) // 8
