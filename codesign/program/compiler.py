@@ -396,12 +396,12 @@ class _Compiler:
         ordered = np.pad(ordered, ((0, 0), (0, steps * geometry.dot - ordered.shape[1])))
         ordered = ordered.reshape(geometry.rows, steps, geometry.dot)
         row = 0
-        high = high_rows(plan, geometry)
-        for other in high:
+        upper = high_rows(plan, geometry)
+        for other in upper:
             ordered[other - 1], ordered[other] = weight_halves(ordered[other], geometry.pair_bits)
         for band in geometry.bands:
             for other in range(row, row + band.rows):
-                if (other - row) % geometry.band_height(band) or other in high:
+                if (other - row) % geometry.band_height(band) or other in upper:
                     ordered[other] = packed_weights(ordered[other - 1], ordered[other])
             row += band.rows
         share, whole = geometry.weight_share, geometry.whole_groups

@@ -22,8 +22,8 @@ UNPACKED = [
     FIXED4,
     DSP4,
     Band(scheme=Scheme.POT, weight_bits=4, rows=1),
-    Band(scheme=Scheme.POT, weight_bits=5, rows=1),
-    Band(scheme=Scheme.APOT, weight_bits=5, rows=1),
+    pytest.param(Band(scheme=Scheme.POT, weight_bits=5, rows=1), marks=pytest.mark.slow),
+    pytest.param(Band(scheme=Scheme.APOT, weight_bits=5, rows=1), marks=pytest.mark.slow),
     Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
     Band(scheme=Scheme.BINARY, weight_bits=1, rows=1),
 ]
@@ -119,7 +119,7 @@ class Packed(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        dot, bits = self.geometry.dot, self.band.weight_bits
+        dot, bits = self.geometry.dot, self.geometry.weight_bits(self.band)
         for index, weight in enumerate(self.first_row):
             m.submodules[f"element_{index}"] = element = PackedElement(self.geometry, self.band)
             m.d.comb += [element.a[i].eq(self.a[i]) for i in range(2)]
@@ -132,17 +132,18 @@ class Packed(Component):
         return m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("doubled", [0, 1])
 @pytest.mark.parametrize("pack", [2, 4])
 def test_every_product_of_packed_elements(pack: int, doubled: int, pairs: bool) -> None:
     """Every weight of each row with every code of each column, and what is in the fields beside changes all the time.
 
-    With pairs a second row's weight may be one more than four bits hold, and a first row's one less.
+    With pairs a high half may be one more than four bits hold: the second row's weight, or a row's with its carry.
     """
-    band = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=pack, pairs=pairs and pack == 4)
+    band = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=pack, pairs=pairs)
     shape = geometry(band, columns=2, dot=2, act_bits=4, act_modes=(4, 8))
-    first_row = list(range(-8, 8) if band.pairs else range(-7, 8))
+    first_row = list(range(-8, 8 + shape.carries(band)) if pairs else range(-7, 8))
     second = np.arange(-7, 8)
     a_0, w_1 = (grid.reshape(-1) for grid in np.meshgrid(np.arange(256), second, indexing="ij"))
     a_1 = (a_0 * 37 + 11 + w_1) % 256
