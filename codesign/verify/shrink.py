@@ -129,6 +129,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
             tries.append(data | {key: value, "groups": groups})
     if hw.has_modes:
         tries.append(data | {"act_modes": []})
+    if hw.buffers.read_ports > 1:  # two need even groups and most of the columns, so it must go before these can
+        tries.append(data | {"buffers": data["buffers"] | {"read_ports": 1}})
     if hw.groups > hw.columns:
         tries.append(data | {"groups": hw.columns})
     for index, band in enumerate(data["bands"]):
