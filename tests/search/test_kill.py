@@ -14,7 +14,9 @@ FEW = 2
 MANY = 10
 
 
-@pytest.mark.parametrize("name", list(JOBS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "search" else name for name in JOBS]
+)
 def test_a_killed_run_continues_to_the_same_results(name: str, tmp_path: Path) -> None:
     """Few kills, with the usual cache."""
     job, cache = JOBS[name], cache_folder()
