@@ -12,8 +12,10 @@ import argparse
 
 from rich.console import Console
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.integer.layer_bits import assignment_of_bits, parse_bits
 from codesign.rtl.array.packed import PackedElement

@@ -11,7 +11,9 @@ import argparse
 
 from rich.console import Console
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement

@@ -113,8 +113,8 @@ def fresh(*names: str, given: tuple[str, ...] = ()) -> str:
 
 def test_a_change_is_seen_where_it_matters(copy: Path) -> None:
     timing, training, synthesis = (
-        fresh(name) for name in ("codesign.sim.timing.plan_timing", "codesign.quant.pipeline",
-        "codesign.sim.synthesis.composition")
+        fresh(name)
+        for name in ("codesign.sim.timing.plan_timing", "codesign.quant.pipeline", "codesign.sim.synthesis.composition")
     )
     reader = copy / "sim" / "timing" / "reader.py"
     reader.write_text(reader.read_text() + "# changed\n")
@@ -152,8 +152,8 @@ def test_rooms_within_rooms_are_seen(copy: Path) -> None:
 
 def test_what_is_given_by_value_is_not_followed(copy: Path) -> None:
     files = {
-        path.relative_to(copy).as_posix() for path in source_files("codesign.sim.synthesis.place_route",
-        given=("codesign.rtl",))
+        path.relative_to(copy).as_posix()
+        for path in source_files("codesign.sim.synthesis.place_route", given=("codesign.rtl",))
     }
     assert "sim/synthesis/yosys_job.py" in files and not any(name.startswith("rtl/") for name in files)
     with pytest.raises(ValueError, match="codesign.sim.nothing: no such module"):

@@ -11,7 +11,7 @@ from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table
 from codesign.api.notes import Report
 from codesign.api.workers import workers
-from codesign.arch.hardware import Dataflow
+from codesign.arch.band import Dataflow
 from codesign.provenance import provenance
 from codesign.verify.campaign import WORKER_BYTES, HardwareResult, PairResult, Plan, run_campaign
 

@@ -1,4 +1,4 @@
-"""Number formats of weights; `codesign.arch.hardware.WEIGHT_BITS` says which a core of the array is built for."""
+"""Number formats of weights; `codesign.arch.band.WEIGHT_BITS` says which a core of the array is built for."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codesign._typing import IntArray
-from codesign.arch.hardware import WEIGHT_BITS, Band
+from codesign.arch.band import WEIGHT_BITS, Band
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.row_format import RowFormat

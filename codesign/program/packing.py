@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.arch.scheme import Scheme
 from codesign.formats.codes import encode
 from codesign.rtl.geometry import Geometry

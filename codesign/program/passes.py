@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.errors import UserError
 from codesign.program.dealing import Row, deal_filters, places_of
 from codesign.program.plan import PassPlan

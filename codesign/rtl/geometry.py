@@ -21,7 +21,8 @@ from functools import cached_property
 from itertools import accumulate
 from math import ceil
 
-from codesign.arch.hardware import LONGEST_CHAIN, Band, Hardware
+from codesign.arch.band import LONGEST_CHAIN, Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.array.adders import adder_stages
 from codesign.rtl.array.products import Product, product_of

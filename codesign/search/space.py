@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from codesign.arch.band import PACKS, Band, Dataflow
 from codesign.arch.checks import choice, integer, number, rejected, shown
 from codesign.arch.documents import Model, checked, parse, read_text
-from codesign.arch.hardware import PACKS, Band, Dataflow, Hardware
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError

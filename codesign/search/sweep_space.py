@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from codesign.arch.band import PACKS
 from codesign.arch.checks import choice, integer, rejected, shown
 from codesign.arch.documents import Model, checked, parse, read_text
-from codesign.arch.hardware import PACKS, Hardware
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import find_config, load_hardware
 from codesign.errors import UserError
 from codesign.search.expressions import Condition

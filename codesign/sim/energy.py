@@ -24,9 +24,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
+from codesign.arch.band import Band
 from codesign.arch.checks import number
 from codesign.arch.documents import Model, parse, read_text
-from codesign.arch.hardware import Band
 from codesign.arch.load import find_config
 from codesign.arch.scheme import Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from codesign.arch.band import MOST_WEIGHT_BITS, WEIGHT_BITS
 from codesign.arch.documents import parse
-from codesign.arch.hardware import MOST_CODE_BITS, MOST_WEIGHT_BITS, WEIGHT_BITS, Hardware
+from codesign.arch.hardware import MOST_CODE_BITS, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.verify.recipe import Choices, RandomChoices

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from codesign.arch.band import WEIGHT_BITS, Band
 from codesign.arch.devices import DEVICES
-from codesign.arch.hardware import WEIGHT_BITS, Band, Buffers, Hardware, Memory
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware, parse_hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 

@@ -111,8 +111,7 @@ def test_assignment_of_another_network() -> None:
 
 def test_without_torch() -> None:
     modules = (
-        "codesign.integer.random_network, codesign.formats.codes, codesign.formats.assignment, "
-        "codesign.integer.fusing"
+        "codesign.integer.random_network, codesign.formats.codes, codesign.formats.assignment, codesign.integer.fusing"
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

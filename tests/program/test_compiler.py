@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Hardware
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.program.packing import pack_map, unpack_words, weight_codes

@@ -11,7 +11,9 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.sim import Simulator, SimulatorContext
 from numpy.typing import ArrayLike, NDArray
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.formats.codes import decode
 from codesign.rtl.array.processing_element import ProcessingElement

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from codesign.arch.hardware import Hardware, Memory
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Memory
 from codesign.integer.network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.program import Program, compile_network
 from codesign.program.traffic import bytes_moved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.counters import BYTES
 from tests.rtl.bench import geometry, play

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.rtl.dma import StreamReader
 from tests.rtl.bench import geometry, simulate
 

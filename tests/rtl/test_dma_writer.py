@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.rtl.dma import ResultWriter
 from tests.rtl.bench import FIXED4, geometry, rows, simulate
 

@@ -7,7 +7,8 @@ from amaranth.hdl import Shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Memory
+from codesign.arch.band import Band
+from codesign.arch.memory import Memory
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, bits_for
 from codesign.rtl.layout import DESCRIPTOR, PARAMS, PASS_HEADER, Layout
 from codesign.rtl.window import struct

@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Value
 from amaranth.sim import SimulatorContext
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
 from tests.rtl.bench import FIXED4, FIXED8, POT4, geometry, rows, simulate

@@ -12,8 +12,10 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out
 
-from codesign.arch.hardware import Band, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Memory
 from codesign.arch.scheme import Scheme
 from codesign.rtl.modules import SharedModule, convert, place
 from codesign.rtl.verilog import generate

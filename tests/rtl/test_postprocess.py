@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Memory
+from codesign.arch.band import Band
+from codesign.arch.memory import Memory
 from codesign.arch.scheme import Scheme
 from codesign.integer.arithmetic import requantize as integer_model
 from codesign.integer.network import IntegerConv, IntegerTensor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.program.packing import pack_map
 from codesign.rtl.dma import ResultWriter
 from codesign.rtl.geometry import STORE_LATENCY, Geometry

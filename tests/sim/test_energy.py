@@ -9,8 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.integer.network import IntegerNetwork, IntegerTensor

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Band, Buffers, Hardware, Memory
+from codesign.arch.band import Band
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.integer.network import IntegerNetwork
 from codesign.integer.random_network import random_network

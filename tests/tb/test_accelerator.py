@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Hardware, Memory
+from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Memory
 from codesign.program import compile_network
 from codesign.program.files import write_program
 from codesign.rtl.host_files import host_files

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import WEIGHT_BITS
+from codesign.arch.band import WEIGHT_BITS
 from codesign.arch.scheme import Scheme
 from codesign.integer.checks import check_network
 from codesign.program import compile_network

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.rtl.array.adders import Sum, Term, bits_of_range, chain, extended, plus, tree
 from codesign.rtl.geometry import Geometry
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.rtl.array.adders import add, add_pairs, bits_of_range, extended, plus
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.processing_element import band_name

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.arch.scheme import APOT_TERMS, Scheme
 from codesign.rtl.array.adders import Term, plus
 from codesign.rtl.select import chosen

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement, band_name

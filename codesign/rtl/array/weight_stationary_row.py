@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.dot_product import dot_product

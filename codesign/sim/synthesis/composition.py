@@ -254,9 +254,7 @@ def _by_module(cells: Mapping[str, Any], owner: Mapping[str, str]) -> ByModule:
 _STARTS = re.compile(r"^module\s+(\\\S+|\w+)", re.MULTILINE)
 
 
-def _in_context(
-    context: Context, core: str, family: Family, processes: Processes, _: Report
-) -> tuple[Cells, float]:
+def _in_context(context: Context, core: str, family: Family, processes: Processes, _: Report) -> tuple[Cells, float]:
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"

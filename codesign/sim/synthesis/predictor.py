@@ -18,8 +18,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codesign.arch.band import Band
 from codesign.arch.devices import Family
-from codesign.arch.hardware import Band, Hardware
+from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name

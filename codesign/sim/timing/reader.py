@@ -10,7 +10,7 @@ slower than they arrive.
 
 from __future__ import annotations
 
-from codesign.arch.hardware import Memory
+from codesign.arch.memory import Memory
 from codesign.rtl.geometry import FIFO_LATENCY
 
 

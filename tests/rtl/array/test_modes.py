@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import Component, In, Out
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.arch.scheme import Scheme
 from codesign.program.packing import packed_weights, weight_halves
 from codesign.rtl.array.packed import PackedElement

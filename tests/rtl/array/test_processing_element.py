@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Band, Memory
+from codesign.arch.band import Band
+from codesign.arch.memory import Memory
 from codesign.arch.scheme import Scheme
 from tests.rtl.array.test_products import BANDS
 from tests.rtl.bench import (

@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Cat, Const, Module
 from amaranth.lib.wiring import Component, In, Out
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.arch.scheme import Scheme
 from codesign.formats.levels import level_set
 from codesign.program.packing import weight_codes

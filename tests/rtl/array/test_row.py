@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.rtl.array.row import Row, WeightBank
 from tests.rtl.bench import (
     APOT4,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Band, Memory
+from codesign.arch.band import Band
+from codesign.arch.memory import Memory
 from codesign.arch.scheme import Scheme
 from codesign.rtl.array.weight_stationary_array import DrainSequencer, WeightStationaryArray
 from codesign.rtl.geometry import Geometry

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from codesign.arch.hardware import Band
+from codesign.arch.band import Band
 from codesign.arch.scheme import Scheme
 from codesign.program.packing import packed_weights
 from codesign.rtl.array.weight_stationary_row import RowAccumulators, WeightStationaryElement, WeightStationaryRow

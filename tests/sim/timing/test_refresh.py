@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Hardware, Memory
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware, parse_hardware
+from codesign.arch.memory import Memory
 from codesign.errors import UserError
 from codesign.integer.random_network import random_network
 from codesign.program import compile_network

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from codesign.arch.hardware import Hardware, Memory
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Memory
 from codesign.errors import UserError
 from codesign.formats.row_format import FIXED4
 from codesign.integer.fusing import fuse

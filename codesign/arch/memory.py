@@ -1,0 +1,83 @@
+"""Memories of an accelerator: on the chip, and the one behind the AXI4 port."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import model_validator
+
+from codesign.arch.checks import choice, integer, rejected
+from codesign.arch.documents import Model
+
+AXI_BOUNDARY_BYTES = 4096
+"""No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
+
+
+class Buffers(Model):
+    """On-chip memories.
+
+    Attributes:
+        activation_words: depth of each of the two activation memories, in words of `Hardware.word_elements` codes.
+        weight_words: depth of each row's weight ring, in words of `Hardware.dot` weights.
+        read_ports: with 2, the write port of the memory that windows are read from, idle then, reads as well. Windows
+            of maps whose channels fill at most half a word are then read two words a cycle (`Hardware.half_words`).
+    """
+
+    activation_words: Annotated[int, integer(16, 1 << 18, power_of_two=True)]
+    weight_words: Annotated[int, integer(16, 1 << 16, power_of_two=True)]
+    read_ports: Annotated[int, choice(1, 2)] = 1
+
+
+class Memory(Model):
+    """External memory behind the AXI4 port, as cosimulation and timing model it.
+
+    Attributes:
+        width_bits: data width of the port; one beat.
+        latency: cycles from an accepted read request to its first beat.
+        cycles_per_beat: 1 is full bandwidth.
+        burst_beats: beats of one read request.
+        fifo_beats: depth of the read FIFO; by default as deep as `read_fifo_beats` says.
+        refresh_interval: cycles from the end of one refresh to the end of the next, tREFI of a DRAM's data sheet in
+            cycles of `clock_mhz`; no refresh if it is not given.
+        refresh_cycles: cycles of a refresh, tRFC: nothing is read in them, and latencies and distances of beats that
+            have begun stand still. Writes are posted and go on.
+    """
+
+    width_bits: Annotated[int, choice(32, 64, 128, 256, 512)]
+    latency: Annotated[int, integer(1, 4096)]
+    cycles_per_beat: Annotated[int, integer(1, 1024)] = 1
+    burst_beats: Annotated[int, integer(1, 256, power_of_two=True)] = 16
+    fifo_beats: Annotated[int, integer(2, 1 << 16)] | None = None
+    refresh_interval: Annotated[int, integer(2, 1 << 20)] | None = None
+    refresh_cycles: Annotated[int, integer(1, 1 << 16)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Memory:
+        burst_bytes = self.burst_beats * self.width_bits // 8
+        if burst_bytes > AXI_BOUNDARY_BYTES:
+            allowed = AXI_BOUNDARY_BYTES * 8 // self.width_bits
+            raise rejected(
+                f"burst_beats {self.burst_beats} given, must be at most {allowed} with width_bits {self.width_bits}"
+                f" (an AXI4 burst stays within {AXI_BOUNDARY_BYTES} bytes)"
+            )
+        least = max(8, 2 * self.burst_beats)
+        if self.fifo_beats is not None and (self.fifo_beats < least or self.fifo_beats % self.burst_beats):
+            raise rejected(
+                f"fifo_beats {self.fifo_beats} given, must be a multiple of burst_beats, {self.burst_beats}, and at "
+                f"least {least}"
+            )
+        if (self.refresh_interval is None) != (self.refresh_cycles is None):
+            key = "refresh_cycles" if self.refresh_cycles is None else "refresh_interval"
+            raise rejected(f"{key}: nothing given, must be given with the other key of refresh")
+        if self.refresh_interval and self.refresh_cycles and self.refresh_cycles >= self.refresh_interval:
+            raise rejected(
+                f"refresh_cycles {self.refresh_cycles} given, must be below refresh_interval, {self.refresh_interval}"
+            )
+        return self
+
+    @property
+    def read_fifo_beats(self) -> int:
+        """Depth of the read FIFO: enough to keep two bursts in flight over the latency, unless it was given."""
+        if self.fifo_beats is not None:
+            return self.fifo_beats
+        return 1 << (self.latency + 2 * self.burst_beats + 8 - 1).bit_length()
