@@ -159,8 +159,9 @@ def test_leaving_the_loop_ends_what_runs() -> None:
 PARENT = """
 from tests.execution.test_executor import wait
 from codesign.execution.executor import WorkerProcesses
-import sys, threading
+import signal, sys
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
     begun = iter(range(2))
     def report(*told):
         if next(begun):
