@@ -62,7 +62,9 @@ def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int,
     assert wanted == len(stored) > 1
 
 
-@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512)])
+@pytest.mark.parametrize(
+    ("height", "width", "words"), [(14, 12, 256), pytest.param(21, 11, 512, marks=pytest.mark.slow)]
+)
 def test_spilled_maps_are_exact_on_the_rtl(height: int, width: int, words: int) -> None:
     network, hw = block_network(height, width), with_words(words)
     program = compile_network(network, hw)

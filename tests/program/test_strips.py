@@ -72,7 +72,7 @@ def test_fewer_words_need_more_strips() -> None:
     assert few > 1
 
 
-@pytest.mark.parametrize("words", [2048, 1024])
+@pytest.mark.parametrize("words", [2048, pytest.param(1024, marks=pytest.mark.slow)])
 def test_strips_and_copies_are_exact_on_the_rtl(words: int) -> None:
     network = stem_network()
     hw = with_words(words)
