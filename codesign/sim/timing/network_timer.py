@@ -20,7 +20,7 @@ from codesign.formats.ratio import Ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import fuse
 from codesign.integer.tensor_bits import tensor_bits
-from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, places_of, row_of
+from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, passes_of_bands, places_of, row_of
 from codesign.program.passes import (
     RowSet,
     check_passes,
@@ -213,12 +213,7 @@ class NetworkTimer:
     ) -> Cycles:
         size, bands = len(counts), self.planner.geometry.bands
         dealt = self._dealt(formats, counts)
-        places = places_of(bands)
-        heights = np.array([place.rows for place in places])
-        of_place = -(-dealt // heights)
-        passes = of_place[:, :, : len(bands)].copy()
-        for place, count in zip(places[len(bands) :], of_place[:, :, len(bands) :].transpose(2, 0, 1), strict=True):
-            passes[:, :, place.band] += count
+        passes = passes_of_bands(dealt, places_of(bands))
         sets = passes.max(axis=2)
         columns: list[list[_Variant]] = []
         for layer, of_layer in zip(self._layers, sets.T.tolist(), strict=True):
