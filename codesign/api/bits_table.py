@@ -104,7 +104,8 @@ class BitsTable(Answer):
 
     def blocks(self) -> Sequence[Block]:
         table = self.table
-        rows, reasons = [], {}
+        rows: list[tuple[object, ...]] = []
+        reasons: dict[str, str] = {}
         for layer in table.layers:
             cells: list[object] = []
             for choice in table.choices:
