@@ -87,6 +87,11 @@ class NetworkShape:
         return self._tensors[name]
 
     @property
+    def maps(self) -> tuple[MapShape, ...]:
+        """The maps of codes, the input first."""
+        return tuple(item for item in (self.input, *(layer.output for layer in self.layers)) if not item.wide)
+
+    @property
     def convs(self) -> tuple[ConvShape, ...]:
         """The layers with filters."""
         return tuple(layer for layer in self.layers if isinstance(layer, ConvShape))

@@ -177,6 +177,11 @@ class Geometry:
         return self.hw.has_modes
 
     @property
+    def code_widths(self) -> tuple[int, ...]:
+        """Widths of codes, the narrowest first."""
+        return self.hw.act_modes or (self.hw.act_bits,)
+
+    @property
     def half_dot(self) -> int:
         """Places in half a group, where codes may be twice as wide."""
         return self.dot // 2
