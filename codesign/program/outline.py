@@ -6,8 +6,9 @@ decide how many words the maps take, and with that whether they fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from codesign.errors import UserError
 from codesign.program.placement import MapUse, Place, PlacementError, Placer, check_alone, no_room
@@ -16,15 +17,23 @@ from codesign.program.shapes import MapShape
 from codesign.rtl.geometry import Geometry
 
 
+class Misfit(NamedTuple):
+    """A map that does not fit beside others: its number, and the flags (`Flags`) that decided about it."""
+
+    number: int
+    looked_at: int
+
+
 class Outline:
     """Steps without the places of their maps.
 
     Attributes:
         steps: in order; bits of their tensors say nothing.
         maps: what is stored, in the order of its birth.
+        too_wide: flags of the widths of tensors with which some of their stored rows exceed a memory.
     """
 
-    def __init__(self, steps: Sequence[Step], geometry: Geometry, depth: int) -> None:
+    def __init__(self, steps: Sequence[Step], geometry: Geometry, depth: int, flags: Flags) -> None:
         """Find out when every map is needed.
 
         Raises:
@@ -32,6 +41,7 @@ class Outline:
         """
         self.steps = tuple(steps)
         self.depth = depth
+        self._flags = flags
         born: dict[str, int] = {}
         dies: dict[str, int] = {}
         apart: dict[str, set[str]] = {}
@@ -73,24 +83,35 @@ class Outline:
             )
             for name in maps
         ]
-        self._placer = Placer(self._uses, self._words, depth)
-        # widths of a tensor with which some of its stored rows exceed a memory
-        too_wide = [
+        self._tensors = [stored.tensor.name for stored in self.maps]
+        self._placer: Placer | None = None
+        self.too_wide = self._flags(
             (stored.tensor.name, width)
             for stored, words in zip(self.maps, self._words, strict=True)
             for width, count in enumerate(words)
             if count > depth
-        ]
-        self._too_wide = tuple(dict.fromkeys(too_wide))
-        self._tensors = [stored.tensor.name for stored in self.maps]
+        )
+        self._failed: dict[int, dict[int, int]] = {}  # by the flags that were looked at: the map that did not fit
 
-    def fits_alone(self, widths: Mapping[str, int]) -> bool:
-        """Whether every map fits an empty memory; widths (places in `Geometry.code_widths`) by tensor."""
-        return all(widths[tensor] != width for tensor, width in self._too_wide)
+    def place(self, widths: Mapping[str, int], given: int) -> list[Place] | Misfit:
+        """Places of `maps`, or the one that does not fit beside others.
 
-    def place(self, widths: Mapping[str, int]) -> list[Place] | int:
-        """Places of `maps`, or the number of the map that does not fit beside others."""
-        return self._placer.place([widths[tensor] for tensor in self._tensors])
+        Args:
+            widths: places in `Geometry.code_widths` by tensor.
+            given: the `flags` of the same.
+        """
+        for looked_at, known in self._failed.items():
+            if (number := known.get(given & looked_at)) is not None:
+                return Misfit(number, looked_at)
+        if self._placer is None:
+            self._placer = Placer(self._uses, self._words, self.depth)
+        found = self._placer.place([widths[tensor] for tensor in self._tensors])
+        if isinstance(found, int):  # whatever comes behind the map has not been looked at
+            kinds = range(len(self._words[0]))
+            looked_at = self._flags((tensor, width) for tensor in self._tensors[: found + 1] for width in kinds)
+            self._failed.setdefault(looked_at, {})[given & looked_at] = found
+            return Misfit(found, looked_at)
+        return found
 
     def born(self, number: int) -> int:
         """The step that produces a map."""
@@ -112,10 +133,27 @@ class Outline:
         return no_room(uses, number, self.depth)
 
 
+class Flags:
+    """A number for tensors and widths of codes: a bit for each pair, so that sets of them meet in one operation."""
+
+    def __init__(self) -> None:
+        self._bits: dict[tuple[str, int], int] = {}
+
+    def __call__(self, pairs: Iterable[tuple[str, int]]) -> int:
+        """The flags of some (tensor, width)."""
+        found = 0
+        for pair in pairs:
+            bit = self._bits.get(pair)
+            if bit is None:
+                bit = self._bits[pair] = 1 << len(self._bits)
+            found |= bit
+        return found
+
+
 def words_by_width(stored: StoredMap, geometry: Geometry) -> tuple[int, ...]:
     """Activation words of stored rows at every width of codes."""
-    pixels = (stored.rows[1] - stored.rows[0]) * stored.tensor.width
-    return tuple(pixels * geometry.words(stored.tensor.channels, width) for width in geometry.code_widths)
+    pixels, channels = (stored.rows[1] - stored.rows[0]) * stored.tensor.width, stored.tensor.channels
+    return tuple(-(-channels // codes) * pixels for codes in geometry.codes_by_width)
 
 
 def width_of(tensor: MapShape, geometry: Geometry) -> int:

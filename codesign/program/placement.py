@@ -39,7 +39,8 @@ class PlacementError(UserError):
 Place = tuple[int, int]
 """(memory, first word)."""
 
-_MAX_STEPS = 20_000
+_MOST_DEAD = 20_000
+"""Ends that a search may come to before it is given up."""
 
 
 def check_alone(name: str, words: int, born: int, depth: int) -> None:
@@ -108,17 +109,17 @@ class Placer:
         return places
 
     def _search(self, widths: Sequence[int]) -> list[Place] | int:
-        """With backtracking."""
+        """With backtracking, never twice from the same maps alive."""
         places: list[Place] = []
-        deepest = steps = 0
+        dead: set[tuple[int, int]] = set()
+        deepest = 0
 
         def descend(index: int, state: int) -> bool:
-            nonlocal deepest, steps
+            nonlocal deepest
             if index == len(self.uses):
                 return True
             deepest = max(deepest, index)
-            steps += 1
-            if steps > _MAX_STEPS:
+            if (index, state) in dead or len(dead) > _MOST_DEAD:
                 return False
             options = self._known[index].get((state, widths[index]))
             if options is None:
@@ -128,6 +129,7 @@ class Placer:
                 if descend(index + 1, after):
                     return True
                 places.pop()
+            dead.add((index, state))
             return False
 
         return places if descend(0, 0) else deepest

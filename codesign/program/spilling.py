@@ -72,7 +72,7 @@ class Spills:
         target = self.network.layers[index].output
         # where its rows are wanted later: whole by what follows, or by strips
         wanted = [StoredMap(target, (0, target.height))] if index == count - 1 else []
-        for reader in range(index + 1, count):
+        for reader in self._readers(index, count):
             for strip in self._strips(reader, widths)[0]:
                 wanted += (stored for stored in strip.loaded if stored.tensor.name == target.name)
         steps: list[Step] = []
@@ -88,10 +88,13 @@ class Spills:
 
     def key(self, index: int, count: int, widths: Mapping[str, int]) -> tuple[int, ...]:
         """What decides about `layer`, but for the widths of the layer's own maps."""
-        target = self.network.layers[index].output.name
-        later = range(index + 1, count)
-        readers = (r for r in later if target in maps_of(self.network.layers[r]))
-        return index == count - 1, self._strips(index, widths)[1], *(self._strips(r, widths)[1] for r in readers)
+        numbers = (self._strips(each, widths)[1] for each in (index, *self._readers(index, count)))
+        return index == count - 1, *numbers
+
+    def _readers(self, index: int, count: int) -> list[int]:
+        """Those of the first `count` layers that read what a layer writes."""
+        layers = self.network.layers
+        return [each for each in range(index + 1, count) if layers[index].output.name in maps_of(layers[each])]
 
     def _strips(self, index: int, widths: Mapping[str, int]) -> tuple[tuple[_Strip, ...], int]:
         """The strips of a layer, as high as they fit, and a number for the rows that they hold."""

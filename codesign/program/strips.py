@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import ceil, gcd
+from operator import or_
 from typing import NamedTuple
 
 from codesign.errors import UserError
-from codesign.program.outline import Outline, width_of
+from codesign.program.outline import Flags, Misfit, Outline, width_of, words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
@@ -73,7 +75,19 @@ class Schedules:
     def __init__(self, network: NetworkShape, geometry: Geometry, depth: int) -> None:
         self.network, self.geometry, self.depth = network, geometry, depth
         self.spills = Spills(network, geometry, depth)
-        self._cuts = tuple(_cuts(network))
+        self._flags = Flags()
+        whole = {
+            tensor.name: words_by_width(StoredMap(tensor, (0, tensor.height)), geometry) for tensor in network.maps
+        }
+        too_wide = {
+            name: self._flags((name, width) for width, count in enumerate(words) if count > depth)
+            for name, words in whole.items()
+        }
+        self._cuts: list[tuple[int, int]] = []  # layers, and the flags of later maps that exceed a memory
+        for count in _cuts(network):
+            later = (too_wide.get(layer.output.name, 0) for layer in network.layers[count - 1 :])
+            self._cuts.append((count, reduce(or_, later, 0)))
+        self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
         self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
 
     def find(self, widths: Mapping[str, int]) -> Found:
@@ -82,24 +96,39 @@ class Schedules:
         Args:
             widths: of the codes of every stored map, as places in `Geometry.code_widths`, by name.
         """
-        found = self._attempt(0, 0, 1, widths)
-        if not isinstance(found, _Failure):
-            return Found(*found, 1)
-        reason = found
-        for count in self._cuts:
-            height = self.network.layers[count - 1].output.height
-            strips = 2
-            while strips <= height:
-                found = self._attempt(0, count, strips, widths)
-                if not isinstance(found, _Failure):
-                    return Found(*found, strips)
-                strips *= 2
-        for count in self._cuts:
-            found = self._attempt(count, 0, 1, widths)
-            if not isinstance(found, _Failure):
+        given = self._flags(widths.items())
+        found = self._on_chip(widths, given)
+        if found is not None:
+            return found
+        for count, too_wide in self._cuts:
+            if given & too_wide:
+                continue
+            placed = self._attempt(count, 0, 1, widths, given)
+            if not isinstance(placed, _Failure):
                 self.spills.check(count, widths)
-                return Found(*found, 1, count)
+                return Found(*placed, 1, count)
+        reason = self._attempt(0, 0, 1, widths, given)
+        assert isinstance(reason, _Failure)
         raise reason.error(widths)
+
+    def _on_chip(self, widths: Mapping[str, int], given: int) -> Found | None:
+        """The first schedule in which no layer is spilled, if there is one."""
+        if any(given & looked_at in known for looked_at, known in self._hopeless.items()):
+            return None
+        looked_at = 0
+        for count, too_wide in ((0, 0), *self._cuts):
+            looked_at |= too_wide
+            if given & too_wide:
+                continue
+            strips = 2 if count else 1
+            while strips <= (self.network.layers[count - 1].output.height if count else 1):
+                placed = self._attempt(0, count, strips, widths, given)
+                if not isinstance(placed, _Failure):
+                    return Found(*placed, strips)
+                looked_at |= placed.looked_at
+                strips *= 2
+        self._hopeless.setdefault(looked_at, set()).add(given & looked_at)
+        return None
 
     def schedule(self, found: Found, widths: Mapping[str, int]) -> Schedule:
         """What was found as steps whose maps have the network's own bits."""
@@ -112,24 +141,28 @@ class Schedules:
         return Schedule(steps, places, found.strips, found.spilled)
 
     def _attempt(
-        self, skipped: int, count: int, strips: int, widths: Mapping[str, int]
+        self, skipped: int, count: int, strips: int, widths: Mapping[str, int], given: int
     ) -> tuple[Outline, list[Place]] | _Failure:
         """Without the first layers, with the next `count` in strips, and copies where only these make it fit."""
         copied: frozenset[int] = frozenset()
+        looked_at = 0
         while True:
             outline = self._outline(skipped, count, strips, copied)
             if isinstance(outline, UserError):
-                return _Failure(outline)
-            if not copied and not outline.fits_alone(widths):
-                return _Failure(outline, -1)
-            found = outline.place(widths)
-            if not isinstance(found, int):
+                return _Failure(outline, 0, looked_at)
+            if not copied:
+                looked_at |= outline.too_wide
+                if given & outline.too_wide:
+                    return _Failure(outline, -1, looked_at)
+            found = outline.place(widths, given)
+            if not isinstance(found, Misfit):
                 return outline, found
-            born, steps = outline.born(found), outline.steps
+            looked_at |= found.looked_at
+            born, steps = outline.born(found.number), outline.steps
             candidates = (step.index for step in steps[born:] if step.residual is not None and step.index not in copied)
             candidate = next(candidates, None)
             if candidate is None or steps[born].index > candidate or len(copied) >= len(self.network.layers):
-                return _Failure(outline, found)
+                return _Failure(outline, found.number, looked_at)
             copied |= {candidate}
 
     def _outline(self, skipped: int, count: int, strips: int, copied: frozenset[int]) -> Outline | UserError:
@@ -142,17 +175,24 @@ class Schedules:
                 given = list(_steps(network, count, strips, self.geometry))
                 later = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in given]
                 steps = list(_with_copies(later, copied))
-                self._outlines[key] = Outline(steps, self.geometry, self.depth)
+                self._outlines[key] = Outline(steps, self.geometry, self.depth, self._flags)
             except UserError as error:
                 self._outlines[key] = error
         return self._outlines[key]
 
 
 class _Failure(NamedTuple):
-    """Why maps cannot be placed: an error of the outline, or the number of a map; -1 if one alone exceeds a memory."""
+    """Why maps cannot be placed.
+
+    Attributes:
+        of: an outline that does not fit, or why there is none.
+        number: of the map that does not fit beside others; -1 if one does not fit alone.
+        looked_at: flags that decided about it.
+    """
 
     of: Outline | UserError
-    number: int = 0
+    number: int
+    looked_at: int
 
     def error(self, widths: Mapping[str, int]) -> UserError:
         """The error that says so."""

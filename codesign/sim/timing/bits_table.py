@@ -21,7 +21,7 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import FusedConv, FusedNetwork, fuse
 from codesign.integer.layer_bits import source_maps
-from codesign.sim.timing.network_timer import Cycles, NetworkTimer, network_shape
+from codesign.sim.timing.network_timer import Cycles, NetworkTimer
 from codesign.workload.network import Network
 
 
@@ -90,24 +90,21 @@ class BitsTimer:
     """Times choices of bits for the layers of one network on one accelerator."""
 
     def __init__(self, network: Network, hw: Hardware) -> None:
-        """Fuse the network.
+        """Fuse the network, and place its maps.
 
         Raises:
-            UserError: it cannot be fused.
+            UserError: it cannot be fused, or does not run with the narrowest codes.
         """
-        self.network, self.hw = network, hw
+        self.hw = hw
         self.fused: FusedNetwork = fuse(network)
         self.sources = source_maps(self.fused)
         self.choices = choices_of(hw)
         self._filters = {item.name: item.weight_shape[0] for item in self.fused.convs}
-        self._timers: dict[tuple[int, tuple[tuple[str, int], ...]], NetworkTimer] = {}
+        self._timer = NetworkTimer(network, hw)
 
     def cycles(self, assignment: Assignment) -> Cycles:
         """Cycles of the whole network; UserError if it does not run so."""
-        key = assignment.act_bits, tuple(sorted(assignment.tensors.items()))
-        if key not in self._timers:
-            self._timers[key] = NetworkTimer(network_shape(self.network, assignment), self.hw)
-        return self._timers[key].assignment(assignment)
+        return self._timer.assignment(assignment)
 
     def uniform(self, choice: Choice) -> Assignment:
         """Every layer at one choice."""
