@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Assignment": "formats.assignment",
+    "BitsTable": "api.bits_table",
     "Compiled": "api.board",
     "Cosimulation": "api.cosimulation",
     "Dataset": "data.dataset",
@@ -41,6 +42,7 @@ _HOMES = {
     "Swept": "api.sweeping",
     "Synthesis": "api.synthesis",
     "UserError": "errors",
+    "bits_table": "api.bits_table",
     "compile": "api.board",
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
@@ -68,6 +70,8 @@ _CALLED_OTHERWISE = {"compile": "compile_for_board"}
 if TYPE_CHECKING:
     from typing import Any
 
+    from codesign.api.bits_table import BitsTable as BitsTable
+    from codesign.api.bits_table import bits_table as bits_table
     from codesign.api.board import Compiled as Compiled
     from codesign.api.board import Generated as Generated
     from codesign.api.board import compile_for_board as compile  # noqa: A004, F401  as `re` has one

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, shown
 from codesign.api.given import check_data_dir
-from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network
+from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network, weight_bits
 from codesign.api.notes import Report
 from codesign.api.reading import NOTHING, Reading
 from codesign.api.simulation import moved_words, timing_json
@@ -81,7 +81,7 @@ class Cosimulation(Answer):
         result = self.result
         units = unit_energies()
         signals = replace(measure(self.plan, units, result.timing), clock=self.clock)
-        answer = timing_json(self.plan, result.timing, 1, units, signals)
+        answer = timing_json(self.plan, result.timing, 1, units, signals, weight_bits(self.integers))
         answer |= provenance(self.hardware, self.seed)
         return answer | {
             "images": result.images,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -274,6 +275,18 @@ def integer_network(
     return random_network(found, *chosen, seed, multiplier)
 
 
+def layers_of(network: NetworkLike, hw: Hardware, formats: Formats = BANDS, reading: Reading = NOTHING) -> Network:
+    """The layers of a network without integers, whose formats can be chosen.
+
+    Raises:
+        UserError: no such network or file, or its formats are in its file.
+    """
+    found, _ = _network_and_formats(network, hw, formats, reading)
+    if isinstance(found, IntegerNetwork):
+        raise UserError(f"{name_of(network)}: has integers, whose bits are in its file, and no others to choose from")
+    return found
+
+
 class Planned(NamedTuple):
     """A network on an accelerator.
 
@@ -282,6 +295,7 @@ class Planned(NamedTuple):
         formats: of its rows.
         act_bits: the most that a stored map has.
         own: whether its rows were dealt as the accelerator's bands are.
+        weight_bits: of each layer, the mean of its filters; None without weights.
         on: the plan of the same network on another accelerator.
     """
 
@@ -289,6 +303,7 @@ class Planned(NamedTuple):
     formats: frozenset[RowFormat]
     act_bits: int
     own: bool
+    weight_bits: tuple[float | None, ...]
     on: Callable[[Hardware], Plan]
 
 
@@ -312,16 +327,34 @@ def planned(
         convs = [layer for layer in found.layers if isinstance(layer, IntegerConv)]
         used = {RowFormat(*form) for conv in convs for form in zip(conv.scheme, conv.weight_bits, strict=True)}
         most = max(tensor.bits for tensor in (found.input, *(x.output for x in found.layers)) if not tensor.wide)
-        return Planned(plan_network(found, hw), frozenset(used), most, False, lambda other: plan_network(found, other))
+        return Planned(
+            plan_network(found, hw),
+            frozenset(used),
+            most,
+            False,
+            weight_bits(found),
+            lambda other: plan_network(found, other),
+        )
     dealt = chosen if isinstance(chosen, Assignment) else Assignment.random(found, *chosen, seed)
     dealt.check(found)
     shape = network_shape(found, dealt)
     rows = [[row_of(form) for form in dealt[conv.name]] for conv in shape.convs]
     used = {form for conv in shape.convs for form in dealt[conv.name]}
     plan = Planner(shape, hw).plan(rows)
+    bits = {conv.name: fmean(form.bits for form in dealt[conv.name]) for conv in shape.convs}
     return Planned(
-        plan, frozenset(used), dealt.act_bits, not formats.given, lambda other: Planner(shape, other).plan(rows)
+        plan,
+        frozenset(used),
+        dealt.act_bits,
+        not formats.given,
+        tuple(bits.get(layer.name) for layer in shape.layers),
+        lambda other: Planner(shape, other).plan(rows),
     )
+
+
+def weight_bits(network: IntegerNetwork) -> tuple[float | None, ...]:
+    """Bits of the weights of each layer, the mean of its filters; None without weights."""
+    return tuple(fmean(layer.weight_bits) if isinstance(layer, IntegerConv) else None for layer in network.layers)
 
 
 def _network_and_formats(

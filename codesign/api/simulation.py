@@ -16,6 +16,7 @@ from codesign.api.reading import NOTHING, Reading
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.program import Plan
+from codesign.program.shapes import NetworkShape
 from codesign.program.traffic import Traffic, bytes_moved, traffic
 from codesign.provenance import provenance
 from codesign.search.space import band_ratio
@@ -46,6 +47,7 @@ class Simulation(Answer):
         units: energies of single operations.
         resources: of the accelerator; None unless they were asked for.
         predicted: whether `resources` are predicted, not synthesized.
+        weight_bits: of each layer, the mean of its filters; None without weights.
         hints: what would make it faster.
         seed: of random weights.
     """
@@ -57,6 +59,7 @@ class Simulation(Answer):
     units: UnitEnergies
     resources: Resources | None
     predicted: bool
+    weight_bits: tuple[float | None, ...]
     hints: tuple[str, ...]
     seed: int
 
@@ -115,7 +118,7 @@ class Simulation(Answer):
         return f"{self.network} on {self.hardware.name}, {self.total_cycles:,} cycles, {shown(self.latency_ms)} ms"
 
     def to_json(self) -> dict[str, Any]:
-        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.signals)
+        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.signals, self.weight_bits)
         answer |= provenance(self.hardware, self.seed)
         used = None if self.resources is None else self.resources._asdict()
         return answer | {"resources": used, "hints": list(self.hints)}
@@ -138,7 +141,7 @@ class Simulation(Answer):
         }
         word = "predicted" if self.predicted else "used"
         return [
-            layer_table(self.plan, self.timing),
+            layer_table(self.plan, self.timing, self.weight_bits),
             Facts(facts),
             *([] if self.resources is None else [resource_table(self.hardware, self.resources, word)]),
             *(Line(f"hint: {hint}") for hint in self.hints),
@@ -204,11 +207,21 @@ def simulate(
         used, clock = predict_resources(hardware), predicted_clock(hardware)
     else:
         clock = known_clock(hardware)
-    return Simulation(plan.plan, timing, clock, batch, units, used, predict, tuple(hints), seed)
+    return Simulation(plan.plan, timing, clock, batch, units, used, predict, plan.weight_bits, tuple(hints), seed)
 
 
-def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, signals: Signals) -> dict[str, Any]:
-    """What is said of a timed plan; cycles, operations and energy are those of the batch, `signals` of an image."""
+def timing_json(
+    plan: Plan,
+    timing: Timing,
+    batch: int,
+    units: UnitEnergies,
+    signals: Signals,
+    weight_bits: Sequence[float | None],
+) -> dict[str, Any]:
+    """What is said of a timed plan; cycles, operations and energy are those of the batch, `signals` of an image.
+
+    `weight_bits` are those of each layer, the mean of its filters; None without weights.
+    """
     hw, clock = plan.hw, signals.clock
     energy = estimate_energy(plan, units)
     cycles = batch * signals.cycles
@@ -231,6 +244,9 @@ def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, sig
                 "m": layer.m,
                 "k": layer.k,
                 "n": layer.n,
+                "weight_bits": bits,
+                "act_bits": reads,
+                "out_bits": writes,
                 "cycles": layer.cycles,
                 "compute_cycles": layer.compute_cycles,
                 "stall_cycles": layer.stall_cycles,
@@ -241,7 +257,9 @@ def timing_json(plan: Plan, timing: Timing, batch: int, units: UnitEnergies, sig
                 "energy_mj": spent.total_mj,
                 "energy_pj": {key: value for key, value in asdict(spent).items() if key != "name"},
             }
-            for layer, moved, spent in zip(timing.layers, traffic(plan), energy.layers, strict=True)
+            for layer, bits, (reads, writes), moved, spent in zip(
+                timing.layers, weight_bits, code_bits(plan.shape), traffic(plan), energy.layers, strict=True
+            )
         ],
         "resources": None,
         "energy_mj": batch * signals.energy_mj,
@@ -256,24 +274,28 @@ def moved_words(plan: Plan) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in bytes_moved(plan).items())
 
 
-def layer_table(plan: Plan, timing: Timing) -> Table:
-    """A network's layers; the last columns are bytes over the memory bus, by kind."""
+def layer_table(plan: Plan, timing: Timing, weight_bits: Sequence[float | None]) -> Table:
+    """A network's layers; the last columns are bytes over the memory bus, by kind.
+
+    Bits are those of weights (the mean of the filters), of the codes that are read, and of those that are written.
+    """
     rows, moved = timing.layers, traffic(plan)
     total = sum(moved, Traffic())
     kinds = ["weights", "parameters", "inputs", "outputs", *(["spills", "reloads"] if total.spills else [])]
     return Table(
-        f"{plan.shape.name} on {plan.hw.name}; weights and what follows: bytes of memory traffic",
-        ("layer", "m", "k", "n", "cycles", "compute", "stalls", "used", *kinds),
+        f"{plan.shape.name} on {plan.hw.name}; bits: weights/inputs/outputs; weights and what follows: bytes moved",
+        ("layer", "m", "k", "n", "bits", "cycles", "compute", "stalls", "used", *kinds),
         [
             (
-                *(x.name, x.m, x.k, x.n, x.cycles, x.compute_cycles, x.stall_cycles, percent(x.utilization)),
+                *(x.name, x.m, x.k, x.n, f"{shown(bits) or '-'}/{reads}/{writes}"),
+                *(x.cycles, x.compute_cycles, x.stall_cycles, percent(x.utilization)),
                 *(getattr(bytes_, kind) for kind in kinds),
             )
-            for x, bytes_ in zip(rows, moved, strict=True)
+            for x, bits, (reads, writes), bytes_ in zip(rows, weight_bits, code_bits(plan.shape), moved, strict=True)
         ],
         (
             "all",
-            *("", "", ""),
+            *("", "", "", ""),
             timing.total_cycles,
             sum(x.compute_cycles for x in rows),
             timing.total_cycles - sum(x.compute_cycles for x in rows),
@@ -281,6 +303,11 @@ def layer_table(plan: Plan, timing: Timing) -> Table:
             *(getattr(total, kind) for kind in kinds),
         ),
     )
+
+
+def code_bits(shape: NetworkShape) -> list[tuple[int, int]]:
+    """Bits of what each layer reads and writes; results have 32."""
+    return [(shape.tensor(layer.input).bits, layer.output.bits) for layer in shape.layers]
 
 
 def resource_table(hw: Hardware, used: Resources, word: str = "used") -> Table:

@@ -45,6 +45,9 @@ def simulate(
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
     predict: Annotated[bool, typer.Option("--predict", help="Predict them instead, in a millisecond.")] = False,
     energy: ENERGY = DEFAULT_ENERGY,
+    bits_table: Annotated[
+        bool, typer.Option("--bits-table", help="Cycles of every layer at every bits that HW has, and of their sum.")
+    ] = False,
     seed: SEED = 0,
     json: JSON = None,
     ideal: Annotated[
@@ -73,6 +76,7 @@ def simulate(
         "predict": predict,
         "batch": None if batch == 1 else batch,
         "energy": None if energy == DEFAULT_ENERGY else energy,
+        "bits_table": bits_table,
     }
     ideals: dict[str, object] = {"dataflow": dataflow, "clock": clock, "corrected": corrected, "out": out}
     is_ideal = ideal is not None or config is not None
@@ -97,10 +101,19 @@ def simulate(
     from codesign.api.networks import encoder
     from codesign.api.simulation import simulate as run
     from codesign.cli.output import progress, save, show
+    from codesign.errors import option
 
+    if bits_table:
+        from codesign.api.bits_table import bits_table as table_of
+
+        refuse({name: given[name] for name in (*ALONE, "ratio", "batch")}, f"beside {option('bits_table')}")
+        answer: Answer = table_of(hw, network, bits=bits, reading=reading)
+        show(answer)
+        save(json, answer.to_json())
+        return
     with progress() as report:
         if (found := encoder(network)) is None:
-            answer: Answer = run(
+            answer = run(
                 hw,
                 network,
                 bits=bits,
@@ -202,7 +215,7 @@ def _arguments(inputs: list[str], ideal: bool, wrong: dict[str, object]) -> tupl
     for name, value in wrong.items():
         if value not in (None, False):
             says = "says nothing to an ideal array: leave it out" if ideal else "needs --ideal or --config"
-            raise UserError(f"--{name} given, but it {says}")
+            raise UserError(f"--{name.replace('_', '-')} given, but it {says}")
     if ideal:
         if len(inputs) != 1:
             raise UserError(f"'{' '.join(inputs)}' given, must be NETWORK alone: an ideal array needs no HW")

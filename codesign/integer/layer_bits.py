@@ -64,16 +64,23 @@ def assignment_of_bits(network: Network, bits: tuple[tuple[int, int], ...]) -> A
     return Assignment.of(rows, largest, tensors)
 
 
+def source_maps(fused: FusedNetwork) -> dict[str, str]:
+    """The map whose bits decide about each pass: what it reads, or what a max pooling before it reads."""
+    pooled: dict[str, str] = {}
+    found = {}
+    for item in fused.passes:
+        found[item.name] = pooled.get(item.input, item.input)
+        if isinstance(item, FusedPool) and item.kind == "max":
+            pooled[item.output.name] = found[item.name]
+    return found
+
+
 def _tensors(fused: FusedNetwork, reads: dict[str, int]) -> dict[str, int]:
     """Bits of the maps that weighted layers read; a max pooling has those of what it pools."""
-    pooled = {
-        item.output.name: item.input for item in fused.passes if isinstance(item, FusedPool) and item.kind == "max"
-    }
+    sources = source_maps(fused)
     found: dict[str, tuple[int, str]] = {}
     for item in fused.convs:
-        tensor = item.input
-        while tensor in pooled:
-            tensor = pooled[tensor]
+        tensor = sources[item.name]
         bits, reader = found.setdefault(tensor, (reads[item.name], item.name))
         if bits != reads[item.name]:
             raise UserError(

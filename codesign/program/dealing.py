@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -109,7 +110,8 @@ def deal_filters(
     """Filters of each place (`places_of`): every filter goes to one that can hold it, so that passes are few.
 
     Filters with the fewest choices are dealt first, each to the place whose band then needs the fewest passes, the
-    narrowest one in doubt.
+    narrowest one in doubt. A filter that a single row holds goes to a pair of rows only where that makes the layer's
+    passes fewer, since a pass of pairs keeps the band's single rows waiting.
 
     Args:
         name: of the layer, for errors.
@@ -131,14 +133,36 @@ def deal_filters(
                 raise no_band(f"{name}: filter {f}", row, bands, whole_words)
         choices.setdefault(able[row], []).append(f)
     places = places_of(bands)
+    some: dict[Choice, list[int]] = {}
+    for choice, filters in choices.items():
+        some.setdefault(_single(choice, bands), []).extend(filters)
+    given = [choices] if some.keys() == choices.keys() else [some, choices]
+    return min((_deal(each, places) for each in given), key=lambda dealt: _passes(map(len, dealt), places))
+
+
+def _deal(choices: Mapping[Choice, Sequence[int]], places: Sequence[Place]) -> list[list[int]]:
+    """Filters of each place, by the choices that filters have."""
     dealt: list[list[int]] = [[] for _ in places]
     held = [0] * len(places)
     for choice in sorted(choices, key=_order):
-        filters, begin = choices[choice], 0
+        filters, begin = sorted(choices[choice]), 0
         for place, count in _shares(len(filters), choice, held, places):
             dealt[place] += filters[begin : begin + count]
             begin += count
     return [sorted(filters) for filters in dealt]
+
+
+def _passes(held: Iterable[int], places: Sequence[Place]) -> int:
+    """Passes of a layer with so many filters in each place."""
+    of_band: Counter[int] = Counter()
+    for count, place in zip(held, places, strict=True):
+        of_band[place.band] += -(-count // place.rows)
+    return max(of_band.values())
+
+
+def _single(choice: Choice, bands: Sequence[Band]) -> Choice:
+    """The choice without pairs of rows, where single ones do."""
+    return tuple(i for i in choice if i < len(bands)) or choice
 
 
 def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Band]) -> IntArray:
@@ -153,6 +177,28 @@ def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Ban
         (layers, places).
     """
     places = places_of(bands)
+    held = _deal_counts(counts, choices, places)
+    single = [_single(choice, bands) for choice in choices]
+    if single == [*choices]:
+        return held
+    some = _deal_counts(counts, single, places)
+    fewer = passes_of_bands(some, places).max(axis=-1) <= passes_of_bands(held, places).max(axis=-1)
+    found: IntArray = np.where(fewer[:, None], some, held)
+    return found
+
+
+def passes_of_bands(held: IntArray, places: Sequence[Place]) -> IntArray:
+    """(..., bands): passes in which each band has filters, with so many filters (..., places) in its places."""
+    of_place = -(-held // np.array([place.rows for place in places]))
+    singles = len({place.band for place in places})
+    passes: IntArray = of_place[..., :singles].copy()
+    for i, place in enumerate(places[singles:], singles):
+        passes[..., place.band] += of_place[..., i]
+    return passes
+
+
+def _deal_counts(counts: IntArray, choices: Sequence[Choice], places: Sequence[Place]) -> IntArray:
+    """What `deal_counts` gives, of places."""
     held = np.zeros((len(counts), len(places)), dtype=np.int64)
     for index in sorted(range(len(choices)), key=lambda index: _order(choices[index])):
         choice, left = choices[index], counts[:, index]

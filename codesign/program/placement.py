@@ -39,7 +39,8 @@ class PlacementError(UserError):
 Place = tuple[int, int]
 """(memory, first word)."""
 
-_MAX_STEPS = 20_000
+_MOST_DEAD = 20_000
+"""Ends that a search may come to before it is given up."""
 
 
 def check_alone(name: str, words: int, born: int, depth: int) -> None:
@@ -52,6 +53,134 @@ def check_alone(name: str, words: int, born: int, depth: int) -> None:
         )
 
 
+Live = tuple[tuple[int, int, int, int], ...]
+"""Maps that lie in the memories: (number, memory, first word, width of its codes)."""
+
+
+class Placer:
+    """Places maps whose codes may have several widths; what follows from what lies where is worked out once.
+
+    First fit with backtracking over the choice of memory. The choices for a map depend on the maps that are alive, so
+    these are numbered, and the choices looked up: another set of widths mostly meets what is known.
+    """
+
+    def __init__(self, uses: Sequence[MapUse], words: Sequence[Sequence[int]], depth: int) -> None:
+        """Take the maps in the order of their birth.
+
+        Args:
+            uses: the maps; their own `words` are not looked at.
+            words: (maps, widths): words that each map occupies.
+            depth: words of a memory.
+        """
+        self.uses, self.words, self.depth = uses, words, depth
+        number = {use.name: index for index, use in enumerate(uses)}
+        apart: list[set[int]] = [set() for _ in uses]
+        for index, use in enumerate(uses):
+            for name in use.apart_from:
+                apart[index].add(number[name])
+                apart[number[name]].add(index)
+        self._apart = [sorted(others) for others in apart]
+        self._replaces = [-1 if use.may_replace is None else number[use.may_replace] for use in uses]
+        self._source = [-1 if use.prefers_not is None else number[use.prefers_not] for use in uses]
+        # a map is remembered while it is alive, or a later one has to do with it
+        until = [use.dies for use in uses]
+        for index, use in enumerate(uses):
+            for other in (*self._apart[index], self._replaces[index], self._source[index]):
+                if 0 <= other < index:
+                    until[other] = max(until[other], use.born)
+        self._until = until
+        self._lives: list[Live] = [()]
+        self._numbers: dict[Live, int] = {(): 0}
+        self._known: list[dict[tuple[int, int], list[tuple[int, int, int]]]] = [{} for _ in uses]
+
+    def place(self, widths: Sequence[int]) -> list[Place] | int:
+        """Places of the maps with codes of these widths (places in `words`), or the number of one that does not fit."""
+        state = 0
+        places: list[Place] = []
+        for index, known in enumerate(self._known):
+            width = widths[index]
+            options = known.get((state, width))
+            if options is None:
+                options = self._options(index, state, width)
+            if not options:
+                return self._search(widths)
+            memory, base, state = options[0]
+            places.append((memory, base))
+        return places
+
+    def _search(self, widths: Sequence[int]) -> list[Place] | int:
+        """With backtracking, never twice from the same maps alive."""
+        places: list[Place] = []
+        dead: set[tuple[int, int]] = set()
+        deepest = 0
+
+        def descend(index: int, state: int) -> bool:
+            nonlocal deepest
+            if index == len(self.uses):
+                return True
+            deepest = max(deepest, index)
+            if (index, state) in dead or len(dead) > _MOST_DEAD:
+                return False
+            options = self._known[index].get((state, widths[index]))
+            if options is None:
+                options = self._options(index, state, widths[index])
+            for memory, base, after in options:
+                places.append((memory, base))
+                if descend(index + 1, after):
+                    return True
+                places.pop()
+            dead.add((index, state))
+            return False
+
+        return places if descend(0, 0) else deepest
+
+    def _options(self, index: int, state: int, width: int) -> list[tuple[int, int, int]]:
+        """(memory, first word, number of what is alive then) that a map may have, the preferred one first."""
+        use, words, live = self.uses[index], self.words[index][width], self._lives[state]
+        at = {number: (memory, base, other) for number, memory, base, other in live}
+        replaced = self._replaces[index]
+        if replaced >= 0 and at[replaced][2] != width:
+            replaced = -1
+        source = self._source[index]
+        first = 1 - at[source][0] if source >= 0 else 0
+        found = []
+        for memory in (first, 1 - first):
+            if any(at[other][0] == memory for other in self._apart[index] if other in at):
+                continue
+            taken = sorted(
+                (base, self.words[number][other])
+                for number, where, base, other in live
+                if where == memory and number != replaced and self.uses[number].dies >= use.born
+            )
+            base = self._fit(words, taken, at[replaced][1] if replaced >= 0 and at[replaced][0] == memory else None)
+            if base is not None:
+                found.append((memory, base, self._number(index, (*live, (index, memory, base, width)))))
+        self._known[index][state, width] = found
+        return found
+
+    def _fit(self, words: int, taken: Sequence[tuple[int, int]], wanted: int | None) -> int | None:
+        """The first word of so many beside those that are taken: the wanted one, if it can be had, or the first."""
+        if wanted is not None and all(wanted + words <= start or start + size <= wanted for start, size in taken):
+            return wanted
+        base = 0
+        for start, size in taken:
+            if base + words <= start:
+                break
+            base = max(base, start + size)
+        return base if base + words <= self.depth else None
+
+    def _number(self, index: int, live: Live) -> int:
+        """The number of what is still of interest when the map after `index` is born."""
+        born = self.uses[index + 1].born if index + 1 < len(self.uses) else self.uses[index].dies + 1
+        kept = tuple(item for item in live if self._until[item[0]] >= born)
+        number = self._numbers.get(kept)
+        if number is None:
+            number = len(self._lives)  # in this order, an exception in between leaves a number that nothing has
+            self._lives.append(kept)
+            self._numbers[kept] = number
+        return number
+
+
 def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     """First-fit placement with backtracking over the choice of memory.
 
@@ -59,60 +188,17 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     """
     for use in uses:
         check_alone(use.name, use.words, use.born, depth)
-    apart: dict[str, set[str]] = {use.name: set() for use in uses}
-    for use in uses:
-        for name in use.apart_from:
-            apart[use.name].add(name)
-            apart.setdefault(name, set()).add(use.name)
-    placed: dict[str, Place] = {}
-    deepest = 0
-    steps = 0
+    found = Placer(uses, [(use.words,) for use in uses], depth).place([0] * len(uses))
+    if isinstance(found, int):
+        raise no_room(uses, found, depth)
+    return {use.name: place for use, place in zip(uses, found, strict=True)}
 
-    def fits(index: int, memory: int) -> int | None:
-        use = uses[index]
-        live = sorted(
-            (placed[other.name][1], other.words)
-            for other in uses[:index]
-            if other.dies >= use.born and other.name != use.may_replace and placed[other.name][0] == memory
-        )
-        if use.may_replace is not None and placed[use.may_replace][0] == memory:
-            base = placed[use.may_replace][1]
-            if all(base + use.words <= start or start + words <= base for start, words in live):
-                return base
-        base = 0
-        for start, words in live:
-            if base + use.words <= start:
-                break
-            base = max(base, start + words)
-        return base if base + use.words <= depth else None
 
-    def allowed(index: int, memory: int) -> bool:
-        return all(placed[other][0] != memory for other in apart[uses[index].name] if other in placed)
-
-    def descend(index: int) -> bool:
-        nonlocal deepest, steps
-        if index == len(uses):
-            return True
-        deepest = max(deepest, index)
-        steps += 1
-        if steps > _MAX_STEPS:
-            return False
-        use = uses[index]
-        first = 1 - placed[use.prefers_not][0] if use.prefers_not is not None else 0
-        for memory in (first, 1 - first):
-            base = fits(index, memory) if allowed(index, memory) else None
-            if base is not None:
-                placed[use.name] = (memory, base)
-                if descend(index + 1):
-                    return True
-                del placed[use.name]
-        return False
-
-    if descend(0):
-        return placed
+def no_room(uses: Sequence[MapUse], deepest: int, depth: int) -> PlacementError:
+    """The error that a map does not fit beside those that are alive."""
     use = uses[deepest]
     live_words = sum(other.words for other in uses[: deepest + 1] if other.dies >= use.born)
-    raise PlacementError(
+    return PlacementError(
         f"{use.name}: the feature maps alive there take {live_words} words and do not fit the two activation "
         f"memories of {depth} words; set buffers.activation_words to {2 * depth}",
         use.born,

@@ -98,11 +98,8 @@ class Planner:
         return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0])
 
     def filters(self, index: int, rows: Sequence[Row]) -> list[Row]:
-        """The filters of a layer as they are on the accelerator: folding may fill the first kernel up with zeros."""
-        first = self.given.layers[0]
-        if index == 0 and self.fold and first.kernel[0] % self.fold:
-            return [row._replace(zeros=True) for row in rows]
-        return list(rows)
+        """The filters of a layer as they are on the accelerator; see `folded_filters`."""
+        return folded_filters(self.given, self.fold, index, rows)
 
     def placement(self, stored: StoredMap | None) -> Placement | None:
         """Where stored rows lie."""
@@ -116,66 +113,77 @@ class Planner:
         return self.geometry.words(tensor.channels, tensor.bits)
 
     def _planned(self, step: Step) -> PlannedStep:
-        return PlannedStep(step, self._plan(step), self.placement(step.source), self.placement(step.residual))
-
-    def _plan(self, step: Step) -> StepPlan:
-        geometry, layer = self.geometry, step.layer
-        beats = geometry.descriptor_beats
-        if isinstance(layer, ConvShape):
-            return StepPlan(step.index, Op.CONV, step.rows, self._written(step), half=self._half(step), beats=beats)
-        if isinstance(layer, PoolShape):
-            return self._pool(step, layer)
-        if step.kind is Kind.LOAD:
-            target = self.placement(step.target)
-            assert target is not None
-            beats += target.words * geometry.load_beats
-            return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words, beats=beats)
-        if step.kind is Kind.STORE:
-            source = self.placement(step.source)
-            assert source is not None
-            words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
-            windows = Tiling(words, 1, 1, geometry.load_beats - 1)
-            return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words, beats=beats)
-        return StepPlan(-1, Op.FENCE, (0, 0), None, beats=beats)
-
-    def _half(self, step: Step) -> bool:
-        """Whether a convolution runs in half taps."""
-        source = self.placement(step.source)
-        assert source is not None
-        if not self.geometry.halves(source.tensor.channels, source.tensor.bits):
-            return False
-        return not self.geometry.second_reader or self._frees(step)
-
-    def _frees(self, step: Step) -> bool:
-        """Whether nothing is written to the memory that a step reads: its write port is free for a second reader."""
         source, target = self.placement(step.source), self.placement(step.target)
-        assert source is not None
-        return target is None or target.memory != source.memory
+        plan = plan_step(step, source, target, self.geometry)
+        return PlannedStep(step, plan, source, self.placement(step.residual))
 
-    def _pool(self, step: Step, pool: PoolShape) -> StepPlan:
-        averaging = pool.kind == "avg"
-        pairs = not averaging and self.geometry.second_reader and pool.kernel[1] > 1 and self._frees(step)
-        reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
-        source = self.placement(step.source)
-        assert source is not None
-        sums = self.geometry.word_codes(source.tensor.bits)
-        gap = max(0, sums - reads) if averaging else 0
-        words = source.words_per_pixel
-        windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
-        target, beats = self._written(step), self.geometry.descriptor_beats
-        if averaging:
-            passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
-            beats += pass_beats(0, self.geometry)
-            return StepPlan(step.index, Op.AVG_POOL, step.rows, target, passes=passes, beats=beats)
-        return StepPlan(step.index, Op.MAX_POOL, step.rows, target, pairs=pairs, windows=windows, beats=beats)
 
-    def _written(self, step: Step) -> Placement | None:
-        """The rows that a step writes: its rows inside the map it belongs to."""
-        whole = self.placement(step.target)
-        if whole is None:
-            return None
-        skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
-        return Placement(whole.tensor, step.rows, whole.memory, whole.base + skipped, whole.words_per_pixel)
+def folded_filters(given: NetworkShape, fold: int, index: int, rows: Sequence[Row]) -> list[Row]:
+    """The filters of a layer as they are on the accelerator: folding may fill the first kernel up with zeros."""
+    if index == 0 and fold and given.layers[0].kernel[0] % fold:
+        return [row._replace(zeros=True) for row in rows]
+    return list(rows)
+
+
+def plan_step(step: Step, source: Placement | None, target: Placement | None, geometry: Geometry) -> StepPlan:
+    """The plan of a step but for the passes of a convolution; `source` and `target` are where its maps lie."""
+    layer = step.layer
+    beats = geometry.descriptor_beats
+    if isinstance(layer, ConvShape):
+        half = _half(source, target, geometry)
+        return StepPlan(step.index, Op.CONV, step.rows, _written(step, target), half=half, beats=beats)
+    if isinstance(layer, PoolShape):
+        return _pool(step, layer, source, target, geometry)
+    if step.kind is Kind.LOAD:
+        assert target is not None
+        beats += target.words * geometry.load_beats
+        return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words, beats=beats)
+    if step.kind is Kind.STORE:
+        assert source is not None
+        words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
+        windows = Tiling(words, 1, 1, geometry.load_beats - 1)
+        return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words, beats=beats)
+    return StepPlan(-1, Op.FENCE, (0, 0), None, beats=beats)
+
+
+def _half(source: Placement | None, target: Placement | None, geometry: Geometry) -> bool:
+    """Whether a convolution runs in half taps."""
+    assert source is not None
+    if not geometry.halves(source.tensor.channels, source.tensor.bits):
+        return False
+    return not geometry.second_reader or _frees(source, target)
+
+
+def _frees(source: Placement, target: Placement | None) -> bool:
+    """Whether nothing is written to the memory that a step reads: its write port is free for a second reader."""
+    return target is None or target.memory != source.memory
+
+
+def _pool(
+    step: Step, pool: PoolShape, source: Placement | None, target: Placement | None, geometry: Geometry
+) -> StepPlan:
+    assert source is not None
+    averaging = pool.kind == "avg"
+    pairs = not averaging and geometry.second_reader and pool.kernel[1] > 1 and _frees(source, target)
+    reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
+    sums = geometry.word_codes(source.tensor.bits)
+    gap = max(0, sums - reads) if averaging else 0
+    words = source.words_per_pixel
+    windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
+    written, beats = _written(step, target), geometry.descriptor_beats
+    if averaging:
+        passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
+        beats += pass_beats(0, geometry)
+        return StepPlan(step.index, Op.AVG_POOL, step.rows, written, passes=passes, beats=beats)
+    return StepPlan(step.index, Op.MAX_POOL, step.rows, written, pairs=pairs, windows=windows, beats=beats)
+
+
+def _written(step: Step, whole: Placement | None) -> Placement | None:
+    """The rows that a step writes: its rows inside the map it belongs to."""
+    if whole is None:
+        return None
+    skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
+    return Placement(whole.tensor, step.rows, whole.memory, whole.base + skipped, whole.words_per_pixel)
 
 
 def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:
@@ -192,7 +200,12 @@ def check_widths(network: NetworkShape, hw: Hardware) -> None:
     """UserError if a map has more bits than the accelerator's widest codes."""
     for tensor in (network.input, *(layer.output for layer in network.layers)):
         if not tensor.wide and tensor.bits > hw.most_bits:
-            raise UserError(f"{tensor.name}: {tensor.bits}-bit activations, '{hw.name}' has {_widths(hw, tensor.bits)}")
+            raise too_wide(tensor.name, tensor.bits, hw)
+
+
+def too_wide(tensor: str, bits: int, hw: Hardware) -> UserError:
+    """The error that a map has more bits than the accelerator's widest codes."""
+    return UserError(f"{tensor}: {bits}-bit activations, '{hw.name}' has {_widths(hw, bits)}")
 
 
 def check_shape(network: NetworkShape, hw: Hardware) -> None:

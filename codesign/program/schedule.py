@@ -8,7 +8,6 @@ from functools import cached_property
 
 from codesign.program.placement import Place
 from codesign.program.shapes import LayerShape, MapShape
-from codesign.rtl.geometry import Geometry
 
 Rows = tuple[int, int]
 """Half-open range of map rows."""
@@ -73,17 +72,6 @@ class Schedule:
     places: dict[str, Place]
     strips: int
     spilled: int = 0
-
-
-def words_of(stored: StoredMap, geometry: Geometry) -> int:
-    """Activation words of stored rows."""
-    tensor = stored.tensor
-    return (stored.rows[1] - stored.rows[0]) * tensor.width * geometry.words(tensor.channels, tensor.bits)
-
-
-def in_place(output: MapShape, operand: MapShape, geometry: Geometry) -> bool:
-    """Whether outputs may be written over the residual operand: its codes lie where they are written."""
-    return geometry.word_codes(output.bits) == geometry.word_codes(operand.bits)
 
 
 def input_rows(layer: LayerShape, rows: Rows, height: int) -> tuple[Rows, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -87,6 +87,11 @@ class NetworkShape:
         return self._tensors[name]
 
     @property
+    def maps(self) -> tuple[MapShape, ...]:
+        """The maps of codes, the input first."""
+        return tuple(item for item in (self.input, *(layer.output for layer in self.layers)) if not item.wide)
+
+    @property
     def convs(self) -> tuple[ConvShape, ...]:
         """The layers with filters."""
         return tuple(layer for layer in self.layers if isinstance(layer, ConvShape))
@@ -94,6 +99,22 @@ class NetworkShape:
     @cached_property
     def _tensors(self) -> dict[str, MapShape]:
         return {item.name: item for item in (*reversed([layer.output for layer in self.layers]), self.input)}
+
+
+def with_bits(network: NetworkShape, bits: Mapping[str, int]) -> NetworkShape:
+    """The same network whose maps have these bits, by name; those that are not named keep theirs."""
+
+    def changed(tensor: MapShape) -> MapShape:
+        return replace(tensor, bits=bits.get(tensor.name, tensor.bits))
+
+    layers: list[LayerShape] = []
+    for layer in network.layers:
+        if isinstance(layer, ConvShape):
+            read = bits.get(layer.input, layer.input_bits)
+            layers.append(replace(layer, output=changed(layer.output), input_bits=read))
+        else:
+            layers.append(replace(layer, output=changed(layer.output)))
+    return replace(network, input=changed(network.input), layers=tuple(layers))
 
 
 def shape_of(network: IntegerNetwork) -> NetworkShape:

@@ -9,13 +9,14 @@ map on that only later layers need, and from which they fit, everything runs on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, gcd
 
 from codesign.errors import UserError
+from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
-from codesign.program.schedule import Kind, Rows, Step, StoredMap, in_place, input_rows, words_of
+from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows
 from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
 from codesign.rtl.geometry import Geometry
 
@@ -30,77 +31,123 @@ class _Strip:
     residual: StoredMap | None
     target: StoredMap
 
-    def target_base(self, geometry: Geometry) -> int:
-        """Where outputs lie in their memory: in the residual operand's place, if they may, or behind it."""
-        operand = self.residual
-        if operand is None or in_place(self.target.tensor, operand.tensor, geometry):
-            return 0
-        return words_of(operand, geometry)
-
-    def stored(self, geometry: Geometry) -> Iterator[tuple[StoredMap, int]]:
-        """What its memories hold, and the words from their beginnings to its end."""
-        yield self.source, words_of(self.source, geometry)
-        yield self.target, self.target_base(geometry) + words_of(self.target, geometry)
+    @property
+    def loaded(self) -> tuple[StoredMap, ...]:
+        """What is loaded."""
+        return (self.source,) if self.residual is None else (self.source, self.residual)
 
 
-def spilled_steps(
-    network: NetworkShape, count: int, geometry: Geometry, depth: int
-) -> tuple[list[Step], dict[str, Place]]:
-    """Steps and places of the first `count` layers, and the load of the map that the other layers need.
+class Spills:
+    """The spilled first layers of a network, for any widths of its maps' codes, with memories of `depth` words."""
 
-    Raises:
-        UserError: the rows of a single strip do not fit a memory of `depth` words.
-    """
-    strips = [list(_strips(network, index, geometry, depth)) for index in range(count)]
-    last = network.layers[count - 1].output
-    final = StoredMap(last, (0, last.height))
-    # where the rows of every map are wanted later: by strips, or whole by what follows
-    wanted: dict[str, list[StoredMap]] = {last.name: [final]}
-    for of_layer in strips:
-        for strip in of_layer:
-            for stored in (strip.source, strip.residual):
-                if stored is not None:
-                    wanted.setdefault(stored.tensor.name, []).append(stored)
+    def __init__(self, network: NetworkShape, geometry: Geometry, depth: int) -> None:
+        self.network, self.geometry, self.depth = network, geometry, depth
+        self._cut: dict[tuple[int, ...], tuple[tuple[_Strip, ...], int]] = {}
+        self._numbers: dict[tuple[tuple[Rows, ...], ...], int] = {}
 
-    steps: list[Step] = []
-    places: dict[str, Place] = {}
-    for index, of_layer in enumerate(strips):
-        for strip in of_layer:
-            places[strip.source.name] = (0, 0)
-            places[strip.target.name] = (1, strip.target_base(geometry))
-            steps.append(Step(-1, None, strip.source.rows, None, strip.source, None, Kind.LOAD))
-            if strip.residual is not None:
-                places[strip.residual.name] = (1, 0)
-                steps.append(Step(-1, None, strip.residual.rows, None, strip.residual, None, Kind.LOAD))
+    def check(self, count: int, widths: Mapping[str, int]) -> None:
+        """UserError if the rows of a single strip of the first `count` layers do not fit."""
+        for index in range(count):
+            self._strips(index, widths)
+
+    def steps(self, count: int, widths: Mapping[str, int]) -> tuple[list[Step], dict[str, Place]]:
+        """Steps and places of the first `count` layers; the map that the other layers need is loaded by these.
+
+        Raises:
+            UserError: as `check`.
+        """
+        steps: list[Step] = []
+        places: dict[str, Place] = {}
+        for index in range(count):
+            steps += self.layer(index, count, widths)
+            for strip in self._strips(index, widths)[0]:
+                places[strip.source.name] = (0, 0)
+                places[strip.target.name] = (1, self._target_base(strip, widths))
+                if strip.residual is not None:
+                    places[strip.residual.name] = (1, 0)
+        return steps, places
+
+    def layer(self, index: int, count: int, widths: Mapping[str, int]) -> list[Step]:
+        """Steps of one of the first `count` layers, and the fence behind them."""
+        target = self.network.layers[index].output
+        # where its rows are wanted later: whole by what follows, or by strips
+        wanted = [StoredMap(target, (0, target.height))] if index == count - 1 else []
+        for reader in self._readers(index, count):
+            for strip in self._strips(reader, widths)[0]:
+                wanted += (stored for stored in strip.loaded if stored.tensor.name == target.name)
+        steps: list[Step] = []
+        for strip in self._strips(index, widths)[0]:
+            steps += (Step(-1, None, each.rows, None, each, None, Kind.LOAD) for each in strip.loaded)
             steps.append(Step(index, strip.part, strip.rows, strip.source, strip.target, strip.residual))
-            for destination in wanted.get(strip.target.tensor.name, ()):
+            for destination in wanted:
                 rows = max(strip.rows[0], destination.rows[0]), min(strip.rows[1], destination.rows[1])
                 if rows[0] < rows[1]:
                     steps.append(Step(index, None, rows, strip.target, destination, None, Kind.STORE))
         steps.append(Step(-1, None, (0, 0), None, None, None, Kind.FENCE))
-    return steps, places
+        return steps
+
+    def key(self, index: int, count: int, widths: Mapping[str, int]) -> tuple[int, ...]:
+        """What decides about `layer`, but for the widths of the layer's own maps."""
+        numbers = (self._strips(each, widths)[1] for each in (index, *self._readers(index, count)))
+        return index == count - 1, *numbers
+
+    def _readers(self, index: int, count: int) -> list[int]:
+        """Those of the first `count` layers that read what a layer writes."""
+        layers = self.network.layers
+        return [each for each in range(index + 1, count) if layers[index].output.name in maps_of(layers[each])]
+
+    def _strips(self, index: int, widths: Mapping[str, int]) -> tuple[tuple[_Strip, ...], int]:
+        """The strips of a layer, as high as they fit, and a number for the rows that they hold."""
+        layer = self.network.layers[index]
+        key = index, *(widths[name] for name in maps_of(layer) if name in widths)
+        if key not in self._cut:
+            strips = tuple(self._cut_strips(index, widths))
+            rows = tuple(tuple(stored.rows for stored in (*strip.loaded, strip.target)) for strip in strips)
+            self._cut[key] = strips, self._numbers.setdefault(rows, len(self._numbers))
+        return self._cut[key]
+
+    def _cut_strips(self, index: int, widths: Mapping[str, int]) -> Iterator[_Strip]:
+        layer, geometry = self.network.layers[index], self.geometry
+        height = layer.output.height
+        unit = _unit(layer.output.width, geometry)
+        size = ceil(height / unit) * unit
+        while True:
+            strips = [
+                _strip(self.network, index, (start, min(start + size, height)), geometry)
+                for start in range(0, height, size)
+            ]
+            stored = (item for strip in strips for item in self._stored(strip, widths))
+            largest, need = max(stored, key=lambda item: item[1])
+            if need <= self.depth:
+                yield from strips
+                return
+            if size == unit:
+                raise UserError(
+                    f"{layer.name}: {largest.name} takes {need} words, an activation memory has {self.depth}; set "
+                    f"buffers.activation_words to {1 << (need - 1).bit_length()}"
+                )
+            size = ceil(size / unit / 2) * unit
+
+    def _stored(self, strip: _Strip, widths: Mapping[str, int]) -> Iterator[tuple[StoredMap, int]]:
+        """What the memories hold, and the words from their beginnings to its end."""
+        yield strip.source, self._words(strip.source, widths)
+        yield strip.target, self._target_base(strip, widths) + self._words(strip.target, widths)
+
+    def _target_base(self, strip: _Strip, widths: Mapping[str, int]) -> int:
+        """Where outputs lie in their memory: in the residual operand's place, if they may, or behind it."""
+        operand = strip.residual
+        if operand is None or widths[strip.target.tensor.name] == widths[operand.tensor.name]:
+            return 0
+        return self._words(operand, widths)
+
+    def _words(self, stored: StoredMap, widths: Mapping[str, int]) -> int:
+        return words_by_width(stored, self.geometry)[widths[stored.tensor.name]]
 
 
-def _strips(network: NetworkShape, index: int, geometry: Geometry, depth: int) -> Iterator[_Strip]:
-    """The strips of a layer, as high as they fit."""
-    layer = network.layers[index]
-    height = layer.output.height
-    unit = _unit(layer.output.width, geometry)
-    size = ceil(height / unit) * unit
-    while True:
-        strips = [
-            _strip(network, index, (start, min(start + size, height)), geometry) for start in range(0, height, size)
-        ]
-        largest, need = max((item for strip in strips for item in strip.stored(geometry)), key=lambda item: item[1])
-        if need <= depth:
-            yield from strips
-            return
-        if size == unit:
-            raise UserError(
-                f"{layer.name}: {largest.name} takes {need} words, an activation memory has {depth}; set "
-                f"buffers.activation_words to {1 << (need - 1).bit_length()}"
-            )
-        size = ceil(size / unit / 2) * unit
+def maps_of(layer: LayerShape) -> tuple[str, ...]:
+    """Names of the maps that a layer reads and writes."""
+    residual = layer.residual if isinstance(layer, ConvShape) else None
+    return (layer.input, layer.output.name, *(() if residual is None else (residual,)))
 
 
 def _strip(network: NetworkShape, index: int, rows: Rows, geometry: Geometry) -> _Strip:

@@ -8,15 +8,19 @@ the first layers are spilled to memory (`codesign.program.spilling`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import ceil, gcd
+from operator import or_
+from typing import NamedTuple
 
 from codesign.errors import UserError
-from codesign.program.placement import MapUse, Place, PlacementError, check_alone, place_maps
-from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, in_place, input_rows, words_of
+from codesign.program.outline import Flags, Misfit, Outline, width_of, words_by_width
+from codesign.program.placement import Place
+from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
-from codesign.program.spilling import spilled_steps
+from codesign.program.spilling import Spills
 from codesign.rtl.geometry import Geometry
 
 LARGEST_DEPTH = 1 << 18
@@ -28,73 +32,173 @@ def build_schedule(network: NetworkShape, geometry: Geometry) -> Schedule:
 
     Raises UserError when none does: it names the first map that did not fit, and the depth that would do.
     """
+    widths = {tensor.name: width_of(tensor, geometry) for tensor in network.maps}
     depth = geometry.act_depth
     try:
-        return _search(network, geometry, depth)
+        schedules = Schedules(network, geometry, depth)
+        return schedules.schedule(schedules.find(widths), widths)
     except UserError as error:
         reason = error
     while depth < LARGEST_DEPTH:
         depth *= 2
         try:
-            _search(network, geometry, depth)
+            Schedules(network, geometry, depth).find(widths)
         except UserError:
             continue
         raise UserError(f"{str(reason).split(';')[0]}; set buffers.activation_words to {depth}") from None
     raise reason
 
 
-def _search(network: NetworkShape, geometry: Geometry, depth: int) -> Schedule:
-    """The first schedule that fits memories of `depth` words; the error of the one without strips if none does."""
-    try:
-        return _attempt(network, 0, 1, geometry, depth)
-    except UserError as error:
-        reason = error
-    for count in _cuts(network):
-        height = network.layers[count - 1].output.height
-        strips = 2
-        while strips <= height:
-            try:
-                return _attempt(network, count, strips, geometry, depth)
-            except UserError:
-                strips *= 2
-    for count in _cuts(network):
-        rest = replace(network, input=network.layers[count - 1].output, layers=network.layers[count:])
-        try:
-            resident = _attempt(rest, 0, 1, geometry, depth)
-        except UserError:
-            continue
-        steps, places = spilled_steps(network, count, geometry, depth)
-        later = (replace(step, index=step.index + count if step.index >= 0 else -1) for step in resident.steps)
-        return Schedule((*steps, *later), places | resident.places, 1, count)
-    raise reason
+class Found(NamedTuple):
+    """A schedule for some widths of codes.
+
+    Attributes:
+        outline: its steps, or those behind the spilled layers.
+        places: of the outline's maps.
+        strips: in how many strips the first layers run.
+        spilled: how many layers run from and to memory.
+    """
+
+    outline: Outline
+    places: Sequence[Place]
+    strips: int
+    spilled: int = 0
 
 
-def _attempt(network: NetworkShape, count: int, strips: int, geometry: Geometry, depth: int) -> Schedule:
-    """The schedule with the first `count` layers in `strips` strips, with copies where only these make it fit.
+class Schedules:
+    """The schedules of a network, for any widths of its maps' codes, with memories of `depth` words.
 
     A residual operand must not lie in the memory that is streamed. Where both maps fit only in the same memory, the
     operand is copied into the other one just before it is needed, when more of that memory is free.
     """
-    given: list[Step] = []
-    for step in _steps(network, count, strips, geometry):
-        if step.target is not None:  # most attempts end here
-            check_alone(step.target.name, words_of(step.target, geometry), len(given), depth)
-        given.append(step)
-    copied: frozenset[int] = frozenset()
-    while True:
-        steps = list(_with_copies(given, copied))
-        try:
-            return Schedule(tuple(steps), _place(steps, geometry, depth), strips)
-        except PlacementError as error:
-            candidates = (
-                step.index for step in steps[error.born :] if step.residual is not None and step.index not in copied
-            )
-            next_candidate = next(candidates, None)
-            if next_candidate is None or steps[error.born].index > next_candidate:
-                raise
-            copied |= {next_candidate}
-            if len(copied) > len(network.layers):
-                raise
+
+    def __init__(self, network: NetworkShape, geometry: Geometry, depth: int) -> None:
+        self.network, self.geometry, self.depth = network, geometry, depth
+        self.spills = Spills(network, geometry, depth)
+        self._flags = Flags()
+        whole = {
+            tensor.name: words_by_width(StoredMap(tensor, (0, tensor.height)), geometry) for tensor in network.maps
+        }
+        too_wide = {
+            name: self._flags((name, width) for width, count in enumerate(words) if count > depth)
+            for name, words in whole.items()
+        }
+        self._cuts: list[tuple[int, int]] = []  # layers, and the flags of later maps that exceed a memory
+        for count in _cuts(network):
+            later = (too_wide.get(layer.output.name, 0) for layer in network.layers[count - 1 :])
+            self._cuts.append((count, reduce(or_, later, 0)))
+        self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
+        self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
+
+    def find(self, widths: Mapping[str, int]) -> Found:
+        """The first schedule that fits; the error of the one without strips if none does.
+
+        Args:
+            widths: of the codes of every stored map, as places in `Geometry.code_widths`, by name.
+        """
+        given = self._flags(widths.items())
+        found = self._on_chip(widths, given)
+        if found is not None:
+            return found
+        for count, too_wide in self._cuts:
+            if given & too_wide:
+                continue
+            placed = self._attempt(count, 0, 1, widths, given)
+            if not isinstance(placed, _Failure):
+                self.spills.check(count, widths)
+                return Found(*placed, 1, count)
+        reason = self._attempt(0, 0, 1, widths, given)
+        assert isinstance(reason, _Failure)
+        raise reason.error(widths)
+
+    def _on_chip(self, widths: Mapping[str, int], given: int) -> Found | None:
+        """The first schedule in which no layer is spilled, if there is one."""
+        if any(given & looked_at in known for looked_at, known in self._hopeless.items()):
+            return None
+        looked_at = 0
+        for count, too_wide in ((0, 0), *self._cuts):
+            looked_at |= too_wide
+            if given & too_wide:
+                continue
+            strips = 2 if count else 1
+            while strips <= (self.network.layers[count - 1].output.height if count else 1):
+                placed = self._attempt(0, count, strips, widths, given)
+                if not isinstance(placed, _Failure):
+                    return Found(*placed, strips)
+                looked_at |= placed.looked_at
+                strips *= 2
+        self._hopeless.setdefault(looked_at, set()).add(given & looked_at)
+        return None
+
+    def schedule(self, found: Found, widths: Mapping[str, int]) -> Schedule:
+        """What was found as steps whose maps have the network's own bits."""
+        names = [stored.name for stored in found.outline.maps]
+        places = dict(zip(names, found.places, strict=True))
+        steps = found.outline.steps
+        if found.spilled:
+            spilled, others = self.spills.steps(found.spilled, widths)
+            steps, places = (*spilled, *steps), others | places
+        return Schedule(steps, places, found.strips, found.spilled)
+
+    def _attempt(
+        self, skipped: int, count: int, strips: int, widths: Mapping[str, int], given: int
+    ) -> tuple[Outline, list[Place]] | _Failure:
+        """Without the first layers, with the next `count` in strips, and copies where only these make it fit."""
+        copied: frozenset[int] = frozenset()
+        looked_at = 0
+        while True:
+            outline = self._outline(skipped, count, strips, copied)
+            if isinstance(outline, UserError):
+                return _Failure(outline, 0, looked_at)
+            if not copied:
+                looked_at |= outline.too_wide
+                if given & outline.too_wide:
+                    return _Failure(outline, -1, looked_at)
+            found = outline.place(widths, given)
+            if not isinstance(found, Misfit):
+                return outline, found
+            looked_at |= found.looked_at
+            born, steps = outline.born(found.number), outline.steps
+            candidates = (step.index for step in steps[born:] if step.residual is not None and step.index not in copied)
+            candidate = next(candidates, None)
+            if candidate is None or steps[born].index > candidate or len(copied) >= len(self.network.layers):
+                return _Failure(outline, found.number, looked_at)
+            copied |= {candidate}
+
+    def _outline(self, skipped: int, count: int, strips: int, copied: frozenset[int]) -> Outline | UserError:
+        key = skipped, count, strips, copied
+        if key not in self._outlines:
+            network = self.network
+            if skipped:
+                network = replace(network, input=network.layers[skipped - 1].output, layers=network.layers[skipped:])
+            try:
+                given = list(_steps(network, count, strips, self.geometry))
+                later = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in given]
+                steps = list(_with_copies(later, copied))
+                self._outlines[key] = Outline(steps, self.geometry, self.depth, self._flags)
+            except UserError as error:
+                self._outlines[key] = error
+        return self._outlines[key]
+
+
+class _Failure(NamedTuple):
+    """Why maps cannot be placed.
+
+    Attributes:
+        of: an outline that does not fit, or why there is none.
+        number: of the map that does not fit beside others; -1 if one does not fit alone.
+        looked_at: flags that decided about it.
+    """
+
+    of: Outline | UserError
+    number: int
+    looked_at: int
+
+    def error(self, widths: Mapping[str, int]) -> UserError:
+        """The error that says so."""
+        if isinstance(self.of, UserError):
+            return self.of
+        return self.of.alone(widths) if self.number < 0 else self.of.no_room(self.number, widths)
 
 
 def _with_copies(steps: Iterable[Step], copied: frozenset[int]) -> Iterator[Step]:
@@ -191,47 +295,3 @@ def _strip(network: NetworkShape, count: int, rows: Rows, target: StoredMap, geo
             raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
         part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)
         yield Step(index, part, span, source, stored[layer.output.name], residual)
-
-
-def _place(steps: list[Step], geometry: Geometry, depth: int) -> dict[str, Place]:
-    """Places of all stored maps, by their lives over the steps."""
-    born: dict[str, int] = {}
-    dies: dict[str, int] = {}
-    apart: dict[str, set[str]] = {}
-    replaces: dict[str, str] = {}
-    sources: dict[str, str] = {}
-    maps: dict[str, StoredMap] = {}
-    for number, step in enumerate(steps):
-        if step.source is not None:
-            dies[step.source.name] = number
-        if step.residual is not None and step.source is not None:
-            if step.residual.name == step.source.name:
-                assert step.layer is not None
-                raise UserError(
-                    f"{step.layer.name}: the residual operand {step.residual.tensor.name} is the map the layer "
-                    "convolves; they must be different maps"
-                )
-            dies[step.residual.name] = number
-            apart.setdefault(step.residual.name, set()).add(step.source.name)
-            apart.setdefault(step.source.name, set()).add(step.residual.name)
-        if step.target is not None:
-            maps[step.target.name] = step.target
-            born.setdefault(step.target.name, number)
-            dies[step.target.name] = max(number, dies.get(step.target.name, number))
-            if step.source is not None:
-                sources.setdefault(step.target.name, step.source.name)
-            if step.residual is not None and in_place(step.target.tensor, step.residual.tensor, geometry):
-                replaces[step.target.name] = step.residual.name
-    uses = [
-        MapUse(
-            name=name,
-            words=words_of(stored, geometry),
-            born=born[name],
-            dies=dies[name],
-            apart_from=tuple(sorted(apart.get(name, ()))),
-            may_replace=replaces[name] if name in replaces and dies[replaces[name]] == born[name] else None,
-            prefers_not=sources.get(name),
-        )
-        for name, stored in maps.items()
-    ]
-    return place_maps(uses, depth)

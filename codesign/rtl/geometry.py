@@ -177,6 +177,16 @@ class Geometry:
         return self.hw.has_modes
 
     @property
+    def code_widths(self) -> tuple[int, ...]:
+        """Widths of codes, the narrowest first."""
+        return self.hw.act_modes or (self.hw.act_bits,)
+
+    @cached_property
+    def codes_by_width(self) -> tuple[int, ...]:
+        """Codes in one activation word at each of `code_widths`."""
+        return tuple(self.groups * (self.group_bits // width) for width in self.code_widths)
+
+    @property
     def half_dot(self) -> int:
         """Places in half a group, where codes may be twice as wide."""
         return self.dot // 2

@@ -29,7 +29,19 @@ def answer(path: Path) -> dict[str, Any]:
 
 
 LAYER_KEYS = {
-    *("name", "m", "k", "n", "cycles", "compute_cycles", "stall_cycles", "utilization"),
+    *(
+        "name",
+        "m",
+        "k",
+        "n",
+        "weight_bits",
+        "act_bits",
+        "out_bits",
+        "cycles",
+        "compute_cycles",
+        "stall_cycles",
+        "utilization",
+    ),
     *("dram_read_bytes", "dram_write_bytes", "traffic", "energy_mj", "energy_pj"),
 }
 
@@ -234,3 +246,30 @@ def test_help_and_version(run: Run) -> None:
     for command in ("simulate", "cosim", "generate", "synth", "quantize", "search", "report", "doctor"):
         assert command in out
     assert run("--version")[1].startswith("codesign 0.")
+
+
+def test_the_table_of_bits_says_what_its_sum_misses(run: Run, tmp_path: Path) -> None:
+    status, out, _ = run("simulate", "tiny", "smallcnn", "--bits-table", "--bits", "8/4", "--json", tmp_path / "a.json")
+    assert status == 0
+    assert re.search(r"layer +4/4 +8/4 +pot4/4", out)
+    found = json.loads((tmp_path / "a.json").read_text())
+    totals = {total["bits"]: total for total in found["totals"]}
+    assert totals["given"] | {"bits": "8/4"} == totals["8/4"]
+    for bits, total in totals.items():
+        option = ("--ratio", "pot4:1") if bits == "pot4/4" else ("--bits", "8/4" if bits == "given" else bits)
+        assert run("simulate", "tiny", "smallcnn", *option, "--json", tmp_path / "b.json")[0] == 0
+        assert total["joint"] == json.loads((tmp_path / "b.json").read_text())["total_cycles"]
+        assert total["missed"] == total["joint"] - total["additive"]
+    base = [{e["weights"]: e["cycles"] for e in layer["entries"]} for layer in found["layers"]]
+    assert sum(each.get("fixed4", each.get(None)) for each in base) + found["ending_cycles"] == totals["4/4"]["joint"]
+    status, _, err = run("simulate", "tiny", "smallcnn", "--bits-table", "--batch", "2")
+    assert (status, err) == (2, "codesign: --batch: has no effect beside --bits-table: leave it out\n")
+
+
+def test_simulate_says_bits_of_layers(run: Run, tmp_path: Path) -> None:
+    assert run("simulate", "tiny", "smallcnn", "--bits", "3/2", "--json", tmp_path / "a.json")[0] == 0
+    layers = json.loads((tmp_path / "a.json").read_text())["layers"]
+    assert [(x["weight_bits"], x["act_bits"], x["out_bits"]) for x in layers] == [
+        *[(3, 2, 2), (None, 2, 2), (3, 2, 2), (3, 2, 2), (None, 2, 2)],
+        (3, 2, 32),
+    ]

@@ -14,10 +14,10 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
-from codesign.formats.row_format import RowFormat
+from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
 from codesign.program import compile_network
-from codesign.program.dealing import deal_filters, rows_of
+from codesign.program.dealing import deal_filters, row_of, rows_of
 from codesign.program.packing import pack_map
 from codesign.program.traffic import traffic
 from codesign.rtl.layout import DESCRIPTOR, Op
@@ -217,3 +217,17 @@ def test_binary_rows_need_channels_that_fill_words() -> None:
 def test_what_no_band_holds_says_what_would(text: str, remedy: str) -> None:
     with pytest.raises(UserError, match=f"conv: filter 0 has {text} weights, the bands hold pot3; {remedy}"):
         deal_filters("conv", rows_of(one_format(text)), (Band(scheme=Scheme.POT, weight_bits=3, rows=1),))
+
+
+def test_filters_that_one_row_holds_take_pairs_only_where_that_saves_passes() -> None:
+    """RMSMP's mix on a band of pairs beside one of 8 bits takes as many passes as without pairs."""
+    plain = (
+        Band(scheme=Scheme.FIXED, weight_bits=4, rows=10),
+        Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),
+        Band(scheme=Scheme.POT, weight_bits=4, rows=21),
+    )
+    paired = (plain[0].model_copy(update={"pairs": True}), *plain[1:])
+    mix = [row_of(form) for form, count in ((FIXED4, 20), (FIXED8, 2), (POT4, 42)) for _ in range(count)]
+    assert deal_filters("layer", mix, paired) == [*deal_filters("layer", mix, plain), []]
+    wide = [row_of(FIXED8)] * 60  # ten passes with pairs of rows as well, 60 without
+    assert list(map(len, deal_filters("layer", wide, paired))) == [0, 10, 0, 50]

@@ -25,7 +25,7 @@ from codesign.sim.timing.sequencer import Sequencer
 from codesign.workload import Network, zoo
 
 FORMATS = (POT4, FIXED4, FIXED8)
-TRACED = {module.__file__ for module in (assignments, reader, sequencer)}
+TRACED = {module.__file__ for module in (assignments, pieces, walk, placement, reader, sequencer)}
 WORST = {sequencer.__file__, reader.__file__}
 
 

@@ -8,7 +8,8 @@ reach the largest integer of their format, as those that a quantizer scales do.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,21 +21,14 @@ from codesign.formats.ratio import Ratio, row_counts
 from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import fuse
 from codesign.integer.tensor_bits import tensor_bits
-from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, places_of, row_of
-from codesign.program.passes import (
-    RowSet,
-    check_passes,
-    fills_words,
-    passes_of,
-    passes_of_set,
-    plain_set,
-    row_sets,
-)
-from codesign.program.plan import owners
-from codesign.program.planner import Planner, step_beats
-from codesign.program.shapes import ConvShape, NetworkShape, shape_of_fused
-from codesign.rtl.layout import Op
+from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, passes_of_bands, places_of, row_of
+from codesign.program.passes import fills_words
+from codesign.program.planner import Planner, too_wide
+from codesign.program.shapes import ConvShape, NetworkShape, PoolShape, shape_of_fused, with_bits
+from codesign.program.strips import Found
+from codesign.sim.timing.pieces import Filters, Pieces
 from codesign.sim.timing.sequencer import Run, Sequencer
+from codesign.sim.timing.walk import SPENT, Walk
 from codesign.workload.network import Network
 
 
@@ -55,107 +49,64 @@ class Cycles:
     band_busy: IntArray
 
 
-class _Variant:
-    """A convolution with some filters in every band: its steps in order.
+class _Layer(NamedTuple):
+    """A convolution: its number among the layers, and among the convolutions."""
 
-    Attributes:
-        issue, gap: cycles in which the array is fed, and in which it is not between tiles.
-        busy: cycles in which each band is fed; empty if they are those of the passes in which it has a filter.
-    """
-
-    def __init__(self, runs: tuple[Run, ...], busy: tuple[int, ...]) -> None:
-        self.runs, self.busy = runs, busy
-        self.issue = sum(run.issue for run in runs)
-        self.gap = sum(run.gap for run in runs)
-
-
-class _Layer:
-    """A convolution: the steps it takes, and the variants of it that were met."""
-
-    def __init__(self, index: int, number: int, conv: ConvShape, planner: Planner) -> None:
-        self.index, self.number, self.conv = index, number, conv
-        self.steps = tuple(
-            (item, item.step.layer)
-            for item in planner.steps
-            if item.plan.layer == index and isinstance(item.step.layer, ConvShape)
-        )
-        self.planner = planner
-        self.variants: dict[Hashable, _Variant] = {}
-
-    def of_sets(self, sets: Sequence[RowSet], sequencer: Sequencer) -> _Variant:
-        """The layer with its filters in these sets."""
-        geometry = self.planner.geometry
-        runs: list[Run] = []
-        busy = [0] * len(geometry.bands)
-        for step, part in self.steps:
-            passes = passes_of(part, sets, geometry, step.plan.half)
-            runs.append(sequencer.step(replace(step.plan, passes=passes, beats=step_beats(passes, geometry))))
-            for item in passes:
-                for band in range(len(busy)):
-                    busy[band] += item.tiling.issue * (item.bands >> band & 1)
-        return _Variant(tuple(runs), tuple(busy))
-
-    def of_count(self, count: int, idle: int, sequencer: Sequencer, known: dict[Hashable, Run]) -> _Variant:
-        """The layer, without groups, with its filters in `count` sets; the last one's last `idle` rows have none.
-
-        `known` are the runs of any layers; strips of one height, and layers of the same sizes, have the same.
-        """
-        geometry = self.planner.geometry
-        runs: list[Run] = []
-        for step, part in self.steps:
-            pixels = part.output.height * part.output.width
-            codes = geometry.group_codes(part.input_bits)
-            kind = part.weight[1:], codes, pixels, part.output.wide, step.plan.half, count, idle
-            if kind not in known:
-                rows = plain_set(self.conv, geometry)
-                passes = passes_of_set(part, rows, count, rows.words, geometry, step.plan.half)
-                check_passes(part, count * len(passes), rows.words, geometry, step.plan.half)
-                plan = replace(step.plan, passes=passes, beats=step_beats(passes, geometry))
-                known[kind] = sequencer.repeated(plan, count, idle)
-            runs.append(known[kind])
-        return _Variant(tuple(runs), ())
+    place: int
+    number: int
+    conv: ConvShape
 
 
 class NetworkTimer:
-    """Times any assignment of one network on one accelerator; equal to `estimate` of the plan, cycle for cycle."""
+    """Times any assignment of one network on one accelerator; equal to `estimate` of the plan, cycle for cycle.
+
+    Attributes:
+        names: the convolutions, in order.
+        tensors: the maps whose bits can be chosen, in order: all that are stored but the outputs of max poolings,
+            which have the bits of what is pooled.
+    """
 
     def __init__(self, network: Network | NetworkShape, hw: Hardware) -> None:
         """Place the maps.
 
+        Args:
+            network: a `NetworkShape` has its tensors' bits, which an `Assignment` does not change.
+            hw: the accelerator.
+
         Raises:
-            UserError: the network cannot run on the hardware, whatever its formats.
+            UserError: the network cannot run on the hardware, whatever its formats, with its own bits or, of a
+                `Network`, with `hw.act_bits` for all tensors.
         """
-        shape = network if isinstance(network, NetworkShape) else network_shape(network, hw.act_bits)
+        self.fused = None if isinstance(network, NetworkShape) else fuse(network)
+        if isinstance(network, NetworkShape):
+            shape = network
+        else:
+            assert self.fused is not None
+            shape = shape_of_fused(self.fused, hw.act_bits)
         self.planner = Planner(shape, hw)
         self.sequencer = Sequencer(hw)
         self.hw = hw
+        self.names = tuple(conv.name for conv in shape.convs)
+        maps = [tensor.name for tensor in shape.maps]
+        pooled = {x.output.name: x.input for x in shape.layers if isinstance(x, PoolShape) and x.kind == "max"}
+        self.tensors = tuple(name for name in maps if name not in pooled)
+        self._maps = {name: number for number, name in enumerate(maps)}
+        source = {name: name for name in maps}
+        for name, read in pooled.items():
+            source[name] = source[read]
+        self._source = [self.tensors.index(source[name]) for name in maps]
+        self._bits = np.array([[shape.tensor(name).bits for name in self.tensors]])
         self._known: dict[Hashable, Run] = {}
-        self._choices: dict[tuple[RowFormat, ...], list[tuple[Choice, ...]]] = {}
+        self._choices: dict[tuple[int, int, int, tuple[RowFormat, ...]], tuple[Choice, ...]] = {}
         self._bands_for: dict[tuple[Row, bool], Choice] = {}
-        layers = self.planner.network.layers
-        convs = [index for index, layer in enumerate(layers) if isinstance(layer, ConvShape)]
-        self.names = tuple(layers[index].name for index in convs)
+        convs = [index for index, layer in enumerate(shape.layers) if isinstance(layer, ConvShape)]
         self._layers = tuple(
-            _Layer(index, number, layer, self.planner)
-            for number, (index, layer) in enumerate((index, layers[index]) for index in convs)
-            if isinstance(layer, ConvShape)
+            _Layer(index, number, conv)
+            for number, (index, conv) in enumerate(zip(convs, self.planner.network.convs, strict=True))
         )
-        of_layer = {layer.index: layer for layer in self._layers}
-        places = dict.fromkeys(of_layer, 0)
-        # the run of each step, or where to find that of an assignment: (run, owner, convolution, place)
-        self._steps: list[tuple[Run | None, int, int, int]] = []
-        of_step = owners(item.plan.layer for item in self.planner.steps)
-        for item, owner in zip(self.planner.steps, of_step, strict=True):
-            if item.plan.op == Op.CONV:
-                layer = of_layer[item.plan.layer]
-                self._steps.append((None, owner, layer.number, places[layer.index]))
-                places[layer.index] += 1
-            elif item.plan.op == Op.FENCE:
-                self._steps.append((None, owner, -1, 0))
-            else:
-                self._steps.append((self.sequencer.step(item.plan), owner, -1, 0))
+        self._pieces: dict[int, Pieces] = {}
 
-    def cycles(self, formats: Sequence[RowFormat], counts: IntArray) -> Cycles:
+    def cycles(self, formats: Sequence[RowFormat], counts: IntArray, bits: IntArray | None = None) -> Cycles:
         """Cycles of many assignments.
 
         Args:
@@ -163,9 +114,10 @@ class NetworkTimer:
             counts: (assignments, convolutions, formats): filters of each format, convolutions in the order of `names`.
                 The filters of a convolution with groups have the formats in the order given; without groups the order
                 makes no difference.
+            bits: (assignments, tensors): bits of the maps, in the order of `tensors`; by default the network's own.
 
         Raises:
-            UserError: the counts are no assignment of the network, or the message is that of `Planner.plan`.
+            UserError: the counts or bits are no assignment of the network, or the message is that of `Planner.plan`.
         """
         counts = np.asarray(counts, dtype=np.int64)
         filters = np.array([layer.conv.filters for layer in self._layers])
@@ -180,17 +132,18 @@ class NetworkTimer:
                 f"assignment {one}: layer '{self.names[number]}' has {counts[one, number].sum()} rows, "
                 f"network '{self.planner.given.name}' {filters[number]}"
             )
-        rows: dict[tuple[int, int], Sequence[RowFormat]] = {}
+        rows: dict[int, list[tuple[RowFormat, ...]]] = {}
         for layer in self._layers:
             if layer.conv.groups > 1:
-                for one, mine in enumerate(counts[:, layer.number].tolist()):
-                    repeated = ([form] * count for form, count in zip(formats, mine, strict=True))
-                    rows[one, layer.number] = [form for some in repeated for form in some]
-        return self._cycles(tuple(formats), counts, rows)
+                rows[layer.number] = [
+                    tuple(form for form, count in zip(formats, mine, strict=True) for _ in range(count))
+                    for mine in counts[:, layer.number].tolist()
+                ]
+        return self._cycles(tuple(formats), counts, rows, self._widths(bits, len(counts)))
 
     def assignment(self, assignment: Assignment) -> Cycles:
-        """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers."""
-        rows: dict[tuple[int, int], Sequence[RowFormat]] = {}
+        """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers or tensors."""
+        rows: dict[int, list[tuple[RowFormat, ...]]] = {}
         for layer in self._layers:
             count = len(assignment.codes(layer.conv.name))
             if count != layer.conv.filters:
@@ -199,61 +152,136 @@ class NetworkTimer:
                     f"'{self.planner.given.name}' {layer.conv.filters}"
                 )
             if layer.conv.groups > 1:
-                rows[0, layer.number] = assignment[layer.conv.name]
+                rows[layer.number] = [assignment[layer.conv.name]]
         formats, counts = assignment.palette, assignment.counts(self.names)[None]
-        return self._cycles(formats, counts, rows)
+        return self._cycles(formats, counts, rows, self._widths(self.bits(assignment), 1))
+
+    def bits(self, assignment: Assignment) -> IntArray:
+        """(1, tensors): bits of the maps by an assignment; the network's own if it was given as a `NetworkShape`.
+
+        Raises:
+            UserError: the assignment names a tensor that is not stored, or gives it bits that it cannot have.
+        """
+        if self.fused is None:
+            return self._bits
+        found = tensor_bits(self.fused, assignment)
+        return np.array([[found[name] for name in self.tensors]])
 
     def counts(self, ratio: Ratio) -> IntArray:
         """(1, convolutions, formats): `row_counts` of every convolution, formats in the order of `ratio`."""
         of_size = {size: row_counts(size, ratio) for size in {layer.conv.filters for layer in self._layers}}
         return np.array([[[*of_size[layer.conv.filters].values()] for layer in self._layers]])
 
-    def _cycles(
-        self, formats: tuple[RowFormat, ...], counts: IntArray, rows: dict[tuple[int, int], Sequence[RowFormat]]
-    ) -> Cycles:
-        size, bands = len(counts), self.planner.geometry.bands
-        dealt = self._dealt(formats, counts)
-        places = places_of(bands)
-        heights = np.array([place.rows for place in places])
-        of_place = -(-dealt // heights)
-        passes = of_place[:, :, : len(bands)].copy()
-        for place, count in zip(places[len(bands) :], of_place[:, :, len(bands) :].transpose(2, 0, 1), strict=True):
-            passes[:, :, place.band] += count
-        sets = passes.max(axis=2)
-        columns: list[list[_Variant]] = []
-        for layer, of_layer in zip(self._layers, sets.T.tolist(), strict=True):
-            number = layer.number
-            keys: list[Hashable] = of_layer
-            if layer.conv.groups > 1:
-                keys = [tuple(rows[one, number]) for one in range(size)]
-            elif layer.conv.output.wide:
-                keys = list(zip(keys, self._idle(dealt[:, number], passes[:, number]), strict=True))
-            variants = layer.variants
-            for key in dict.fromkeys(keys):
-                if key not in variants:
-                    variants[key] = self._variant(layer, key)
-            columns.append([variants[key] for key in keys])
-        issue = np.array([[variant.issue for variant in column] for column in columns]).reshape(-1, size).T
-        gap = np.array([[variant.gap for variant in column] for column in columns]).reshape(-1, size).sum(axis=0)
-        plain = [layer.number for layer in self._layers if layer.conv.groups == 1]
-        of_set = issue[:, plain] // sets[:, plain]
-        busy = np.zeros((size, len(self.hw.bands)), dtype=np.int64)
-        busy[:, list(self.planner.geometry.band_order)] = (passes[:, plain] * of_set[:, :, None]).sum(axis=1)
-        for layer, column in zip(self._layers, columns, strict=True):
-            if layer.conv.groups > 1:
-                busy += [variant.busy for variant in column]
-        return self._walked(list(zip(*columns, strict=True)), issue.sum(axis=1), gap, busy)
+    def _widths(self, bits: IntArray | None, size: int) -> IntArray:
+        """(assignments, maps): widths of the maps' codes, as places in `Geometry.code_widths`."""
+        if bits is None:
+            bits = np.repeat(self._bits, size, axis=0)
+        bits = np.asarray(bits, dtype=np.int64)
+        if bits.shape != (size, len(self.tensors)) or bits.min(initial=1) < 1:
+            raise UserError(f"bits of shape {bits.shape}, must be ({size}, {len(self.tensors)}), all at least 1")
+        if len(wrong := np.argwhere(bits > self.hw.most_bits)):
+            one, number = wrong[0].tolist()
+            raise too_wide(self.tensors[number], int(bits[one, number]), self.hw)
+        limits = np.array(self.planner.geometry.code_widths)
+        found: IntArray = np.searchsorted(limits, bits)[:, self._source]
+        return found
 
-    def _variant(self, layer: _Layer, key: Hashable) -> _Variant:
-        """The variant of a key: formats of the rows, or sets and idle rows of the last of them, or only sets."""
-        if isinstance(key, int):
-            return layer.of_count(key, 0, self.sequencer, self._known)
-        assert isinstance(key, tuple)
-        if layer.conv.groups > 1:
-            sets = row_sets(layer.conv, [row_of(form) for form in key], self.planner.geometry)
-            return layer.of_sets(sets, self.sequencer)
-        count, idle = key
-        return layer.of_count(count, idle, self.sequencer, self._known)
+    def _cycles(
+        self,
+        formats: tuple[RowFormat, ...],
+        counts: IntArray,
+        rows: dict[int, list[tuple[RowFormat, ...]]],
+        widths: IntArray,
+    ) -> Cycles:
+        found = _Sums(len(counts), len(self.planner.layers), len(self.hw.bands))
+        for width in np.unique(widths[:, 0]).tolist():
+            chosen = np.flatnonzero(widths[:, 0] == width)
+            pieces = self._pieces_of(width)
+            some = {number: [of_layer[one] for one in chosen.tolist()] for number, of_layer in rows.items()}
+            self._timed(pieces, formats, counts[chosen], some, widths[chosen], found, chosen)
+        return found.cycles()
+
+    def _pieces_of(self, width: int) -> Pieces:
+        """The pieces of the network whose input has codes of a width."""
+        if width not in self._pieces:
+            given = self.planner.given
+            shape = with_bits(given, {given.input.name: self.planner.geometry.code_widths[width]})
+            self._pieces[width] = Pieces(shape, self.sequencer, self._known)
+        return self._pieces[width]
+
+    def _timed(
+        self,
+        pieces: Pieces,
+        formats: tuple[RowFormat, ...],
+        counts: IntArray,
+        rows: dict[int, list[tuple[RowFormat, ...]]],
+        widths: IntArray,
+        sums: _Sums,
+        chosen: IntArray,
+    ) -> None:
+        """Time assignments whose input has codes of one width, and note their cycles at the places `chosen`."""
+        size, bands = len(counts), self.planner.geometry.bands
+        dealt = self._dealt(pieces, formats, counts, widths)
+        passes = passes_of_bands(dealt, places_of(bands))
+        sets = passes.max(axis=2)
+        filters: dict[int, tuple[Sequence[Filters], IntArray]] = {}  # those of a layer, and which of them each one has
+        for layer in self._layers:
+            number = layer.number
+            if layer.conv.groups > 1:
+                filters[layer.place] = _distinct(rows[number])
+            else:
+                idle = self._idle(dealt[:, number], passes[:, number]) if layer.conv.output.wide else [0] * size
+                filters[layer.place] = _distinct(list(zip(sets[:, number].tolist(), idle, strict=True)))
+        fed = np.zeros((size, len(self.planner.layers)), dtype=np.int64)
+        busy = np.zeros((size, len(bands)), dtype=np.int64)
+        for found, some in self._scheduled(pieces, widths):
+            walk = Walk(self.sequencer, len(some), len(self.planner.layers))
+            for part in pieces.parts(found):
+                if part.fence:
+                    walk.fence(part.owner)
+                    continue
+                kinds, of_kind = filters[part.owner] if part.convolves else _NO_FILTERS
+                code = of_kind[some] if part.convolves else np.zeros(len(some), dtype=np.int64)
+                for column in (self._maps[name] for name in part.tensors if name in self._maps):
+                    code = code * len(self.planner.geometry.code_widths) + widths[some, column]
+                _, first, which = np.unique(code, return_index=True, return_inverse=True)
+                used = []
+                for one in some[first].tolist():
+                    of_maps = {name: int(widths[one, self._maps[name]]) for name in part.tensors if name in self._maps}
+                    used.append(pieces.piece(part, of_maps, kinds[of_kind[one]] if part.convolves else None, found))
+                if part.convolves:
+                    fed[some, part.owner] += np.array([piece.fed for piece in used])[which]
+                    if used[0].busy:
+                        busy[some] += np.array([piece.busy for piece in used])[which]
+                walk.go([piece.run for piece in used], which, part.owner)
+            sums.note(chosen[some], walk)
+        plain = [layer for layer in self._layers if layer.conv.groups == 1]
+        numbers = [layer.number for layer in plain]
+        of_set = fed[:, [layer.place for layer in plain]] // sets[:, numbers]
+        busy[:, list(self.planner.geometry.band_order)] += (passes[:, numbers] * of_set[:, :, None]).sum(axis=1)
+        sums.busy[chosen] = busy
+
+    def _scheduled(self, pieces: Pieces, widths: IntArray) -> Iterator[tuple[Found, IntArray]]:
+        """The schedules of the assignments, each with the places of those that have it."""
+        kinds, which = np.unique(widths, axis=0, return_inverse=True)
+        groups: dict[Hashable, tuple[Found, list[int]]] = {}
+        for number, kind in enumerate(kinds.tolist()):
+            of_maps = dict(zip(self._maps, kind, strict=True))
+            try:
+                found = pieces.schedules.find(of_maps)
+            except UserError:
+                limits = self.planner.geometry.code_widths
+                Planner(
+                    with_bits(self.planner.given, {name: limits[width] for name, width in of_maps.items()}), self.hw
+                )
+                raise
+            groups.setdefault(pieces.key(found), (found, []))[1].append(number)
+        group_of = np.zeros(len(kinds), dtype=np.int64)
+        for place, (_, numbers) in enumerate(groups.values()):
+            group_of[numbers] = place
+        of_one = group_of[which]
+        for place, (found, _) in enumerate(groups.values()):
+            yield found, np.flatnonzero(of_one == place)
 
     def _idle(self, dealt: IntArray, passes: IntArray) -> list[int]:
         """Rows of the array behind the last one that has a filter in the last set.
@@ -273,73 +301,87 @@ class NetworkTimer:
         found: list[int] = (self.hw.rows - np.where(used > 0, first + used, 0).max(axis=1)).tolist()
         return found
 
-    def _dealt(self, formats: tuple[RowFormat, ...], counts: IntArray) -> IntArray:
+    def _dealt(self, pieces: Pieces, formats: tuple[RowFormat, ...], counts: IntArray, widths: IntArray) -> IntArray:
         """(assignments, convolutions, places): filters in every place; of convolutions with groups, one in each."""
         bands = self.planner.geometry.bands
-        count = len(places_of(bands))
-        held = np.ones((len(counts), len(self._layers), count), dtype=np.int64)
-        if formats not in self._choices:
-            self._choices[formats] = [self._choices_of(layer, formats) for layer in self._layers]
-        alike: dict[tuple[Choice, ...], list[int]] = {}
-        for layer, choices in zip(self._layers, self._choices[formats], strict=True):
-            if layer.conv.groups == 1:
-                alike.setdefault(choices, []).append(layer.number)
-        for choices, numbers in alike.items():
-            mine = counts[:, numbers]
+        held = np.ones((len(counts), len(self._layers), len(places_of(bands))), dtype=np.int64)
+        alike: dict[tuple[Choice, ...], list[tuple[int, IntArray]]] = {}
+        for layer in self._layers:
+            if layer.conv.groups > 1:
+                continue
+            width = widths[:, self._maps[layer.conv.input]]
+            for each in np.unique(width).tolist():
+                choices = self._choices_of(pieces, layer, each, formats)
+                alike.setdefault(choices, []).append((layer.number, np.flatnonzero(width == each)))
+        for choices, places in alike.items():
+            mine = np.concatenate([counts[some, number] for number, some in places])
             for index, choice in enumerate(choices):
-                if not choice and mine[:, :, index].any():
-                    layer = self._layers[numbers[int(mine[:, :, index].any(axis=0).argmax())]]
-                    (row,) = self.planner.filters(layer.index, [row_of(formats[index])])
-                    whole_words = fills_words(layer.conv, self.planner.geometry)
+                if not choice and mine[:, index].any():
+                    number, some = next(x for x in places if counts[x[1], x[0], index].any())
+                    layer = self._layers[number]
+                    of_input = int(widths[some[0], self._maps[layer.conv.input]])
+                    (row,) = pieces.filters(layer.place, [row_of(formats[index])])
+                    whole_words = fills_words(pieces.conv(layer.place, of_input), self.planner.geometry)
                     raise no_band(f"{layer.conv.name}: a filter", row, bands, whole_words)
             possible = [index for index, choice in enumerate(choices) if choice]
-            some = mine[:, :, possible].reshape(-1, len(possible))
-            found = deal_counts(some, [choices[index] for index in possible], bands)
-            held[:, numbers] = found.reshape(len(counts), len(numbers), count)
+            found = deal_counts(mine[:, possible], [choices[index] for index in possible], bands)
+            begin = 0
+            for number, some in places:
+                held[some, number] = found[begin : begin + len(some)]
+                begin += len(some)
         return held
 
-    def _choices_of(self, layer: _Layer, formats: tuple[RowFormat, ...]) -> tuple[Choice, ...]:
-        """The bands that can hold filters of each format; of some none."""
-        bands, whole_words = self.planner.geometry.bands, fills_words(layer.conv, self.planner.geometry)
-        found: list[Choice] = []
-        for row in self.planner.filters(layer.index, [row_of(form) for form in formats]):
-            if (row, whole_words) not in self._bands_for:
-                self._bands_for[row, whole_words] = choice_of(row, bands, whole_words)
-            found.append(self._bands_for[row, whole_words])
-        return tuple(found)
+    def _choices_of(
+        self, pieces: Pieces, layer: _Layer, width: int, formats: tuple[RowFormat, ...]
+    ) -> tuple[Choice, ...]:
+        """The bands that can hold filters of each format, of a layer whose input has codes of a width; of some none."""
+        key = layer.place, width, pieces.fold, formats
+        if key not in self._choices:
+            bands, geometry = self.planner.geometry.bands, self.planner.geometry
+            whole_words = fills_words(pieces.conv(layer.place, width), geometry)
+            found: list[Choice] = []
+            for row in pieces.filters(layer.place, [row_of(form) for form in formats]):
+                if (row, whole_words) not in self._bands_for:
+                    self._bands_for[row, whole_words] = choice_of(row, bands, whole_words)
+                found.append(self._bands_for[row, whole_words])
+            self._choices[key] = tuple(found)
+        return self._choices[key]
 
-    def _walked(self, chosen: Sequence[Sequence[_Variant]], issue: IntArray, gap: IntArray, busy: IntArray) -> Cycles:
-        """Walk through the steps of every assignment."""
-        sequencer, size = self.sequencer, len(chosen)
-        names = ("wait_pass", "drain", "load")
-        layers = np.zeros((size, len(self.planner.layers)), dtype=np.int64)
-        spent = np.zeros((len(names), size), dtype=np.int64)
-        totals = np.zeros(size, dtype=np.int64)
-        for one, variants in enumerate(chosen):
-            state, ready, before, beats = 0, sequencer.begin, 0, 0
-            wait_pass = drain = load = 0
-            of_layer = [0] * len(self.planner.layers)
-            for fixed, owner, number, place in self._steps:
-                run = fixed or (variants[number].runs[place] if number >= 0 else sequencer.fence(beats))
-                found = run.after.get(state) or sequencer.after(run, state)
-                end = ready + found[2]
-                of_layer[owner] += end - before
-                before = end
-                state = found[0]
-                ready += found[1]
-                wait_pass += found[3]
-                drain += found[4]
-                load += found[5]
-                beats += run.beats
-            stop = sequencer.stop(beats)
-            totals[one] = ready + (stop.after.get(state) or sequencer.after(stop, state)).end
-            layers[one] = of_layer
-            spent[:, one] = wait_pass, drain, load
-        others = [run for run, *_ in self._steps if run is not None]
-        issue, gap = issue + sum(run.issue for run in others), gap + sum(run.gap for run in others)
-        counters = {"total": totals, "issue": issue, "gap": gap, **dict(zip(names, spent, strict=True))}
-        counters["fetch"] = totals - issue - gap - spent.sum(axis=0)
-        return Cycles(totals, layers, counters, busy)
+
+class _Sums:
+    """Cycles of assignments that are timed some at a time."""
+
+    def __init__(self, size: int, layers: int, bands: int) -> None:
+        self.totals = np.zeros(size, dtype=np.int64)
+        self.layers = np.zeros((size, layers), dtype=np.int64)
+        self.spent = np.zeros((size, len(SPENT)), dtype=np.int64)
+        self.issue = np.zeros(size, dtype=np.int64)
+        self.gap = np.zeros(size, dtype=np.int64)
+        self.busy = np.zeros((size, bands), dtype=np.int64)
+
+    def note(self, chosen: IntArray, walk: Walk) -> None:
+        """Keep what a walk of the assignments `chosen` has found."""
+        self.totals[chosen] = walk.totals()
+        self.layers[chosen], self.spent[chosen] = walk.layers, walk.spent
+        self.issue[chosen], self.gap[chosen] = walk.issue, walk.gap
+
+    def cycles(self) -> Cycles:
+        """All of them."""
+        spent = dict(zip(SPENT, self.spent.T, strict=True))
+        counters = {"total": self.totals, "issue": self.issue, "gap": self.gap, **spent}
+        counters["fetch"] = self.totals - self.issue - self.gap - self.spent.sum(axis=1)
+        return Cycles(self.totals, self.layers, counters, self.busy)
+
+
+T = TypeVar("T", bound=Hashable)
+_NO_FILTERS: tuple[Sequence[Filters], IntArray] = ([None], np.zeros(0, dtype=np.int64))
+
+
+def _distinct(values: Sequence[T]) -> tuple[list[T], IntArray]:
+    """The different values, and which of them each one is."""
+    numbers: dict[T, int] = {}
+    which = [numbers.setdefault(value, len(numbers)) for value in values]
+    return list(numbers), np.array(which, dtype=np.int64)
 
 
 def network_shape(network: Network, bits: Assignment | int) -> NetworkShape:

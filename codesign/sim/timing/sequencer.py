@@ -347,6 +347,19 @@ class Sequencer:
             found = self._runs[key] = Run(*key)
         return found
 
+    def joined(self, runs: Sequence[Run]) -> Run:
+        """One run of several steps, one after the other; it ends where the last one does."""
+        if len(runs) == 1:
+            return runs[0]
+        key = (
+            tuple(part for run in runs for part in run.parts),
+            *(sum(getattr(run, name) for run in runs) for name in ("issue", "gap", "beats")),
+        )
+        found = self._runs.get(key)
+        if found is None:
+            found = self._runs[key] = Run(*key)
+        return found
+
     def after(self, run: Run, state: int) -> Outcome:
         """What a run makes of a state."""
         found = run.after.get(state)

@@ -16,7 +16,7 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, TERNARY, RowFormat
 from codesign.program import Planner
 from codesign.program.dealing import choice_of, deal_counts, deal_filters, row_of
-from codesign.program.shapes import NetworkShape, shape_of
+from codesign.program.shapes import NetworkShape, shape_of, with_bits
 from codesign.sim.timing.network_timer import Cycles, NetworkTimer, estimate_hardware, estimate_many, network_shape
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
@@ -137,3 +137,97 @@ def test_what_is_no_assignment_is_said() -> None:
     first, rows = next(iter(good.rows)), good[next(iter(good.rows))]
     with pytest.raises(UserError, match=rf"^assignment: layer '{first}' has 1 rows"):
         timer.assignment(Assignment.of({name: good[name] for name in good.rows} | {first: rows[:1]}, 4))
+
+
+def with_modes(words: int, groups: int, ports: int, ring: int) -> Hardware:
+    """Codes of 4 and 8 bits, pairs of rows, and bands of other kinds; `ports` readers."""
+    bands = (
+        Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pairs=True),
+        Band(scheme=Scheme.BINARY, weight_bits=1, rows=2),
+        Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),
+    )
+    data = load_hardware("tiny").model_dump(mode="json") | {
+        "name": "modes",
+        "columns": groups // 2 + 1 if ports == 2 else 2,
+        "groups": groups,
+        "dot": 4,
+        "act_bits": 4,
+        "act_modes": [4, 8],
+        "bands": [band.model_dump(mode="json") for band in bands],
+        "buffers": {"activation_words": words, "weight_words": ring, "read_ports": ports},
+    }
+    return Hardware.model_validate(data)
+
+
+@settings(SLOW, max_examples=25)
+@given(
+    hw=st.builds(
+        with_modes,
+        st.sampled_from([32, 64, 256]),
+        st.sampled_from([4, 6]),
+        st.integers(1, 2),
+        st.sampled_from([16, 256]),
+    ),
+    data=st.data(),
+)
+def test_bits_of_maps_are_timed_as_their_plans(hw: Hardware, data: st.DataObject) -> None:
+    """Strips, spilled and copied maps, and inputs of both widths among them; several assignments at once."""
+    shape = shape_of(data.draw(networks(hw, max_channels=24, max_side=9)))
+    formats = (RowFormat(Scheme.BINARY, 1), FIXED4, FIXED8)
+    try:
+        timer = NetworkTimer(shape, hw)
+    except UserError:
+        return
+    size = 4
+    bits = np.array(
+        data.draw(
+            st.lists(
+                st.lists(st.integers(2, 8), min_size=len(timer.tensors), max_size=len(timer.tensors)),
+                min_size=size,
+                max_size=size,
+            )
+        )
+    )
+    rows = [
+        [sorted(data.draw(st.sampled_from(formats)) for _ in range(conv.filters)) for conv in shape.convs]
+        for _ in range(size)
+    ]
+    shapes = []
+    for mine in bits.tolist():
+        chosen = dict(zip(timer.tensors, mine, strict=True))
+        for layer in shape.layers:
+            if layer.output.name not in chosen and not layer.output.wide:
+                chosen[layer.output.name] = chosen[layer.input]
+        shapes.append(with_bits(shape, chosen))
+    counts = np.array([[[of.count(form) for form in sorted(formats)] for of in mine] for mine in rows])
+    plans: list[int] = []
+    for one, each in enumerate(shapes):
+        try:
+            Planner(each, hw).plan([[row_of(form) for form in of] for of in rows[one]])
+        except UserError:
+            with pytest.raises(UserError):
+                timer.cycles(sorted(formats), counts[one : one + 1], bits[one : one + 1])
+        else:
+            plans.append(one)
+    if not plans:
+        return
+    found = timer.cycles(sorted(formats), counts[plans], bits[plans])
+    for place, one in enumerate(plans):
+        mine = Cycles(
+            found.total[place:],
+            found.layers[place:],
+            {name: values[place:] for name, values in found.counters.items()},
+            found.band_busy[place:],
+        )
+        check(timer, shapes[one], hw, rows[one], mine)
+
+
+def test_bits_that_no_code_holds_are_said() -> None:
+    timer = NetworkTimer(zoo.get("smallcnn"), with_modes(256, 4, 1, 256))
+    counts, bits = timer.counts({FIXED4: 1.0}), np.full((1, len(timer.tensors)), 4)
+    assert timer.cycles((FIXED4,), counts, bits).total == timer.cycles((FIXED4,), counts).total
+    with pytest.raises(UserError, match=r"^bits of shape \(1, \d\), must be \(1, \d\), all at least 1$"):
+        timer.cycles((FIXED4,), counts, bits[:, 1:])
+    bits[0, 1] = 9
+    with pytest.raises(UserError, match=rf"^{timer.tensors[1]}: 9-bit activations, 'modes' has act_modes: \[4, 8\]$"):
+        timer.cycles((FIXED4,), counts, bits)
