@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # `typing` alone would take most of the time of the impor
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AllocationTable": "allocation.table",
     "Assignment": "formats.assignment",
     "Compiled": "api.board",
     "Cosimulation": "api.cosimulation",
@@ -38,6 +39,7 @@ _HOMES = {
     "Roofline": "api.roofline",
     "Searched": "api.searching",
     "Simulation": "api.simulation",
+    "Solved": "api.solving",
     "Swept": "api.sweeping",
     "Synthesis": "api.synthesis",
     "UserError": "errors",
@@ -58,16 +60,18 @@ _HOMES = {
     "simulate": "api.simulation",
     "simulate_encoder": "api.encoders",
     "simulate_ideal_array": "api.ideal",
+    "solve": "api.solving",
     "sweep": "api.sweeping",
     "synthesize": "api.synthesis",
 }
 """Modules of the names that are handed on, which are all public ones."""
-_CALLED_OTHERWISE = {"compile": "compile_for_board"}
+_CALLED_OTHERWISE = {"AllocationTable": "Table", "compile": "compile_for_board"}
 """In those modules, where Python has a function of its own of that name."""
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from codesign.allocation.table import Table as AllocationTable  # noqa: F401  not the tables that answers print
     from codesign.api.board import Compiled as Compiled
     from codesign.api.board import Generated as Generated
     from codesign.api.board import compile_for_board as compile  # noqa: A004, F401  as `re` has one
@@ -99,6 +103,8 @@ if TYPE_CHECKING:
     from codesign.api.searching import search as search
     from codesign.api.simulation import Simulation as Simulation
     from codesign.api.simulation import simulate as simulate
+    from codesign.api.solving import Solved as Solved
+    from codesign.api.solving import solve as solve
     from codesign.api.sweeping import Swept as Swept
     from codesign.api.sweeping import sweep as sweep
     from codesign.api.synthesis import Synthesis as Synthesis
