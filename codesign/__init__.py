@@ -42,6 +42,7 @@ _HOMES = {
     "Solved": "api.solving",
     "Swept": "api.sweeping",
     "Synthesis": "api.synthesis",
+    "Tabulated": "api.tabulating",
     "UserError": "errors",
     "compile": "api.board",
     "cosim": "api.cosimulation",
@@ -62,6 +63,7 @@ _HOMES = {
     "simulate_ideal_array": "api.ideal",
     "solve": "api.solving",
     "sweep": "api.sweeping",
+    "table": "api.tabulating",
     "synthesize": "api.synthesis",
 }
 """Modules of the names that are handed on, which are all public ones."""
@@ -109,6 +111,8 @@ if TYPE_CHECKING:
     from codesign.api.sweeping import sweep as sweep
     from codesign.api.synthesis import Synthesis as Synthesis
     from codesign.api.synthesis import synthesize as synthesize
+    from codesign.api.tabulating import Tabulated as Tabulated
+    from codesign.api.tabulating import table as table
     from codesign.arch.hardware import Hardware as Hardware
     from codesign.arch.load import load_hardware as load_hardware
     from codesign.data.dataset import Dataset as Dataset

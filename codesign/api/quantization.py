@@ -235,7 +235,7 @@ def quantize(
         dataset = images()
         model: FloatModel | Network = _module(network, dataset)
     else:
-        model = _model(network, input_shape)
+        model = model_to_train(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
     formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
     if hardware is not None:
@@ -299,8 +299,8 @@ def quantize(
     return Quantization(integers, source.name, dataset, result, method, act_bits, suits, file, seed)
 
 
-def _model(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
-    """The network, with its weights if it brings some."""
+def model_to_train(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
+    """The network, with its weights if it brings some; UserError for one that has integers, or no layers to train."""
     found = float_model(network, Reading(input_shape=input_shape))
     if found is not None:
         return found

@@ -1,13 +1,14 @@
-"""Commands that choose bits: solve."""
+"""Commands that choose bits: table, solve."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
-from codesign.cli.options import JSON
+from codesign.cli.options import DATA_DIR, HW, JSON
 from codesign.errors import UserError
 
 AT_MOST = Annotated[
@@ -19,6 +20,68 @@ AT_LEAST = Annotated[
 PIN = Annotated[
     list[str] | None, typer.Option("--pin", metavar="GROUP=CHOICE", help="A choice that is given; several times.")
 ]
+
+
+GRANULARITY = Annotated[Literal["layer", "row"], typer.Option(help="A choice for every layer, or for every row.")]
+
+
+def table(
+    hw: HW,
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A zoo name, or a float model: .onnx, .tflite, .pt2.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="TABLE", help="Where the table goes, as JSON.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Training images: a name, a folder of images, an .npz file.")
+    ] = None,
+    sensitivity: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="weight-variance, weight-error, output-error, kl, taylor, hessian-eigenvalue, hessian-trace, "
+            "gauss-newton, noise-gain.",
+        ),
+    ] = "noise-gain",
+    choices: Annotated[
+        str, typer.Option(metavar="CHOICE,...", help="Formats of rows and bits of the map they read: w4a4, pot4a4.")
+    ] = "w4a4,w8a8",
+    granularity: GRANULARITY = "layer",
+    base: Annotated[
+        str | None, typer.Option(metavar="CHOICE", help="Of all others while one is timed; the widest one.")
+    ] = None,
+    pin: PIN = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Training images that are looked at; 64.")] = None,
+    float_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
+    ] = None,
+    data_dir: DATA_DIR = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training and of what is drawn.")] = 0,
+    json: JSON = None,
+) -> None:
+    """What every choice of bits loses and costs: losses by a sensitivity, latencies by the exact timing model."""
+    from codesign.api.tabulating import table as run
+    from codesign.cli.output import progress, save, show
+
+    with progress() as report:
+        answer = run(
+            hw,
+            network,
+            data=data,
+            sensitivity=sensitivity,
+            choices=choices,
+            granularity=granularity,
+            base=base,
+            pin=by_name("--pin", pin, "GROUP=CHOICE"),
+            images=images,
+            out=out,
+            float_epochs=float_epochs,
+            data_dir=data_dir,
+            seed=seed,
+            progress=report,
+        )
+    show(answer)
+    save(json, answer.to_json())
 
 
 def solve(

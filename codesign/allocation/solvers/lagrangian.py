@@ -1,8 +1,8 @@
 """Lagrangian relaxation: every decision alone minimises loss + lambda . costs (OBACWA; AQ's equal slopes).
 
 With one limit lambda is a slope of the hulls and the choices before it are exact for the budget they use (Shoham
-and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", IEEE Trans. ASSP 36(9), 1988). What is left of
-the budget is spent by single moves. The bound is the dual's.
+and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", IEEE Trans. ASSP 36(9), 1988). What is left
+of the budget is spent by single moves. The bound is the dual's.
 """
 
 from __future__ import annotations
