@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # `typing` alone would take most of the time of the impor
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Allocated": "api.allocating",
     "AllocationTable": "allocation.table",
     "Assignment": "formats.assignment",
     "Compiled": "api.board",
@@ -44,6 +45,7 @@ _HOMES = {
     "Synthesis": "api.synthesis",
     "Tabulated": "api.tabulating",
     "UserError": "errors",
+    "allocate": "api.allocating",
     "compile": "api.board",
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
@@ -54,6 +56,7 @@ _HOMES = {
     "load_dataset": "api.datasets",
     "load_hardware": "arch.load",
     "load_network": "api.networks",
+    "methods": "api.allocating",
     "quantize": "api.quantization",
     "report": "api.searching",
     "roofline": "api.roofline",
@@ -74,6 +77,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codesign.allocation.table import Table as AllocationTable  # noqa: F401  not the tables that answers print
+    from codesign.api.allocating import Allocated as Allocated
+    from codesign.api.allocating import allocate as allocate
+    from codesign.api.allocating import methods as methods
     from codesign.api.board import Compiled as Compiled
     from codesign.api.board import Generated as Generated
     from codesign.api.board import compile_for_board as compile  # noqa: A004, F401  as `re` has one

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim.amed": {"arch", "workload", "sim.ideal"},
     "allocation": MODELS | {"sim", "sim.timing", "allocation.solvers"},
     "allocation.sensitivities": MODELS | {"data", "quant", "allocation"},
+    "allocation.methods": MODELS | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities"},
     "allocation.solvers": {"allocation"},
     "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
@@ -63,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | SIMULATORS
     | {"sim.ideal", "sim.amed", "execution", "provenance", "data", "quant", "interchange", "rtl", "program"}
     | {"search", "report", "verify", "allocation", "allocation.solvers"}
-    | {"allocation.sensitivities"},
+    | {"allocation.sensitivities", "allocation.methods"},
 }
 """What each room may import; a room within a room is one of its own."""
 CLI_MAY_IMPORT = {"api", "errors", "_files", "_text", "__version__"}

@@ -129,7 +129,10 @@ class Costs:
                 change[place] = self._ran(changed, f"{choice} in {groups[members[0]].layer}") - start
             own = sum(of_layers[name] for name in {groups[member].layer for member in members}) / whole
             share = max(start * own, -float(change.min()))  # no cost is negative
-            costs["latency_ms"][members] = (change + share) / len(members)
+            each = (change + share) / len(members)
+            at_base = float(each[base[members]].sum())
+            # rows that have several choices at the base: in proportion, so that they add up to what it takes
+            costs["latency_ms"][members] = each * (share / at_base if at_base > 0 else 1.0)
             fixed["latency_ms"] -= share
         if abs(fixed["latency_ms"]) < 1e-9 * start:
             fixed["latency_ms"] = 0.0

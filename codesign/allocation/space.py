@@ -151,6 +151,16 @@ class Space:
             readers.setdefault(tensor, []).append(layer)
         return tuple(tuple(layers) for layers in readers.values() if len(layers) > 1)
 
+    @cached_property
+    def together(self) -> tuple[tuple[int, ...], ...]:
+        """Places of the groups that get one choice: those that are tied, the others alone."""
+        owner = {layer: names[0] for names in self.ties for layer in names}
+        found: dict[str, list[int]] = {}
+        for number, group in enumerate(self.groups):
+            name = owner.get(group.layer, group.layer) if group.whole else group.name
+            found.setdefault(name, []).append(number)
+        return tuple(map(tuple, found.values()))
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the choices."""

@@ -1,4 +1,4 @@
-"""Commands that choose bits: table, solve."""
+"""Commands that choose bits: allocate, methods, table, solve."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table(
         typer.Option(
             metavar="NAME",
             help="weight-variance, weight-error, output-error, kl, taylor, hessian-eigenvalue, hessian-trace, "
-            "gauss-newton, noise-gain.",
+            "hessian-trace-both, gauss-newton, noise-gain.",
         ),
     ] = "noise-gain",
     choices: Annotated[
@@ -118,6 +118,70 @@ def solve(
         settings=numbers_by_name("--set", setting),
         seed=seed,
     )
+    show(answer)
+    save(json, answer.to_json())
+
+
+def allocate(
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="A zoo name, or a float model: .onnx, .tflite, .pt2.")
+    ],
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="One that `codesign methods` lists, or FILE.py:NAME of one's own.")
+    ],
+    hw: Annotated[str, typer.Option("--hw", metavar="HW", help="The accelerator: YAML, or a name.")],
+    data: Annotated[
+        str, typer.Option(metavar="DATASET", help="Training images: a name, a folder of images, an .npz file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the assignment goes, as JSON.")],
+    at_most: AT_MOST = None,
+    at_least: AT_LEAST = None,
+    pin: PIN = None,
+    choices: Annotated[
+        str | None, typer.Option(metavar="CHOICE,...", help="Such as w4a4,w8a8, instead of the method's own.")
+    ] = None,
+    granularity: Annotated[Literal["layer", "row"] | None, typer.Option(help="Instead of the method's own.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Training images that are looked at; 64.")] = None,
+    float_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
+    ] = None,
+    data_dir: DATA_DIR = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training and of what is drawn.")] = 0,
+    json: JSON = None,
+) -> None:
+    """Choose bits for every layer or row so that the whole network keeps limits on an accelerator."""
+    from codesign.api.allocating import allocate as run
+    from codesign.cli.output import progress, save, show
+
+    with progress() as report:
+        answer = run(
+            network,
+            method=method,
+            hardware=hw,
+            data=data,
+            at_most=numbers_by_name("--at-most", at_most),
+            at_least=numbers_by_name("--at-least", at_least),
+            pin=by_name("--pin", pin, "GROUP=CHOICE"),
+            choices=choices,
+            granularity=granularity,
+            images=images,
+            out=out,
+            float_epochs=float_epochs,
+            data_dir=data_dir,
+            seed=seed,
+            progress=report,
+        )
+    show(answer)
+    save(json, answer.to_json())
+
+
+def methods(json: JSON = None) -> None:
+    """The methods that choose bits: papers, equations, and where each departs from its paper."""
+    from codesign.api.allocating import methods as run
+    from codesign.cli.output import save, show
+
+    answer = run()
     show(answer)
     save(json, answer.to_json())
 

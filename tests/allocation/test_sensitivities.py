@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from codesign.allocation.sensitivities import hessian as second_order
 from codesign.allocation.sensitivities.catalog import SENSITIVITIES
-from codesign.allocation.sensitivities.hessian import hutchinson, layer_eigenvalues, warnings_of
+from codesign.allocation.sensitivities.hessian import hutchinson, layer_eigenvalues, map_traces, warnings_of
 from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.sensitivities.weights import gaussian_error
@@ -81,7 +81,9 @@ class TestConformance:
     def test_rows_are_told_apart_or_refused(self, name: str) -> None:
         subject = subject_of("w2,w4", "row")
         if not SENSITIVITIES[name].rows:
-            with pytest.raises(UserError, match=f"sensitivity '{name}': runs the network once for every group"):
+            with pytest.raises(
+                UserError, match=f"sensitivity '{name}': (runs the network once for every group|a map is read by all)"
+            ):
                 SENSITIVITIES[name].losses(subject)
             return
         losses = SENSITIVITIES[name].losses(subject)
@@ -179,6 +181,30 @@ def test_the_mean_trace_weights_the_error() -> None:
     for number, layer in enumerate(LAYERS):
         mean = max(trace.mean[layer].sum() / weight_of(subject, layer).numel(), 0)
         assert found[number] == pytest.approx([mean * (e * e).sum() for e in errors_of(subject, layer)], rel=1e-5)
+
+
+def test_traces_of_maps_are_those_of_the_dense_hessian() -> None:
+    """Of what the last layer and the middle one read, by functions of these maps written anew."""
+    subject = subject_of(images=5)
+    weights = {name: weight_of(subject, name) for name in LAYERS}
+    bias = {name: subject.module.get_parameter(f"{name}.bias").detach() for name in LAYERS}
+
+    def behind(pooled: Tensor) -> Tensor:
+        both = torch.relu(F.conv2d(F.pad(pooled, (0, 1, 1, 1)), weights["b"], bias["b"], groups=2) + pooled)
+        return both.mean((2, 3))
+
+    pooled = F.max_pool2d(torch.relu(F.conv2d(subject.images, weights["a"], bias["a"], padding=1)), 2, 2).detach()
+    last = behind(pooled).detach()
+    assert torch.allclose(F.linear(last, weights["fc"], bias["fc"]), results_of(subject, {}), atol=1e-5)
+    losses = {
+        "b": (pooled, lambda x: F.cross_entropy(F.linear(behind(x), weights["fc"], bias["fc"]), subject.labels)),
+        "fc": (last, lambda x: F.cross_entropy(F.linear(x, weights["fc"], bias["fc"]), subject.labels)),
+    }
+    found = map_traces(subject, 2000)
+    for layer, (values, loss) in losses.items():
+        block = hessian(loss)(values).reshape(values.numel(), values.numel())
+        # a residual sum reads the middle map, too
+        assert found[layer] == pytest.approx(float(block.diagonal().sum()) / values.numel(), rel=0.1), layer
 
 
 def test_a_network_that_is_not_trained_is_told_so() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codesign.allocation.sensitivities.hessian import Eigenvalue, GaussNewton, MeanTrace
+from codesign.allocation.sensitivities.hessian import Eigenvalue, GaussNewton, MeanTrace, TracesOfBoth
 from codesign.allocation.sensitivities.noise_gain import NoiseGain
 from codesign.allocation.sensitivities.outputs import Divergence, OutputError
 from codesign.allocation.sensitivities.protocol import Sensitivity
@@ -10,7 +10,7 @@ from codesign.allocation.sensitivities.taylor import Taylor
 from codesign.allocation.sensitivities.weights import WeightError, WeightVariance
 
 _ALL: tuple[Sensitivity, ...] = (
-    WeightVariance(), WeightError(), OutputError(), Divergence(), Taylor(), Eigenvalue(), MeanTrace(), GaussNewton(),
-    NoiseGain(),
+    WeightVariance(), WeightError(), OutputError(), Divergence(), Taylor(), Eigenvalue(), MeanTrace(), TracesOfBoth(),
+    GaussNewton(), NoiseGain(),
 )  # fmt: skip
 SENSITIVITIES: dict[str, Sensitivity] = {sensitivity.name: sensitivity for sensitivity in _ALL}

@@ -6,16 +6,19 @@ et al. 2020, eq. 2; Yao et al. 2021). MPQNNCO: half the error's own curvature by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from codesign._typing import FloatArray
 from codesign.allocation.sensitivities.gradients import hessian_products, loss_gradient, results_along
-from codesign.allocation.sensitivities.subject import Subject
+from codesign.allocation.sensitivities.subject import BATCH, Subject
 from codesign.errors import UserError
+from codesign.integer.layer_bits import maps_read
 from codesign.quant.curvature import filter_eigenvalues
 from codesign.quant.placing import array, generator
 
@@ -164,6 +167,87 @@ class MeanTrace:
                 f"few images ({len(subject.images)})"
             )
         found: FloatArray = np.maximum(means, 0.0)[:, None] * subject.squared_errors()
+        return found
+
+
+def map_traces(subject: Subject, probes: int = 50) -> dict[str, float]:
+    """Mean Hessian trace of each map that a weighted layer reads, over its values, by layer (HAWQ-V2, section 3.3).
+
+    Images are independent, so the trace by all of their values is the sum of theirs.
+    """
+    draws = generator(subject.seed)
+    names = list(subject.space.convs)
+    maps: dict[str, Tensor] = {}
+    hooks = []
+
+    def keeps(name: str) -> Callable[..., None]:
+        def keep(_: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+            maps[name] = args[0]
+
+        return keep
+
+    for name in names:
+        hooks.append(subject.model.conv(name).register_forward_pre_hook(keeps(name)))
+    sums = dict.fromkeys(names, 0.0)
+    try:
+        with subject.in_float() as model, torch.enable_grad():
+            for images, labels in zip(
+                torch.split(subject.images, BATCH), torch.split(subject.labels, BATCH), strict=True
+            ):
+                results = model(images.clone().requires_grad_(True)).flatten(1)
+                loss = functional.cross_entropy(results, labels, reduction="sum") / len(subject.images)
+                inner = [maps[name] for name in names]
+                gradients = torch.autograd.grad(loss, inner, create_graph=True)
+                for _ in range(probes):
+                    signs = [
+                        (2.0 * torch.randint(0, 2, x.shape, generator=draws, device="cpu") - 1.0).to(x.device)
+                        for x in inner
+                    ]
+                    along = torch.stack([(g * s).sum() for g, s in zip(gradients, signs, strict=True)]).sum()
+                    products = torch.autograd.grad(along, inner, retain_graph=True, allow_unused=True)
+                    for name, sign, product in zip(names, signs, products, strict=True):
+                        if product is not None:
+                            sums[name] += float((sign * product).double().sum()) / probes
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: total / (maps[name][0].numel() * len(subject.images)) for name, total in sums.items()}
+
+
+@dataclass(frozen=True)
+class TracesOfBoth:
+    """Mean traces times squared errors, of weights and of the map that a layer reads, added up.
+
+    A map that several layers read counts once, with the first of them.
+
+    Attributes:
+        probes: of Hutchinson's estimates.
+    """
+
+    probes: int = 50
+
+    name = "hessian-trace-both"
+    summary = "mean Hessian trace times squared error, of weights and of activations"
+    paper = "HAWQ-V2, Dong et al. 2020, sections 3.1 and 3.3"
+    measures = "both"
+    images = True
+    rows = False
+
+    def losses(self, subject: Subject) -> FloatArray:
+        if subject.space.granularity == "row":
+            raise UserError(f"sensitivity '{self.name}': a map is read by all rows of a layer; must be with layers")
+        found = MeanTrace(self.probes).losses(subject)
+        traces, seen = map_traces(subject, self.probes), set[str]()
+        for number, group in enumerate(subject.space.groups):
+            tensor = maps_read(subject.space.fused)[group.layer]
+            if tensor in seen:
+                continue
+            seen.add(tensor)
+            values = subject.maps[group.layer]
+            for place, choice in enumerate(subject.space.choices):
+                with torch.no_grad():
+                    error = (subject.quantizer(group.layer, choice.act_bits)(values) - values).double()
+                found[number, place] += max(traces[group.layer], 0.0) * float(error.square().sum())
         return found
 
 
