@@ -227,6 +227,7 @@ def allocate(
     """
     require("torch", "a method")
     from codesign.allocation.methods.evaluator import Evaluator
+    from codesign.allocation.methods.joint import check_reachable
     from codesign.allocation.methods.protocol import Task, check_limits
 
     chosen = method_of(method)
@@ -246,11 +247,13 @@ def allocate(
             costs.cycles(space.assignment([place] * len(space.groups)))
         except UserError as error:
             raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
+    check_limits(chosen, limits, tuple(UNITS))
+    if limits:
+        check_reachable(space, costs, limits, pins)
     subject, dataset = subject_for(
         space, model, data, images=images, float_epochs=float_epochs, data_dir=data_dir, seed=seed, progress=progress
     )
     task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed)
-    check_limits(task, tuple(UNITS))
     allocation = chosen.allocate(task)
     if missed := task.missed(allocation.assignment):
         raise UserError(f"{missed[0]}: what the method '{chosen.name}' gave does not keep it")
@@ -335,5 +338,5 @@ def _own_method(path: Path, name: str) -> Method:
     return made  # type: ignore[no-any-return]
 
 
-FACTS = ("name", "paper", "equations", "decides", "choices", "granularity", "deviations", "allocate")
+FACTS = ("name", "paper", "equations", "decides", "choices", "granularity", "deviations", "limited", "allocate")
 """What a method has."""

@@ -318,6 +318,9 @@ def test_a_method_of_ones_own_and_what_allocate_writes(run: Run, tmp_path: Path)
         (("--method", "hawq-v3", "--pin", "conv9=w4a4"), "--pin conv9=w4a4: no group is named so; did you mean 'conv"),
         (("--method", "hawq-v3", "--pin", "conv1=w3a4"), "--pin conv1=w3a4: must be one of w4a4, w8a8"),
         (("--method", "hawq-v3", "--choices", "w16a4"), "--choices: 'w16a4' given, must be FORMAT"),
+        (("--method", "hawq-v3", "--at-most", "lut=3"), "--at-most lut: no such metric, must be one of latency_ms"),
+        (("--method", "rmsmp", "--at-most", "latency_ms=1"), "--at-most latency_ms=1: the method 'rmsmp' knows no"),
+        (("--method", "hawq-v3", "--at-most", "latency_ms=0.001"), "the smallest feasible latency_ms is 0.02"),
     ],
 )
 def test_what_cannot_be_allocated_is_said(
@@ -333,9 +336,8 @@ def test_what_cannot_be_allocated_is_said(
 
 
 def test_limits_on_what_costs_do_not_have_are_refused() -> None:
-    task = task_of(HAWQ_V3, subject_of(), Limit("lut", 3.0))
     with pytest.raises(UserError, match="at_most lut: no such metric, must be one of latency_ms, size_mib, bops"):
-        check_limits(task, ("latency_ms", "size_mib", "bops"))
+        check_limits(HAWQ_V3, [Limit("lut", 3.0)], ("latency_ms", "size_mib", "bops"))
 
 
 def test_the_command_lists_what_works(run: Run, tmp_path: Path) -> None:

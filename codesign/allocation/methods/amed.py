@@ -36,6 +36,7 @@ class Amed:
     equations = "score and update of the official code, which the text lacks; acceptance as published"
     decides = "layer: bits of weights and activations together"
     choices = "w2a4,w4a4,w8a8"
+    limited = True
     granularity: Granularity = "layer"
     deviations = (
         "latency is that of the whole network by the exact timing model; the official code adds up a table by layer",
@@ -55,7 +56,7 @@ class Amed:
         present = np.ones((groups, choices), dtype=bool)
         scores = rng.random((groups, choices))
         state = np.full(groups, space.widest)
-        full = space.assignment(pinned(task, state[owner]))
+        full = space.assignment(pinned(space, task.pins, state[owner]))
         latency_full = task.costs.latency_ms(full)
 
         def zeta(entropy: float, latency: float) -> float:
@@ -64,14 +65,14 @@ class Amed:
         reference = zeta(task.evaluator.of(full).cross_entropy, latency_full)
         if self.published_reference:
             reference = 2 * self.alpha + self.beta * latency_full
-        best = cheapest(task)
+        best = cheapest(space, task.pins)
         value = np.inf
         for _ in range(self.rounds):
             law = softmax(scores / self.temperature, present)
             proposed = drawn(law, rng)
             taken = rng.random(groups) < acceptance(law, law, state, proposed, self.corrected)
             state = np.where(taken, proposed, state)
-            chosen = pinned(task, state[owner])
+            chosen = pinned(space, task.pins, state[owner])
             if task.limits:
                 lost = (scores.max(axis=1, keepdims=True) - scores)[owner] / np.bincount(owner)[owner][:, None]
                 chosen = walked_down(task, lost, chosen)

@@ -32,6 +32,7 @@ class Hawq:
     equations = "eq. 6 (S = lambda / n orders bits), eq. 7 (Omega = lambda |Q(W) - W|^2)"
     decides = "layer: bits of weights and activations, in the order of S"
     choices = "w2a4,w4a4,w8a8"
+    limited = True
     granularity: Granularity = "layer"
     deviations = (
         "the paper chooses bits by hand along the order of S; here all choices that respect it are tried, and the one "

@@ -37,6 +37,7 @@ class Impq:
     equations = "eqs. 3 and 5, Algorithm 1"
     decides = "row (kernel): bits of weights"
     choices = "w8,w7,w6,w5,w4,w3,w2"
+    limited = True
     granularity: Granularity = "row"
     deviations = (
         "the metric is that of the official code (mean E times mean |w| over 2^B); eq. 5 as printed depends on the "
@@ -63,7 +64,7 @@ class Impq:
         together = np.bincount(owner, gain, len(given))
         count = math.ceil(self.share * len(given))
         while True:
-            chosen = pinned(task, np.array(ladder)[rung[owner]])
+            chosen = pinned(space, task.pins, np.array(ladder)[rung[owner]])
             if not task.missed(space.assignment(chosen)):
                 metric = gain * 2.0 ** (-self.exponent * bits[rung[owner]])
                 return checked(self, task, chosen, float(metric.sum()), ())

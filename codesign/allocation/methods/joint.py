@@ -7,15 +7,18 @@ tightened by what it misses. The best one that keeps the limits stays.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from codesign._typing import FloatArray, IntArray
-from codesign.allocation.methods.protocol import Allocation, Method, Round, Task, checked
-from codesign.allocation.problem import Limit
+from codesign.allocation.costs import Costs
+from codesign.allocation.methods.protocol import Allocation, Method, Round, Task, checked, missed
+from codesign.allocation.problem import Limit, Problem
 from codesign.allocation.solvers.protocol import Solver
-from codesign.allocation.solving import Solution, solve
+from codesign.allocation.solving import Solution, check_feasible, solve
+from codesign.allocation.space import Space
 from codesign.allocation.tabulating import base_of, tabulated
 from codesign.errors import UserError
 
@@ -41,7 +44,7 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
             found = solve(table, solver, limits, seed=task.seed)
         except UserError:
             if not rounds:
-                base = cheapest(task)
+                base = cheapest(task.space, task.pins)
                 if task.missed(space.assignment(base)):
                     raise
                 rounds.append(_round(task, base, _loss(losses, base), metrics, None, True))
@@ -68,6 +71,17 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
     return checked(method, task, best[1], best[0], tuple(rounds))
 
 
+def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> None:
+    """UserError where neither an additive table nor the cheapest choices keep the limits; nothing is trained for it."""
+    losses = np.zeros((len(space.groups), len(space.choices)))
+    table = tabulated(space, losses, costs, base_of(space, None), pins=pins)
+    try:
+        check_feasible(Problem.of(table, limits))
+    except UserError:
+        if missed(costs, limits, space.assignment(cheapest(space, pins))):
+            raise
+
+
 def _round(
     task: Task, chosen: IntArray, loss: float, metrics: tuple[str, ...], found: Solution | None, kept: bool
 ) -> Round:
@@ -91,19 +105,19 @@ def _loss(losses: FloatArray, chosen: IntArray) -> float:
     return float(losses[np.arange(len(chosen)), chosen].sum())
 
 
-def cheapest(task: Task) -> IntArray:
+def cheapest(space: Space, pins: Mapping[str, str]) -> IntArray:
     """All groups at the choice of fewest bits, but for what is pinned."""
-    bits = [choice.form.bits * choice.act_bits for choice in task.space.choices]
-    chosen = np.full(len(task.space.groups), int(np.argmin(bits)))
-    return pinned(task, chosen)
+    bits = [choice.form.bits * choice.act_bits for choice in space.choices]
+    chosen = np.full(len(space.groups), int(np.argmin(bits)))
+    return pinned(space, pins, chosen)
 
 
-def pinned(task: Task, chosen: IntArray) -> IntArray:
+def pinned(space: Space, pins: Mapping[str, str], chosen: IntArray) -> IntArray:
     """The choices, with those that are given; groups that are tied to one of these get the same."""
-    for members in task.space.together:
+    for members in space.together:
         for member in members:
-            if (given := task.pins.get(task.space.groups[member].name)) is not None:
-                chosen[list(members)] = task.space.names.index(given)
+            if (given := pins.get(space.groups[member].name)) is not None:
+                chosen[list(members)] = space.names.index(given)
     return chosen
 
 

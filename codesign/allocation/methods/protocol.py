@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,13 +40,18 @@ class Task:
 
     def missed(self, assignment: Assignment) -> list[str]:
         """Limits that the assignment misses, with what it has, by the exact joint costs."""
-        found = self.costs.of(assignment)
-        missed = []
-        for limit in self.limits:
-            over = found[limit.metric] - limit.bound
-            if (over if limit.sense == "most" else -over) > 1e-9 * max(abs(limit.bound), 1e-300):
-                missed.append(f"{limit} ({found[limit.metric]:.6g})")
-        return missed
+        return missed(self.costs, self.limits, assignment)
+
+
+def missed(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> list[str]:
+    """Limits that an assignment misses, with what it has, by the exact joint costs."""
+    found = costs.of(assignment)
+    lines = []
+    for limit in limits:
+        over = found[limit.metric] - limit.bound
+        if (over if limit.sense == "most" else -over) > 1e-9 * max(abs(limit.bound), 1e-300):
+            lines.append(f"{limit} ({found[limit.metric]:.6g})")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,10 @@ class Method(Protocol):
     def deviations(self) -> tuple[str, ...]:
         """From the paper and from its official code, with the reason."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether it knows limits."""
+
     def allocate(self, task: Task) -> Allocation:
         """An assignment that keeps the limits.
 
@@ -134,25 +143,23 @@ class Method(Protocol):
         """
 
 
-def refuse_limits(method: Method, task: Task, reason: str) -> None:
-    """UserError if the task has limits, which the method does not know."""
-    if task.limits:
-        raise UserError(f"{task.limits[0]}: the method '{method.name}' knows no limits: {reason}")
-
-
 def checked(method: Method, task: Task, chosen: IntArray, loss: float | None, rounds: tuple[Round, ...]) -> Allocation:
     """The allocation of (groups,) choices; UserError if the exact costs miss a limit."""
     assignment = task.space.assignment(chosen)
-    if missed := task.missed(assignment):
-        raise UserError(f"{missed[0]}: the method '{method.name}' found no choices that keep it")
+    if lines := task.missed(assignment):
+        raise UserError(f"{lines[0]}: the method '{method.name}' found no choices that keep it")
     names = task.space.names
     choices = {group.name: names[int(place)] for group, place in zip(task.space.groups, chosen, strict=True)}
     return Allocation(assignment, choices, loss, rounds)
 
 
-def check_limits(task: Task, metrics: tuple[str, ...]) -> None:
-    """UserError for a limit on a metric that costs do not have."""
-    for limit in task.limits:
+def check_limits(method: Method, limits: Sequence[Limit], metrics: Sequence[str]) -> None:
+    """UserError for a limit that the method does not know, or on a metric that costs do not have."""
+    for limit in limits:
+        if not method.limited:
+            raise UserError(
+                f"{limit}: the method '{method.name}' knows no limits: the accelerator decides what it costs"
+            )
         if limit.metric not in metrics:
             where = f"{option(f'at_{limit.sense}')} {limit.metric}"
             raise UserError(f"{where}: no such metric, must be one of {', '.join(metrics)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from codesign.allocation.methods.protocol import Allocation, Task, refuse_limits
+from codesign.allocation.methods.protocol import Allocation, Task, check_limits
 from codesign.allocation.space import Granularity
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
@@ -22,6 +22,7 @@ class Rmsmp:
     equations = "Algorithm 1; level sets of eqs. 1 and 4"
     decides = "row: format, in the accelerator's ratio in every layer"
     choices = ""
+    limited = False
     granularity: Granularity = "row"
     deviations = (
         "eigenvalues are Rayleigh quotients of the exact block; the paper's max(v) is none",
@@ -30,8 +31,8 @@ class Rmsmp:
     )
 
     def allocate(self, task: Task) -> Allocation:
-        """The assignment by Algorithm 1; UserError for limits, which the accelerator's ratio decides."""
-        refuse_limits(self, task, "its ratio is that of the accelerator's bands; choose another accelerator")
+        """The assignment by Algorithm 1; UserError for limits and pins, which its rule does not know."""
+        check_limits(self, task.limits, ())
         if task.pins:
             raise UserError(f"pins: the method '{self.name}' deals all rows of a layer by its rule")
         images = array(task.subject.images)

@@ -16,7 +16,7 @@ class TableMethod:
     """Losses by a sensitivity, choices by a solver, until the whole network keeps the limits.
 
     Attributes:
-        name, paper, equations, decides, choices, granularity, deviations: see `Method`.
+        name, paper, equations, decides, choices, granularity, deviations, limited: see `Method`.
         sensitivity: what is lost.
         solver: who chooses.
     """
@@ -30,6 +30,7 @@ class TableMethod:
     choices: str = "w4a4,w8a8"
     granularity: Granularity = "layer"
     deviations: tuple[str, ...] = ()
+    limited: bool = True
 
     def allocate(self, task: Task) -> Allocation:
         """An assignment that keeps the limits; UserError if there is none."""

@@ -33,6 +33,7 @@ class ZeroQ:
     equations = "eq. 3 (distilled data), eq. 7 (sensitivity), eq. 8 (Pareto frontier)"
     decides = "layer: bits of weights, on images distilled from batch norms"
     choices = "w2,w4,w8"
+    limited = True
     granularity: Granularity = "layer"
     deviations = (
         "the frontier is exact (dynamic program over all sums); code for mixed precision was never released",
