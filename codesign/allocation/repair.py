@@ -1,6 +1,6 @@
 """One repair for all solvers: choices that miss limits are moved until they keep them, what is left over is spent.
 
-HAQ walks bits down in a fixed order until the budget is met (Wang et al. 2019, section 3.4). Here the order is that of
+HAQ walks bits down in a fixed order until the budget is met (Wang et al. 2019). Here the order is that of
 the least loss for what a move brings, and any mix of budgets and floors is met.
 """
 

@@ -29,7 +29,7 @@ class Hawq:
 
     name = "hawq"
     paper = "HAWQ, Dong et al. 2019"
-    equations = "eq. 6 (S = lambda / n orders bits), eq. 7 (Omega = lambda |Q(W) - W|^2)"
+    equations = "S = lambda / n orders bits; Omega = lambda |Q(W) - W|^2"
     decides = "layer: bits of weights and activations, in the order of S"
     choices = "w2a4,w4a4,w8a8"
     limited = True
@@ -39,6 +39,7 @@ class Hawq:
         "of least Omega within the limits is taken",
         "layers that read the same map get one choice, at the place of the largest S among them",
         "no staged retraining: `quantize --assignment` trains the result",
+        "the paper itself was not at hand: written from its description in surveys",
     )
 
     def allocate(self, task: Task) -> Allocation:

@@ -7,7 +7,7 @@ from codesign.allocation.solvers.pareto import Pareto
 HAWQ_V2 = TableMethod(
     name="hawq-v2",
     paper="HAWQ-V2, Dong et al. 2020",
-    equations="eq. 2 (Omega), section 3.2 (Pareto frontier), section 3.3 (activations)",
+    equations="Omega = mean trace times |Q(W) - W|^2, and of maps; Pareto frontier of the sum of Omega",
     decides="layer: bits of weights and of activations",
     sensitivity=TracesOfBoth(),
     solver=Pareto(),
@@ -15,5 +15,6 @@ HAWQ_V2 = TableMethod(
     deviations=(
         "the frontier is exact and of whatever metric is limited; the paper's is of the model size",
         "traces of maps are of the images that are looked at together, which are independent",
+        "the paper itself was not at hand: written from its description in surveys",
     ),
 )

@@ -30,7 +30,7 @@ class ZeroQ:
 
     name = "zeroq"
     paper = "ZeroQ, Cai et al. 2020"
-    equations = "eq. 3 (distilled data), eq. 7 (sensitivity), eq. 8 (Pareto frontier)"
+    equations = "images whose batch norm statistics are those stored; KL divergence; Pareto frontier of its sum"
     decides = "layer: bits of weights, on images distilled from batch norms"
     choices = "w2,w4,w8"
     limited = True
@@ -38,6 +38,7 @@ class ZeroQ:
     deviations = (
         "the frontier is exact (dynamic program over all sums); code for mixed precision was never released",
         "activations have the accelerator's bits and are calibrated afterwards",
+        "the paper itself was not at hand: written from its description in surveys",
     )
 
     def allocate(self, task: Task) -> Allocation:

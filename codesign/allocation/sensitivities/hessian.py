@@ -1,7 +1,7 @@
 """Second order: the Hessian of the mean cross entropy, by its largest eigenvalue, its trace, or along the error itself.
 
 HAWQ: largest eigenvalue times squared error (Dong et al. 2019). HAWQ-V2 and V3: mean trace times squared error (Dong
-et al. 2020, eq. 2; Yao et al. 2021). MPQNNCO: half the error's own curvature by Gauss and Newton (Chen et al. 2021).
+et al. 2020; Yao et al. 2021). MPQNNCO: half the error's own curvature by Gauss and Newton (Chen et al. 2021).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEEP = 0.1
 
 
 def layer_eigenvalues(subject: Subject, iterations: int = 20) -> dict[str, float]:
-    """The largest eigenvalue of every layer's block of the Hessian, by power iteration (HAWQ, algorithm 1).
+    """The largest eigenvalue of every layer's block of the Hessian, by power iteration (HAWQ).
 
     All layers are iterated on their own, their blocks alone: the Rayleigh quotient of the last vector.
     """
@@ -171,7 +171,7 @@ class MeanTrace:
 
 
 def map_traces(subject: Subject, probes: int = 50) -> dict[str, float]:
-    """Mean Hessian trace of each map that a weighted layer reads, over its values, by layer (HAWQ-V2, section 3.3).
+    """Mean Hessian trace of each map that a weighted layer reads, over its values, by layer (HAWQ-V2).
 
     Images are independent, so the trace by all of their values is the sum of theirs.
     """
@@ -228,7 +228,7 @@ class TracesOfBoth:
 
     name = "hessian-trace-both"
     summary = "mean Hessian trace times squared error, of weights and of activations"
-    paper = "HAWQ-V2, Dong et al. 2020, sections 3.1 and 3.3"
+    paper = "HAWQ-V2, Dong et al. 2020"
     measures = "both"
     images = True
     rows = False

@@ -46,7 +46,7 @@ class OutputError(_Runs):
 
 
 class Divergence(_Runs):
-    """Mean Kullback-Leibler divergence from the float network's class probabilities (ZeroQ, eq. 7)."""
+    """Mean Kullback-Leibler divergence from the float network's class probabilities (ZeroQ)."""
 
     name = "kl"
     summary = "Kullback-Leibler divergence from the float network's class probabilities"

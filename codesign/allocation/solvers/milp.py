@@ -1,4 +1,4 @@
-"""The integer program, solved to the optimum by HiGHS (HAWQ-V3, Yao et al. 2021, eqs. 8 to 10; LIMPQ).
+"""The integer program, solved to the optimum by HiGHS (HAWQ-V3, Yao et al. 2021; LIMPQ).
 
 One binary for each choice of each decision, one of a decision's is 1. HAWQ's own program has one whole number in {1, 2}
 for each layer, which says no more than two choices.
