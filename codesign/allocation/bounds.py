@@ -42,7 +42,7 @@ def dual(problem: Problem) -> Dual:
 
 def _at(problem: Problem, multipliers: FloatArray) -> tuple[float, IntArray]:
     value = problem.objective + np.tensordot(multipliers, problem.rows, axes=1)
-    chosen = value.argmin(axis=1)
+    chosen = np.ascontiguousarray(value.T).argmin(axis=0)
     # sums that may miss the bounds by rounding must not be below the bound either
     bounds = problem.bounds + problem.tolerance
     return float(np.take_along_axis(value, chosen[:, None], 1).sum() - multipliers @ bounds), chosen

@@ -44,28 +44,29 @@ class Steps(NamedTuple):
 
 def steps_of(problem: Problem, use: FloatArray) -> Steps:
     """The steps, where `use` (decisions, choices) is what is spent."""
-    each = np.arange(problem.decisions)
-    use = np.where(problem.present, use, np.inf)
-    least = use.min(axis=1, keepdims=True)
-    start = np.where(use == least, problem.objective, np.inf).argmin(axis=1)
-    now = start.copy()
+    # choices first: reductions over a few choices of many decisions are then quick
+    use = np.ascontiguousarray(np.where(problem.present, use, np.inf).T)
+    objective = np.ascontiguousarray(problem.objective.T)
+    start: IntArray = np.where(use == use.min(axis=0), objective, np.inf).argmin(axis=0)
+    active = np.arange(problem.decisions)
+    now = start
     parts: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
-    active = each
-    for _ in range(problem.present.shape[1]):
+    for _ in range(len(use)):
+        columns = np.arange(len(active))
+        cost, saved = use - use[now, columns], objective[now, columns] - objective
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            cost = use[active] - use[active, now[active]][:, None]
-            saved = problem.objective[active, now[active]][:, None] - problem.objective[active]
-            slope = np.where((cost > 0) & (saved > 0) & problem.present[active], saved / cost, 0.0)
-        steepest = slope.max(axis=1)
-        # of steps as steep the longest
-        best = np.where((slope == steepest[:, None]) & (slope > 0), cost, -1.0).argmax(axis=1)
-        moving = steepest > 0
-        if not moving.any():
+            slope = np.where((cost > 0) & (saved > 0), saved / cost, 0.0)
+        steepest = slope.max(axis=0)
+        moving = np.flatnonzero(steepest > 0)
+        if not len(moving):
             break
-        rows = np.flatnonzero(moving)
-        active, best = active[moving], best[moving]
-        parts.append((active, best, cost[rows, best], saved[rows, best]))
-        now[active] = best
+        if len(moving) < len(active):
+            active, use, objective, cost, saved = (x[..., moving] for x in (active, use, objective, cost, saved))
+            slope, steepest = slope[:, moving], steepest[moving]
+            columns = columns[: len(moving)]
+        # of steps as steep the longest
+        now = np.where(slope == steepest, cost, -1.0).argmax(axis=0)
+        parts.append((active, now, cost[now, columns], saved[now, columns]))
     if not parts:
         none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
         return Steps(start, none, none, nothing, nothing)

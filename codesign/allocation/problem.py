@@ -149,9 +149,9 @@ class Problem:
     @cached_property
     def best(self) -> IntArray:
         """(decisions,) the choices of least objective, of equal ones that of the least use of limits."""
-        use = self.rows.sum(axis=0)
-        tied = self.objective == self.objective.min(axis=1, keepdims=True)
-        found: IntArray = np.where(tied, use, np.inf).argmin(axis=1)
+        objective = np.ascontiguousarray(self.objective.T)
+        use = np.ascontiguousarray(self.rows.sum(axis=0).T)
+        found: IntArray = np.where(objective == objective.min(axis=0), use, np.inf).argmin(axis=0)
         return found
 
     @cached_property
