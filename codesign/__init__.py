@@ -20,6 +20,8 @@ TYPE_CHECKING = False  # `typing` alone would take most of the time of the impor
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Allocated": "api.allocating",
+    "AllocationTable": "allocation.table",
     "Assignment": "formats.assignment",
     "BitsTable": "api.bits_table",
     "Compiled": "api.board",
@@ -39,10 +41,13 @@ _HOMES = {
     "Roofline": "api.roofline",
     "Searched": "api.searching",
     "Simulation": "api.simulation",
+    "Solved": "api.solving",
     "Swept": "api.sweeping",
     "Synthesis": "api.synthesis",
+    "Tabulated": "api.tabulating",
     "UserError": "errors",
     "bits_table": "api.bits_table",
+    "allocate": "api.allocating",
     "compile": "api.board",
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
@@ -53,6 +58,7 @@ _HOMES = {
     "load_dataset": "api.datasets",
     "load_hardware": "arch.load",
     "load_network": "api.networks",
+    "methods": "api.allocating",
     "quantize": "api.quantization",
     "report": "api.searching",
     "roofline": "api.roofline",
@@ -60,16 +66,22 @@ _HOMES = {
     "simulate": "api.simulation",
     "simulate_encoder": "api.encoders",
     "simulate_ideal_array": "api.ideal",
+    "solve": "api.solving",
     "sweep": "api.sweeping",
+    "table": "api.tabulating",
     "synthesize": "api.synthesis",
 }
 """Modules of the names that are handed on, which are all public ones."""
-_CALLED_OTHERWISE = {"compile": "compile_for_board"}
+_CALLED_OTHERWISE = {"AllocationTable": "Table", "compile": "compile_for_board"}
 """In those modules, where Python has a function of its own of that name."""
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from codesign.allocation.table import Table as AllocationTable  # noqa: F401  not the tables that answers print
+    from codesign.api.allocating import Allocated as Allocated
+    from codesign.api.allocating import allocate as allocate
+    from codesign.api.allocating import methods as methods
     from codesign.api.bits_table import BitsTable as BitsTable
     from codesign.api.bits_table import bits_table as bits_table
     from codesign.api.board import Compiled as Compiled
@@ -103,10 +115,14 @@ if TYPE_CHECKING:
     from codesign.api.searching import search as search
     from codesign.api.simulation import Simulation as Simulation
     from codesign.api.simulation import simulate as simulate
+    from codesign.api.solving import Solved as Solved
+    from codesign.api.solving import solve as solve
     from codesign.api.sweeping import Swept as Swept
     from codesign.api.sweeping import sweep as sweep
     from codesign.api.synthesis import Synthesis as Synthesis
     from codesign.api.synthesis import synthesize as synthesize
+    from codesign.api.tabulating import Tabulated as Tabulated
+    from codesign.api.tabulating import table as table
     from codesign.arch.hardware import Hardware as Hardware
     from codesign.arch.load import load_hardware as load_hardware
     from codesign.data.dataset import Dataset as Dataset

@@ -9,6 +9,7 @@ from codesign.errors import UserError
 
 EXTRAS = {
     "onnx": "interchange",
+    "optuna": "search",
     "pyarrow": "parquet",
     "safetensors": "train",
     "tflite": "interchange",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -58,3 +59,20 @@ def test_from_a_module_and_arrays_to_an_accelerator(tmp_path: Path) -> None:
     assert equal.split() == ["equal", "yes"]
     assert float(accuracy) > 0.6
     assert (tmp_path / "accelerator" / "codesign_top.v").is_file()
+
+
+def test_a_method_of_ones_own(tmp_path: Path) -> None:
+    """The guide's file and its first command, with a short training."""
+    text = (GUIDES / "own-method.md").read_text()
+    (program,) = blocks(text, "python")
+    assert len(program.splitlines()) <= 40
+    (tmp_path / "mine.py").write_text(program)
+    (allocate,) = re.findall(r"^codesign allocate .*$", text, re.MULTILINE)
+    run = subprocess.run(
+        [sys.executable, "-m", *allocate.split(), "--float-epochs", "1", "--json", "answer.json"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer["method"] == "mine" and answer["costs"]["size_mib"] <= 0.005
+    assert (tmp_path / "assignment.json").is_file()

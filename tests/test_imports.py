@@ -53,13 +53,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim.synthesis": {"execution", "arch", "rtl", "rtl.array", "sim"},
     "sim.ideal": {"arch", "workload"},
     "sim.amed": {"arch", "workload", "sim.ideal"},
+    "allocation": MODELS | {"sim", "sim.timing", "allocation.solvers"},
+    "allocation.sensitivities": MODELS | {"data", "quant", "allocation"},
+    "allocation.methods": MODELS | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities"},
+    "allocation.solvers": {"allocation"},
     "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
     "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search"},
     "api": MODELS
     | SIMULATORS
     | {"sim.ideal", "sim.amed", "execution", "provenance", "data", "quant", "interchange", "rtl", "program"}
-    | {"search", "report", "verify"},
+    | {"search", "report", "verify", "allocation", "allocation.solvers"}
+    | {"allocation.sensitivities", "allocation.methods"},
 }
 """What each room may import; a room within a room is one of its own."""
 CLI_MAY_IMPORT = {"api", "errors", "_files", "_text", "__version__"}

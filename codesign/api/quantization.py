@@ -15,7 +15,7 @@ from codesign.api.datasets import load_dataset
 from codesign.api.files import check_folder
 from codesign.api.given import check_data_dir, refuse
 from codesign.api.modules import FloatModel, is_module, read_module
-from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_network
+from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_assignment, read_network
 from codesign.api.notes import Report
 from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how
 from codesign.api.reading import NOTHING, Reading
@@ -157,6 +157,7 @@ def quantize(
     out: str | Path | None = None,
     ratio: str | Ratio | None = None,
     act_bits: int | None = None,
+    assignment: Assignment | str | Path | None = None,
     method: str = "rmsmp",
     calibration: str | None = None,
     percentile: float | None = None,
@@ -195,6 +196,8 @@ def quantize(
         out: the file to save the integers in; they are not saved by default.
         ratio: shares of row formats such as `pot4:60,fixed4:35,fixed8:5`, instead of `hardware`.
         act_bits: of activations, instead of `hardware`; 4.
+        assignment: the format of every row and the bits of every tensor, or the file of it, instead of `ratio`,
+            `act_bits` and `method`; what `allocate` gives. With `hardware` it must run on it.
         method, calibration, weight_scale, granularity, post_training, training_rule: names that
             `codesign quantize --help` lists.
         percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
@@ -235,10 +238,19 @@ def quantize(
         dataset = images()
         model: FloatModel | Network = _module(network, dataset)
     else:
-        model = _model(network, input_shape)
+        model = model_to_train(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
     formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
-    if hardware is not None:
+    given = None
+    if assignment is not None:
+        refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('assignment')}, which says both")
+        refuse({"method": None if method == "rmsmp" else method}, f"beside {option('assignment')}")
+        given = assignment if isinstance(assignment, Assignment) else read_assignment(assignment)
+        given.check(source)
+        act_bits = given.act_bits
+        if hardware is not None:
+            check_runs(source, hardware_of(hardware), given)
+    elif hardware is not None:
         refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('hw', 'hardware')}, which says both")
         hw = hardware_of(hardware)
         formats, act_bits = band_ratio(hw), hw.act_bits
@@ -282,6 +294,10 @@ def quantize(
         temperature=temperature,
     )
     options = quantizing.options(formats, act_bits, floats, train, loss)
+    if given is not None:
+        options = replace(options, formats=replace(options.formats, assignment=given))
+        options.check()
+        method = "assignment"
     dataset = dataset or images()
     if not isinstance(data, Dataset | str | Path):
         dataset = _with_classes(dataset, source)
@@ -291,7 +307,9 @@ def quantize(
     integers = with_steps(result.integer_network, model.steps if isinstance(model, FloatModel) else ())
     if out is not None:
         save_network(integers, Path(out))
-    if hardware is None:
+    if hardware is None and given is not None and given.tensors:
+        suits: tuple[str, ...] = ()
+    elif hardware is None:
         suits = tuple(suited(options.formats.shares, act_bits))
     else:
         suits = (hardware.name if isinstance(hardware, Hardware) else str(hardware),)
@@ -299,8 +317,18 @@ def quantize(
     return Quantization(integers, source.name, dataset, result, method, act_bits, suits, file, seed)
 
 
-def _model(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
-    """The network, with its weights if it brings some."""
+def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:
+    """UserError, naming the layer, if the network cannot run so on the accelerator."""
+    from codesign.sim.timing.network_timer import NetworkTimer, network_shape
+
+    try:
+        NetworkTimer(network_shape(network, assignment), hw).assignment(assignment)
+    except UserError as error:
+        raise UserError(f"{option('assignment')}: {network.name} on {hw.name}: {error}") from None
+
+
+def model_to_train(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
+    """The network, with its weights if it brings some; UserError for one that has integers, or no layers to train."""
     found = float_model(network, Reading(input_shape=input_shape))
     if found is not None:
         return found

@@ -22,7 +22,20 @@ import typer
 
 from codesign import __version__
 from codesign._text import one_line
-from codesign.cli import accelerator, amed, board, demo, doctor, figures, files, model, quantizing, sweep, verify
+from codesign.cli import (
+    accelerator,
+    allocation,
+    amed,
+    board,
+    demo,
+    doctor,
+    figures,
+    files,
+    model,
+    quantizing,
+    sweep,
+    verify,
+)
 from codesign.cli.outputs import guarded
 from codesign.errors import UserError, command_line
 
@@ -52,6 +65,10 @@ app.command(epilog=quantizing.EPILOG)(guarded(model.quantize))
 app.command()(guarded(model.evaluate))
 app.command(name="import")(guarded(files.import_))
 app.command()(guarded(files.export))
+app.command()(guarded(allocation.allocate))
+app.command()(guarded(allocation.methods))
+app.command()(guarded(allocation.table))
+app.command()(guarded(allocation.solve))
 app.command()(guarded(model.search))
 app.command()(guarded(sweep.sweep))
 app.command()(guarded(model.report))

@@ -32,6 +32,10 @@ def quantize(
         typer.Option("--hw", metavar="HW", help="Ratio and bits that suit an accelerator: YAML, or a name."),
     ] = None,
     act_bits: Annotated[int | None, typer.Option(min=2, max=8, help="Bits of the activations; 4, or HW's.")] = None,
+    assignment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Formats of rows and bits of maps, such as `allocate` writes; no method."),
+    ] = None,
     float_epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
@@ -63,6 +67,7 @@ def quantize(
             out=out,
             ratio=ratio,
             act_bits=act_bits,
+            assignment=assignment,
             **vars(quantizing),
             float_epochs=float_epochs,
             mean=numbers("--mean", mean),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.row_format import RowFormat
@@ -56,6 +57,15 @@ def row_counts(rows: int, ratio: Ratio) -> dict[RowFormat, int]:
     for form in by_remainder[: left - sum(counts[form] for form in basic)]:
         counts[form] += 1
     return counts
+
+
+def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
+    """Share of each row format when filters are dealt in proportion to the rows of the bands."""
+    ratio: dict[RowFormat, float] = {}
+    for band in hw.bands:
+        form = RowFormat(band.scheme, band.weight_bits)
+        ratio[form] = ratio.get(form, 0.0) + band.rows / hw.rows
+    return ratio
 
 
 def parse_ratio(text: str) -> dict[RowFormat, float]:

@@ -56,7 +56,7 @@ def assignment_of_bits(network: Network, bits: tuple[tuple[int, int], ...]) -> A
     if len(bits) == 1:
         bits *= len(layers)
     largest = max(act for _, act in bits)
-    tensors = _tensors(fused, {name: act for name, (_, act) in zip(layers, bits, strict=True)})
+    tensors = bits_of_maps(fused, {name: act for name, (_, act) in zip(layers, bits, strict=True)})
     rows = {
         item.name: (RowFormat(Scheme.FIXED, weight),) * item.weight_shape[0]
         for item, (weight, _) in zip(fused.convs, bits, strict=True)
@@ -75,12 +75,22 @@ def source_maps(fused: FusedNetwork) -> dict[str, str]:
     return found
 
 
-def _tensors(fused: FusedNetwork, reads: dict[str, int]) -> dict[str, int]:
-    """Bits of the maps that weighted layers read; a max pooling has those of what it pools."""
+def maps_read(fused: FusedNetwork) -> dict[str, str]:
+    """The map whose codes a weighted layer reads, by layer: what a max pooling pools, since it hands codes on."""
     sources = source_maps(fused)
+    return {item.name: sources[item.name] for item in fused.convs}
+
+
+def bits_of_maps(fused: FusedNetwork, reads: dict[str, int]) -> dict[str, int]:
+    """Bits of the maps that weighted layers read, from what every layer wants to read.
+
+    Raises:
+        UserError: two layers want the same map with different bits.
+    """
+    maps = maps_read(fused)
     found: dict[str, tuple[int, str]] = {}
     for item in fused.convs:
-        tensor = sources[item.name]
+        tensor = maps[item.name]
         bits, reader = found.setdefault(tensor, (reads[item.name], item.name))
         if bits != reads[item.name]:
             raise UserError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
+from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.quant.calibration import MSE, CalibrationRule
@@ -51,16 +52,20 @@ class FormatOptions:
         ratio: share of each format; the method's own by default. The methods other than `rmsmp` take a single format.
         act_bits: bits of all activations, the image included.
         refresh: epochs of training between RMSMP's assignments.
+        assignment: what every row and every tensor has, instead of method, ratio and bits.
     """
 
     method: str = "rmsmp"
     ratio: Ratio | None = None
     act_bits: int = 4
     refresh: int = 10
+    assignment: Assignment | None = None
 
     @property
     def shares(self) -> Ratio:
         """The ratio, the method's own if none is given; UserError for one that does not fit the method."""
+        if self.assignment is not None:
+            return self.assignment.shares()
         chosen = parse_ratio(known("method", self.method, METHODS).ratio) if self.ratio is None else self.ratio
         used = [form for form, share in chosen.items() if share > 0]
         if not used:
@@ -277,6 +282,8 @@ class QuantizeOptions:
             )
         if calibration.percentile != PERCENTILE and calibration.rule != "percentile":
             raise UserError(f"percentile: has no effect on the calibration rule '{calibration.rule}': leave it out")
+        if "ocs" in steps and self.formats.assignment is not None:
+            raise UserError("ocs: makes rows that an assignment does not name; leave one of them out")
         if "ocs" in steps and (len(formats) > 1 or formats[0].scheme is not Scheme.FIXED):
             given = ", ".join(map(str, formats))
             raise UserError(f"ocs: halves weights for rows of one fixed format; the formats are {given}")

@@ -209,14 +209,17 @@ def prepared(
         # Any one format will do for the Hessian, which is the float network's.
         first = Assignment.uniform(folded, next(iter(shares)), options.formats.act_bits)
         rule = _weight_rule(options.training.given_rule, options.weights)
-        model = QatNetwork(folded, state, first, rule, input_signed=bool(dataset.train_images.min() < 0))
-        model.assignment = rmsmp.assign(model, images, shares, seed=run.seed)
+        signed = bool(dataset.train_images.min() < 0)
+        given = options.formats.assignment
+        model = QatNetwork(folded, state, first if given is None else given, rule, input_signed=signed)
+        if given is None:
+            model.assignment = rmsmp.assign(model, images, shares, seed=run.seed)
         if options.weights.granularity != "row":
             share_scales(model, options.weights.granularity, options.weights.group_rows)
     settings: dict[str, object] = {
-        "method": options.formats.method,
+        "method": options.formats.method if given is None else "assignment",
         "ratio": {str(form): share for form, share in shares.items()},
-        "act_bits": options.formats.act_bits,
+        "act_bits": model.act_bits,
         "epochs": 0,
         "training_rule": options.training.rule,
         "weight_scale": options.weights.scale or options.training.given_rule.weights.initial,
@@ -291,7 +294,7 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
             learning_rate=options.learning_rate,
             augment=_augmented(data),
             seed=run.seed + 1,
-            before_epoch=refresher if stage.formats.method == "rmsmp" else None,
+            before_epoch=refresher if stage.formats.method == "rmsmp" and stage.formats.assignment is None else None,
             progress=run.progress,
             phase="qat",
             num_threads=run.num_threads,

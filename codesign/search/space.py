@@ -19,6 +19,7 @@ from codesign.arch.load import config_names, find_config, load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.ratio import Ratio, parse_ratio, row_counts
+from codesign.formats.ratio import band_ratio as band_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.sim.synthesis.resource_levels import RESOURCE_LEVELS, ResourceLevel
 from codesign.workload import zoo
@@ -26,15 +27,6 @@ from codesign.workload.network import Network
 
 ALIKE = 0.15
 """Sum of the differences of all shares up to which two ratios are taken for the same: rows are whole."""
-
-
-def band_ratio(hw: Hardware) -> dict[RowFormat, float]:
-    """Share of each row format when filters are dealt in proportion to the rows of the bands."""
-    ratio: dict[RowFormat, float] = {}
-    for band in hw.bands:
-        form = RowFormat(band.scheme, band.weight_bits)
-        ratio[form] = ratio.get(form, 0.0) + band.rows / hw.rows
-    return ratio
 
 
 def suited(ratio: Ratio, act_bits: int) -> list[str]:

@@ -1,0 +1,153 @@
+"""What assignments cost: exact cycles of the whole network on an accelerator, sizes, bit operations.
+
+A joint cost is of a whole assignment. The additive costs of a table follow from it by differences: what changes if one
+group alone gets another choice while the others keep the base. At the base, and one change away from it, an additive
+sum is exact; elsewhere it is not, and `codesign allocate` says by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from codesign._typing import FloatArray, IntArray
+from codesign.allocation.space import Space
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.formats.assignment import Assignment
+from codesign.integer.layer_bits import maps_read
+from codesign.sim.clock import Clock, known_clock
+from codesign.sim.timing.network_timer import NetworkTimer, network_shape
+
+MIB = 8 * (1 << 20)
+"""Bits of it."""
+UNITS = {
+    "latency_ms": "milliseconds of an image, by the exact timing model at the lower of configured and evidenced clock",
+    "size_mib": "mebibytes of the weights, at the bits of their formats",
+    "bops": "multiply-accumulates times bits of weights times bits of activations (HAWQ-V3)",
+    "impq_bops": "bit operations of products and sums (IMPQ, eq. 7)",
+}
+"""By metric."""
+
+
+class Additive(NamedTuple):
+    """Costs of a table: by metric (groups, choices), and what no group changes."""
+
+    costs: dict[str, FloatArray]
+    fixed: dict[str, float]
+
+
+class Costs:
+    """Costs of assignments of one network on one accelerator; timings are remembered."""
+
+    def __init__(self, space: Space, hw: Hardware) -> None:
+        self.space, self.hw = space, hw
+        self.clock: Clock = known_clock(hw)
+        self._timers: dict[tuple[tuple[str, int], ...], NetworkTimer] = {}
+        self._cycles: dict[str, int] = {}
+        self._reads = maps_read(space.fused)
+
+    def cycles(self, assignment: Assignment) -> int:
+        """Of one image; UserError if the assignment cannot run on the accelerator."""
+        key = assignment.content_hash
+        if key not in self._cycles:
+            self._cycles[key] = int(self._timer(assignment).assignment(assignment).total[0])
+        return self._cycles[key]
+
+    def of_layers(self, assignment: Assignment) -> dict[str, int]:
+        """Cycles of each weighted layer."""
+        timer = self._timer(assignment)
+        found = timer.assignment(assignment).layers[0]
+        names = [layer.name for layer in timer.planner.network.layers]
+        return {name: int(count) for name, count in zip(names, found, strict=True) if name in self.space.convs}
+
+    def _timer(self, assignment: Assignment) -> NetworkTimer:
+        widths = (("", assignment.act_bits), *sorted(assignment.tensors.items()))
+        if widths not in self._timers:
+            self._timers[widths] = NetworkTimer(network_shape(self.space.network, assignment), self.hw)
+        return self._timers[widths]
+
+    def latency_ms(self, assignment: Assignment) -> float:
+        """Of one image."""
+        return self.clock.milliseconds(self.cycles(assignment))
+
+    def of(self, assignment: Assignment) -> dict[str, float]:
+        """All costs by metric, joint."""
+        found = {"latency_ms": self.latency_ms(assignment), "size_mib": 0.0, "bops": 0.0, "impq_bops": 0.0}
+        for layer in self.space.convs:
+            act_bits = assignment.bits(self._reads[layer])
+            for form in assignment[layer]:
+                for metric, cost in self._row(layer, form.bits, act_bits).items():
+                    found[metric] += cost
+        return found
+
+    def _row(self, layer: str, bits: int, act_bits: int) -> dict[str, float]:
+        """Costs of one row that follow from its bits alone."""
+        item = self.space.convs[layer]
+        weights = math.prod(item.weight_shape[1:])
+        pixels = math.prod(item.output.shape[1:])
+        macs = weights * pixels
+        impq = bits * act_bits + bits + act_bits + math.log2(weights) if bits else 0.0
+        return {
+            "size_mib": weights * bits / MIB,
+            "bops": float(macs * bits * act_bits),
+            "impq_bops": macs * impq,
+        }
+
+    def additive(self, base: IntArray) -> Additive:
+        """The costs of a table by differences from the base, (groups,) places of choices.
+
+        At the base the latencies of the groups add up to that of the network: each layer has its own cycles, and what
+        is none's (pooling, the start) in proportion. Of rows, and of layers that are tied, cycles are found together,
+        and each has its share.
+
+        Raises:
+            UserError: a choice cannot run on the accelerator; the message names it.
+        """
+        space = self.space
+        groups, choices = space.groups, space.choices
+        costs = {metric: np.zeros((len(groups), len(choices))) for metric in UNITS}
+        for number, group in enumerate(groups):
+            rows = group.rows[1] - group.rows[0]
+            for place, choice in enumerate(choices):
+                for metric, cost in self._row(group.layer, choice.form.bits, choice.act_bits).items():
+                    costs[metric][number, place] = rows * cost
+        start = self._ran(base, "the base")
+        fixed = dict.fromkeys(UNITS, 0.0)
+        fixed["latency_ms"] = start
+        of_layers = self.of_layers(space.assignment(base))
+        whole = sum(of_layers.values())
+        together = self._moved_together()
+        for members in together:
+            change = np.zeros(len(choices))
+            for place, choice in enumerate(choices):
+                changed = base.copy()
+                changed[members] = place
+                change[place] = self._ran(changed, f"{choice} in {groups[members[0]].layer}") - start
+            own = sum(of_layers[name] for name in {groups[member].layer for member in members}) / whole
+            share = max(start * own, -float(change.min()))  # no cost is negative
+            each = (change + share) / len(members)
+            at_base = float(each[base[members]].sum())
+            # rows that have several choices at the base: in proportion, so that they add up to what it takes
+            costs["latency_ms"][members] = each * (share / at_base if at_base > 0 else 1.0)
+            fixed["latency_ms"] -= share
+        if abs(fixed["latency_ms"]) < 1e-9 * start:
+            fixed["latency_ms"] = 0.0
+        return Additive(costs, fixed)
+
+    def _moved_together(self) -> Sequence[IntArray]:
+        """Groups whose latencies are found at once: layers that are tied, rows of a layer."""
+        place: dict[str, list[int]] = {}
+        owner = {layer: names[0] for names in self.space.ties for layer in names}
+        for number, group in enumerate(self.space.groups):
+            place.setdefault(owner.get(group.layer, group.layer), []).append(number)
+        return [np.array(members) for members in place.values()]
+
+    def _ran(self, chosen: IntArray, what: str) -> float:
+        try:
+            return self.latency_ms(self.space.assignment(chosen))
+        except UserError as error:
+            raise UserError(f"{self.space.network.name} on {self.hw.name}, {what}: {error}") from None

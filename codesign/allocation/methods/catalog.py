@@ -1,0 +1,17 @@
+"""Every method by its name, and the names of those that are not here yet."""
+
+from __future__ import annotations
+
+from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.hawq import Hawq
+from codesign.allocation.methods.hawq_v2 import HAWQ_V2
+from codesign.allocation.methods.hawq_v3 import HAWQ_V3
+from codesign.allocation.methods.impq import Impq
+from codesign.allocation.methods.mpqnnco import MPQNNCO
+from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.protocol import Method
+from codesign.allocation.methods.rmsmp import Rmsmp
+from codesign.allocation.methods.zeroq import ZeroQ
+
+_ALL: tuple[Method, ...] = (Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ())
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}

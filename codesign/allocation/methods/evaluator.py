@@ -1,0 +1,68 @@
+"""What whole assignments lose: the network with all its quantizers, calibrated, on the subject's images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codesign.allocation.sensitivities.subject import BATCH, Subject
+from codesign.formats.assignment import Assignment
+from codesign.quant.qat import QatNetwork
+from codesign.quant.training import threads
+
+
+class Measured(NamedTuple):
+    """Of an assignment: mean cross entropy, share of right classes, mean squared change of results from float."""
+
+    cross_entropy: float
+    accuracy: float
+    output_error: float
+
+
+class Evaluator:
+    """Measures assignments, each once; nothing is trained."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self._known: dict[str, Measured] = {}
+        model = subject.model
+        self._state = {
+            f"{name}.{part}": getattr(model.conv(name), part).detach().clone()
+            for name in subject.space.convs
+            for part in ("weight", "bias")
+        }
+        self.runs = 0
+
+    def of(self, assignment: Assignment) -> Measured:
+        """The assignment's, after calibration by least squared error on the same images."""
+        key = assignment.content_hash
+        if key not in self._known:
+            self._known[key] = self._measured(assignment)
+            self.runs += 1
+        return self._known[key]
+
+    @torch.no_grad()
+    def _measured(self, assignment: Assignment) -> Measured:
+        subject = self.subject
+        signed = subject.model.fused.input.signed
+        network = subject.model.network
+        state = {
+            name: value.reshape(network.weight_shape(name.removesuffix(".weight")))
+            if name.endswith("weight")
+            else value
+            for name, value in self._state.items()
+        }
+        with threads(1):
+            model = QatNetwork(network, state, assignment, input_signed=signed).eval()
+            model.calibrate(subject.images)
+            parts = [model(images).flatten(1) for images in torch.split(subject.images, BATCH)]
+        results: Tensor = torch.cat(parts).double()
+        labels = subject.labels
+        return Measured(
+            float(functional.cross_entropy(results, labels)),
+            float((results.argmax(1) == labels).double().mean()),
+            float((results - subject.float_results.double()).square().sum(1).mean()),
+        )

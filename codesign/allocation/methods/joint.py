@@ -1,0 +1,154 @@
+"""Additive tables solved again and again until the whole network keeps the limits.
+
+A table's latencies are differences from a base. Its solution is timed as a whole; then it becomes the base of the next
+table, which is exact there. A solution that is met again is not better for being met: the limits that it misses are
+tightened by what it misses. The best one that keeps the limits stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from codesign._typing import FloatArray, IntArray
+from codesign.allocation.costs import Costs
+from codesign.allocation.methods.protocol import Allocation, Method, Round, Task, checked, missed
+from codesign.allocation.problem import Limit, Problem
+from codesign.allocation.solvers.protocol import Solver
+from codesign.allocation.solving import Solution, check_feasible, solve
+from codesign.allocation.space import Space
+from codesign.allocation.tabulating import base_of, tabulated
+from codesign.errors import UserError
+
+ROUNDS = 8
+
+
+def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solver) -> Allocation:
+    """The best assignment within the limits by a method's (groups, choices) losses.
+
+    Raises:
+        UserError: no choices keep the limits.
+    """
+    space, costs = task.space, task.costs
+    limits = task.limits
+    base = base_of(space, None)
+    metrics = tuple(dict.fromkeys(("latency_ms", *(limit.metric for limit in limits))))
+    rounds: list[Round] = []
+    best: tuple[float, IntArray] | None = None
+    met: set[bytes] = set()
+    for _ in range(ROUNDS):
+        table = tabulated(space, losses, costs, base, pins=task.pins)
+        try:
+            found = solve(table, solver, limits, seed=task.seed)
+        except UserError:
+            if not rounds:
+                base = cheapest(task.space, task.pins)
+                if task.missed(space.assignment(base)):
+                    raise
+                rounds.append(_round(task, base, _loss(losses, base), metrics, None, True))
+                best = (rounds[-1].loss, base)
+                continue
+            break
+        chosen = space.chosen(found.point.choices)
+        exact = costs.of(space.assignment(chosen))
+        kept = not task.missed(space.assignment(chosen))
+        rounds.append(_round(task, chosen, found.point.loss, metrics, found, kept))
+        if kept and (best is None or found.point.loss < best[0]):
+            best = (found.point.loss, chosen)
+        if (key := chosen.tobytes()) in met:
+            if kept:
+                break
+            limits = _tightened(limits, task.limits, exact)
+        met.add(key)
+        if kept and (chosen == base).all():
+            break
+        base = chosen
+    if best is None:
+        chosen = walked_down(task, losses, base)
+        best = (_loss(losses, chosen), chosen)
+    return checked(method, task, best[1], best[0], tuple(rounds))
+
+
+def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> None:
+    """UserError where neither an additive table nor the cheapest choices keep the limits; nothing is trained for it."""
+    losses = np.zeros((len(space.groups), len(space.choices)))
+    table = tabulated(space, losses, costs, base_of(space, None), pins=pins)
+    try:
+        check_feasible(Problem.of(table, limits))
+    except UserError:
+        if missed(costs, limits, space.assignment(cheapest(space, pins))):
+            raise
+
+
+def _round(
+    task: Task, chosen: IntArray, loss: float, metrics: tuple[str, ...], found: Solution | None, kept: bool
+) -> Round:
+    exact = task.costs.of(task.space.assignment(chosen))
+    additive = exact if found is None else found.point.costs
+    return Round(
+        loss, {metric: additive[metric] for metric in metrics}, {metric: exact[metric] for metric in metrics}, kept
+    )
+
+
+def _tightened(limits: tuple[Limit, ...], given: tuple[Limit, ...], exact: dict[str, float]) -> tuple[Limit, ...]:
+    found = []
+    for limit, first in zip(limits, given, strict=True):
+        over = exact[limit.metric] - first.bound
+        missed = over > 0 if limit.sense == "most" else over < 0
+        found.append(replace(limit, bound=limit.bound - over) if missed else limit)
+    return tuple(found)
+
+
+def _loss(losses: FloatArray, chosen: IntArray) -> float:
+    return float(losses[np.arange(len(chosen)), chosen].sum())
+
+
+def cheapest(space: Space, pins: Mapping[str, str]) -> IntArray:
+    """All groups at the choice of fewest bits, but for what is pinned."""
+    bits = [choice.form.bits * choice.act_bits for choice in space.choices]
+    chosen = np.full(len(space.groups), int(np.argmin(bits)))
+    return pinned(space, pins, chosen)
+
+
+def pinned(space: Space, pins: Mapping[str, str], chosen: IntArray) -> IntArray:
+    """The choices, with those that are given; groups that are tied to one of these get the same."""
+    for members in space.together:
+        for member in members:
+            if (given := pins.get(space.groups[member].name)) is not None:
+                chosen[list(members)] = space.names.index(given)
+    return chosen
+
+
+def walked_down(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
+    """From choices that miss limits, one change after another, that which loses least for what it really brings."""
+    chosen = start.copy()
+    space = task.space
+    while over := _excess(task, chosen):
+        moves = []
+        for number, members in enumerate(space.together):
+            if any(space.groups[member].name in task.pins for member in members):
+                continue
+            for place in range(len(space.choices)):
+                changed = chosen.copy()
+                changed[list(members)] = place
+                brought = over - _excess(task, changed)
+                if brought > 1e-12:
+                    lost = max(_loss(losses, changed) - _loss(losses, chosen), 0.0)
+                    moves.append((lost / brought, -brought, number, changed))
+        if not moves:
+            return chosen
+        chosen = min(moves, key=lambda move: move[:3])[3]
+    return chosen
+
+
+def _excess(task: Task, chosen: IntArray) -> float:
+    found = task.costs.of(task.space.assignment(chosen))
+    total = 0.0
+    for limit in task.limits:
+        over = found[limit.metric] - limit.bound
+        over = over if limit.sense == "most" else -over
+        if over > 1e-9 * max(abs(limit.bound), 1e-300):
+            total += over / max(abs(limit.bound), 1e-300)
+    return total

@@ -1,0 +1,165 @@
+"""What a method is given, what it is, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from codesign._typing import IntArray
+from codesign.allocation.costs import Costs
+from codesign.allocation.methods.evaluator import Evaluator
+from codesign.allocation.problem import Limit
+from codesign.allocation.sensitivities.subject import Subject
+from codesign.allocation.space import Granularity, Space
+from codesign.errors import UserError, option
+from codesign.formats.assignment import Assignment
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be allocated.
+
+    Attributes:
+        space: groups and choices.
+        subject: the trained network with images.
+        costs: of assignments, exact and joint.
+        evaluator: what assignments lose after calibration, jointly.
+        limits: on costs of the whole network.
+        pins: choices by group that are given.
+        seed: of all that is drawn.
+    """
+
+    space: Space
+    subject: Subject
+    costs: Costs
+    evaluator: Evaluator
+    limits: tuple[Limit, ...] = ()
+    pins: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def missed(self, assignment: Assignment) -> list[str]:
+        """Limits that the assignment misses, with what it has, by the exact joint costs."""
+        return missed(self.costs, self.limits, assignment)
+
+
+def missed(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> list[str]:
+    """Limits that an assignment misses, with what it has, by the exact joint costs."""
+    found = costs.of(assignment)
+    lines = []
+    for limit in limits:
+        over = found[limit.metric] - limit.bound
+        if (over if limit.sense == "most" else -over) > 1e-9 * max(abs(limit.bound), 1e-300):
+            lines.append(f"{limit} ({found[limit.metric]:.6g})")
+    return lines
+
+
+@dataclass(frozen=True)
+class Round:
+    """One solution of an additive table, and what it really costs.
+
+    Attributes:
+        loss: by the table.
+        additive, exact: costs by limited metric, and latency: sums of the table, and of the whole network.
+        kept: whether the exact ones keep the limits.
+    """
+
+    loss: float
+    additive: Mapping[str, float]
+    exact: Mapping[str, float]
+    kept: bool
+
+    @property
+    def error(self) -> dict[str, float]:
+        """By metric, how far the additive sum is off, as a share of the exact cost."""
+        return {
+            metric: (self.additive[metric] - exact) / exact if exact else 0.0 for metric, exact in self.exact.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """What a method gives.
+
+    Attributes:
+        assignment: formats of all rows and bits of all maps; it keeps the limits.
+        choices: by group; empty where a method deals formats otherwise.
+        loss: by the method's own measure; None where it has none of the whole.
+        rounds: of solving additive tables.
+        notes: what a user should know.
+    """
+
+    assignment: Assignment
+    choices: Mapping[str, str]
+    loss: float | None
+    rounds: tuple[Round, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """A way to allocate; `codesign.allocation.methods.catalog` lists those that come with codesign.
+
+    Attributes are facts for `codesign methods`; a class of one's own may inherit
+    `codesign.allocation.methods.table_method.TableMethod`, which has all of them.
+    """
+
+    @property
+    def name(self) -> str:
+        """In commands."""
+
+    @property
+    def paper(self) -> str:
+        """Authors, year."""
+
+    @property
+    def equations(self) -> str:
+        """Where in the paper what is computed stands."""
+
+    @property
+    def decides(self) -> str:
+        """What it chooses, in a line."""
+
+    @property
+    def choices(self) -> str:
+        """Where none are given, such as `w4a4,w8a8`; empty takes the formats of the accelerator's bands."""
+
+    @property
+    def granularity(self) -> Granularity:
+        """Layers or rows."""
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """From the paper and from its official code, with the reason."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether it knows limits."""
+
+    def allocate(self, task: Task) -> Allocation:
+        """An assignment that keeps the limits.
+
+        Raises:
+            UserError: there is none, or the method cannot do this task.
+        """
+
+
+def checked(method: Method, task: Task, chosen: IntArray, loss: float | None, rounds: tuple[Round, ...]) -> Allocation:
+    """The allocation of (groups,) choices; UserError if the exact costs miss a limit."""
+    assignment = task.space.assignment(chosen)
+    if lines := task.missed(assignment):
+        raise UserError(f"{lines[0]}: the method '{method.name}' found no choices that keep it")
+    names = task.space.names
+    choices = {group.name: names[int(place)] for group, place in zip(task.space.groups, chosen, strict=True)}
+    return Allocation(assignment, choices, loss, rounds)
+
+
+def check_limits(method: Method, limits: Sequence[Limit], metrics: Sequence[str]) -> None:
+    """UserError for a limit that the method does not know, or on a metric that costs do not have."""
+    for limit in limits:
+        if not method.limited:
+            raise UserError(
+                f"{limit}: the method '{method.name}' knows no limits: the accelerator decides what it costs"
+            )
+        if limit.metric not in metrics:
+            where = f"{option(f'at_{limit.sense}')} {limit.metric}"
+            raise UserError(f"{where}: no such metric, must be one of {', '.join(metrics)}")

@@ -1,0 +1,16 @@
+"""Every sensitivity by its name."""
+
+from __future__ import annotations
+
+from codesign.allocation.sensitivities.hessian import Eigenvalue, GaussNewton, MeanTrace, TracesOfBoth
+from codesign.allocation.sensitivities.noise_gain import NoiseGain
+from codesign.allocation.sensitivities.outputs import Divergence, OutputError
+from codesign.allocation.sensitivities.protocol import Sensitivity
+from codesign.allocation.sensitivities.taylor import Taylor
+from codesign.allocation.sensitivities.weights import WeightError, WeightVariance
+
+_ALL: tuple[Sensitivity, ...] = (
+    WeightVariance(), WeightError(), OutputError(), Divergence(), Taylor(), Eigenvalue(), MeanTrace(), TracesOfBoth(),
+    GaussNewton(), NoiseGain(),
+)  # fmt: skip
+SENSITIVITIES: dict[str, Sensitivity] = {sensitivity.name: sensitivity for sensitivity in _ALL}

@@ -1,0 +1,342 @@
+"""Bits for every layer or row of a network, by a method of the literature or one of one's own, within limits."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign._extras import require
+from codesign._files import write_text
+from codesign._reading import excerpt, is_regular, what_is
+from codesign.allocation.costs import UNITS, Costs
+from codesign.allocation.space import Granularity, Space, parse_choices
+from codesign.api.answer import Answer
+from codesign.api.blocks import Block, Facts, Line, Table, percent
+from codesign.api.files import check_folder
+from codesign.api.modules import FloatModel
+from codesign.api.networks import HardwareLike, hardware_of
+from codesign.api.notes import Report
+from codesign.api.quantization import model_to_train
+from codesign.api.solving import limits_of
+from codesign.api.tabulating import subject_for
+from codesign.arch.checks import did_you_mean
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError, option
+from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import band_ratio
+from codesign.provenance import provenance
+
+if TYPE_CHECKING:
+    from codesign.allocation.methods.protocol import Allocation, Method
+    from codesign.allocation.problem import Limit
+    from codesign.api.datasets import DatasetLike
+    from codesign.api.networks import NetworkLike
+
+MOST_ROWS = 40
+"""Layers that are printed."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Allocated(Answer):
+    """An assignment, and what it costs and loses.
+
+    Attributes:
+        allocation: what the method gave: assignment, choices, rounds of additive tables.
+        method, network, data, hardware: names of these.
+        costs: exact, of the whole network, by metric.
+        limits: that they keep.
+        cross_entropy, accuracy: after calibration without training, on the images that were looked at.
+        float_accuracy: on the same images.
+        images: how many.
+        file: where the assignment was saved, if it was.
+        accelerator: that it is for.
+        seed: of training and of what is drawn.
+    """
+
+    allocation: Allocation
+    method: str
+    network: str
+    data: str
+    costs: Mapping[str, float]
+    limits: tuple[Limit, ...]
+    cross_entropy: float
+    accuracy: float
+    float_accuracy: float
+    images: int
+    file: Path | None
+    accelerator: Hardware
+    seed: int
+
+    @property
+    def assignment(self) -> Assignment:
+        """The format of every row, and the bits of every map."""
+        return self.allocation.assignment
+
+    @property
+    def summary(self) -> str:
+        return f"{self.network} by {self.method}: {self.costs['latency_ms']:.4g} ms on {self.accelerator.name}"
+
+    def to_json(self) -> dict[str, Any]:
+        rounds = [
+            {
+                "loss": one.loss,
+                "additive": dict(one.additive),
+                "exact": dict(one.exact),
+                "additive_error": one.error,
+                "kept": one.kept,
+            }
+            for one in self.allocation.rounds
+        ]
+        return {
+            "method": self.method,
+            "network": self.network,
+            "data": self.data,
+            "hardware": self.accelerator.name,
+            "costs": dict(self.costs),
+            "limits": [{"metric": limit.metric, f"at_{limit.sense}": limit.bound} for limit in self.limits],
+            "loss": self.allocation.loss,
+            "choices": dict(self.allocation.choices),
+            "act_bits": self.assignment.act_bits,
+            "tensors": dict(self.assignment.tensors),
+            "shares": {str(form): share for form, share in self.assignment.shares().items()},
+            "cross_entropy": self.cross_entropy,
+            "calibrated_accuracy": self.accuracy,
+            "float_accuracy": self.float_accuracy,
+            "images": self.images,
+            "rounds": rounds,
+            "file": None if self.file is None else str(self.file),
+        } | provenance(self.accelerator, self.seed)
+
+    def blocks(self) -> Sequence[Block]:
+        counts = self.assignment.counts_by_layer()
+        reads = self.allocation.choices
+        rows = [
+            (name, reads.get(name, ""), ", ".join(f"{count} {form}" for form, count in mine.items()))
+            for name, mine in list(counts.items())[:MOST_ROWS]
+        ]
+        found: list[Block] = [
+            Table(f"{self.network} on {self.accelerator.name} by {self.method}", ("layer", "choice", "rows"), rows),
+            Facts(
+                {
+                    **self.costs,
+                    "limits": ", ".join(map(str, self.limits)) or "none",
+                    "calibrated": f"{percent(self.accuracy, 2)} of {self.images:,} training images, float "
+                    f"{percent(self.float_accuracy, 2)}; nothing is trained with quantizers here",
+                }
+            ),
+        ]
+        if self.allocation.rounds:
+            metrics = list(self.allocation.rounds[0].exact)
+            columns = [name for metric in metrics for name in (f"{metric}, added up", f"{metric}, exact", "off by")]
+            lines: list[Sequence[object]] = []
+            for number, one in enumerate(self.allocation.rounds, 1):
+                cells: list[object] = []
+                for metric in metrics:
+                    cells += [one.additive[metric], one.exact[metric], percent(one.error[metric], 3)]
+                lines.append((str(number), one.loss, *cells, "yes" if one.kept else "no"))
+            found.append(Table("additive tables against the whole network", ("", "loss", *columns, "kept"), lines))
+        found += [Line(text) for text in self.allocation.notes]
+        return [*found, *([] if self.file is None else [Facts({"file": self.file})])]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Methods(Answer):
+    """The methods there are."""
+
+    methods: tuple[Method, ...]
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.methods)} methods: {', '.join(method.name for method in self.methods)}"
+
+    def to_json(self) -> dict[str, Any]:
+        found = [
+            {
+                "name": method.name,
+                "paper": method.paper,
+                "equations": method.equations,
+                "decides": method.decides,
+                "granularity": method.granularity,
+                "choices": method.choices or None,
+                "deviations": list(method.deviations),
+                "status": "works",
+            }
+            for method in self.methods
+        ]
+        return {"methods": found} | provenance()
+
+    def blocks(self) -> Sequence[Block]:
+        rows = [
+            (method.name, method.paper, method.decides, method.choices or "those of the bands")
+            for method in self.methods
+        ]
+        found: list[Block] = [Table("methods", ("name", "paper", "decides", "choices"), rows)]
+        for method in self.methods:
+            found.append(Line(f"{method.name}: {method.equations}", "bold"))
+            found += [Line(f"  departs from it: {text}") for text in method.deviations]
+        return found
+
+
+def methods() -> Methods:
+    """The methods that `allocate` knows, with papers, equations and deviations."""
+    require("torch", "a method")
+    from codesign.allocation.methods.catalog import METHODS
+
+    return Methods(tuple(METHODS.values()))
+
+
+def allocate(
+    network: NetworkLike,
+    *,
+    method: str | Method,
+    hardware: HardwareLike,
+    data: DatasetLike,
+    at_most: Mapping[str, float] | None = None,
+    at_least: Mapping[str, float] | None = None,
+    pin: Mapping[str, str] | None = None,
+    choices: str | None = None,
+    granularity: Granularity | None = None,
+    images: int | None = None,
+    out: str | Path | None = None,
+    float_epochs: int | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Allocated:
+    """Choose formats of rows and bits of maps so that the whole network keeps limits on the accelerator.
+
+    Args:
+        network: as `quantize` takes it; one without weights is trained on the data first.
+        method: a name that `codesign methods` lists, one of your own, or FILE.py:NAME of it.
+        hardware: the accelerator.
+        data: whatever `load_dataset` takes; of its training images some are looked at.
+        at_most, at_least: limits by metric: latency_ms, size_mib, bops, impq_bops.
+        pin: choices by layer (or row, `conv1[3]`) that are given.
+        choices: such as `w4a4,w8a8`, instead of the method's own.
+        granularity: `layer` or `row`, instead of the method's own.
+        images: training images that are looked at; 64.
+        out: the file to save the assignment in, which `quantize`, `simulate` and `cosim` take.
+        float_epochs, data_dir, seed, progress: as `quantize` takes them.
+
+    Raises:
+        UserError: something cannot be used or does not go together, or nothing keeps the limits.
+    """
+    require("torch", "a method")
+    from codesign.allocation.methods.evaluator import Evaluator
+    from codesign.allocation.methods.joint import check_reachable
+    from codesign.allocation.methods.protocol import Task, check_limits
+
+    chosen = method_of(method)
+    hw = hardware_of(hardware)
+    model = model_to_train(network, None)
+    source = model.network if isinstance(model, FloatModel) else model
+    if out is not None:
+        check_folder(out)
+    text = choices or chosen.choices or ",".join(map(str, band_ratio(hw)))
+    space = Space(source, parse_choices(text, hw.act_bits), granularity or chosen.granularity)
+    pins = dict(pin or {})
+    check_pins(space, pins)
+    costs = Costs(space, hw)
+    limits = limits_of(at_most or {}, at_least or {})
+    for place, name in enumerate(space.names):  # what cannot run is said before anything is trained
+        try:
+            costs.cycles(space.assignment([place] * len(space.groups)))
+        except UserError as error:
+            raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
+    check_limits(chosen, limits, tuple(UNITS))
+    if limits:
+        check_reachable(space, costs, limits, pins)
+    subject, dataset = subject_for(
+        space, model, data, images=images, float_epochs=float_epochs, data_dir=data_dir, seed=seed, progress=progress
+    )
+    task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed)
+    allocation = chosen.allocate(task)
+    if missed := task.missed(allocation.assignment):
+        raise UserError(f"{missed[0]}: what the method '{chosen.name}' gave does not keep it")
+    found = task.evaluator.of(allocation.assignment)
+    exact = float((subject.float_results.argmax(1) == subject.labels).double().mean())
+    if out is not None:
+        write_text(out, allocation.assignment.to_json())
+    return Allocated(
+        allocation,
+        chosen.name,
+        source.name,
+        str(dataset),
+        costs.of(allocation.assignment),
+        limits,
+        found.cross_entropy,
+        found.accuracy,
+        exact,
+        len(subject.images),
+        None if out is None else Path(out),
+        hw,
+        seed,
+    )
+
+
+def check_pins(space: Space, pins: Mapping[str, str]) -> None:
+    """UserError for a pin on a group or choice that is not there."""
+    names = {group.name for group in space.groups}
+    for name, given in pins.items():
+        where = f"{option('pin')} {excerpt(name, 80)}={excerpt(given, 40)}"
+        if name not in names:
+            raise UserError(f"{where}: no group is named so{did_you_mean(name, names)}")
+        if given not in space.names:
+            raise UserError(f"{where}: must be one of {', '.join(space.names)}")
+    for members in space.together:
+        tied = {pins[space.groups[at].name] for at in members if space.groups[at].name in pins}
+        if len(tied) > 1:
+            layers = ", ".join(space.groups[at].name for at in members)
+            raise UserError(
+                f"{option('pin')}: {layers} read the same map, so they cannot be {' and '.join(sorted(tied))}"
+            )
+
+
+def method_of(method: str | Method) -> Method:
+    """The method of a name, or the one in a Python file; UserError if there is none."""
+    from codesign.allocation.methods.catalog import METHODS
+
+    if not isinstance(method, str):
+        return method
+    if method in METHODS:
+        return METHODS[method]
+    file, colon, name = method.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _own_method(Path(file), name)
+    hint = did_you_mean(method, METHODS)
+    raise UserError(
+        f"{option('method')}: '{excerpt(method, 60)}' given, must be {', '.join(METHODS)}, or FILE.py:NAME{hint}"
+    )
+
+
+def _own_method(path: Path, name: str) -> Method:
+    where = f"{option('method')} {excerpt(path, 120)}:{excerpt(name, 60)}"
+    if not is_regular(path):
+        raise UserError(f"{where}: {what_is(path)}")
+    spec = importlib.util.spec_from_file_location(f"codesign_method_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{where}: the file cannot be run: {type(error).__name__}: {excerpt(error)}") from None
+    found = getattr(module, name, None)
+    if found is None:
+        raise UserError(f"{where}: the file has no '{excerpt(name, 60)}'")
+    try:
+        made = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise UserError(f"{where}: cannot be made: {type(error).__name__}: {excerpt(error)}") from None
+    lacking = [fact for fact in FACTS if not hasattr(made, fact)]
+    if lacking:
+        raise UserError(f"{where}: is no method, it lacks {', '.join(lacking)}")
+    return made  # type: ignore[no-any-return]
+
+
+FACTS = ("name", "paper", "equations", "decides", "choices", "granularity", "deviations", "limited", "allocate")
+"""What a method has."""
