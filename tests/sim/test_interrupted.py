@@ -15,10 +15,10 @@ import pytest
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
-from codesign.program import Plan, Planner
+from codesign.program import Plan, Planner, placement
 from codesign.program.dealing import row_of
 from codesign.sim.timing import network_timer as assignments
-from codesign.sim.timing import reader, sequencer
+from codesign.sim.timing import pieces, reader, sequencer, walk
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
 from codesign.sim.timing.plan_timing import Timing, estimate
 from codesign.sim.timing.sequencer import Sequencer
