@@ -105,7 +105,13 @@ def conv_layer(
     unit = source.scale * row_scale
     if not (np.isfinite(unit).all() and (unit > 0).all()):
         raise UserError("a scale is not positive and finite")
-    mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias), multiplier)
+    largest = _largest_accumulator(source, weight, bias)
+    if (largest > INT32_MAX).any():  # the file's own runtime wraps around there
+        row = int(largest.argmax())
+        raise UserError(
+            f"row {row} has a bias of {bias[row]:,}, with which sums may reach {largest[row]:,.0f}, beyond int32"
+        )
+    mult, shift = requantization(unit / output.scale, largest, multiplier)
     smallest, greatest = code_range(output)
     layer = IntegerConv(
         name=name,

@@ -56,6 +56,17 @@ def test_switched_off_rows_become_plain_constants() -> None:
     assert np.abs(layer.bias).max() <= 255
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_beyond_int32_are_refused(sign: int) -> None:
+    """The runtime that such a file is for wraps around; one unit less is computed as ever."""
+    source, output = tensor("a", 1, 0.1, 55), tensor("b", 2, 0.5, 10)
+    weight = np.array([1, sign * 100]).reshape(2, 1, 1, 1)
+    most = 2**31 - 1 - 100 * 200
+    conv_layer("conv", source, output, weight, np.ones(2), np.array([0, sign * most]))
+    with pytest.raises(UserError, match=f"row 1 has a bias of {sign * (most + 1):,}, .* beyond int32"):
+        conv_layer("conv", source, output, weight, np.ones(2), np.array([0, sign * (most + 1)]))
+
+
 def test_weights_beyond_their_format_are_named() -> None:
     source = tensor("a", 1, 0.1, 0)
     weight = np.array([[3], [-128]]).reshape(2, 1, 1, 1)
