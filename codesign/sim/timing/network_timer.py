@@ -263,9 +263,10 @@ class NetworkTimer:
 
     def _scheduled(self, pieces: Pieces, widths: IntArray) -> Iterator[tuple[Found, IntArray]]:
         """The schedules of the assignments, each with the places of those that have it."""
-        kinds, which = np.unique(widths, axis=0, return_inverse=True)
+        # numpy's own, of rows, answers an interrupt with a TypeError
+        kinds, which = _distinct(list(map(tuple, widths.tolist())))
         groups: dict[Hashable, tuple[Found, list[int]]] = {}
-        for number, kind in enumerate(kinds.tolist()):
+        for number, kind in enumerate(kinds):
             of_maps = dict(zip(self._maps, kind, strict=True))
             try:
                 found = pieces.schedules.find(of_maps)
