@@ -1,7 +1,9 @@
 """What bits buy: cycles of ResNet-18 at bits chosen layer by layer, and what the hardware for it costs.
 
-Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` with `act_modes: [4, 8]`, `pairs: true` and
-`acc_bits: 24` at several assignments, by the exact timing model. `--elements` prints instead the LUTs of processing
+Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` at several assignments, by the exact timing
+model, beside that of the same accelerator without `act_modes` and `pairs`; then ResNet-18 at 32 x 32 (there is no ResNet-9
+in the zoo), cycles against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; and the
+processor time of 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing
 elements of 8 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some
 minutes; results are cached).
 """
@@ -9,7 +11,9 @@ minutes; results are cached).
 from __future__ import annotations
 
 import argparse
+from time import process_time
 
+import numpy as np
 from rich.console import Console
 
 from codesign.arch.band import Band
@@ -17,6 +21,7 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
+from codesign.formats.row_format import FIXED4, FIXED8
 from codesign.integer.layer_bits import assignment_of_bits, parse_bits
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement
@@ -42,29 +47,55 @@ ELEMENTS = {
 }
 
 
-def precise(hw: Hardware) -> Hardware:
-    """The accelerator with codes of twice the bits, and with filters in two rows of its fixed bands."""
+def plain(hw: Hardware) -> Hardware:
+    """The accelerator without codes of twice the bits, and without filters in two rows."""
     data = hw.model_dump(mode="json")
-    bands = [band | {"pairs": True} if band["scheme"] == "fixed" else band for band in data["bands"]]
-    modes = [hw.act_bits, 2 * hw.act_bits]
-    return Hardware.model_validate(data | {"act_modes": modes, "acc_bits": ACC_BITS, "bands": bands})
+    bands = [band | {"pairs": False} for band in data["bands"]]
+    return Hardware.model_validate(data | {"act_modes": [], "bands": bands})
 
 
 def print_latencies(console: Console) -> None:
     """ResNet-18 at 224 x 224."""
     network = zoo.get("resnet18")
-    plain = load_hardware("xc7z020_fixed_lut")
-    console.print("| bits | xc7z020_fixed_lut | with act_modes and pairs |\n| --- | ---: | ---: |")
+    flagship = load_hardware("xc7z020_fixed_lut")
+    console.print("| bits | without act_modes and pairs | xc7z020_fixed_lut |\n| --- | ---: | ---: |")
     for name, bits in ASSIGNMENTS.items():
         assignment = assignment_of_bits(network, parse_bits(bits))
         shown = []
-        for hw in (plain, precise(plain)):
+        for hw in (plain(flagship), flagship):
             if assignment.act_bits > hw.most_bits or ("8/" in bits and not hw.pair_bits):
                 shown.append("does not run")
                 continue
             cycles = NetworkTimer(network_shape(network, assignment), hw).assignment(assignment).total[0]
             shown.append(f"{cycles / hw.clock_mhz / 1e3:.2f} ms")
         console.print(f"| {name} | {' | '.join(shown)} |")
+
+
+def print_law(console: Console) -> None:
+    """ResNet-18 at 32 x 32, cycles against 4/4; bit-serial hardware takes the ratio of the products of bits."""
+    network, hw = zoo.get("resnet18", size=32), load_hardware("xc7z020_fixed_lut")
+    timer = NetworkTimer(network, hw)
+    cycles = {
+        bits: int(timer.assignment(assignment_of_bits(network, parse_bits(bits))).total[0])
+        for bits in ("4/4", "8/4", "4/8", "8/8")
+    }
+    console.print("| bits | cycles, resnet18:size=32 | against 4/4 | ratio of bits |\n| --- | ---: | ---: | ---: |")
+    for bits, count in cycles.items():
+        weights, acts = map(int, bits.split("/"))
+        console.print(f"| {bits} | {count:,} | {count / cycles['4/4']:.2f} | {weights * acts / 16:.0f} |")
+
+
+def print_timer(console: Console) -> None:
+    """Processor time of many assignments with bits per map and per row, the first time and the second."""
+    timer = NetworkTimer(zoo.get("resnet18"), load_hardware("xc7z020_fixed_lut"))
+    rng, size = np.random.default_rng(0), 10_000
+    filters = timer.counts({FIXED4: 1.0})[0, :, 0]
+    wide = np.stack([rng.integers(0, count + 1, size) for count in filters], axis=1)
+    bits = rng.choice((4, 8), (size, len(timer.tensors)))
+    for what in ("first", "again"):
+        began = process_time()
+        timer.cycles((FIXED4, FIXED8), np.stack([filters - wide, wide], axis=2), bits)
+        console.print(f"10,000 assignments of ResNet-18, {what}: {process_time() - began:.2f} s of processor time")
 
 
 def print_elements(console: Console) -> None:
@@ -101,7 +132,8 @@ def main() -> None:
     parser.add_argument("--elements", action="store_true", help="LUTs of processing elements instead of latencies")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    (print_elements if given.elements else print_latencies)(console)
+    for table in [print_elements] if given.elements else [print_latencies, print_law, print_timer]:
+        table(console)
 
 
 if __name__ == "__main__":
