@@ -1,11 +1,11 @@
 """What bits buy: cycles of ResNet-18 at bits chosen layer by layer, and what the hardware for it costs.
 
 Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` at several assignments, by the exact timing
-model, beside that of the same accelerator without `act_modes` and `pairs`; then ResNet-18 at 32 x 32 (there is no ResNet-9
-in the zoo), cycles against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; and the
-processor time of 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing
-elements of 8 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some
-minutes; results are cached).
+model, beside that of the same accelerator without `act_modes` and `pairs`; the cycles of ResNet-9's convolutions
+against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; the processor time of
+10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing elements of 8
+products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes;
+results are cached).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import convert
 from codesign.sim.synthesis.resources import synthesize
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
-from codesign.workload import zoo
+from codesign.workload import AvgPool, Conv, Flatten, Input, Linear, Network, Relu, zoo
+from codesign.workload.layers import Layer
 
 ASSIGNMENTS = {
     "4/4": "4/4",
@@ -38,6 +39,8 @@ ASSIGNMENTS = {
     "4/8": "4/8",
     "8/8": "8/8",
 }
+SHAPES = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
+"""Channels and strides of the convolutions of `resnet9`."""
 ACC_BITS = 24
 """What ResNet-18's sums of 8-bit codes need."""
 ELEMENTS = {
@@ -71,15 +74,28 @@ def print_latencies(console: Console) -> None:
         console.print(f"| {name} | {' | '.join(shown)} |")
 
 
+def resnet9() -> Network:
+    """Eight 3 x 3 convolutions as those of ResNet-9 on maps of 32 x 32, without sums; a pooling and a classifier."""
+    layers: list[Layer] = [Input("image", (), channels=64, height=32, width=32)]
+    for place, (channels, stride) in enumerate(SHAPES):
+        sides = (stride, stride)
+        conv = Conv(f"conv{place}", (layers[-1].name,), channels, kernel=(3, 3), stride=sides, padding=(1, 1, 1, 1))
+        layers += [conv, Relu(f"relu{place}", (conv.name,))]
+    pool = AvgPool("pool", (layers[-1].name,), kernel=(4, 4), stride=(4, 4))
+    return Network("resnet9", (*layers, pool, Flatten("flat", ("pool",)), Linear("fc", ("flat",), out_features=10)))
+
+
 def print_law(console: Console) -> None:
-    """ResNet-18 at 32 x 32, cycles against 4/4; bit-serial hardware takes the ratio of the products of bits."""
-    network, hw = zoo.get("resnet18", size=32), load_hardware("xc7z020_fixed_lut")
+    """Cycles of the convolutions against 4/4; bit-serial hardware takes the ratio of bits."""
+    network, hw = resnet9(), load_hardware("xc7z020_fixed_lut")
     timer = NetworkTimer(network, hw)
     cycles = {
-        bits: int(timer.assignment(assignment_of_bits(network, parse_bits(bits))).total[0])
+        bits: int(timer.assignment(assignment_of_bits(network, parse_bits(bits))).layers[0, : len(SHAPES)].sum())
         for bits in ("4/4", "8/4", "4/8", "8/8")
     }
-    console.print("| bits | cycles, resnet18:size=32 | against 4/4 | ratio of bits |\n| --- | ---: | ---: | ---: |")
+    console.print(
+        "| bits | cycles of eight convolutions at 32 x 32 | against 4/4 | ratio of bits |\n| --- | ---: | ---: | ---: |"
+    )
     for bits, count in cycles.items():
         weights, acts = map(int, bits.split("/"))
         console.print(f"| {bits} | {count:,} | {count / cycles['4/4']:.2f} | {weights * acts / 16:.0f} |")

@@ -192,7 +192,7 @@ class SweepSpace(Model):
             if dataflow not in ("os", "ws"):
                 raise UserError(f"dataflow: {shown(dataflow)} given, must be os or ws")
             if isinstance(act_bits := rest.get("act_bits"), int):
-                base = base.model_copy(update={"act_bits": act_bits})
+                base = base.model_copy(update={"act_bits": act_bits, "act_modes": ()})
             for key, value in ((ROWS, rows), ("columns", columns), ("dot", dot)):
                 if not isinstance(value, int) or isinstance(value, bool):
                     raise UserError(f"{key}: {shown(value)} given, must be a whole number")

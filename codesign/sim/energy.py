@@ -185,12 +185,12 @@ class _Counter:
             for band in self.geometry.row_bands:  # every row's ring is filled, those of idle rows with zeros
                 buffers += rows.steps * hw.dot * band.weight_bits * self.ring(band)
             buffers += cycles * hw.array_columns * hw.dot * hw.act_bits * self.activation_pj
-        outputs, residual = self.outputs(plan)
+        outputs = self.outputs(plan)
         products += outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
-        if residual:
-            products += outputs * hw.act_bits * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
-        moved = (0 if plan.wide else outputs) + (outputs if residual else 0)
-        buffers += moved * hw.act_bits * self.activation_pj
+        operand = hw.code_bits(self.program.shape.tensor(layer.residual).bits) if layer.residual is not None else 0
+        products += outputs * operand * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
+        written = 0 if plan.wide else hw.code_bits(layer.output.bits)
+        buffers += outputs * (written + operand) * self.activation_pj
         return {
             "products_pj": products,
             "additions_pj": additions,
@@ -203,11 +203,12 @@ class _Counter:
         hw, units = self.hw, self.units
         words = sum(tiling.issue for tiling in plan.tilings)
         width = hw.act_bits if plan.op == Op.MAX_POOL else hw.acc_bits
-        outputs, _ = self.outputs(plan)
+        outputs = self.outputs(plan)
+        bits = hw.code_bits(self.program.shape.layers[plan.layer].output.bits)
         found = {
             "additions_pj": words * hw.word_elements * width * units.add_pj_per_bit,
             "registers_pj": words * hw.word_elements * width * units.register_pj_per_bit,
-            "buffers_pj": (words * hw.word_elements + outputs) * hw.act_bits * self.activation_pj,
+            "buffers_pj": (words * hw.word_elements * hw.act_bits + outputs * bits) * self.activation_pj,
         }
         if plan.op == Op.AVG_POOL:
             found["products_pj"] = outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
@@ -243,8 +244,7 @@ class _Counter:
         """Of one bit of a weight ring."""
         return self.units.sram_pj_per_bit(self.hw.buffers.weight_words * self.hw.dot * band.weight_bits / 8)
 
-    def outputs(self, plan: StepPlan) -> tuple[int, bool]:
-        """Outputs that a step makes, and whether a residual is added to them."""
+    def outputs(self, plan: StepPlan) -> int:
+        """Outputs that a step makes."""
         layer = self.program.shape.layers[plan.layer]
-        residual = isinstance(layer, ConvShape) and layer.residual is not None
-        return layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0]), residual
+        return layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0])
