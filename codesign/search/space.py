@@ -169,7 +169,7 @@ def variant(
     """`base` with another size, perhaps another dataflow, and one band for every format of `ratio` that gets a row.
 
     Fixed bands are built as the base's of the same bits, packed if they are and as far as the rows and the dataflow
-    allow. The activation memories keep their capacity in codes.
+    allow; codes of two widths and pairs of rows stay where rows and dataflow allow them. The activation memories keep their capacity in codes.
     UserError when the variant is no valid hardware.
     """
     values = variant_values(base, rows, columns, dot, ratio, dataflow)
@@ -190,6 +190,7 @@ def variant_values(
             model = fixed.get(form.bits)
             band["multiplier"] = model.multiplier if model else "dsp"
             band["pack"] = best_pack(model, count, dataflow, base.act_bits) if model else 1
+            band["pairs"] = model is not None and model.pairs and dataflow == "os" and count % 2 == 0
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
     groups = columns if base.groups == base.columns else max(columns, base.groups)
@@ -200,6 +201,7 @@ def variant_values(
         "groups": groups,
         "dot": dot,
         "dataflow": dataflow,
+        "act_modes": base.act_modes if dataflow == "os" and dot % 2 == 0 else (),
         "bands": bands,
         "buffers": base.buffers.model_dump() | {"activation_words": words},
     }
