@@ -169,7 +169,8 @@ def variant(
     """`base` with another size, perhaps another dataflow, and one band for every format of `ratio` that gets a row.
 
     Fixed bands are built as the base's of the same bits, packed if they are and as far as the rows and the dataflow
-    allow; codes of two widths and pairs of rows stay where rows and dataflow allow them. The activation memories keep their capacity in codes.
+    allow; codes of two widths and pairs of rows stay where rows and dataflow allow them. The activation memories keep
+    their capacity in codes.
     UserError when the variant is no valid hardware.
     """
     values = variant_values(base, rows, columns, dot, ratio, dataflow)
