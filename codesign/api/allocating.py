@@ -238,6 +238,8 @@ def allocate(
     source = model.network if isinstance(model, FloatModel) else model
     if out is not None:
         check_folder(out)
+        if isinstance(method, str) and Path(out).resolve() == Path(method.rpartition(":")[0]).resolve():
+            raise UserError(f"{option('out')}: {out} is the method's file, must be another one")
     text = choices or chosen.choices or ",".join(map(str, band_ratio(hw)))
     space = Space(source, parse_choices(text, hw.act_bits), granularity or chosen.granularity)
     pins = dict(pin or {})
