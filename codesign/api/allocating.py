@@ -16,13 +16,14 @@ from codesign.allocation.costs import UNITS, Costs
 from codesign.allocation.space import Granularity, Space, parse_choices
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
+from codesign.api.datasets import load_dataset
 from codesign.api.files import check_folder
+from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report
-from codesign.api.quantization import model_to_train
 from codesign.api.solving import limits_of
-from codesign.api.tabulating import subject_for
+from codesign.api.tabulating import model_and_data, subject_for
 from codesign.arch.checks import did_you_mean
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
@@ -232,10 +233,13 @@ def allocate(
 
     chosen = method_of(method)
     hw = hardware_of(hardware)
-    model = model_to_train(network, None)
+    check_data_dir(data, data_dir)
+    model, dataset = model_and_data(network, data, data_dir, seed)
     source = model.network if isinstance(model, FloatModel) else model
     if out is not None:
         check_folder(out)
+        if isinstance(method, str) and Path(out).resolve() == Path(method.rpartition(":")[0]).resolve():
+            raise UserError(f"{option('out')}: {out} is the method's file, must be another one")
     text = choices or chosen.choices or ",".join(map(str, band_ratio(hw)))
     space = Space(source, parse_choices(text, hw.act_bits), granularity or chosen.granularity)
     pins = dict(pin or {})
@@ -250,9 +254,8 @@ def allocate(
     check_limits(chosen, limits, tuple(UNITS))
     if limits:
         check_reachable(space, costs, limits, pins)
-    subject, dataset = subject_for(
-        space, model, data, images=images, float_epochs=float_epochs, data_dir=data_dir, seed=seed, progress=progress
-    )
+    dataset = dataset or load_dataset(data, data_dir, seed)
+    subject = subject_for(space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress)
     task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed)
     allocation = chosen.allocate(task)
     if missed := task.missed(allocation.assignment):
@@ -265,7 +268,7 @@ def allocate(
         allocation,
         chosen.name,
         source.name,
-        str(dataset),
+        dataset.name,
         costs.of(allocation.assignment),
         limits,
         found.cross_entropy,

@@ -236,7 +236,7 @@ def quantize(
     if is_module(network):
         refuse({"input_shape": input_shape}, "on a torch module, which is read for the images given")
         dataset = images()
-        model: FloatModel | Network = _module(network, dataset)
+        model: FloatModel | Network = module_for(network, dataset)
     else:
         model = model_to_train(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
@@ -274,7 +274,7 @@ def quantize(
     taught_by: FloatModel | str | Path | None
     if is_module(teacher):
         dataset = dataset or images()
-        taught_by = _module(teacher, dataset)
+        taught_by = module_for(teacher, dataset)
     else:
         taught_by = teacher  # type: ignore[assignment]  # no module, which a TypeGuard cannot say
     quantizing = Quantizing(
@@ -344,7 +344,7 @@ def model_to_train(network: NetworkLike, input_shape: tuple[int, ...] | None) ->
     return layers
 
 
-def _module(module: nn.Module | ExportedProgram, dataset: Dataset) -> FloatModel:
+def module_for(module: nn.Module | ExportedProgram, dataset: Dataset) -> FloatModel:
     """A module, read for the images of a data set; features are no images. A program has a shape of its own."""
     import torch
 

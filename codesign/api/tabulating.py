@@ -19,14 +19,16 @@ from codesign.api.blocks import Block, Facts, Line, Table
 from codesign.api.datasets import load_dataset
 from codesign.api.files import check_folder
 from codesign.api.given import check_data_dir, refuse
-from codesign.api.modules import FloatModel
+from codesign.api.modules import FloatModel, is_module
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report, note
-from codesign.api.quantization import model_to_train
+from codesign.api.quantization import model_to_train, module_for
 from codesign.api.quantizing import DEFAULT_FLOAT_EPOCHS
 from codesign.arch.checks import did_you_mean
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
 from codesign.provenance import provenance
+from codesign.workload.network import Network
 
 if TYPE_CHECKING:
     from codesign.allocation.sensitivities.protocol import Sensitivity
@@ -128,7 +130,8 @@ def table(
     require("torch", "a sensitivity")
     accelerator = hardware_of(hw)
     chosen = sensitivity_of(sensitivity)
-    model = model_to_train(network, None)
+    check_data_dir(data, data_dir)
+    model, dataset = model_and_data(network, data, data_dir, seed)
     source = model.network if isinstance(model, FloatModel) else model
     if out is not None:
         check_folder(out)
@@ -140,14 +143,14 @@ def table(
     if not chosen.images:
         refuse({"images": images}, f"on the sensitivity '{chosen.name}', which looks at no images")
     costs.additive(start)  # what cannot run is said before anything is trained
-    subject, name = subject_for(
-        space, model, data, images=images, float_epochs=float_epochs, data_dir=data_dir, seed=seed, progress=progress
-    )
+    if dataset is None and data is not None:
+        dataset = load_dataset(data, data_dir, seed)
+    subject = subject_for(space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress)
     losses = chosen.losses(subject)
     given = {
         "hardware": accelerator.name,
         "network": source.name,
-        "data": name,
+        "data": None if dataset is None else dataset.name,
         "sensitivity": chosen.name,
         "measures": chosen.measures,
         "granularity": granularity,
@@ -164,6 +167,18 @@ def table(
     return Tabulated(found, None if out is None else Path(out), seed)
 
 
+def model_and_data(
+    network: NetworkLike, data: DatasetLike | None, data_dir: str | Path | None, seed: int
+) -> tuple[FloatModel | Network, Dataset | None]:
+    """The network to train or with its weights, and the data, if they had to be read to know a module's input."""
+    if not is_module(network):
+        return model_to_train(network, None), None
+    if data is None:
+        raise UserError(f"{option('data')}: must be given with a torch module, which is read for its images")
+    dataset = load_dataset(data, data_dir, seed)
+    return module_for(network, dataset), dataset
+
+
 def sensitivity_of(sensitivity: str | Sensitivity) -> Sensitivity:
     """The sensitivity of a name; UserError lists those there are."""
     from codesign.allocation.sensitivities.catalog import SENSITIVITIES
@@ -178,35 +193,33 @@ def sensitivity_of(sensitivity: str | Sensitivity) -> Sensitivity:
 
 def subject_for(
     space: Space,
-    model: FloatModel | Any,
-    data: DatasetLike | None,
+    model: FloatModel | Network,
+    dataset: Dataset | None,
     *,
     images: int | None,
     float_epochs: int | None,
-    data_dir: str | Path | None,
     seed: int,
     progress: Report | None,
-) -> tuple[Subject, str | None]:
-    """The trained network with images of the data, whose name comes with it; see `table`."""
+) -> Subject:
+    """The trained network with images of the data; see `table`."""
     from codesign.allocation.sensitivities.hessian import STEEP, steepness
     from codesign.allocation.sensitivities.preparing import subject_on, subject_without_data
     from codesign.quant.options import FloatOptions, RunOptions
 
-    brings = isinstance(model, FloatModel)
-    if data is None:
-        check_data_dir(data, data_dir)
+    state = model.state if isinstance(model, FloatModel) else None
+    if dataset is None:
         refuse({"float_epochs": float_epochs}, f"without {option('data')}")
-        if not brings:
+        if state is None:
             raise UserError(f"{option('data')}: must be given to train {space.network.name}, which has no weights")
-        return subject_without_data(space, model.state), None
-    dataset = load_dataset(data, data_dir, seed)
+        return subject_without_data(space, state)
     floats = FloatOptions(
-        DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs, continued=brings and float_epochs is not None
+        DEFAULT_FLOAT_EPOCHS if float_epochs is None else float_epochs,
+        continued=state is not None and float_epochs is not None,
     )
     subject = subject_on(
         space,
         dataset,
-        float_state=model.state if brings else None,
+        float_state=state,
         floats=floats,
         images=DEFAULT_IMAGES if images is None else images,
         run=RunOptions(seed, progress),
@@ -216,7 +229,7 @@ def subject_for(
             f"{space.network.name}: the gradient of the loss is {steep:.2g} of the weights' length: the network is not "
             "trained to a minimum, and what sensitivities say of it may mislead"
         )
-    return subject, dataset.name
+    return subject
 
 
 def _spread(choices: Sequence[Any], metric: str) -> list[float]:

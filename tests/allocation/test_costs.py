@@ -116,10 +116,10 @@ def test_sizes_and_bit_operations_by_hand() -> None:
 
 def test_what_the_accelerator_cannot_run_is_named() -> None:
     space = Space(zoo.get("smallcnn"), parse_choices("w4a4,w8a4", 4))
-    with pytest.raises(UserError, match="smallcnn on xc7z020_fixed_lut, the base: conv1: a filter"):
-        Costs(space, load_hardware("xc7z020_fixed_lut")).additive(np.full(len(space.groups), 1))
-    with pytest.raises(UserError, match="smallcnn on xc7z020_fixed_lut, w8a4 in conv1: conv1: a filter"):
-        Costs(space, load_hardware("xc7z020_fixed_lut")).additive(np.full(len(space.groups), 0))
+    with pytest.raises(UserError, match="smallcnn on xc7z020_fixed, the base: conv1: a filter"):
+        Costs(space, load_hardware("xc7z020_fixed")).additive(np.full(len(space.groups), 1))
+    with pytest.raises(UserError, match="smallcnn on xc7z020_fixed, w8a4 in conv1: conv1: a filter"):
+        Costs(space, load_hardware("xc7z020_fixed")).additive(np.full(len(space.groups), 0))
 
 
 def test_the_command_writes_a_table_that_solve_reads(run: Run, tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ def commands() -> dict[str, Callable[..., Any]]:
     from codesign.cli import amed
 
     listed = [*main.app.registered_commands, *amed.app.registered_commands]
-    return {str(item.callback.__name__): item.callback for item in listed if item.callback is not None}
+    callbacks = [item.callback for item in listed if item.callback is not None]
+    return {f"{item.__module__.rpartition('.')[2]} {item.__name__}": item for item in callbacks}
 
 
 @pytest.mark.parametrize("name", commands())

@@ -31,6 +31,8 @@ IDEAL = ("simulate", "--ideal", "4x4", "--dataflow", "os", "smallcnn")
 ON_IDEAL = "says nothing to an ideal array"
 QUANTIZE = ("quantize", "smallcnn", "--data", "digits", "-o", "OUT")
 
+TABLE = ("table", "tiny", "smallcnn", "--choices", "w4", "-o", "OUT")
+
 NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     *((("simulate", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {ENCODER}") for option in (
         ("--energy", "other"), ("--assignment", "a.json"), ("--resources",), ("--predict",),
@@ -63,6 +65,12 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--hw", "tiny", "--ratio", "pot4:1"), "--ratio: has no effect beside --hw, which says both"),
     ((*QUANTIZE, "--hw", "tiny", "--act-bits", "3"), "--act-bits: has no effect beside --hw, which says both"),
     ((*QUANTIZE, "--data-dir", "."), NOT_READ),
+    ((*QUANTIZE, "--assignment", "a.json", "--ratio", "pot4:1"), "--ratio: has no effect beside --assignment"),
+    ((*QUANTIZE, "--assignment", "a.json", "--act-bits", "3"), "--act-bits: has no effect beside --assignment"),
+    ((*QUANTIZE, "--assignment", "a.json", "--method", "pot"), "--method: has no effect beside --assignment"),
+    ((*TABLE, "--sensitivity", "weight-error", "--images", "3"), "--images: has no effect on the sensitivity"),
+    ((*TABLE, "--sensitivity", "weight-error", "--float-epochs", "3"), "--float-epochs: has no effect without --data"),
+    ((*TABLE, "--sensitivity", "weight-error", "--data-dir", "."), "--data-dir: has no effect without --data"),
     *(((*QUANTIZE, "--epochs", "0", *option), f"{option[0]}: has no effect with --epochs 0") for option in (
         ("--training-rule", "lsq"), ("--distill", "0.5"),
     )),
@@ -144,6 +152,7 @@ EFFECTIVE: dict[str, set[str]] = {
         "--checkpoints",
         # tests/cli/test_quantizing.py compares each of these with a direct call, and refuses what makes no sense
         "--method",
+        "--assignment",
         "--epochs",
         "--calibration",
         "--calibration-images",
@@ -155,17 +164,34 @@ EFFECTIVE: dict[str, set[str]] = {
     "evaluate": {"--data", "--images", "--split"},
     "import": {"--hw"},
     "export": {"--to"},
+    # tests/allocation compares these with direct calls, and refuses what makes no sense
+    "allocate": {
+        "--method",
+        "--hw",
+        "--data",
+        "--at-most",
+        "--at-least",
+        "--pin",
+        "--choices",
+        "--granularity",
+        "--images",
+        "--float-epochs",
+        "--data-dir",
+    },
+    "methods": set(),
+    "table": {"--data", "--sensitivity", "--choices", "--granularity", "--base", "--pin"},
+    "solve": {"--solver", "--at-most", "--at-least", "--pin", "--minimize", "--set"},
     "search": {"--jobs"},
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
     "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds", "--jobs"},
     "doctor": set(),
     "demo": set(),
-    "latency": {"--bits", "--mode", "--on", "--csv"},
-    "table": {"--on", "--csv"},
-    "reports": {"--bits", "--on"},
-    "appendix-c": {"--csv"},
-    "compare": {"--bits", "--on", "--csv"},
+    "amed latency": {"--bits", "--mode", "--on", "--csv"},
+    "amed table": {"--on", "--csv"},
+    "amed reports": {"--bits", "--on"},
+    "amed appendix-c": {"--csv"},
+    "amed compare": {"--bits", "--on", "--csv"},
 }
 """Options that have an effect whatever else is given. `--out`, `--json` and seeds are taken everywhere."""
 
@@ -186,9 +212,9 @@ def test_every_option_is_known_to_have_an_effect_or_refused() -> None:
             yield name, command
         else:
             for inner, found in command.commands.items():
-                yield from leaves(found, inner)
+                yield from leaves(found, f"{name} {inner}".strip())
 
-    commands = dict(leaves(typer.main.get_command(main.app), "codesign"))
+    commands = dict(leaves(typer.main.get_command(main.app), ""))
     assert commands.keys() == EFFECTIVE.keys()
     for name, command in commands.items():
         options = {option for param in command.params for option in param.opts if option.startswith("--")}
