@@ -114,23 +114,23 @@ class OperandPlace:
         ]
         codes = [geometry.group_codes(bits) for bits in widths]
         given = _Where(record.word, record.group, record.element)
-        m.d.comb += self.group.eq(record.group)
-        m.d.sync += [self.word.eq(record.word), self.element.eq(record.element)]
-
-        def has(code: Value, level: int) -> Value:
-            """Whether codes are of a width."""
-            return code == code_number(widths[level])
-
+        last = len(widths) - 1
+        hits = [[code == code_number(bits) for bits in widths] for code in (d.out_code, d.residual_code)]
+        of_output, of_operand = ([~at[last], at[last]] if last == 1 else at for at in hits)
+        cases: list[tuple[Value, _Where]] = []
         for low, high in combinations(range(len(widths)), 2):
             wider = narrower = given
             for level in range(low, high):
-                wider = self._wider(wider, codes[level], f"{low}_{level}_{high}")
+                wider = self._wider(wider, codes[level], f"_{low}_{level}_{high}" if len(widths) > 2 else "")
             for level in range(high, low, -1):
                 narrower = self._narrower(narrower, codes[level])
-            for place, wide, near in ((wider, d.residual_code, d.out_code), (narrower, d.out_code, d.residual_code)):
-                with m.If(has(wide, high) & has(near, low)):
-                    m.d.comb += self.group.eq(place.group)
-                    m.d.sync += [self.word.eq(place.word), self.element.eq(place.element)]
+            cases += [(of_operand[high] & of_output[low], wider), (of_output[high] & of_operand[low], narrower)]
+        m.d.comb += self.group.eq(record.group)
+        m.d.sync += [self.word.eq(record.word), self.element.eq(record.element)]
+        for index, (case, place) in enumerate(cases):
+            with m.Elif(case) if index else m.If(case):
+                m.d.comb += self.group.eq(place.group)
+                m.d.sync += [self.word.eq(place.word), self.element.eq(place.element)]
         self.strides: list[Value] = [
             Signal(geometry.act_addr_bits, name=f"operand_stride_{j}") for j in range(geometry.columns + 1)
         ]
@@ -140,7 +140,7 @@ class OperandPlace:
     def _wider(self, at: _Where, codes: int, name: str) -> _Where:
         """The place of the same channel among codes of twice the bits, of `codes` in a group."""
         upper = at.element >= codes // 2
-        twice, beyond = Cat(upper, at.group), Signal(name=f"operand_beyond_{name}")
+        twice, beyond = Cat(upper, at.group), Signal(name=f"operand_beyond{name}")
         groups = self._geometry.groups
         self._m.d.comb += beyond.eq(twice >= groups)  # which half of the group counts
         return _Where(
