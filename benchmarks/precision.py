@@ -38,6 +38,9 @@ ASSIGNMENTS = {
     "8/4": "8/4",
     "4/8": "4/8",
     "8/8": "8/8",
+    "4/2": "4/2",
+    "2/2": "2/2",
+    "first and last layer 8/8, rest 4/2": ",".join(["8/8", *["4/2"] * 19, "8/8"]),
 }
 SHAPES = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
 """Channels and strides of the convolutions of `resnet9`."""
@@ -57,15 +60,28 @@ def plain(hw: Hardware) -> Hardware:
     return Hardware.model_validate(data | {"act_modes": [], "bands": bands})
 
 
+CRUMBS = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut", crumbs=True)
+"""Without some rows of this kind there are no codes of half the bits."""
+
+
+def narrowed(hw: Hardware) -> Hardware:
+    """The same with codes of half the bits, rows in LUTs with two weights for a place, and a second reader."""
+    data = hw.model_dump(mode="json")
+    bands = [band | {"crumbs": True} if band["multiplier"] == "lut" else band for band in data["bands"]]
+    modes = [hw.act_bits // 2, *hw.act_modes]
+    buffers = data["buffers"] | {"read_ports": 2}  # half taps: maps of 64 channels fill half of a word of narrow codes
+    return Hardware.model_validate(data | {"act_modes": modes, "bands": bands, "buffers": buffers})
+
+
 def print_latencies(console: Console) -> None:
     """ResNet-18 at 224 x 224."""
     network = zoo.get("resnet18")
     flagship = load_hardware("xc7z020_fixed_lut")
-    console.print("| bits | without act_modes and pairs | xc7z020_fixed_lut |\n| --- | ---: | ---: |")
+    console.print(f"| bits | without act_modes and pairs | xc7z020_fixed_lut | with crumbs |\n| --- |{' ---: |' * 3}")
     for name, bits in ASSIGNMENTS.items():
         assignment = assignment_of_bits(network, parse_bits(bits))
         shown = []
-        for hw in (plain(flagship), flagship):
+        for hw in (plain(flagship), flagship, narrowed(flagship)):
             if assignment.act_bits > hw.most_bits or ("8/" in bits and not hw.pair_bits):
                 shown.append("does not run")
                 continue
@@ -116,13 +132,17 @@ def print_timer(console: Console) -> None:
 
 def print_elements(console: Console) -> None:
     """LUTs and flip-flops of elements."""
-    console.print("| element | plain | act_modes | act_modes and pairs |\n| --- | ---: | ---: | ---: |")
+    titles = ["element", "plain", "act_modes", "act_modes and pairs", "act_modes [2, 4, 8]", "the same and pairs"]
+    console.print(f"| {' | '.join(titles)} |\n| --- |{' ---: |' * (len(titles) - 1)}")
     for name, band in ELEMENTS.items():
         shown = []
-        for modes, pairs in (((), False), ((4, 8), False), ((4, 8), True)):
+        for modes, pairs in (((), False), ((4, 8), False), ((4, 8), True), ((2, 4, 8), False), ((2, 4, 8), True)):
             if pairs and band.scheme is not Scheme.FIXED:
                 shown.append("-")
                 continue
+            built = band.model_copy(update={"pairs": pairs, "crumbs": 2 in modes and band.multiplier == "lut"})
+            if 2 in modes and not built.crumbs:  # a filter over narrow codes takes two lines
+                built = built.model_copy(update={"rows": 2 * built.rows})
             hw = Hardware(
                 name="element",
                 device="xc7z045",
@@ -131,7 +151,7 @@ def print_elements(console: Console) -> None:
                 act_bits=4,
                 act_modes=modes,
                 acc_bits=ACC_BITS,
-                bands=(band.model_copy(update={"pairs": pairs}),),
+                bands=(built, CRUMBS) if 2 in modes and not built.crumbs else (built,),
                 buffers=Buffers(activation_words=64, weight_words=64),
                 memory=Memory(width_bits=256, latency=1),
             )

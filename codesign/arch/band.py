@@ -51,6 +51,9 @@ class Band(Model):
             as well); weight stationary: 1, or 2 or 3 rows' weights by one code.
         pairs: whether two neighbouring rows of a fixed band may hold a filter of twice the bits, in two's complement:
             the first one its low half, the second one its high half, which are put together behind the array.
+        crumbs: whether the elements of a fixed band in LUTs have two weights for every place of a group, one for each
+            half of its code, so that a row holds a whole filter even where the halves are codes of their own
+            (`Hardware.act_modes`); rows of other bands then hold half of one.
     """
 
     scheme: Annotated[Scheme, choice(*WEIGHT_BITS)]
@@ -59,6 +62,7 @@ class Band(Model):
     multiplier: Annotated[Literal["dsp", "lut"], choice("dsp", "lut")] | None = None
     pack: Annotated[int, choice(1, 2, 3, 4)] = 1
     pairs: bool = False
+    crumbs: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -87,6 +91,12 @@ class Band(Model):
             raise rejected("multiplier: nothing given, must be dsp or lut")
         if self.pack > 1 and self.multiplier != "dsp":
             raise rejected(f"pack {self.pack} given, only a fixed band with 'multiplier: dsp' packs products")
+        if self.crumbs and self.multiplier != "lut":
+            kind = f"multiplier {self.multiplier}" if self.multiplier else f"scheme {self.scheme}"
+            raise rejected(
+                f"crumbs: true given for {kind}, must be left out: only fixed bands with 'multiplier: lut' have "
+                "elements with two weights for a place"
+            )
         if self.pairs:
             self._check_pairs()
         return self
@@ -156,5 +166,6 @@ class Band(Model):
 
     def __str__(self) -> str:
         """Such as `fixed-w4 x 7 (dsp)`."""
-        built = f" ({self.multiplier}{', pairs' if self.pairs else ''})" if self.multiplier else ""
+        more = f"{', pairs' if self.pairs else ''}{', crumbs' if self.crumbs else ''}"
+        built = f" ({self.multiplier}{more})" if self.multiplier else ""
         return f"{self.scheme}-w{self.weight_bits} x {self.rows}{built}"

@@ -33,6 +33,12 @@ A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 2
 MOST_CODE_BITS = 8
 """Widest activation code."""
 
+HALVED_BITS = (4, 8)
+"""Widths of a place that two narrower codes may share: halves are whole digits of two bits."""
+
+MOST_HALVED_DOT = 16
+"""Places of a group where two codes may share one: a row's record has five bits for the number of a code."""
+
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
 
@@ -41,6 +47,11 @@ def _name(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         return value
     raise rejected(f"{shown(value)} given, must be of letters, digits, '_', '-' and '.'")
+
+
+def _listed(widths: list[int]) -> str:
+    """Such as `2, 4 and 8`."""
+    return " and ".join([*filter(None, [", ".join(map(str, widths[:-1]))]), str(widths[-1])])
 
 
 def _device(value: object) -> str:
@@ -64,7 +75,9 @@ class Hardware(Model):
         act_bits: width of an activation code, and of a place in a group.
         act_modes: widths of the codes that a group may hold, `act_bits` among them; empty where there is no other. With
             twice `act_bits`, a group of `dot` places may hold half as many codes of twice the bits: those of a layer
-            whose input has so many bits, which then takes twice the steps (`Hardware.code_bits`).
+            whose input has so many bits, which then takes twice the steps (`Hardware.code_bits`). With half of it, two
+            codes share a place, and a layer takes half the steps: in bands with `crumbs` a filter takes a row as ever,
+            in others two lines of elements.
         acc_bits: width of the accumulators.
         dataflow: `os`, output stationary: sums stay in the elements, weights and codes move; `ws`, weight stationary:
             weights stay while a block of pixels passes, and a row's sums are kept at its end.
@@ -130,6 +143,7 @@ class Hardware(Model):
                     f"{self.most_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
             self._check_pack(index, band)
+            self._check_narrow(index, band)
             if band.pack > 1 and DEVICES[self.device].family != "xc7":
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
         self._check_dsp()
@@ -144,18 +158,49 @@ class Hardware(Model):
         if bits not in self.act_modes:
             raise rejected(f"{given}, must have act_bits, {bits}, among them")
         others = [mode for mode in self.act_modes if mode != bits]
-        if others and others != [2 * bits]:
+        more = [2 * bits] if 2 * bits <= MOST_CODE_BITS else []
+        less = [bits // 2] if bits in HALVED_BITS else []
+        if not set(others) <= {*more, *less}:
+            sets = [[bits], [bits, *more] if more else [], [*less, bits] if less else []]
+            sets.append([*less, bits, *more] if more and less else [])
+            allowed = ", or ".join(_listed(widths) for widths in sets if widths)
             raise rejected(
-                f"{given}, must be {bits}{f', or {bits} and {2 * bits}' if 2 * bits <= MOST_CODE_BITS else ''}: codes "
-                f"of a group are as wide as its places, or twice"
+                f"{given}, must be {allowed}: codes of a group are as wide as its places"
+                f"{', or twice' if more else ''}{', or half as wide' if less else ''}"
             )
         if others and self.dataflow != "os":
             raise rejected(
                 f"{given} with 'dataflow: {self.dataflow}', must be {bits}: only 'dataflow: os' has elements that "
                 "shift the sum of a group's second half"
             )
-        if others and self.dot % 2:
+        if 2 * bits in others and self.dot % 2:
             raise rejected(f"{given}, must be {bits} with dot {self.dot}: half a group would be no whole number")
+        if self.narrow_bits and not any(band.crumbs for band in self.bands):
+            raise rejected(
+                f"{given}, must be without {self.narrow_bits} unless a fixed band in LUTs has 'crumbs: true': in "
+                "others a filter takes two lines of elements for half the steps, which gains nothing"
+            )
+        if self.narrow_bits and self.dot > MOST_HALVED_DOT:
+            raise rejected(
+                f"{given} with dot {self.dot}, must be without {self.narrow_bits}: a row's record counts up to "
+                f"{2 * MOST_HALVED_DOT} codes in a group"
+            )
+
+    def _check_narrow(self, index: int, band: Band) -> None:
+        """Bands of an accelerator where two codes may share a place."""
+        if not self.narrow_bits:
+            if band.crumbs:
+                raise rejected(
+                    f"bands[{index}].crumbs: true given, must be left out: act_modes have no codes of half of act_bits"
+                )
+            return
+        lines = 2 * band.height(self.dataflow)
+        if not band.crumbs and band.rows % lines:
+            other = ", or give it 'crumbs: true'" if band.multiplier == "lut" else ""
+            raise rejected(
+                f"bands[{index}].rows: {band.rows} given, must be a multiple of {lines} with {self.narrow_bits} in "
+                f"act_modes: a filter takes two lines of elements then{other}"
+            )
 
     def _check_pairs(self) -> None:
         paired = [index for index, band in enumerate(self.bands) if band.pairs]
@@ -239,6 +284,16 @@ class Hardware(Model):
         """Whether codes have more than one width."""
         return len(self.act_modes) > 1
 
+    @property
+    def has_doubled(self) -> bool:
+        """Whether codes may be twice as wide as a place of a group."""
+        return 2 * self.act_bits in self.act_modes
+
+    @property
+    def narrow_bits(self) -> int:
+        """Bits of codes two of which share a place of a group; 0 if there are none."""
+        return self.act_bits // 2 if self.act_bits // 2 in self.act_modes else 0
+
     def code_bits(self, bits: int) -> int:
         """Width of the codes in which a map of so many bits is stored: the narrowest that holds them.
 
@@ -316,8 +371,9 @@ class Hardware(Model):
         if self.buffers.read_ports == 1:
             del data["buffers"]["read_ports"]
         for band in data["bands"]:
-            if not band["pairs"]:
-                del band["pairs"]
+            for key in ("pairs", "crumbs"):
+                if not band[key]:
+                    del band[key]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @cached_property
@@ -335,8 +391,9 @@ class Hardware(Model):
         """The file that `load_hardware` reads back to an equal object."""
         data = self.model_dump(mode="json", exclude_none=True, exclude=self._left_out)
         for band in data["bands"]:
-            if not band["pairs"]:
-                del band["pairs"]
+            for key in ("pairs", "crumbs"):
+                if not band[key]:
+                    del band[key]
         text: str = yaml.safe_dump(data, sort_keys=False)
         return text
 

@@ -22,7 +22,15 @@ from codesign.integer.network import (
 )
 from codesign.program.dealing import rows_of
 from codesign.program.input_folding import apply_fold
-from codesign.program.packing import beats_to_bytes, packed_weights, record_bytes, to_bits, weight_codes, weight_halves
+from codesign.program.packing import (
+    beats_to_bytes,
+    packed_weights,
+    record_bytes,
+    to_bits,
+    weight_codes,
+    weight_halves,
+    weights_of_lines,
+)
 from codesign.program.plan import PassPlan, Placement, Plan, StepPlan
 from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
@@ -61,6 +69,19 @@ def high_rows(plan: PassPlan, geometry: Geometry) -> set[int]:
     return found
 
 
+def second_lines(plan: PassPlan, geometry: Geometry) -> dict[int, int]:
+    """Rows of a pass over narrow codes with the second part of a filter, and for each the row with the first part."""
+    found: dict[int, int] = {}
+    begin = 0
+    for band in geometry.bands:
+        if geometry.splits(band):
+            height = geometry.band_height(band)
+            rows = range(begin, begin + band.rows)
+            found |= {row: row - height for row in rows if (row - begin) // height % 2 and plan.filters[row] >= 0}
+        begin += band.rows
+    return found
+
+
 class _Compiler:
     def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
         needed = multiplier_of(network).bits
@@ -74,16 +95,23 @@ class _Compiler:
         self.hw = hw
         planner = Planner(shape_of(network), hw)
         self.geometry = planner.geometry
+        self.shape = planner.network
         self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
         self.plan = planner.plan([rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)])
         paired: dict[int, set[int]] = {}
+        split: dict[int, set[int]] = {}
         for step in self.plan.steps:
             for item in step.passes:
                 high = high_rows(item, self.geometry)
                 paired.setdefault(step.layer, set()).update(item.filters[row] for row in high)
+                layer = self.network.layers[step.layer]
+                if isinstance(layer, IntegerConv) and self.reads_narrow(layer):
+                    second = second_lines(item, self.geometry)
+                    split.setdefault(step.layer, set()).update(item.filters[row] for row in second)
         for index, layer in enumerate(self.network.layers):
             if isinstance(layer, IntegerConv):
                 self.check_conv(layer, paired.get(index, set()))
+                self.check_lines(layer, sorted(split.get(index, set())))
         self.steps = planner.steps
         self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}
         self.chunks: list[NDArray[np.uint8]] = []
@@ -219,6 +247,44 @@ class _Compiler:
                     f"has {bits}; set acc_bits to at least {geometry.acc_bits + need - bits}"
                 )
 
+    def check_lines(self, conv: IntegerConv, split: Sequence[int]) -> None:
+        """Accumulator width of the filters that take two lines of elements."""
+        if not split:
+            return
+        geometry, bits = self.geometry, self.network.tensor(conv.input).bits
+        weights = conv.weight[split].reshape(len(split), conv.weight.shape[1], -1)
+        per_group_out = conv.weight.shape[0] // conv.groups
+        first = np.array(split) // per_group_out * conv.weight.shape[1]
+        second = (first[:, None] + np.arange(conv.weight.shape[1])) % 2 == 1  # channels in high halves of places
+        largest = (1 << bits) - 1
+        bias = self.hardware_bias(conv)[split]
+        for name, part, times in (
+            ("accumulators of even channels", ~second, 1),
+            ("accumulators of odd channels", second, 1 << geometry.narrow_bits),
+        ):
+            taken = np.where(part[:, :, None], weights, 0)
+            least = np.where(taken < 0, taken, 0).sum(axis=(1, 2)) * largest * times
+            most = np.where(taken > 0, taken, 0).sum(axis=(1, 2)) * largest * times
+            checks = [(name, least, most, geometry.acc_bits)]
+            if times == 1:
+                checks.append((f"{name} with bias", least + bias, most + bias, geometry.biased_bits))
+            for what, low, high, have in checks:
+                need = max(int(high.max()).bit_length(), int(-low.min() - 1).bit_length() if low.min() < 0 else 0) + 1
+                if need > have:
+                    raise UserError(
+                        f"{conv.name}: {what} reach [{low.min()}, {high.max()}] and need {need} bits, "
+                        f"'{self.hw.name}' has {have}; set acc_bits to at least {geometry.acc_bits + need - have}"
+                    )
+
+    def reads_narrow(self, conv: IntegerConv) -> bool:
+        """Whether two codes of the input share a place."""
+        return self.geometry.is_narrow(self.shape.tensor(conv.input).bits)
+
+    def pad_code(self, tensor: MapShape) -> int:
+        """What the places of padding hold."""
+        zero, geometry = self.zeros[tensor.name], self.geometry
+        return zero | zero << geometry.narrow_bits if geometry.is_narrow(tensor.bits) else zero
+
     def hardware_bias(self, conv: IntegerConv) -> IntArray:
         """Bias with the input's zero point folded in: the array multiplies unsigned codes."""
         zero = self.network.tensor(conv.input).zero_point
@@ -286,7 +352,7 @@ class _Compiler:
         fields |= {
             "op": Op.CONV,
             "half": plan.half,
-            "pad_code": self.zeros[source.tensor.name],
+            "pad_code": self.pad_code(source.tensor),
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
             **passes[0].tiling.fields(),
@@ -337,6 +403,9 @@ class _Compiler:
         """The parameter records of the rows of a pass: of two that hold one filter the second one has its record."""
         high = high_rows(plan, self.geometry)
         low = {row - 1 for row in high}
+        if self.reads_narrow(conv):
+            second = second_lines(plan, self.geometry)
+            high, low = high | set(second), low | set(second.values())
         pair = self.geometry.param.pack({"pair": 1}) if high else 0
         return [
             0 if row in low else self.param(conv, f, bias) | (pair if row in high else 0)
@@ -348,7 +417,7 @@ class _Compiler:
         if f < 0:
             return 0
         geometry = self.geometry
-        bits = geometry.act_bits if conv.output.wide else conv.output.bits
+        bits = geometry.act_bits if conv.output.wide else self.shape.tensor(conv.output.name).bits
         word, inside = divmod(f, geometry.word_codes(bits))
         group, element = divmod(inside, geometry.group_codes(bits))
         return geometry.param.pack(
@@ -375,7 +444,7 @@ class _Compiler:
         geometry = self.geometry
         filters, per_group_in, kh, kw = conv.weight.shape
         per_group_out = filters // conv.groups
-        words, bits = plan.words, self.network.tensor(conv.input).bits
+        words, bits = plan.words, self.shape.tensor(conv.input).bits
         groups = geometry.tap_cycles(half)  # of a word that are read
         codes = geometry.group_codes(bits)
         channels = words * groups * codes
@@ -393,8 +462,12 @@ class _Compiler:
         ordered = window.reshape(geometry.rows, words, groups, codes, kh, kw)
         ordered = ordered.transpose(0, 1, 4, 5, 2, 3).reshape(geometry.rows, -1)
         steps = plan.steps
+        lines = second_lines(plan, geometry) if self.reads_narrow(conv) else {}
+        halved = {row: weights_of_lines(ordered[row].reshape(-1, codes)) for row in lines}
         ordered = np.pad(ordered, ((0, 0), (0, steps * geometry.dot - ordered.shape[1])))
         ordered = ordered.reshape(geometry.rows, steps, geometry.dot)
+        for other, (first, second) in halved.items():
+            ordered[lines[other]], ordered[other] = first, second
         row = 0
         upper = high_rows(plan, geometry)
         for other in upper:
@@ -432,7 +505,7 @@ class _Compiler:
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, pairs=plan.pairs)
         fields |= {
             "op": plan.op,
-            "pad_code": self.zeros[source.tensor.name] if averaging else 0,
+            "pad_code": self.pad_code(source.tensor) if averaging else 0,
             "tiles": part.output.height * part.output.width,
             "words": source.words_per_pixel,
             "gap": plan.tilings[0].gap,

@@ -20,29 +20,80 @@ Choice = tuple[int, ...]
 """Numbers of the places (`places_of`) that can hold a filter."""
 
 
+class Narrow(NamedTuple):
+    """Whether two codes of a layer's maps share a place of a group (`Geometry.narrow_bits`).
+
+    Attributes:
+        input: so that a filter takes two lines of elements in bands without `crumbs`.
+        output: so that filters go to the same place and the same pass by twos: the first and the second, the third and
+            the fourth, which write what they share together.
+    """
+
+    input: bool = False
+    output: bool = False
+
+
+ALL_WIDE = Narrow()
+
+
 class Place(NamedTuple):
-    """A kind of rows of a band: single ones, or pairs of them that hold one filter each.
+    """A kind of rows of a band: single ones, or several of them that hold one filter each.
 
     Attributes:
         band: its number.
-        rows: how many filters it takes in a pass.
+        rows: how many filters it takes in a pass; 0 if none.
         bits: of their weights.
         beside: number of the band's other place, which takes passes of its own; -1 if there is none.
+        each: rows of a filter, 1 or 2.
+        apart: from the first of two rows to the second.
     """
 
     band: int
     rows: int
     bits: int
     beside: int = -1
+    each: int = 1
+    apart: int = 1
+
+    def used_rows(self, filters: int) -> int:
+        """Rows of the band up to the last one with a filter, of so many filters."""
+        lines, more = divmod(filters, self.apart)
+        if self.each == 1:
+            return filters
+        return 2 * self.apart * lines + (self.apart + more if more else 0)
+
+    def in_rows(self, filters: Sequence[int]) -> list[int]:
+        """The filters of so many rows, -1 for an idle one."""
+        if self.each == 1:
+            return list(filters)
+        lines = [list(filters[i : i + self.apart]) for i in range(0, len(filters), self.apart)]
+        return [f for line in lines for f in [*line, *[-1] * (self.apart - len(line))] * 2]
 
 
-def places_of(bands: Sequence[Band]) -> tuple[Place, ...]:
+def places_of(bands: Sequence[Band], narrow: Narrow = ALL_WIDE) -> tuple[Place, ...]:
     """The single rows of all bands, then the pairs of rows of those that have them."""
     paired = [index for index, band in enumerate(bands) if band.pairs]
     beside = {band: len(bands) + index for index, band in enumerate(paired)}
-    singles = [Place(i, band.rows, band.weight_bits, beside.get(i, -1)) for i, band in enumerate(bands)]
-    pairs = [Place(i, bands[i].rows // 2, 2 * bands[i].weight_bits, i) for i in paired]
-    return (*singles, *pairs)
+    found: list[Place] = []
+    for i, band in enumerate(bands):
+        place = Place(i, band.rows, band.weight_bits, beside.get(i, -1))
+        if narrow.input and not band.crumbs:
+            height = band.height("os")
+            place = place._replace(rows=band.rows // (2 * height) * height, each=2, apart=height)
+        found.append(place)
+    for i in paired:
+        able = bands[i].crumbs or not narrow.input  # else a filter would take four rows
+        found.append(Place(i, bands[i].rows // 2 if able else 0, 2 * bands[i].weight_bits, i, each=2))
+    if narrow.output:
+        found = [place._replace(rows=place.rows // 2 * 2) for place in found]
+    return tuple(
+        place if place.beside < 0 or found[place.beside].rows else place._replace(beside=-1) for place in found
+    )
+
+
+def _by_twos(places: Sequence[Place]) -> list[Place]:
+    """The same places for items of two filters."""
+    return [place._replace(rows=place.rows // 2) for place in places]
 
 
 class Row(NamedTuple):
@@ -106,6 +157,7 @@ def deal_filters(
     bands: Sequence[Band],
     chosen: Iterable[int] | None = None,
     whole_words: bool = True,
+    narrow: Narrow = ALL_WIDE,
 ) -> list[list[int]]:
     """Filters of each place (`places_of`): every filter goes to one that can hold it, so that passes are few.
 
@@ -117,31 +169,46 @@ def deal_filters(
         name: of the layer, for errors.
         rows: all filters of the layer.
         bands: the bands, in any order.
-        chosen: the filters to deal, all by default.
+        chosen: the filters to deal, all by default; with narrow outputs both or neither of two that share a place.
         whole_words: whether the channels of a filter fill whole words.
+        narrow: whose codes share places.
 
     Raises:
         UserError: no band can hold a filter.
     """
     able: dict[Row, Choice] = {}
     choices: dict[Choice, list[int]] = {}
-    for f in range(len(rows)) if chosen is None else chosen:
-        row = rows[f]
-        if row not in able:
-            able[row] = choice_of(row, bands, whole_words)
-            if not able[row]:
-                raise no_band(f"{name}: filter {f}", row, bands, whole_words)
-        choices.setdefault(able[row], []).append(f)
-    places = places_of(bands)
+    items = _items(range(len(rows)) if chosen is None else chosen, narrow)
+    for number, item in enumerate(items):
+        for f in item:
+            row = rows[f]
+            if row not in able:
+                able[row] = choice_of(row, bands, whole_words, narrow)
+                if not able[row]:
+                    raise no_band(f"{name}: filter {f}", row, bands, whole_words, narrow)
+        choice = _common([able[rows[f]] for f in item])
+        if not choice:  # two rows of a fixed band hold what one of another holds
+            choice = _common([(*able[rows[f]], *pairs_for(rows[f], bands, narrow)) for f in item])
+        if not choice:
+            pair = " and ".join(f"{rows[f].scheme}{rows[f].bits}" for f in item)
+            raise UserError(
+                f"{name}: filters {item[0]} and {item[1]}, of {pair} weights, write two codes in one place, and no "
+                f"band holds both; give them one scheme, or the layer's output as many bits as act_bits"
+            )
+        choices.setdefault(choice, []).append(number)
+    places: Sequence[Place] = places_of(bands, narrow)
+    if narrow.output:
+        places = _by_twos(places)
     some: dict[Choice, list[int]] = {}
-    for choice, filters in choices.items():
-        some.setdefault(_single(choice, bands), []).extend(filters)
+    for choice, numbers in choices.items():
+        some.setdefault(_single(choice, bands), []).extend(numbers)
     given = [choices] if some.keys() == choices.keys() else [some, choices]
-    return min((_deal(each, places) for each in given), key=lambda dealt: _passes(map(len, dealt), places))
+    dealt = min((_deal(each, places) for each in given), key=lambda dealt: _passes(map(len, dealt), places))
+    return [sorted(f for number in numbers for f in items[number]) for numbers in dealt]
 
 
 def _deal(choices: Mapping[Choice, Sequence[int]], places: Sequence[Place]) -> list[list[int]]:
-    """Filters of each place, by the choices that filters have."""
+    """Items of each place, by the choices that items have."""
     dealt: list[list[int]] = [[] for _ in places]
     held = [0] * len(places)
     for choice in sorted(choices, key=_order):
@@ -156,7 +223,7 @@ def _passes(held: Iterable[int], places: Sequence[Place]) -> int:
     """Passes of a layer with so many filters in each place."""
     of_band: Counter[int] = Counter()
     for count, place in zip(held, places, strict=True):
-        of_band[place.band] += -(-count // place.rows)
+        of_band[place.band] += -(-count // max(1, place.rows))
     return max(of_band.values())
 
 
@@ -165,18 +232,49 @@ def _single(choice: Choice, bands: Sequence[Band]) -> Choice:
     return tuple(i for i in choice if i < len(bands)) or choice
 
 
-def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Band]) -> IntArray:
+def _common(choices: Sequence[Choice]) -> Choice:
+    """The places that are in all of the choices."""
+    return tuple(place for place in dict.fromkeys(choices[0]) if all(place in other for other in choices))
+
+
+def pairs_for(row: Row, bands: Sequence[Band], narrow: Narrow = ALL_WIDE) -> Choice:
+    """Numbers of the places of pairs of rows that are able to hold a filter, needed or not."""
+    places = places_of(bands, narrow)
+    return tuple(
+        i
+        for i, place in enumerate(places)
+        if i >= len(bands) and place.rows and row.largest <= (1 << (2 * bands[place.band].weight_bits - 1)) - 1
+    )
+
+
+def _items(filters: Iterable[int], narrow: Narrow) -> list[list[int]]:
+    """What is dealt: filters, or those that share places of the output."""
+    if not narrow.output:
+        return [[f] for f in filters]
+    items: dict[int, list[int]] = {}
+    for f in filters:
+        items.setdefault(f // 2, []).append(f)
+    return list(items.values())
+
+
+def deal_counts(
+    counts: IntArray, choices: Sequence[Choice], bands: Sequence[Band], narrow: Narrow = ALL_WIDE
+) -> IntArray:
     """How many filters `deal_filters` gives to each place, for many layers at once.
 
     Args:
-        counts: (layers, choices), how many filters have each choice of bands.
+        counts: (layers, choices), how many filters have each choice of bands; with narrow outputs how many twos of
+            filters that share a place have, which are what is returned, too.
         choices: the choices, none of them empty.
         bands: the bands, in any order.
+        narrow: whose codes share places.
 
     Returns:
         (layers, places).
     """
-    places = places_of(bands)
+    places: Sequence[Place] = places_of(bands, narrow)
+    if narrow.output:
+        places = _by_twos(places)
     held = _deal_counts(counts, choices, places)
     single = [_single(choice, bands) for choice in choices]
     if single == [*choices]:
@@ -189,7 +287,7 @@ def deal_counts(counts: IntArray, choices: Sequence[Choice], bands: Sequence[Ban
 
 def passes_of_bands(held: IntArray, places: Sequence[Place]) -> IntArray:
     """(..., bands): passes in which each band has filters, with so many filters (..., places) in its places."""
-    of_place = -(-held // np.array([place.rows for place in places]))
+    of_place = -(-held // np.array([max(1, place.rows) for place in places]))
     singles = len({place.band for place in places})
     passes: IntArray = of_place[..., :singles].copy()
     for i, place in enumerate(places[singles:], singles):
@@ -233,10 +331,11 @@ def bands_for(row: Row, bands: Sequence[Band], whole_words: bool = True) -> Choi
     return tuple(index for index, band in enumerate(bands) if row.held_by(band, whole_words))
 
 
-def choice_of(row: Row, bands: Sequence[Band], whole_words: bool = True) -> Choice:
+def choice_of(row: Row, bands: Sequence[Band], whole_words: bool = True, narrow: Narrow = ALL_WIDE) -> Choice:
     """Numbers of the places that can hold a filter."""
-    paired = [i for i, place in enumerate(places_of(bands)) if i >= len(bands) and row.held_by_pair(bands[place.band])]
-    return (*bands_for(row, bands, whole_words), *paired)
+    places = places_of(bands, narrow)
+    paired = [i for i, place in enumerate(places) if i >= len(bands) and row.held_by_pair(bands[place.band])]
+    return tuple(i for i in (*bands_for(row, bands, whole_words), *paired) if places[i].rows)
 
 
 def _order(choice: Choice) -> tuple[int, Choice]:
@@ -262,14 +361,29 @@ def _shares(count: int, choice: Choice, held: list[int], places: Sequence[Place]
         yield best, share
 
 
-def no_band(what: str, row: Row, bands: Sequence[Band], whole_words: bool = True) -> UserError:
+def no_band(
+    what: str, row: Row, bands: Sequence[Band], whole_words: bool = True, narrow: Narrow = ALL_WIDE
+) -> UserError:
     """The error that no band can hold the filter, and what to do about it."""
+    if choice_of(row, bands, whole_words):  # with wider codes
+        return UserError(
+            f"{what} has {row.scheme}{row.bits} weights, and takes {_why_not(row, bands, narrow)}; give the layer's "
+            f"{'input' if narrow.input else 'output'} as many bits as act_bits"
+        )
     offered = ", ".join(f"{band.scheme}{band.weight_bits}{' and pairs' if band.pairs else ''}" for band in bands)
     without = any(band.scheme is row.scheme is Scheme.BINARY for band in bands)
     reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""
     return UserError(
         f"{what} has {row.scheme}{row.bits} weights, the bands hold {offered}{reason}; {_remedy(row, whole_words)}"
     )
+
+
+def _why_not(row: Row, bands: Sequence[Band], narrow: Narrow) -> str:
+    """Why none of the places that hold a filter of other layers holds it over, or with, narrow codes."""
+    able = [bands[i] for i in bands_for(row, bands)]
+    if narrow.input and not able:
+        return "four rows where two codes share a place, which is not built: two in a band with 'crumbs: true'"
+    return "more rows than any band has that holds it, where two codes share a place"
 
 
 def _remedy(row: Row, whole_words: bool) -> str:

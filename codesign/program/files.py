@@ -107,8 +107,13 @@ def _input(program: Program) -> dict[str, Any]:
 
 
 def _parts(tensor: IntegerTensor, program: Program) -> dict[str, int]:
-    """In how many places of a group a code of a map lies, where that is not one (`codesign.program.packing`)."""
-    parts = 1 if tensor.wide else program.geometry.dot // program.geometry.group_codes(tensor.bits)
+    """In how many places of a group a code lies, or how many in a place, where not one (`codesign.program.packing`)."""
+    if tensor.wide:
+        return {}
+    bits = program.geometry.map_bits(tensor.channels, tensor.bits)
+    if program.geometry.is_narrow(bits):
+        return {"codes_in_place": 2}
+    parts = program.geometry.dot // program.geometry.group_codes(bits)
     return {"parts": parts} if parts > 1 else {}
 
 

@@ -55,8 +55,11 @@ def pack_map(codes: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray
 def places_of(codes: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray[np.int64]:
     """What lies in the places of groups of codes of a map of `bits` bits: (..., codes) -> (..., dot).
 
-    Codes of twice `act_bits` have their low parts in the group's first half, their high parts in the second.
+    Codes of twice `act_bits` have their low parts in the group's first half, their high parts in the second. Of codes
+    of half as many bits the first two share the first place, the next two the second one.
     """
+    if geometry.is_narrow(bits):
+        return codes[..., 0::2] | codes[..., 1::2] << geometry.narrow_bits
     if geometry.hw.code_bits(bits) == geometry.act_bits:
         return codes
     low = codes & ((1 << geometry.act_bits) - 1)
@@ -65,6 +68,9 @@ def places_of(codes: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArra
 
 def codes_of(places: NDArray[np.int64], bits: int, geometry: Geometry) -> NDArray[np.int64]:
     """The codes of groups, (..., dot) -> (..., codes): the inverse of `places_of`."""
+    if geometry.is_narrow(bits):
+        low = places & ((1 << geometry.narrow_bits) - 1)
+        return np.stack([low, places >> geometry.narrow_bits], axis=-1).reshape(*places.shape[:-1], -1)
     if geometry.hw.code_bits(bits) == geometry.act_bits:
         return places
     half = geometry.half_dot
@@ -111,6 +117,14 @@ def packed_weights(even: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[n
     complement.
     """
     return odd - (even < 0)
+
+
+def weights_of_lines(weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Weight words of the two lines of elements that hold a filter over narrow codes, (steps, 2 dot) -> (words, dot).
+
+    Codes that share a place are neighbours. A step has two words, of which these rows use the first.
+    """
+    return weights[:, 0::2].repeat(2, axis=0), weights[:, 1::2].repeat(2, axis=0)
 
 
 def weight_halves(weights: NDArray[np.int64], bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from math import ceil
 
 from codesign.arch.band import Band
 from codesign.errors import UserError
-from codesign.program.dealing import Row, deal_filters, places_of
+from codesign.program.dealing import Narrow, Row, deal_filters, places_of
 from codesign.program.plan import PassPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
@@ -55,7 +55,8 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
         return together
     if geometry.weight_stationary:  # all passes have the same blocks
         return _alike(conv, geometry, together)
-    words = [_span(conv, geometry, [f])[0] for f in range(filters)]
+    size = 2 if narrow_of(conv, geometry).output else 1  # what share a place stay together
+    words = [_span(conv, geometry, range(filters)[f // size * size :][:size])[0] for f in range(filters)]
     by_word = [[f for f in range(filters) if words[f] == word] for word in sorted(set(words))]
     apart = _sets(conv, rows, geometry, by_word)
     return min(together, apart, key=lambda sets: sum(_cycles(conv, geometry, item.words) for item in sets))
@@ -116,7 +117,7 @@ def passes_of_set(
         )
     whole = geometry.ring_words(rows.words * per_word, bits) <= depth
     # parts leave room for the next one's weights, where they can
-    at_once = depth // 2 * geometry.dot // geometry.group_codes(bits)  # steps
+    at_once = geometry.steps_in(depth // 2, bits)
     part = rows.words if whole else max(1, at_once // per_word)
     tiles = 1 if whole else ceil(pixels / geometry.columns)
     parts: list[PassPlan] = []
@@ -165,16 +166,16 @@ def _sets(
 ) -> tuple[RowSet, ...]:
     sets: list[RowSet] = []
     bands = geometry.bands
-    whole_words = fills_words(conv, geometry)
+    whole_words, narrow = fills_words(conv, geometry), narrow_of(conv, geometry)
     for bucket in buckets:
-        dealt = deal_filters(conv.name, given, bands, bucket, whole_words)
-        of_bands = [_in_passes(index, dealt, bands) for index in range(len(bands))]
+        dealt = deal_filters(conv.name, given, bands, bucket, whole_words, narrow)
+        of_bands = [_in_passes(index, dealt, bands, narrow) for index in range(len(bands))]
         for p in range(max(map(len, of_bands))):
             rows: list[int] = []
             mask = pairs = 0
             for index, (passes, band) in enumerate(zip(of_bands, bands, strict=True)):
                 chosen, paired = passes[p] if p < len(passes) else ([], False)
-                mask |= bool(chosen) << geometry.band_order[index]
+                mask |= any(f >= 0 for f in chosen) << geometry.band_order[index]
                 pairs |= paired << geometry.band_order[index]
                 rows += [*chosen, *([-1] * (band.rows - len(chosen)))]
             first, last = _span(conv, geometry, [f for f in rows if f >= 0])
@@ -182,17 +183,24 @@ def _sets(
     return tuple(sets)
 
 
-def _in_passes(index: int, dealt: Sequence[Sequence[int]], bands: Sequence[Band]) -> list[tuple[list[int], bool]]:
-    """The rows of a band in every pass, filters that take two of them first, and whether they do."""
+def _in_passes(
+    index: int, dealt: Sequence[Sequence[int]], bands: Sequence[Band], narrow: Narrow
+) -> list[tuple[list[int], bool]]:
+    """The rows of a band in every pass, pairs of rows first, and whether they are."""
     found: list[tuple[list[int], bool]] = []
-    places = places_of(bands)
+    places = places_of(bands, narrow)
     for filters, place in sorted(zip(dealt, places, strict=True), key=lambda item: -item[1].bits):
         if place.band == index:
-            each = bands[index].rows // place.rows
-            for start in range(0, len(filters), place.rows):
-                chosen = filters[start : start + place.rows]
-                found.append(([f for f in chosen for _ in range(each)], each > 1))
+            for start in range(0, len(filters), max(1, place.rows)):
+                paired = place.bits > bands[index].weight_bits
+                found.append((place.in_rows(filters[start : start + place.rows]), paired))
     return found
+
+
+def narrow_of(conv: ConvShape, geometry: Geometry) -> Narrow:
+    """Whether two codes of the input, and of the output, share a place."""
+    output = conv.output
+    return Narrow(geometry.is_narrow(conv.input_bits), not output.wide and geometry.is_narrow(output.bits))
 
 
 def fills_words(conv: ConvShape, geometry: Geometry) -> bool:

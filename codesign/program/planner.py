@@ -51,7 +51,7 @@ class Planner:
         self.hw = hw
         self.geometry = Geometry(hw)
         check_widths(network, hw)
-        self.network, self.fold = fold_shape(network, self.geometry)
+        self.network, self.fold = fold_shape(stored(network, self.geometry), self.geometry)
         check_shape(self.network, hw)
         self.schedule: Schedule = build_schedule(self.network, self.geometry)
         self.layers = tuple(_work(layer) for layer in network.layers)
@@ -184,6 +184,22 @@ def _written(step: Step, whole: Placement | None) -> Placement | None:
         return None
     skipped = (step.rows[0] - whole.rows[0]) * whole.tensor.width * whole.words_per_pixel
     return Placement(whole.tensor, step.rows, whole.memory, whole.base + skipped, whole.words_per_pixel)
+
+
+def stored(network: NetworkShape, geometry: Geometry) -> NetworkShape:
+    """The network with the bits with which its maps are stored (`Geometry.map_bits`)."""
+
+    def of(tensor: MapShape) -> MapShape:
+        return tensor if tensor.wide else replace(tensor, bits=geometry.map_bits(tensor.channels, tensor.bits))
+
+    maps = {item.name: of(item) for item in (network.input, *(layer.output for layer in network.layers))}
+    layers: list[LayerShape] = []
+    for layer in network.layers:
+        found: LayerShape = replace(layer, output=maps[layer.output.name])
+        if isinstance(found, ConvShape):
+            found = replace(found, input_bits=maps[found.input].bits)
+        layers.append(found)
+    return replace(network, input=maps[network.input.name], layers=tuple(layers))
 
 
 def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:

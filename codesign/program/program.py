@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codesign.integer.network import IntegerNetwork
+from codesign.integer.network import IntegerNetwork, IntegerTensor
 from codesign.program.input_folding import InputFolding
 from codesign.program.packing import pack_map, unpack_map
 from codesign.program.plan import Plan
@@ -51,20 +51,24 @@ class Program(Plan):
             return self.network.output.channels
         return self.steps[-1].store_words * self.geometry.load_beats * self.geometry.beat_bytes // 4
 
+    def _bits_of(self, tensor: IntegerTensor) -> int:
+        """Bits with which a map is stored."""
+        return self.geometry.map_bits(tensor.channels, tensor.bits)
+
     def decode_results(self, words: NDArray[np.int64]) -> NDArray[np.int64]:
         """The network's output (C, H, W), int32 results or codes, from the unsigned 32-bit words that hold it."""
         shape = self.network.output.shape
         if self.network.output.wide:
             return np.where(words >= 1 << 31, words - (1 << 32), words).reshape(shape)
-        return unpack_map(words.astype("<u4").view(np.uint8), shape, self.network.output.bits, self.geometry)
+        return unpack_map(words.astype("<u4").view(np.uint8), shape, self._bits_of(self.network.output), self.geometry)
 
     def encode_results(self, output: NDArray[np.int64]) -> NDArray[np.int32]:
         """The 32-bit words that hold an output (C, H, W): the inverse of `decode_results`."""
         if self.network.output.wide:
             return output.reshape(-1).astype("<i4")
-        return pack_map(output, self.network.output.bits, self.geometry).view("<i4")
+        return pack_map(output, self._bits_of(self.network.output), self.geometry).view("<i4")
 
     def encode_input(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
         """The bytes of every input piece for an image (C, H, W) of codes."""
-        folded, bits = self.folding.apply(codes), self.network.input.bits
+        folded, bits = self.folding.apply(codes), self._bits_of(self.network.input)
         return tuple(pack_map(folded[:, piece.rows[0] : piece.rows[1]], bits, self.geometry) for piece in self.pieces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
@@ -192,9 +192,13 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 pooling.second_word.eq(second_aligner.word),
                 array.second_load.eq(delay.event(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
-        modes = geometry.has_modes
+        modes = geometry.has_doubled
         # the mode of a layer: nothing of another one is under way while it runs
         doubled = d.in_code == code_number(geometry.most_bits) if modes else None
+        narrow = d.in_code == code_number(geometry.narrow_bits) if geometry.narrow_bits else None
+        step: Value = Mux(doubled, window.step >> 1, window.step) if modes else window.step
+        if geometry.has_crumbs:
+            step = Mux(narrow, window.step << 1, step)
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
         pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
         storing, store_line, store_begins = Signal(), Signal(READ_LATENCY - 1), Signal()
@@ -206,7 +210,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pool_last.eq((pool_last << 1) | (window.last & executor.pooling & ~storing)),
             store_line.eq((store_line << 1) | (window.valid & storing)),
             store_begins.eq(executor.pass_start & storing),
-            step_2.eq(executor.weight_base + (Mux(doubled, window.step >> 1, window.step) if modes else window.step)),
+            step_2.eq(executor.weight_base + step),
             first_2.eq(window.first & ~executor.pooling),
         ]
         for g in range(geometry.groups):
@@ -235,6 +239,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += [aligner.doubled.eq(doubled), array.doubled.eq(doubled), pooling.doubled.eq(doubled)]
             if geometry.second_reader:
                 m.d.comb += second_aligner.doubled.eq(doubled)
+        if narrow is not None:
+            m.d.comb += [array.narrow.eq(narrow), pooling.narrow.eq(narrow)]
         if geometry.pair_bits:
             pairs_2 = Signal.like(executor.header.pairs, name="pairs_2", reset_less=True)
             m.d.sync += pairs_2.eq(executor.header.pairs)

@@ -13,9 +13,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array.array import join, rotate_left, split
+from codesign.rtl.array.array import join, rotate_left
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.select import split
 
 
 class ActivationGroup(SharedModule):
@@ -107,7 +108,7 @@ class WordAligner(SharedModule):
     """Selects the source memory, undoes the rotation and replaces padding.
 
     All inputs belong to one read and are presented in the cycle its data leaves the memory; `word` follows one
-    cycle later in logical channel order. `doubled` says that codes have twice the bits (`Geometry.has_modes`).
+    cycle later in logical channel order. `doubled` says that codes have twice the bits (`Geometry.has_doubled`).
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -121,7 +122,7 @@ class WordAligner(SharedModule):
                 "key": In(geometry.key_bits),
                 "pad": In(1),
                 "pad_code": In(geometry.most_bits),
-                **({"doubled": In(1)} if geometry.has_modes else {}),
+                **({"doubled": In(1)} if geometry.has_doubled else {}),
                 "word": Out(geometry.word_bits),
             }
         )
@@ -131,7 +132,7 @@ class WordAligner(SharedModule):
         geometry = self._geometry
         selected: list[Value] = [Mux(self.source, self.data_1[g], self.data_0[g]) for g in range(geometry.groups)]
         padding: Value = self.pad_code.replicate(geometry.word_elements)
-        if geometry.has_modes:
+        if geometry.has_doubled:
             low, high = split(self.pad_code, geometry.act_bits)
             half = geometry.half_dot
             group = Cat(low.replicate(half), Mux(self.doubled, high, low).replicate(half))

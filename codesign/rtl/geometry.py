@@ -135,7 +135,8 @@ class Geometry:
     @property
     def param(self) -> Layout:
         """A row's parameter record."""
-        return (PAIRS_PARAMS if self.pair_bits else PARAMS)[self.hw.multiplier_bits]
+        joined = self.pair_bits or any(self.splits(band) for band in self.hw.bands)
+        return (PAIRS_PARAMS if joined else PARAMS)[self.hw.multiplier_bits]
 
     @property
     def pass_header(self) -> Layout:
@@ -169,12 +170,40 @@ class Geometry:
 
     @property
     def has_modes(self) -> bool:
+        """Whether codes have more than one width: twice that of a place (`has_doubled`), half of it, or both."""
+        return self.hw.has_modes
+
+    @property
+    def has_doubled(self) -> bool:
         """Whether codes may also be twice as wide as a place of a group.
 
         Such a code has its low bits in a place of the group's first half and its high bits in the same place of the
         second half, so that all that moves and stores groups moves and stores both kinds of codes.
         """
-        return self.hw.has_modes
+        return self.hw.has_doubled
+
+    @property
+    def narrow_bits(self) -> int:
+        """Bits of codes two of which share a place of a group, the first one in its low half; 0 if there are none.
+
+        In rows with two weights for a place (`Band.crumbs`) a step multiplies all of them. In others a filter takes
+        two lines of elements (`splits`): the first one multiplies the low halves of the places, the second one the
+        high halves as they lie there, 2**narrow_bits times as much, and post-processing adds their sums.
+        """
+        return self.hw.narrow_bits
+
+    @cached_property
+    def has_crumbs(self) -> bool:
+        """Whether some rows have two weights for a place."""
+        return any(band.crumbs for band in self.hw.bands)
+
+    def splits(self, band: Band) -> bool:
+        """Whether a filter over narrow codes takes two lines of elements."""
+        return self.narrow_bits > 0 and not band.crumbs
+
+    def weights_of_place(self, band: Band) -> int:
+        """Weights that an element has for every place of a group."""
+        return 1 + band.crumbs
 
     @property
     def code_widths(self) -> tuple[int, ...]:
@@ -190,6 +219,21 @@ class Geometry:
     def half_dot(self) -> int:
         """Places in half a group, where codes may be twice as wide."""
         return self.dot // 2
+
+    def map_bits(self, channels: int, bits: int) -> int:
+        """Bits of the codes in which a map of so many channels and bits is stored, at least.
+
+        Narrow codes, over which rows without `crumbs` hold half a filter, are for maps whose taps take fewer cycles so,
+        by more than there are fewer filters in a pass.
+        """
+        if not self.is_narrow(bits):
+            return bits
+        rows = sum(band.rows // (2 if self.splits(band) else 1) for band in self.hw.bands)
+        narrow, plain = (
+            self.words(channels, width) * self.tap_cycles(self.halves(channels, width))
+            for width in (bits, self.act_bits)
+        )
+        return bits if narrow * self.rows < plain * rows else self.act_bits
 
     def group_codes(self, bits: int) -> int:
         """Codes in one group of a map of so many bits."""
@@ -236,11 +280,24 @@ class Geometry:
     @property
     def step_bits(self) -> int:
         """Width of a step's number in its pass: two steps with codes of twice the bits share a weight word."""
-        return self.weight_addr_bits + self.has_modes
+        return self.weight_addr_bits + self.has_doubled
+
+    def is_narrow(self, bits: int) -> bool:
+        """Whether two codes of a map of so many bits share a place."""
+        return self.hw.code_bits(bits) == self.narrow_bits
 
     def ring_words(self, steps: int, bits: int) -> int:
-        """Weight words of so many steps over a map of so many bits: each holds the weights of one step or of two."""
-        return ceil(steps * self.group_codes(bits) / self.dot)
+        """Weight words of so many steps over a map of so many bits.
+
+        Each holds the weights of one step or of two; with narrow codes a step takes two of them. Two words of a row
+        with two weights for a place lie at an address, so that passes take whole twos.
+        """
+        words = ceil(steps * self.group_codes(bits) / self.dot)
+        return words + words % 2 if self.has_crumbs else words
+
+    def steps_in(self, words: int, bits: int) -> int:
+        """Whole steps whose weights so many weight words hold, at least."""
+        return words * self.dot // self.group_codes(bits)
 
     @property
     def second_reader(self) -> bool:
@@ -374,7 +431,7 @@ class Geometry:
 
         Without a second width of codes the whole group counts as one part, not two halves.
         """
-        part = self.half_dot if self.has_modes else self.dot
+        part = self.half_dot if self.has_doubled else self.dot
         return tuple(
             range(start, min(start + LONGEST_CHAIN, begin + part))
             for begin in range(0, self.dot, part)
@@ -393,7 +450,7 @@ class Geometry:
 
     def product(self, band: Band) -> Product:
         """How an unpacked band multiplies."""
-        return product_of(band, self.act_bits, self.carries(band))
+        return product_of(band, self.act_bits, self.carries(band))  # of `weights_of_place` weights and a code
 
     def weight_bits(self, band: Band) -> int:
         """Bits of a weight on its way along a row."""

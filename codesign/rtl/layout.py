@@ -211,6 +211,10 @@ def _param(mult_bits: int, *more: Field) -> Layout:
 
 
 PAIRS_PARAMS = {bits: _param(bits, Field("pair", 1)) for bits in MULTIPLIERS}
-"""The same where two rows may hold one filter: whether the row before this one has the low halves of its weights."""
+"""The same where two rows may hold one filter: whether an earlier row has a part of it that is to be added.
+
+That is the row before this one, with the low halves of the weights, or with narrow codes the one a line of elements
+before, with the weights of the codes in the low halves of the places.
+"""
 PARAMS = {bits: _param(bits) for bits in MULTIPLIERS}
 """A row's parameter record by bits of the multiplier; `Geometry.param` is an accelerator's."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array.array import split
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.select import split
 from codesign.rtl.window import struct
 
 SLOTS = 2

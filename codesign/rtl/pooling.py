@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.array.array import rotate_right, split
+from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import SUM_BITS, Geometry
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.select import split
 from codesign.rtl.window import add_modulo, struct
 
 
@@ -24,9 +25,10 @@ class PoolingUnit(SharedModule):
     so windows may follow each other at once (max) or every `word_elements` cycles (average). A second reader brings
     `second_word` with every `word` of max pooling: another word of the window, or zeros.
 
-    Codes of twice the bits (`doubled`, if `Geometry.has_modes`) are added up in their two parts, which are put together
-    as sums leave, and are half as many; of two of them the larger one is that with the larger high part, or with as
-    large a one and the larger low part.
+    Codes of twice the bits (`doubled`, if `Geometry.has_doubled`) are added up in their two parts, which are put
+    together as sums leave, and are half as many; of two of them the larger one is that with the larger high part, or
+    with as large a one and the larger low part. Where two codes may share a place (`Geometry.narrow_bits`) halves of
+    places are digits, added up apart, and put together as sums leave unless `narrow` says that they are codes.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -42,7 +44,8 @@ class PoolingUnit(SharedModule):
                 "last": In(1),
                 **({"second_word": In(geometry.word_bits)} if geometry.second_reader else {}),
                 "pooled": Out(geometry.most_bits + SUM_BITS),
-                **({"doubled": In(1)} if geometry.has_modes else {}),
+                **({"doubled": In(1)} if geometry.has_doubled else {}),
+                **({"narrow": In(1)} if geometry.narrow_bits else {}),
                 "write": Out(1),
                 "write_addr": Out(geometry.act_addr_bits),
                 "write_data": Out(geometry.group_bits).array(geometry.groups),
@@ -53,22 +56,24 @@ class PoolingUnit(SharedModule):
         m = Module()
         geometry, d = self._geometry, self.descriptor
         count, ab = geometry.groups, geometry.act_bits
-        width = ab + SUM_BITS
+        digit = geometry.narrow_bits or ab
+        each = ab // digit  # digits of a place
+        width = digit + SUM_BITS
 
-        codes: list[Value] = split(self.word, ab)
+        codes: list[Value] = split(self.word, digit)
         first, last = Signal(), Signal()
         later = m.d.comb
         if geometry.second_reader:
             later = m.d.sync
-            larger = [Signal(ab, name=f"larger_{i}", reset_less=True) for i in range(len(codes))]
-            others = split(self.second_word, ab)
+            larger = [Signal(digit, name=f"larger_{i}", reset_less=True) for i in range(len(codes))]
+            others = split(self.second_word, digit)
             for i, (register, code, other) in enumerate(zip(larger, codes, others, strict=True)):
                 exceeds = self._exceeds(i, others, codes)
                 later += register.eq(Mux(~self.averaging & exceeds, other, code))
             codes = list(larger)
         later += [first.eq(self.first), last.eq(self.last)]
         reduced = [Signal(width, name=f"reduced_{i}", reset_less=True) for i in range(len(codes))]
-        largest: list[Value] = [register[:ab] for register in reduced]
+        largest: list[Value] = [register[:digit] for register in reduced]
         for i, (code, register) in enumerate(zip(codes, reduced, strict=True)):
             maximum = Mux(self._exceeds(i, codes, largest), code, largest[i])
             m.d.sync += register.eq(Mux(first, code, Mux(self.averaging, register + code, maximum)))
@@ -76,17 +81,28 @@ class PoolingUnit(SharedModule):
         m.d.sync += ready.eq(last)
 
         # average: sums leave one by one, delayed so that they meet the parameters in post-processing
-        serial = Signal(width * geometry.word_elements, reset_less=True)
+        serial = Signal(width * len(reduced), reset_less=True)
         leaving: Value = Cat(*reduced)
-        if geometry.has_modes:
+        if geometry.has_doubled:
             # all low parts first, then all high ones: they leave side by side
             half = geometry.half_dot
             parts = [[g * geometry.dot + i for g in range(count) for i in range(k, k + half)] for k in (0, half)]
-            leaving = Mux(self.doubled, Cat(reduced[i] for part in parts for i in part), leaving)
-        m.d.sync += serial.eq(Mux(ready, leaving, serial >> width))
-        pooled: Value = serial[:width]
-        if geometry.has_modes:
-            upper = serial[len(serial) // 2 :][:width]
+            places = [Cat(reduced[i : i + each]) for i in range(0, len(reduced), each)]
+            leaving = Mux(self.doubled, Cat(places[i] for part in parts for i in part), leaving)
+        following: Value = serial >> width * each
+        if each > 1:
+            following = Mux(self.narrow, serial >> width, following)
+        m.d.sync += serial.eq(Mux(ready, leaving, following))
+
+        def joined(sums: Value) -> Value:
+            """The sum of codes that are a place each, of its digits' sums."""
+            if each == 1:
+                return sums[:width]
+            return sums[:width] + (Mux(self.narrow, 0, sums[width : 2 * width]) << digit)
+
+        pooled: Value = joined(serial)
+        if geometry.has_doubled:
+            upper = joined(serial[len(serial) // 2 :])
             pooled = (pooled + (Mux(self.doubled, upper, 0) << ab))[: len(self.pooled)]
         for i in range(geometry.result_latency - geometry.max_write_latency):
             register = Signal(len(self.pooled), name=f"pooled_{i}", reset_less=True)
@@ -98,7 +114,7 @@ class PoolingUnit(SharedModule):
         key = Signal(geometry.key_bits)
         index, word = Signal(geometry.act_addr_bits), Signal(12)
         last_word = Signal(12, reset_less=True)
-        groups = split(Cat(*(register[:ab] for register in reduced)), geometry.group_bits)
+        groups = split(Cat(*(register[:digit] for register in reduced)), geometry.group_bits)
         for g, group in enumerate(rotate_right(groups, key)):
             data = Signal(geometry.group_bits, name=f"write_data_{g}", reset_less=True)
             m.d.sync += data.eq(group)
@@ -122,11 +138,19 @@ class PoolingUnit(SharedModule):
         return m
 
     def _exceeds(self, i: int, codes: Sequence[Value], others: Sequence[Value]) -> Value:
-        """Whether code i is larger than the other one, so that it takes its place."""
+        """Whether the code that digit i is, or is of, is larger than the other one, so that it takes its place."""
+        geometry = self._geometry
+        if geometry.narrow_bits:
+            places = [[Cat(digits[k : k + 2]) for k in range(0, len(digits), 2)] for digits in (codes, others)]
+            return Mux(self.narrow, codes[i] > others[i], self._place_exceeds(i // 2, *places))
+        return self._place_exceeds(i, codes, others)
+
+    def _place_exceeds(self, i: int, codes: Sequence[Value], others: Sequence[Value]) -> Value:
+        """The same of place i, where a place is a code or half of one."""
         geometry = self._geometry
         larger = codes[i] > others[i]
         high = i + geometry.half_dot
-        if not geometry.has_modes or i % geometry.dot >= geometry.half_dot:
+        if not geometry.has_doubled or i % geometry.dot >= geometry.half_dot:
             return larger  # of a code of twice the bits the high part: if both are equal, it may stay
         decided = (codes[high] > others[high]) | ((codes[high] == others[high]) & larger)
         return Mux(self.doubled, decided, larger)

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.adders import plus
-from codesign.rtl.array.array import rotate_left, rotate_right, split
+from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
 from codesign.rtl.layout import code_number
 from codesign.rtl.modules import SharedModule
-from codesign.rtl.select import chosen
+from codesign.rtl.operands import Joins, OperandPlace, Pipeline
+from codesign.rtl.select import chosen, split
 from codesign.rtl.window import add_modulo, struct
 
 NEAR = 10
 """Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
-
-
-class Pipeline:
-    """Delays values by whole cycles, sharing the registers of equal (value, delay) pairs.
-
-    As in `codesign.rtl.array.delay`, registers of data have no reset, those of events (`reset`) do.
-    """
-
-    def __init__(self, m: Module) -> None:
-        self._m = m
-        self._cache: dict[tuple[int, int, bool], Value] = {}
-        self._kept: list[Value] = []
-
-    def __call__(self, value: Value, cycles: int, *, reset: bool = False) -> Value:
-        """`value` as it was `cycles` ago."""
-        if cycles == 0:
-            return value
-        key = (id(value), cycles, reset)
-        if key not in self._cache:
-            before = self(value, cycles - 1, reset=reset)
-            register = Signal(before.shape(), name=f"delay_{len(self._cache)}", reset_less=not reset)
-            self._m.d.sync += register.eq(before)
-            self._cache[key] = register
-            self._kept.append(value)
-        return self._cache[key]
 
 
 class PostProcessor(SharedModule):
@@ -65,7 +37,9 @@ class PostProcessor(SharedModule):
         t+14 (WRITE_STAGE)                 write presented to the memory
 
     Where two rows hold the halves of one filter's weights (`pair` of the second one's parameters), the second one's sum
-    counts 2**pair_bits times and the first one's, which came a cycle before, is added with the bias.
+    counts 2**pair_bits times and the first one's, which came a cycle before, is added with the bias. Where two lines
+    hold one filter, since its input has two codes in a place (`Geometry.splits`), the second one's sum is
+    2**narrow_bits times too large, and the first one's came as many cycles before as a line has rows.
 
     Every lane has its own multipliers, next to its DSP slices; they are 0 in a lane without a pixel.
 
@@ -73,8 +47,11 @@ class PostProcessor(SharedModule):
     compute it with the parameters of row 0, and lane 0 writes it.
 
     With codes of two widths (`Geometry.has_modes`) the residual operand may have other ones than the output, and then
-    lies in other words, groups and elements than these (`_OperandPlace`); sums of average pooling fill the words of the
+    lies in other words, groups and elements than these (`OperandPlace`); sums of average pooling fill the words of the
     output one after the other, however many came at a time.
+
+    Two outputs that share a place (`Geometry.narrow_bits`) come one soon after the other, and the memory has one write
+    enable for both: the first one is kept in its lane, and written again with the second.
 
     `tile_last` and `pass_last` are the window generator's registered flags; with `tile_last` come `drain`, the results
     are complete and leave, and `final`, the tile is the last of the layer. `pass_done` rises when the last write of a
@@ -118,7 +95,16 @@ class PostProcessor(SharedModule):
         most, modes, half = geometry.most_bits, geometry.has_modes, geometry.half_dot
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
-        out_doubled = d.out_code == code_number(most) if modes else None
+        narrow_bits = geometry.narrow_bits
+        out_doubled = d.out_code == code_number(most) if geometry.has_doubled else None
+        out_narrow = d.out_code == code_number(narrow_bits) if narrow_bits else None
+
+        def of_width(code: Value, doubled: int, plain: int, narrow: int) -> Value:
+            """A constant by the width of codes."""
+            found: Value = Const(plain)
+            if out_narrow is not None:
+                found = Mux(code == code_number(narrow_bits), narrow, plain)
+            return found if out_doubled is None else Mux(code == code_number(most), doubled, found)
 
         # ---- row sequencer ---------------------------------------------------------------------------------
         lead = geometry.param_latency - 2
@@ -127,20 +113,22 @@ class PostProcessor(SharedModule):
         m.d.sync += [line.eq((line << 1) | flag) for line, flag in zip(lines, flags, strict=True)]
         tile_comes, pass_comes, drain_comes, final_comes = (line[-1] for line in lines)
         active, pass_last, drain, final, slot = Signal(), Signal(), Signal(), Signal(), Signal()
-        row = Signal(range(max(rows, geometry.word_elements)))
-        element, group = Signal(range(max(2, dot))), Signal(range(max(2, groups)))
+        most_codes = dot << (narrow_bits > 0)  # of a group
+        row = Signal(range(max(rows, groups * most_codes)))
+        element, group = Signal(range(max(2, most_codes))), Signal(range(max(2, groups)))
         tile_offset, tile_key, word = Signal(abits), Signal(kbits), Signal(12)
         last_word = Signal(12, reset_less=True)
         m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
         of_word: Value = Const(geometry.word_elements - 1)
         if modes:
-            of_word = Mux(d.in_code == code_number(most), geometry.word_elements // 2 - 1, geometry.word_elements - 1)
+            of_plain = geometry.word_elements
+            of_word = of_width(d.in_code, of_plain // 2 - 1, of_plain - 1, 2 * of_plain - 1)
         m.d.comb += row_end.eq(active & (row == Mux(self.averaging, of_word, rows - 1)))
         out_word, beyond = Signal(12), Signal()  # where sums go that leave in words of other codes than they came in
         with m.If(active):
             m.d.sync += row.eq(row + 1)
-            if out_doubled is None:
+            if not modes:
                 with m.If(element == dot - 1):
                     m.d.sync += [element.eq(0), group.eq(group + 1)]
                 with m.Else():
@@ -148,7 +136,7 @@ class PostProcessor(SharedModule):
             else:
                 with m.If(self.averaging):
                     m.d.sync += element.eq(element + 1)
-                    with m.If(element == Mux(out_doubled, half - 1, dot - 1)):
+                    with m.If(element == of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1)):
                         m.d.sync += [element.eq(0), group.eq(group + 1)]
                         with m.If(group == groups - 1):
                             m.d.sync += [group.eq(0), out_word.eq(out_word + 1)]
@@ -237,8 +225,8 @@ class PostProcessor(SharedModule):
             m.d.sync += register.eq(value + param.word)
             group_offsets.append(register)  # t+3
         operand_offsets, operand_group, operand_element = group_offsets, param.group, param.element
-        if out_doubled is not None:
-            operand = _OperandPlace(m, geometry, d, record)
+        if modes:
+            operand = OperandPlace(m, geometry, d, record)
             m.d.sync += operand.key.eq(add_modulo(operand.group[:kbits], delay(tile_key, 1), groups))
             first = Signal(abits)  # of the tile, as `tile_offset` is of the output
             with m.If(row_end & drain):
@@ -261,17 +249,23 @@ class PostProcessor(SharedModule):
 
         # ---- residual operand (t+6 .. t+9) ----------------------------------------------------------------------
         element_6, group_7 = at(operand_element, 6), at(operand_group, 7)
+        place_6 = element_6
+        if narrow_bits:
+            shares = d.residual_code == code_number(narrow_bits)
+            place_6 = Mux(shares, element_6 >> 1, element_6)
         picked: list[Value] = []
         for g in range(groups):
             register = Signal(most, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
             code: Value = codes[0]
             for i in range(1, dot):
-                code = Mux(element_6 == i, codes[i], code)
-            if modes:
+                code = Mux(place_6 == i, codes[i], code)
+            if narrow_bits:
+                code = Mux(shares, Mux(element_6[0], code[narrow_bits:], code[:narrow_bits]), code)
+            if out_doubled is not None:
                 upper: Value = codes[half]
                 for i in range(1, half):
-                    upper = Mux(element_6 == i, codes[half + i], upper)
+                    upper = Mux(place_6 == i, codes[half + i], upper)
                 code = Cat(code, Mux(d.residual_code == code_number(most), upper, 0))
             m.d.sync += register.eq(code)
             picked.append(register)  # t+7
@@ -296,6 +290,7 @@ class PostProcessor(SharedModule):
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
+        joins = Joins(m, geometry, d, delay, row) if "pair" in param_struct.members else None
         for j in range(columns):
             summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
             product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
@@ -307,12 +302,12 @@ class PostProcessor(SharedModule):
             clipped = Signal(most, name=f"clipped_{j}", reset_less=True)
             factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
             result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
-            if geometry.pair_bits:
+            if joins is not None:
                 # the row before, a cycle ago, has the low halves of the weights, this one the high halves
                 base = Signal(signed(biased_bits), name=f"base_{j}", reset_less=True)
-                before = Mux(at(param.pair, 5), result, 0).as_signed()
+                before = Mux(at(param.pair, 5), joins.before(result, j), 0).as_signed()
                 m.d.sync += base.eq(plus(at(param.bias, 5)[:biased_bits].as_signed(), before, biased_bits))  # t+6
-                result = Mux(at(param.pair, 6), (result << geometry.pair_bits).as_signed(), result).as_signed()
+                result = Mux(at(param.pair, 6), joins.counted(result), result).as_signed()
                 addend = base
             operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), result)
             far = shifted[NEAR - 1 : -1]
@@ -352,6 +347,14 @@ class PostProcessor(SharedModule):
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
         group_13, element_13 = at(param.group, 13), at(param.element, 13)
+        if out_narrow is not None:
+            second, element_13 = element_13[0], Mux(out_narrow, element_13 >> 1, element_13)
+            for j, code in enumerate(results):
+                kept = Signal(narrow_bits, name=f"kept_{j}", reset_less=True)
+                with m.If(valid_13 & ~second):
+                    m.d.sync += kept.eq(code)
+                ours = code[:narrow_bits]
+                results[j] = Mux(out_narrow, Mux(second, Cat(kept, ours), ours), code)
         lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
         for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
             data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
@@ -371,56 +374,3 @@ class PostProcessor(SharedModule):
             ]
             m.d.comb += self.write_data[g].eq(Cat(data_q[:ab].replicate(half), data_q[ab:].replicate(half)))
         return m
-
-
-class _OperandPlace:
-    """Where the residual operand of an output lies, if its codes may be twice or half as wide.
-
-    Of two maps of the same channels, that with codes twice as wide takes twice as many groups, counted over all words
-    of a pixel. `word`, `group` and `element` are registers two cycles after a row's parameter fetch, as `param` is,
-    `group` before the rotation; so is `key`, which the user sets: the physical group of lane 0.
-    """
-
-    def __init__(self, m: Module, geometry: Geometry, d: data.View[Any], record: data.View[Any]) -> None:
-        self._m, self._geometry = m, geometry
-        groups, half, widest = geometry.groups, geometry.half_dot, code_number(geometry.most_bits)
-        out_doubled, doubled = d.out_code == widest, d.residual_code == widest
-        self.group: Value = Signal(len(record.group), name="operand_group")
-        self.key = Signal(geometry.key_bits, name="operand_key", reset_less=True)
-        self.word = Signal(geometry.act_addr_bits, name="operand_word", reset_less=True)
-        self.element = Signal(len(record.element), name="operand_element", reset_less=True)
-        upper = record.element >= half
-        # twice as many groups: which half of the output's group counts; half as many: whether the group is odd
-        twice, beyond = Cat(upper, record.group), Signal(name="operand_beyond")
-        from_word = record.group + Mux(record.word[0], groups, 0)
-        m.d.comb += [beyond.eq(twice >= groups), self.group.eq(record.group)]
-        m.d.sync += [self.word.eq(record.word), self.element.eq(record.element)]
-        with m.If(doubled & ~out_doubled):
-            m.d.comb += self.group.eq(Mux(beyond, twice - groups, twice))
-            m.d.sync += [self.word.eq((record.word << 1) + beyond)]
-            m.d.sync += [self.element.eq(Mux(upper, record.element - half, record.element))]
-        with m.Elif(out_doubled & ~doubled):
-            m.d.comb += self.group.eq(from_word >> 1)
-            m.d.sync += [self.word.eq(record.word >> 1)]
-            m.d.sync += [self.element.eq(record.element + Mux(from_word[0], half, 0))]
-        self.strides: list[Value] = [
-            Signal(geometry.act_addr_bits, name=f"operand_stride_{j}") for j in range(geometry.columns + 1)
-        ]
-        for before, after in pairwise(self.strides):
-            m.d.sync += after.eq(before + d.pixel_words)
-
-    def offsets(self, first: Value, idle: Sequence[Value]) -> list[Value]:
-        """Offsets for every physical group, three cycles after the fetch, from that of the tile's first pixel."""
-        m, geometry = self._m, self._geometry
-        lanes: list[Value] = []
-        for j in range(geometry.columns):
-            lane = Signal(geometry.act_addr_bits, name=f"operand_offset_{j}", reset_less=True)
-            lane_q = Signal(geometry.act_addr_bits, name=f"operand_offset_q_{j}", reset_less=True)
-            m.d.sync += [lane.eq(first + self.strides[j]), lane_q.eq(lane)]
-            lanes.append(lane_q)
-        found: list[Value] = []
-        for g, value in enumerate(rotate_right([*lanes, *idle], self.key)):
-            register = Signal(geometry.act_addr_bits, name=f"operand_group_offset_{g}", reset_less=True)
-            m.d.sync += register.eq(value + self.word)
-            found.append(register)
-        return found

@@ -1,4 +1,4 @@
-"""A value out of several."""
+"""A value out of several, and the several of a word."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def chosen(select: Value, choices: list[Value]) -> Value:
     for k in range(1, len(choices)):
         found = Mux(select == k, choices[k], found)
     return found
+
+
+def split(word: Value, width: int) -> list[Value]:
+    """The fields of `width` bits of a word, least significant first."""
+    return [word[i : i + width] for i in range(0, len(word), width)]

@@ -168,13 +168,15 @@ class _Counter:
         products = additions = registers = buffers = 0.0
         layer = self.program.shape.layers[plan.layer]
         assert isinstance(layer, ConvShape)
-        steps = hw.dot // self.geometry.group_codes(layer.input_bits)  # with the weights of one word
+        bits = self.geometry.map_bits(layer.weight[1] * layer.groups, layer.input_bits)
+        narrow = self.geometry.is_narrow(bits)
         for rows in plan.passes:
             # a row's weights are read once a tile or block
-            cycles, fetches = rows.tiling.issue, rows.tiling.count * rows.steps * steps
+            cycles = rows.tiling.issue
+            fetches = rows.tiling.count * self.geometry.steps_in(rows.steps, bits)
             bands = Counter(band for band, row in zip(self.geometry.row_bands, rows.filters, strict=True) if row >= 0)
             for band, count in bands.items():
-                word = hw.dot * band.weight_bits
+                word = hw.dot * band.weight_bits * (2 if narrow and band.crumbs else 1)
                 products += cycles * count * hw.array_columns * hw.dot * self.product(band)
                 additions += cycles * count * self.row_additions(band) * units.add_pj_per_bit
                 moving = 0 if self.geometry.weight_stationary else cycles * hw.array_columns * word

@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.arch.band import MOST_WEIGHT_BITS, WEIGHT_BITS
 from codesign.arch.documents import parse
-from codesign.arch.hardware import MOST_CODE_BITS, Hardware
+from codesign.arch.hardware import HALVED_BITS, MOST_CODE_BITS, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.verify.recipe import Choices, RandomChoices
@@ -61,10 +61,14 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
 
 
 def _precision(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
-    """Codes of two widths, and filters in two rows, where they can be and sometimes."""
+    """Codes of several widths, and filters in two rows, where they can be and sometimes."""
     bits, found = data["act_bits"], {}
     if 2 * bits <= MOST_CODE_BITS and data["dot"] % 2 == 0 and choices.integer(0, 2):
         found["act_modes"] = [bits, 2 * bits]
+    if bits in HALVED_BITS and choices.integer(0, 1):
+        found["act_modes"] = [bits // 2, *found.get("act_modes", [bits])]
+        data = data | {"bands": _with_crumbs(choices, data["bands"])}
+        found["bands"] = data["bands"]
     can = [
         2 * band["weight_bits"] <= MOST_WEIGHT_BITS and band["scheme"] == Scheme.FIXED and band["rows"] % 2 == 0
         for band in data["bands"]
@@ -75,6 +79,17 @@ def _precision(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
         found["bands"] = [
             band | ({"pairs": True} if pairs else {}) for pairs, band in zip(alike, data["bands"], strict=True)
         ]
+    return found
+
+
+def _with_crumbs(choices: Choices, bands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bands that compute with two codes in a place: the first one with two weights for each, others by two lines."""
+    first = {"scheme": "fixed", "multiplier": "lut", "crumbs": True}
+    found = [first | {"weight_bits": choices.integer(2, 8), "rows": choices.integer(1, 5)}]
+    for band in bands[1:]:
+        lines = 4 if band.get("pack") == 4 else 2
+        crumbs = band.get("multiplier") == "lut" and choices.integer(0, 1)
+        found.append(band | ({"crumbs": True} if crumbs else {"rows": -(-band["rows"] // lines) * lines}))
     return found
 
 

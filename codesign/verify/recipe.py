@@ -10,7 +10,9 @@ import numpy as np
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
+from codesign.formats.row_format import RowFormat
 from codesign.integer.network import MULTIPLIERS, NARROW, WIDE_BITS, IntegerLayer, IntegerNetwork, IntegerTensor
+from codesign.program.dealing import Narrow, choice_of, pairs_for, row_of
 from codesign.verify.layers import Padding, Pair, random_conv, random_pool, weight_formats
 
 Format = tuple[Scheme, int]
@@ -144,8 +146,15 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         pads = [choices.integer(0, size - 1) for size in (kernel[0], kernel[0], kernel[1], kernel[1])]
         return kernel, stride, (pads[0], pads[1], pads[2], pads[3])
 
+    least = 2
+    if hw.narrow_bits and not _together(chosen, hw):  # else filters that share a place of narrow outputs need one band
+        if choices.integer(0, 1):
+            chosen = [choices.pick([item for item in every if _together([item], hw)] or every)]
+        if not _together(chosen, hw):
+            least = hw.narrow_bits + 1
+
     def stored(tensors: int) -> tuple[int, ...]:
-        return tuple(choices.integer(2, hw.most_bits) for _ in range(tensors))
+        return tuple(choices.integer(least, hw.most_bits) for _ in range(tensors))
 
     for _ in range(choices.integer(1, 3)):
         groups = 1
@@ -160,6 +169,14 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
             blocks.append(Block(pool, *window(3), bits=stored(1 if pool == "avg" else 0)))
     classes, seed = choices.integer(1, 12), choices.integer(0, 2**32 - 1)
     return Recipe(shape, bits, tuple(blocks), classes, tuple(chosen), seed, hw.multiplier_bits)
+
+
+def _together(formats: Sequence[Format], hw: Hardware) -> bool:
+    """Whether rows of one kind hold filters of all the formats where codes share places."""
+    narrow = Narrow(input=True, output=True)
+    rows = [row_of(RowFormat(scheme, bits)) for scheme, bits in formats]
+    able = [{*choice_of(row, hw.bands, True, narrow), *pairs_for(row, hw.bands, narrow)} for row in rows]
+    return bool(set.intersection(*able))
 
 
 def _fitting(source: IntegerTensor, block: Block) -> Padding:

@@ -128,7 +128,12 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
             groups = value + hw.groups - hw.columns if key == "columns" else hw.groups
             tries.append(data | {key: value, "groups": groups})
     if hw.has_modes:
-        tries.append(data | {"act_modes": []})
+        plain = [band | {"crumbs": False} for band in data["bands"]]
+        tries.append(data | {"act_modes": [], "bands": plain})
+        for mode in hw.act_modes:
+            if mode != hw.act_bits:
+                rest = [other for other in hw.act_modes if other != mode]
+                tries.append(data | {"act_modes": rest, "bands": plain if mode == hw.narrow_bits else data["bands"]})
     if hw.buffers.read_ports > 1:  # two need even groups and most of the columns, so it must go before these can
         tries.append(data | {"buffers": data["buffers"] | {"read_ports": 1}})
     if hw.groups > hw.columns:
@@ -137,6 +142,7 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
         changes: list[dict[str, Any]] = [{"rows": rows} for rows in _down(band["rows"], 1)]
         changes += [{"pack": 1}] if band["pack"] > 1 else []
         changes += [{"pairs": False}] if band["pairs"] else []
+        changes += [{"crumbs": False}] if band["crumbs"] else []
         for change in changes:
             bands = [*data["bands"][:index], band | change, *data["bands"][index + 1 :]]
             tries.append(data | {"bands": bands})

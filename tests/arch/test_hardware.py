@@ -136,7 +136,11 @@ def test_codes_are_stored_in_the_narrowest_width_that_holds_them() -> None:
     ("change", "message"),
     [
         (("[4, 8]", "[4, 6]"), "act_modes: 4, 6 given, must be 4, or 4 and 8"),
-        (("[4, 8]", "[2, 4]"), "act_modes: 2, 4 given, must be 4, or 4 and 8"),
+        (
+            ("[4, 8]", "[2, 4]"),
+            "act_modes: 2, 4 given, must be without 2 unless a fixed band in LUTs has 'crumbs: true'",
+        ),
+        (("[4, 8]", "[3, 4]"), "act_modes: 3, 4 given, must be 4, or 4 and 8, or 2 and 4, or 2, 4 and 8: codes"),
         (("[4, 8]", "[8, 4]"), "act_modes: 8, 4 given, must be different widths in rising order"),
         (("[4, 8]", "[8]"), "act_modes: 8 given, must have act_bits, 4, among them"),
         (("dot: 4", "dot: 3"), "act_modes: 4, 8 given, must be 4 with dot 3"),
@@ -157,3 +161,45 @@ def test_codes_are_stored_in_the_narrowest_width_that_holds_them() -> None:
 def test_what_precision_cannot_be(change: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_hardware(PRECISE.replace(*change), "hw.yaml", "precise")
+
+
+NARROW = (
+    PRECISE.replace("[4, 8]", "[2, 4, 8]")
+    .replace("pairs: true", "pairs: true, crumbs: true")
+    .replace("rows: 1", "rows: 2")
+)
+
+
+def test_two_codes_may_share_a_place() -> None:
+    hw = parse_hardware(NARROW, "hw.yaml", "narrow")
+    assert [hw.code_bits(bits) for bits in (1, 2, 3, 8)] == [2, 2, 4, 8]
+    assert hw.narrow_bits == 2 and hw.has_doubled
+    assert parse_hardware(hw.to_yaml(), "hw.yaml", "other") == hw
+    assert "crumbs" not in parse_hardware(PRECISE, "hw.yaml", "precise").canonical_json()
+    assert str(hw.bands[0]) == "fixed-w4 x 2 (lut, pairs, crumbs)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((", crumbs: true", ""), "act_modes: 2, 4, 8 given, must be without 2 unless a fixed band in LUTs has 'crumbs"),
+        (("[2, 4, 8]", "[4, 8]"), r"bands\[0\].crumbs: true given, must be left out: act_modes have no codes of half"),
+        (("pot, weight_bits: 4, rows: 2", "pot, weight_bits: 4, rows: 3"), r"bands\[1\].rows: 3 given, must be a mult"),
+        (
+            ("pot, weight_bits: 4", "fixed, weight_bits: 4, multiplier: dsp, pack: 4"),
+            "must be a multiple of 4 with 2 in",
+        ),
+        (("multiplier: lut", "multiplier: dsp"), "crumbs: true given for multiplier dsp, must be left out"),
+        (
+            ("pot, weight_bits: 4", "pot, weight_bits: 4, crumbs: true"),
+            "crumbs: true given for scheme pot, must be left",
+        ),
+        (
+            ("dot: 4", "dot: 18"),
+            "act_modes: 2, 4, 8 given with dot 18, must be without 2: a row's record counts up to 32",
+        ),
+    ],
+)
+def test_what_shared_places_cannot_be(change: tuple[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_hardware(NARROW.replace(*change), "hw.yaml", "narrow")

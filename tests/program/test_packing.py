@@ -18,7 +18,8 @@ from codesign.rtl.layout import DESCRIPTOR, PARAMS, Field, Layout
 
 
 def geometry(columns: int, dot: int, act_bits: int, width: int, act_modes: tuple[int, ...] = ()) -> Geometry:
-    band = Band(scheme=Scheme.FIXED, weight_bits=2, rows=1, multiplier="lut")
+    narrow = act_bits // 2 in act_modes
+    band = Band(scheme=Scheme.FIXED, weight_bits=2, rows=1, multiplier="lut", crumbs=narrow)
     return Geometry(
         Hardware(
             name="g",
@@ -40,15 +41,17 @@ def geometry(columns: int, dot: int, act_bits: int, width: int, act_modes: tuple
     dot=st.integers(1, 3),
     act_bits=st.integers(2, 8),
     width=st.sampled_from([32, 64, 128]),
-    doubled=st.booleans(),
+    width_of_codes=st.sampled_from(["plain", "doubled", "narrow"]),
     seed=st.integers(0, 999),
 )
 def test_a_map_comes_back(
-    shape: tuple[int, int, int], columns: int, dot: int, act_bits: int, width: int, doubled: bool, seed: int
+    shape: tuple[int, int, int], columns: int, dot: int, act_bits: int, width: int, width_of_codes: str, seed: int
 ) -> None:
     bits = act_bits
     modes: tuple[int, ...] = ()
-    if doubled and act_bits <= 4 and dot % 2 == 0:
+    if width_of_codes == "narrow" and act_bits in (4, 8):
+        bits, modes = act_bits // 2, (act_bits // 2, act_bits)
+    if width_of_codes == "doubled" and act_bits <= 4 and dot % 2 == 0:
         bits, modes = 2 * act_bits, (act_bits, 2 * act_bits)
     g = geometry(columns, dot, act_bits, width, modes)
     codes = np.random.default_rng(seed).integers(0, 1 << bits, shape)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from codesign.rtl.array.array import join, rotate_left, rotate_right, split
+from codesign.rtl.array.array import join, rotate_left, rotate_right
 from codesign.rtl.geometry import bits_for
+from codesign.rtl.select import split
 from codesign.rtl.window import add_modulo
 from tests.rtl.bench import evaluate, packed
 

@@ -61,10 +61,11 @@ class SystolicArray(SharedModule):
                     where tau_last is the last cycle of the tile in the window generator
 
     A row's results pass the bus in one cycle and successive rows in successive cycles, so tiles may follow each
-    other every max(steps, rows) cycles without any second accumulator. `doubled` (`Geometry.has_modes`) is there with
-    the first step of a layer and stays until its last results have left; `step_odd` comes with `step_addr` and says
-    which half of a weight word a step with doubled codes takes. `pairs` (`Geometry.pair_bits`) comes with `step_addr`
-    and says of every band, in the order of the hardware, whether every two of its rows hold one filter.
+    other every max(steps, rows) cycles without any second accumulator. `doubled` (`Geometry.has_doubled`) and `narrow`
+    (`Geometry.narrow_bits`) are there with the first step of a layer and stay until its last results have left;
+    `step_odd` comes with `step_addr` and says which half of a weight word a step with doubled codes takes. `pairs`
+    (`Geometry.pair_bits`) comes with `step_addr` and says of every band, in the order of the hardware, whether every
+    two of its rows hold one filter.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -90,7 +91,8 @@ class SystolicArray(SharedModule):
                 "write_addr": In(geometry.weight_addr_bits),
                 "write_data": In(geometry.ring_data_bits),
                 "results": Out(geometry.acc_bits).array(geometry.columns),
-                **({"doubled": In(1), "step_odd": In(1)} if geometry.has_modes else {}),
+                **({"doubled": In(1), "step_odd": In(1)} if geometry.has_doubled else {}),
+                **({"narrow": In(1)} if geometry.narrow_bits else {}),
                 **({"pairs": In(len(geometry.bands))} if geometry.pair_bits else {}),
             }
         )
@@ -118,8 +120,9 @@ class SystolicArray(SharedModule):
         step_first: Value = self.step_first
         step_last: Value = self.step_last
         per_column: list[list[Value]] = [[] for _ in range(geometry.columns)]
-        doubled: Value | None = self.doubled if geometry.has_modes else None
-        step_odd: Value | None = self.step_odd if geometry.has_modes else None
+        doubled: Value | None = self.doubled if geometry.has_doubled else None
+        step_odd: Value | None = self.step_odd if geometry.has_doubled else None
+        narrow: Value | None = self.narrow if geometry.narrow_bits else None
         delay = Delay(m)
         index, lead = 0, 0
         for number, band in zip(geometry.band_order, geometry.bands, strict=True):
@@ -133,7 +136,7 @@ class SystolicArray(SharedModule):
             step_first = delay.event(step_first, late, f"step_first_before_row_{index}")
             step_last = delay.event(step_last, late, f"step_last_before_row_{index}")
             pairs: Value | None = None
-            carry: Value = Const(0, geometry.dot)
+            carry: Value = Const(0, geometry.dot * geometry.weights_of_place(band))
             if geometry.carries(band):
                 pairs = delay(self.pairs[number], index + lead, f"pairs_before_row_{index}")
             for line in range(band.rows // geometry.band_height(band)):
@@ -155,7 +158,12 @@ class SystolicArray(SharedModule):
                     for r in range(row.height):
                         per_column[column].append(row.result[r * geometry.columns + column])
                 step_addr, step_first, step_last = row.step_addr_out, row.step_first_out, row.step_last_out
-                if geometry.has_modes:
+                if narrow is not None:
+                    m.d.comb += row.narrow.eq(narrow)
+                    narrow = row.narrow_out
+                if geometry.splits(band):
+                    m.d.comb += row.upper.eq(line % 2)
+                if geometry.has_doubled:
                     m.d.comb += [row.doubled.eq(doubled), row.step_odd.eq(step_odd)]
                     doubled, step_odd = row.doubled_out, row.step_odd_out
                 index += row.height
@@ -215,11 +223,6 @@ def rotate_right(groups: list[Value], amount: Value) -> list[Value]:
             continue
         current = [Mux(amount[bit], current[(i - step) % n], current[i]) for i in range(n)]
     return current
-
-
-def split(word: Value, width: int) -> list[Value]:
-    """The fields of `width` bits of a word, least significant first."""
-    return [word[i : i + width] for i in range(0, len(word), width)]
 
 
 def join(parts: list[Value]) -> Value:

@@ -26,7 +26,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.arch.band import Band
 from codesign.rtl.array.adders import add, add_pairs, bits_of_range, extended, plus
 from codesign.rtl.array.delay import Delay
-from codesign.rtl.array.processing_element import band_name
+from codesign.rtl.array.processing_element import band_name, halves_of_line, mode_ports
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
 
@@ -63,7 +63,7 @@ class PackedElement(SharedModule):
                 "first_out": Out(1),
                 "done_out": Out(1),
                 "result": Out(geometry.acc_bits).array(2 * height),
-                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
+                **mode_ports(geometry, band),
             }
         )
 
@@ -83,7 +83,11 @@ class PackedElement(SharedModule):
             self.done_out.eq(delay.event(self.done, 2, "done_right")),
         ]
 
-        aligned_a = [delay(self.a[0], 1, "a_0_aligned"), self.a[1]]
+        taken: list[Value] = [self.a[i] for i in range(2)]
+        if geometry.narrow_bits:
+            m.d.sync += self.narrow_out.eq(self.narrow)
+            taken = [halves_of_line(a, geometry, self.narrow_out, self.upper) for a in taken]
+        aligned_a = [delay(taken[0], 1, "a_0_aligned"), taken[1]]
         aligned_w = [delay(self.w[0], 1, "w_0_aligned"), *([self.w[1]] if height == 2 else [])]
 
         def operands(i: int) -> tuple[Value, Value]:
@@ -93,7 +97,7 @@ class PackedElement(SharedModule):
             return delay(a, 1, f"a_{i}"), delay(side_by_side(weights, 2 * field), 1, f"w_{i}")
 
         doubled: Value | None = None
-        if geometry.has_modes:
+        if geometry.has_doubled:
             m.d.sync += self.doubled_out.eq(self.doubled)
             doubled = self.doubled_out
         results: list[Value] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib.wiring import In, Member, Out
 
 from codesign.arch.band import Band
 from codesign.arch.scheme import Scheme
@@ -20,7 +20,26 @@ def band_name(band: Band) -> str:
         suffix = f"_pack{band.pack}"
     if band.pairs:
         suffix += "_pairs"
+    if band.crumbs:
+        suffix += "_crumbs"
     return f"{band.scheme}{band.weight_bits}{suffix}"
+
+
+def mode_ports(geometry: Geometry, band: Band) -> dict[str, Member]:
+    """The ports of an element that say how wide codes are."""
+    return {
+        **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_doubled else {}),
+        **({"narrow": In(1), "narrow_out": Out(1)} if geometry.narrow_bits else {}),
+        **({"upper": In(1)} if geometry.splits(band) else {}),
+    }
+
+
+def halves_of_line(codes: Value, geometry: Geometry, narrow: Value, upper: Value) -> Value:
+    """Places of a group as a line multiplies them: as they are, or zeros but for the codes that are its part."""
+    bits = geometry.narrow_bits
+    kept = (~(narrow & upper), ~(narrow & ~upper))  # low halves, high halves
+    parts = [codes[i : i + bits] for i in range(0, len(codes), bits)]
+    return Cat(Mux(kept[i % 2], part, 0) for i, part in enumerate(parts))
 
 
 class ProcessingElement(SharedModule):
@@ -36,8 +55,9 @@ class ProcessingElement(SharedModule):
         x+L-1   accumulator contains the step
         x+L     result of the step, if `done` was high in x+L-1; zero otherwise, so that rows can be merged by OR
 
-    with L = Geometry.band_latency(band). `doubled` says that codes have twice the bits (`Geometry.has_modes`); it does
-    not change while a layer runs.
+    with L = Geometry.band_latency(band). `doubled` says that codes have twice the bits (`Geometry.has_doubled`),
+    `narrow` that they have half of them; neither changes while a layer runs. Where a filter then takes two lines,
+    `upper` says, always, that this is the second one (`Geometry.splits`).
     """
 
     def __init__(self, geometry: Geometry, band: Band) -> None:
@@ -55,7 +75,7 @@ class ProcessingElement(SharedModule):
                 "first_out": Out(1),
                 "done_out": Out(1),
                 "result": Out(geometry.acc_bits),
-                **({"doubled": In(1), "doubled_out": Out(1)} if geometry.has_modes else {}),
+                **mode_ports(geometry, band),
             }
         )
 
@@ -73,10 +93,19 @@ class ProcessingElement(SharedModule):
         m.d.comb += [self.a_out.eq(a_q), self.w_out.eq(w_q)]
 
         doubled = None
-        if geometry.has_modes:
+        if geometry.has_doubled:
             m.d.sync += self.doubled_out.eq(self.doubled)
             doubled = self.doubled_out
-        step = dot_product(m, geometry, band, a_q, w_q, doubled)
+        codes: Value = a_q
+        narrow = None
+        if geometry.narrow_bits:
+            m.d.sync += self.narrow_out.eq(self.narrow)
+            narrow = self.narrow_out
+        if geometry.splits(band):
+            # registers of their own: zeros cost no logic there
+            codes = Signal(geometry.group_bits, name="codes_of_line", reset_less=True)
+            m.d.sync += codes.eq(halves_of_line(self.a, geometry, self.narrow_out, self.upper))
+        step = dot_product(m, geometry, band, codes, w_q, doubled, narrow)
         accumulator = Signal(signed(geometry.acc_bits), reset_less=True)
         base = Mux(self.first, 0, accumulator).as_signed()
         m.d.sync += accumulator.eq(plus(step, base, geometry.acc_bits))

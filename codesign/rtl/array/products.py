@@ -136,11 +136,15 @@ class MultipleProduct(Product):
         return self.decode(carried(w, carry))
 
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
+        return self._of_digits(w, a)
+
+    def _of_digits(self, w: Value, a: Value) -> list[Term]:
+        """Every digit of `a` times a weight."""
         bits = self._bits
         weight, threefold = w[:bits].as_signed(), w[bits:].as_signed()
         low, high = self.band.weight_range
         terms: list[Term] = []
-        for j in range(self.digits):
+        for j in range(-(-len(a) // 2)):
             digit = a[2 * j : 2 * j + 2]
             value: Value = Mux(digit[0], weight, 0).as_signed()
             if len(digit) == 2:
@@ -290,6 +294,35 @@ class ApotProduct(Product):
         return [self._signed_term(magnitude, signs[1], largest)]
 
 
+class CrumbProduct(MultipleProduct):
+    """Multiples of two weights, by the digits of the low and of the high half of a code (`Band.crumbs`).
+
+    The digits of the high half count 2**(act_bits / 2) times as much only where the code is one and not two: whoever
+    sums them knows (`codesign.rtl.array.dot_product`).
+    """
+
+    @property
+    def decoded_bits(self) -> int:
+        return 2 * super().decoded_bits
+
+    def decode(self, w: Value) -> Value:
+        return self._both(w, Const(0, 2))
+
+    def decode_carried(self, w: Value, carry: Value) -> Value:
+        return self._both(w, carry)
+
+    def _both(self, w: Value, carry: Value) -> Value:
+        bits = self.band.weight_bits
+        weights = [w[:bits], w[bits:]]
+        if self.carries:
+            weights = [carried(weight, carry[i]) for i, weight in enumerate(weights)]
+        return Cat(MultipleProduct.decode(self, weight) for weight in weights)
+
+    def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
+        bits, half = len(w) // 2, self.act_bits // 2
+        return [*self._of_digits(w[:bits], a[:half]), *self._of_digits(w[bits:], a[half:])]
+
+
 def carried(w: Value, carry: Value) -> Value:
     """w + carry, one bit wider than w."""
     return (w.as_signed() + carry)[: len(w) + 1]
@@ -303,6 +336,8 @@ def product_of(band: Band, act_bits: int, carries: bool = False) -> Product:
         return ApotProduct(band, act_bits)
     if band.scheme in (Scheme.TERNARY, Scheme.BINARY):
         return SignProduct(band, act_bits)
+    if band.crumbs:
+        return CrumbProduct(band, act_bits, carries)
     if band.uses_dsp:
         return DspProduct(band, act_bits, carries)
     by_weight, by_code = BoothProduct(band, act_bits, carries), MultipleProduct(band, act_bits, carries)

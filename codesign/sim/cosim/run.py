@@ -211,7 +211,7 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
             if place is None:
                 got = program.decode_results(words[index])
             else:
-                got = unpack_words(maps[position : position + place.words], want.shape, layer.output.bits, geometry)
+                got = unpack_words(maps[position : position + place.words], want.shape, place.tensor.bits, geometry)
                 position += place.words
             mismatched[layer.name] += int(np.count_nonzero(got != want))
             compared[layer.name] += want.size

@@ -27,6 +27,7 @@ from codesign.program.planner import Planner, too_wide
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape, shape_of_fused, with_bits
 from codesign.program.strips import Found
 from codesign.sim.timing.pieces import Filters, Pieces
+from codesign.sim.timing.plan_timing import estimate
 from codesign.sim.timing.sequencer import Run, Sequencer
 from codesign.sim.timing.walk import SPENT, Walk
 from codesign.workload.network import Network
@@ -112,8 +113,8 @@ class NetworkTimer:
         Args:
             formats: the row formats in question.
             counts: (assignments, convolutions, formats): filters of each format, convolutions in the order of `names`.
-                The filters of a convolution with groups have the formats in the order given; without groups the order
-                makes no difference.
+                The filters of a convolution with groups have the formats in the order given, and on an accelerator
+                with narrow codes (`Hardware.narrow_bits`) all filters; else the order makes no difference.
             bits: (assignments, tensors): bits of the maps, in the order of `tensors`; by default the network's own.
 
         Raises:
@@ -134,7 +135,7 @@ class NetworkTimer:
             )
         rows: dict[int, list[tuple[RowFormat, ...]]] = {}
         for layer in self._layers:
-            if layer.conv.groups > 1:
+            if layer.conv.groups > 1 or self.hw.narrow_bits:
                 rows[layer.number] = [
                     tuple(form for form, count in zip(formats, mine, strict=True) for _ in range(count))
                     for mine in counts[:, layer.number].tolist()
@@ -151,7 +152,7 @@ class NetworkTimer:
                     f"assignment: layer '{layer.conv.name}' has {count} rows, network "
                     f"'{self.planner.given.name}' {layer.conv.filters}"
                 )
-            if layer.conv.groups > 1:
+            if layer.conv.groups > 1 or self.hw.narrow_bits:
                 rows[layer.number] = [assignment[layer.conv.name]]
         formats, counts = assignment.palette, assignment.counts(self.names)[None]
         return self._cycles(formats, counts, rows, self._widths(self.bits(assignment), 1))
@@ -194,12 +195,34 @@ class NetworkTimer:
         widths: IntArray,
     ) -> Cycles:
         found = _Sums(len(counts), len(self.planner.layers), len(self.hw.bands))
+        if self.hw.narrow_bits:  # how filters are dealt depends on which ones are neighbours
+            for one in range(len(counts)):
+                self._planned(found, one, rows, widths[one])
+            return found.cycles()
         for width in np.unique(widths[:, 0]).tolist():
             chosen = np.flatnonzero(widths[:, 0] == width)
             pieces = self._pieces_of(width)
             some = {number: [of_layer[one] for one in chosen.tolist()] for number, of_layer in rows.items()}
             self._timed(pieces, formats, counts[chosen], some, widths[chosen], found, chosen)
         return found.cycles()
+
+    def _planned(
+        self,
+        sums: _Sums,
+        one: int,
+        rows: dict[int, list[tuple[RowFormat, ...]]],
+        widths: IntArray,
+    ) -> None:
+        """Time an assignment by its plan."""
+        limits = self.planner.geometry.code_widths
+        of_maps = {name: limits[int(widths[column])] for name, column in self._maps.items()}
+        planner = Planner(with_bits(self.planner.given, of_maps), self.hw)
+        timing = estimate(planner.plan([[row_of(form) for form in rows[layer.number][one]] for layer in self._layers]))
+        sums.totals[one] = timing.total_cycles
+        sums.layers[one] = [layer.cycles for layer in timing.layers]
+        sums.issue[one], sums.gap[one] = timing.counters["issue"], timing.counters["gap"]
+        sums.spent[one] = [timing.counters[name] for name in SPENT]
+        sums.busy[one] = timing.band_busy
 
     def _pieces_of(self, width: int) -> Pieces:
         """The pieces of the network whose input has codes of a width."""

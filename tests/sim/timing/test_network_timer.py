@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from codesign.arch.band import Band
@@ -15,7 +15,7 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.row_format import FIXED4, FIXED8, POT4, TERNARY, RowFormat
 from codesign.program import Planner
-from codesign.program.dealing import choice_of, deal_counts, deal_filters, row_of
+from codesign.program.dealing import Narrow, choice_of, deal_counts, deal_filters, places_of, row_of
 from codesign.program.shapes import NetworkShape, shape_of, with_bits
 from codesign.sim.timing.network_timer import Cycles, NetworkTimer, estimate_hardware, estimate_many, network_shape
 from codesign.sim.timing.plan_timing import estimate
@@ -52,6 +52,39 @@ def test_counts_are_dealt_as_filters_are(given_bands: list[Band], data: st.DataO
         rows = [row_of(form) for form, count in zip(formats, mine, strict=True) for _ in range(count)]
         shuffled = data.draw(st.permutations(rows))
         assert [len(filters) for filters in deal_filters("layer", shuffled, given_bands)] == of_bands
+
+
+@settings(max_examples=200, deadline=None)
+@given(given_bands=bands(), output=st.booleans(), data=st.data())
+def test_filters_over_narrow_codes_are_dealt_as_counted(
+    given_bands: list[Band], output: bool, data: st.DataObject
+) -> None:
+    """Two lines for a filter, where rows have one weight for a place; filters that write one place stay together."""
+    narrow = Narrow(input=True, output=output)
+    given_bands = [
+        band.model_copy(update={"rows": 2 * band.rows, "crumbs": band.scheme is Scheme.FIXED and bool(i % 2)})
+        for i, band in enumerate(given_bands)
+    ]
+    held = [form for form in (FIXED4, FIXED8, POT4, TERNARY) if choice_of(row_of(form), given_bands, narrow=narrow)]
+    assume(held)
+    form = data.draw(st.sampled_from(held))
+    count = data.draw(st.integers(1, 90))
+    places = places_of(given_bands, narrow)
+    dealt = deal_filters("layer", [row_of(form)] * count, given_bands, narrow=narrow)
+    items = -(-count // 2) if output else count
+    choices = [choice_of(row_of(form), given_bands, narrow=narrow)]
+    (counted,) = deal_counts(np.array([[items]]), choices, given_bands, narrow).tolist()
+    assert [-(-len(filters) // 2) if output else len(filters) for filters in dealt] == counted
+    assert sorted(f for filters in dealt for f in filters) == list(range(count))
+    for filters, place in zip(dealt, places, strict=True):
+        for begin in range(0, len(filters), max(1, place.rows)):
+            rows = place.in_rows(filters[begin : begin + place.rows])
+            assert len(rows) <= given_bands[place.band].rows
+            used = [i for i, f in enumerate(rows) if f >= 0]
+            assert used[-1] + 1 == place.used_rows(len(filters[begin : begin + place.rows]))
+        if output:
+            assert all(f % 2 or f + 1 in filters or f + 1 == count for f in filters)
+            assert place.rows % 2 == 0
 
 
 def check(timer: NetworkTimer, shape: NetworkShape, hw: Hardware, rows: list[list[RowFormat]], found: Cycles) -> None:
