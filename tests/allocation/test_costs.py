@@ -151,7 +151,7 @@ def test_the_command_writes_a_table_that_solve_reads(run: Run, tmp_path: Path) -
         (("--choices", "w4a4",), "--data: must be given for the sensitivity 'noise-gain', which looks at images"),
         (("--choices", "w4a4", "--sensitivity", "weight-error"), "--data: must be given to train smallcnn"),
         (("--choices", "w4a4", "--sensitivity", "weight-error", "--images", "3"), "--images: has no effect"),
-        (("--choices", "w4a4", "--data-dir", "."), "--data: must be given"),
+        (("--choices", "w4a4", "--data-dir", "."), "--data-dir: has no effect without --data"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_made_says_why(run: Run, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
