@@ -1,7 +1,7 @@
 """What bits buy: cycles of ResNet-18 at bits chosen layer by layer, and what the hardware for it costs.
 
 Run `python benchmarks/precision.py`: the latency of `xc7z020_fixed_lut` at several assignments, by the exact timing
-model, beside that of the same accelerator without `act_modes` and `pairs`; the cycles of ResNet-9's convolutions
+model, beside that of the same accelerator without `act_modes` and `pairs`; the cycles of eight convolutions
 against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; the processor time of
 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing elements of 8
 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes;
@@ -43,7 +43,7 @@ ASSIGNMENTS = {
     "first and last layer 8/8, rest 4/2": ",".join(["8/8", *["4/2"] * 19, "8/8"]),
 }
 SHAPES = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
-"""Channels and strides of the convolutions of `resnet9`."""
+"""Channels and strides of the convolutions of `plain_network`."""
 ACC_BITS = 24
 """What ResNet-18's sums of 8-bit codes need."""
 ELEMENTS = {
@@ -90,20 +90,20 @@ def print_latencies(console: Console) -> None:
         console.print(f"| {name} | {' | '.join(shown)} |")
 
 
-def resnet9() -> Network:
-    """Eight 3 x 3 convolutions as those of ResNet-9 on maps of 32 x 32, without sums; a pooling and a classifier."""
+def plain_network() -> Network:
+    """Eight 3 x 3 convolutions on maps of 32 x 32 and less, without sums; a pooling and a classifier."""
     layers: list[Layer] = [Input("image", (), channels=64, height=32, width=32)]
     for place, (channels, stride) in enumerate(SHAPES):
         sides = (stride, stride)
         conv = Conv(f"conv{place}", (layers[-1].name,), channels, kernel=(3, 3), stride=sides, padding=(1, 1, 1, 1))
         layers += [conv, Relu(f"relu{place}", (conv.name,))]
     pool = AvgPool("pool", (layers[-1].name,), kernel=(4, 4), stride=(4, 4))
-    return Network("resnet9", (*layers, pool, Flatten("flat", ("pool",)), Linear("fc", ("flat",), out_features=10)))
+    return Network("plain", (*layers, pool, Flatten("flat", ("pool",)), Linear("fc", ("flat",), out_features=10)))
 
 
 def print_law(console: Console) -> None:
     """Cycles of the convolutions against 4/4; bit-serial hardware takes the ratio of bits."""
-    network, hw = resnet9(), load_hardware("xc7z020_fixed_lut")
+    network, hw = plain_network(), load_hardware("xc7z020_fixed_lut")
     timer = NetworkTimer(network, hw)
     cycles = {
         bits: int(timer.assignment(assignment_of_bits(network, parse_bits(bits))).layers[0, : len(SHAPES)].sum())
