@@ -105,13 +105,7 @@ def conv_layer(
     unit = source.scale * row_scale
     if not (np.isfinite(unit).all() and (unit > 0).all()):
         raise UserError("a scale is not positive and finite")
-    largest = _largest_accumulator(source, weight, bias)
-    if (largest > INT32_MAX).any():  # the file's own runtime wraps around there
-        row = int(largest.argmax())
-        raise UserError(
-            f"row {row} has a bias of {bias[row]:,}, with which sums may reach {largest[row]:,.0f}, beyond int32"
-        )
-    mult, shift = requantization(unit / output.scale, largest, multiplier)
+    mult, shift = requantization(unit / output.scale, _largest_accumulator(source, weight, bias), multiplier)
     smallest, greatest = code_range(output)
     layer = IntegerConv(
         name=name,
@@ -327,6 +321,25 @@ def result_codes(network: IntegerNetwork, results: IntArray) -> IntArray:
     """The codes that the file's own runtime gives, from the results of an imported network; codes stay as they are."""
     rounding = network.host.result_codes
     return results if rounding is None else rounding.apply(results)
+
+
+def check_sums(source: IntegerTensor, weight: IntArray, bias: IntArray) -> None:
+    """Refuse a convolution whose sums may not fit int32, for runtimes that wrap around there.
+
+    Args:
+        source: of the products.
+        weight: (M, C/groups, kh, kw) integers.
+        bias: (M,) in accumulator units.
+
+    Raises:
+        UserError: without the layer's name: sums of a row may not fit.
+    """
+    largest = _largest_accumulator(source, weight, bias)
+    if (largest > INT32_MAX).any():
+        row = int(largest.argmax())
+        raise UserError(
+            f"row {row} has a bias of {bias[row]:,}, with which sums may reach {largest[row]:,.0f}, beyond int32"
+        )
 
 
 def _largest_accumulator(source: IntegerTensor, weight: IntArray, bias: IntArray) -> FloatArray:

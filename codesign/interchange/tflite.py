@@ -35,7 +35,7 @@ from codesign.integer.network import (
     IntegerTensor,
     Multiplier,
 )
-from codesign.interchange.building import average_pool, conv_layer, max_pool, sum_layer, wide_result
+from codesign.interchange.building import average_pool, check_sums, conv_layer, max_pool, sum_layer, wide_result
 from codesign.interchange.onnx_graph import naming
 from codesign.interchange.tflite_host import ON_HOST, after_steps, before_steps
 from codesign.interchange.tflite_layers import (
@@ -190,7 +190,7 @@ class _Importer:
             target,
             weight.astype(np.int64),
             scales,
-            self._bias(operator, source, scales, target),
+            self._bias(operator, source, weight, scales, target),
             stride=stride,
             padding=around,
             groups=groups,
@@ -212,7 +212,7 @@ class _Importer:
             target,
             weight.astype(np.int64),
             scales,
-            self._bias(operator, source, scales, target),
+            self._bias(operator, source, weight, scales, target),
             low=low,
             high=high,
             multiplier=self.multiplier,
@@ -340,7 +340,14 @@ class _Importer:
             )
         return np.broadcast_to(filters.scales, (rows,)).astype(np.float64)
 
-    def _bias(self, operator: Operator, source: IntegerTensor, scales: FloatArray, target: IntegerTensor) -> IntArray:
+    def _bias(
+        self,
+        operator: Operator,
+        source: IntegerTensor,
+        weight: IntArray,
+        scales: FloatArray,
+        target: IntegerTensor,
+    ) -> IntArray:
         rows = len(scales)
         if len(operator.inputs) < 3 or operator.inputs[2] < 0:
             return np.zeros(rows, dtype=np.int64)
@@ -352,7 +359,9 @@ class _Importer:
             raise UserError(f"bias '{tensor.name}' has a zero point, or {len(tensor.scales)} scales for {rows} rows")
         if len(tensor.scales) and (off / target.scale > BIAS_TOLERANCE).any():
             raise UserError(f"bias '{tensor.name}' does not have the scale of the input times that of the weights")
-        return tensor.data.astype(np.int64).reshape(-1)
+        bias: IntArray = tensor.data.astype(np.int64).reshape(-1)
+        check_sums(source, weight.astype(np.int64), bias)
+        return bias
 
     def _sized(self, tensor: Tensor, shape: tuple[int, ...]) -> IntegerTensor:
         """The map of a tensor, which must have the shape that is computed, (channels, height, width)."""

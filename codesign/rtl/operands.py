@@ -80,7 +80,8 @@ def _among(row: Value, chosen_rows: Sequence[bool]) -> Value:
     for index, here in enumerate(chosen_rows):
         if here and not (index and chosen_rows[index - 1]):
             end = next((i for i in range(index, len(chosen_rows)) if not chosen_rows[i]), len(chosen_rows))
-            found = found | ((row >= index) & (row < end))
+            here_from = Const(1, 1) if index == 0 else row >= index  # no comparison that is always true: lint
+            found = found | (here_from if end >= 1 << len(row) else here_from & (row < end))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from codesign.arch.band import PACKS
+from codesign.arch.band import MOST_WEIGHT_BITS, PACKS
 from codesign.arch.checks import choice, integer, rejected, shown
 from codesign.arch.documents import Model, checked, parse, read_text
 from codesign.arch.hardware import Hardware
@@ -207,6 +207,7 @@ class SweepSpace(Model):
             _assign(data, key, value)
         if "dataflow" in rest:
             _repack(data, base, {key for key in rest if key.endswith(".pack")})
+        _keep_widths(data, self._base, rest.keys())
         return checked(data, name, Hardware, {})
 
 
@@ -218,6 +219,24 @@ def _repack(data: dict[str, Any], base: Hardware, said: set[str]) -> None:
             continue
         if isinstance(row["rows"], int) and isinstance(bits, int):  # else it is refused soon
             row["pack"] = best_pack(band, row["rows"], data["dataflow"], bits)
+
+
+def _keep_widths(data: dict[str, Any], base: Hardware, said: Collection[str]) -> None:
+    """Leave out the base's widths of codes and pairs of rows where `data` cannot have them and the space does not ask.
+
+    What another dataflow, dot, number of rows or width forbids would else refuse every such variant.
+    """
+    os, bits, dot = data["dataflow"] == "os", data["act_bits"], data["dot"]
+    if "act_modes" not in said and not (os and bits == base.act_bits and isinstance(dot, int) and dot % 2 == 0):
+        data["act_modes"] = []
+    modes = data["act_modes"] if isinstance(data["act_modes"], list | tuple) else ()  # else refused soon
+    narrow = isinstance(bits, int) and any(isinstance(mode, int) and mode < bits for mode in modes)
+    for index, band in enumerate(data["bands"]):
+        even = isinstance(band["rows"], int) and band["rows"] % 2 == 0
+        halves = isinstance(band["weight_bits"], int) and 2 * band["weight_bits"] <= MOST_WEIGHT_BITS
+        for key, can in (("pairs", os and even and halves and band["scheme"] == "fixed"), ("crumbs", narrow)):
+            if f"bands[{index}].{key}" not in said and not can:
+                band[key] = False
 
 
 def load_sweep_space(path_or_name: str | Path) -> SweepSpace:

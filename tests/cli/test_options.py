@@ -136,7 +136,7 @@ def test_a_network_that_suits_an_accelerator(run: Run, tmp_path: Path) -> None:
 
 
 EFFECTIVE: dict[str, set[str]] = {
-    "simulate": {"--ideal", "--config"},
+    "simulate": {"--ideal", "--config", "--bits-table"},
     "cosim": {"--images"},
     "generate": set(),
     "compile": {"--images"},

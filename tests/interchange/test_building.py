@@ -9,7 +9,15 @@ from codesign.errors import UserError
 from codesign.integer.arithmetic import execute, run_layer
 from codesign.integer.checks import check_network
 from codesign.integer.network import IntegerNetwork, IntegerTensor
-from codesign.interchange.building import average_pool, conv_layer, join_sums, result_codes, sum_layer, wide_result
+from codesign.interchange.building import (
+    average_pool,
+    check_sums,
+    conv_layer,
+    join_sums,
+    result_codes,
+    sum_layer,
+    wide_result,
+)
 
 
 def tensor(name: str, channels: int, scale: float, zero_point: int, size: int = 1) -> IntegerTensor:
@@ -58,13 +66,12 @@ def test_switched_off_rows_become_plain_constants() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_beyond_int32_are_refused(sign: int) -> None:
-    """The runtime that such a file is for wraps around; one unit less is computed as ever."""
-    source, output = tensor("a", 1, 0.1, 55), tensor("b", 2, 0.5, 10)
-    weight = np.array([1, sign * 100]).reshape(2, 1, 1, 1)
+    """Where a file's runtime wraps around; one unit less is computed as ever."""
+    source, weight = tensor("a", 1, 0.1, 55), np.array([1, sign * 100]).reshape(2, 1, 1, 1)
     most = 2**31 - 1 - 100 * 200
-    conv_layer("conv", source, output, weight, np.ones(2), np.array([0, sign * most]))
+    check_sums(source, weight, np.array([0, sign * most]))
     with pytest.raises(UserError, match=f"row 1 has a bias of {sign * (most + 1):,}, .* beyond int32"):
-        conv_layer("conv", source, output, weight, np.ones(2), np.array([0, sign * (most + 1)]))
+        check_sums(source, weight, np.array([0, sign * (most + 1)]))
 
 
 def test_weights_beyond_their_format_are_named() -> None:
