@@ -141,10 +141,14 @@ def parts(g: Geometry) -> Iterator[Part]:
     yield part("result_writer__fifo", ADDRESS_BITS + 32, rows)
     yield part("result_writer__beats", beat)
     yield part("window_generator", address, key, columns, kind=f"window{flow}{two}")
-    for width in {dot * band.weight_bits for band in g.bands}:
-        count = sum(band.rows for band in g.bands if dot * band.weight_bits == width)
-        ram = blocks(family, g.weight_depth, width)
-        yield part(f"weight_bank_{width}b", width, width * (ram == 0), instances=count, kind="weight_bank", bram36=ram)
+    banks: Counter[tuple[str, int]] = Counter()
+    for band in g.bands:
+        banks["crumb_bank" if band.crumbs else "weight_bank", dot * band.weight_bits] += band.rows
+    for (bank, width), count in banks.items():
+        words = 2 if bank == "crumb_bank" else 1  # at an address, each with a write enable of its own
+        ram = blocks(family, g.weight_depth // words, words * width, width if words > 1 else 0)
+        terms = words * width, words * width * (ram == 0)
+        yield part(f"{bank}_{width}b", *terms, instances=count, kind="weight_bank", bram36=ram)
     yield from _stationary_weights(g, part) if g.weight_stationary else _stationary_outputs(g, part)
 
 
