@@ -133,6 +133,7 @@ def test_a_network_that_fits_no_variant_is_one_line(tmp_path: Path) -> None:
         Search(space, tmp_path / "run").run()
 
 
+@pytest.mark.slow
 def test_what_nothing_was_fitted_to_is_synthesized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: what a folder holds is not synthesized again."""
     hw = load_hardware("tiny")

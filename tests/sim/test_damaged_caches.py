@@ -68,6 +68,7 @@ def test_place_and_route() -> None:
     heals(job, cache_folder() / "routed", damage.JSON)
 
 
+@pytest.mark.slow
 def test_what_is_known_of_an_accelerator() -> None:
     hw = load_hardware("tiny")
     expected = synthesize_hardware(hw)
