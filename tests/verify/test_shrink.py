@@ -34,7 +34,7 @@ def draw(seed: int) -> Recipe:
 
 
 def test_hardware_of_every_kind_is_drawn() -> None:
-    drawn = [random_hardware(np.random.default_rng(seed), "some") for seed in range(150)]
+    drawn = [random_hardware(np.random.default_rng(seed), "some") for seed in range(300)]
     assert drawn[7] == random_hardware(np.random.default_rng(7), "some")
     bands = [band for hw in drawn for band in hw.bands]
     assert {hw.dataflow for hw in drawn} == {"os", "ws"}
