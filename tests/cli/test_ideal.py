@@ -113,6 +113,7 @@ def test_onnx_models_run_on_an_accelerator(run: Run, tmp_path: Path) -> None:
     assert macs[0] == macs[1]
 
 
+@pytest.mark.slow
 def test_a_chain_of_a_topology_runs_on_rtl(run: Run, tmp_path: Path) -> None:
     lines = "a, 9, 9, 3, 3, 2, 5, 2,\nb, 6, 6, 3, 3, 5, 6, 1,\nfc, 1, 1, 1, 1, 96, 4, 1,"
     (tmp_path / "chain.csv").write_text(f"{CONV_HEADER}\n{lines}\n")

@@ -32,6 +32,7 @@ def test_products_on_the_rtl_are_those_of_the_model() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(encoders.ENCODERS, "bert_tiny", lambda sequence=7: Encoder("bert_tiny", sequence, 18, 20, 3, 2))
     status, out, _ = run("cosim", "tiny", "bert_tiny:sequence=5", "--json", tmp_path / "a.json")

@@ -69,6 +69,7 @@ def test_formats_without_cores_of_their_own_run_on_fixed_ones() -> None:
     assert result.exact
 
 
+@pytest.mark.slow
 def test_a_layer_of_five_formats_runs_in_five_bands() -> None:
     """Every filter of the middle layers in a band of its own kind, binary ones too: their channels fill words."""
     forms = [RowFormat.parse(text) for text in ("fixed4", "pot4", "apot4", "ternary", "binary")]
