@@ -15,26 +15,11 @@ from codesign.formats.row_format import FIXED4, FIXED8, POT4, RowFormat
 from codesign.quant import curvature, rmsmp
 from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
-from codesign.workload import Add, AvgPool, Conv, Flatten, Input, Linear, MaxPool, Network, Relu, zoo
+from codesign.workload import Network, zoo
+from tests.allocation.subjects import TINY
 
 FIXED6 = RowFormat.parse("fixed6")
 POT3 = RowFormat.parse("pot3")
-
-TINY = Network(
-    "tiny",
-    (
-        Input("input", (), channels=2, height=6, width=6),
-        Conv("a", ("input",), out_channels=4, kernel=(3, 3), padding=(1, 1, 1, 1)),
-        Relu("r", ("a",)),
-        MaxPool("p", ("r",)),
-        Conv("b", ("p",), out_channels=4, kernel=(3, 2), padding=(1, 1, 0, 1), groups=2),
-        Add("s", ("b", "p")),
-        Relu("t", ("s",)),
-        AvgPool("g", ("t",)),
-        Flatten("f", ("g",)),
-        Linear("fc", ("f",), out_features=3),
-    ),
-)
 
 
 def model_of(network: Network, seed: int = 0) -> QatNetwork:

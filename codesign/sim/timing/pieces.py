@@ -6,6 +6,7 @@ steps, so that few pieces occur in thousands of assignments, and each is planned
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -50,7 +51,7 @@ class _Conv(NamedTuple):
     plan: StepPlan
 
 
-class Part:
+class Part(ABC):
     """Steps in a row that count for one layer.
 
     Attributes:
@@ -65,9 +66,9 @@ class Part:
         self.known: dict[Hashable, Piece] = {}
         self.planned: dict[Hashable, list[Run | _Conv]] = {}
 
+    @abstractmethod
     def steps(self, widths: Mapping[str, int]) -> tuple[Hashable, Sequence[Step]]:
         """The steps with codes of these widths, by tensor, and what decides which they are."""
-        raise NotImplementedError
 
 
 class _Same(Part):
