@@ -56,7 +56,7 @@ def simulate(verilog: str, hw: Hardware, work: Path) -> None:
     verilator.run(folder, "axi_harness", "tb.accelerator", work)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["output stationary", pytest.param("weight stationary", marks=pytest.mark.slow)])
 def test_the_driver_runs_it_through_other_peoples_buses(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

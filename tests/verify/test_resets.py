@@ -35,7 +35,7 @@ def test_the_accelerators_have_every_kind_of_everything() -> None:
     assert len(kinds) == 2
 
 
-@pytest.mark.parametrize("hw", [OS, WS], ids=lambda hw: str(hw.name))
+@pytest.mark.parametrize("hw", [OS, pytest.param(WS, marks=pytest.mark.slow)], ids=lambda hw: str(hw.name))
 def test_out_of_any_state_and_at_any_moment(hw: object) -> None:
     """Every register and memory begins with random bits; one cycle of reset, and resets in runs."""
     assert_exact(run_resets(hw, "scrambled", moments=1), 6)  # type: ignore[arg-type]

@@ -258,7 +258,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
     ("family", "examples", "layers"),
     [
         ("tiny", 40, 100),
-        ("odd", 20, 50),
+        pytest.param("odd", 20, 50, marks=pytest.mark.slow),
         ("packed", 20, 50),
         pytest.param("formats", 20, 50, marks=pytest.mark.slow),
         pytest.param("single", 12, 30, marks=pytest.mark.slow),
@@ -270,7 +270,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         pytest.param("halved_alone", 10, 25, marks=pytest.mark.slow),
         ("stationary", 40, 100),
         pytest.param("stationary_flat", 20, 50, marks=pytest.mark.slow),
-        ("stationary_packed", 20, 50),
+        pytest.param("stationary_packed", 20, 50, marks=pytest.mark.slow),
         pytest.param("stationary_single", 12, 30, marks=pytest.mark.slow),
     ],
 )
