@@ -16,6 +16,7 @@ from time import process_time
 import numpy as np
 from rich.console import Console
 
+from codesign.api.networks import Formats, network_plan
 from codesign.arch.band import Band
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
@@ -29,6 +30,7 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import convert
 from codesign.sim.synthesis.resources import synthesize
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
+from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import AvgPool, Conv, Flatten, Input, Linear, Network, Relu, zoo
 from codesign.workload.layers import Layer
 
@@ -88,6 +90,15 @@ def print_latencies(console: Console) -> None:
             cycles = NetworkTimer(network_shape(network, assignment), hw).assignment(assignment).total[0]
             shown.append(f"{cycles / hw.clock_mhz / 1e3:.2f} ms")
         console.print(f"| {name} | {' | '.join(shown)} |")
+
+
+def print_mixed_rows(console: Console) -> None:
+    """ResNet-18 with rows as `xc7z020` has them (`simulate xc7z020 resnet18 --act-bits A`)."""
+    network, hw = zoo.get("resnet18"), load_hardware("xc7z020")
+    console.print("| activations, rows as the bands of xc7z020 | latency |\n| --- | ---: |")
+    for bits in (4, 8, 2):
+        plan = network_plan(network, hw, Formats(act_bits=bits))
+        console.print(f"| {bits} bits | {estimate(plan).total_cycles / hw.clock_mhz / 1e3:.2f} ms |")
 
 
 def plain_network() -> Network:
@@ -168,7 +179,7 @@ def main() -> None:
     parser.add_argument("--elements", action="store_true", help="LUTs of processing elements instead of latencies")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    for table in [print_elements] if given.elements else [print_latencies, print_law, print_timer]:
+    for table in [print_elements] if given.elements else [print_latencies, print_mixed_rows, print_law, print_timer]:
         table(console)
 
 

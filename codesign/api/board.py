@@ -139,6 +139,7 @@ def compile_for_board(
     bits: str | None = None,
     ratio: str | Ratio | None = None,
     assignment: Assignment | str | Path | None = None,
+    act_bits: int | None = None,
     seed: int = 0,
     reading: Reading = NOTHING,
     progress: Report | None = None,
@@ -153,6 +154,7 @@ def compile_for_board(
         data: a data set whose first test images are taken; random ones by default.
         data_dir: folder with the files of a data set that is named.
         bits, ratio, assignment: row formats of a network without integers; at most one.
+        act_bits: of all its activations, see `codesign.api.networks.Formats`.
         seed: of random weights and images.
         reading: how a file of another tool is read.
         progress: told how many results are computed.
@@ -168,7 +170,7 @@ def compile_for_board(
     hardware = hardware_of(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")
-    net = integer_network(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
     program = compile_network(net, hardware)
     results = []

@@ -132,6 +132,7 @@ def cosim(
     bits: str | None = None,
     ratio: str | Ratio | None = None,
     assignment: Assignment | str | Path | None = None,
+    act_bits: int | None = None,
     seed: int = 0,
     reading: Reading = NOTHING,
     progress: Report | None = None,
@@ -145,6 +146,7 @@ def cosim(
         data: a data set whose first test images are run; random ones by default.
         data_dir: folder with the files of a data set that is named.
         bits, ratio, assignment: row formats of a network without integers; at most one.
+        act_bits: of all its activations, see `codesign.api.networks.Formats`.
         seed: of random weights and images.
         reading: how a file of another tool is read.
         progress: told how build and simulation go on.
@@ -157,7 +159,7 @@ def cosim(
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: has many products and no single program; cosim_encoder runs them")
     check_data_dir(data, data_dir)
-    net = integer_network(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
     plan = compile_network(net, hardware)
     result = run_network(hardware, net, codes, progress)

@@ -21,7 +21,7 @@ from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.formats.row_format import RowFormat
-from codesign.integer.layer_bits import assignment_of_bits, parse_bits
+from codesign.integer.layer_bits import BITS, assignment_of_bits, parse_bits
 from codesign.integer.network import (
     MULTIPLIERS,
     IntArray,
@@ -74,11 +74,18 @@ class Formats(NamedTuple):
         bits: `W/A` for fixed-point weights and activations, or a pair for each layer, such as `8/8,4/4`.
         ratio: shares of row formats, such as `pot4:60,fixed4:35,fixed8:5`.
         assignment: the format of every row, or the JSON file that has it.
+        act_bits: of all activations, with `ratio` or with rows as the bands are; those of the hardware if left out.
     """
 
     bits: str | None = None
     ratio: str | Ratio | None = None
     assignment: Assignment | str | Path | None = None
+    act_bits: int | None = None
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the options that are given and choose row formats."""
+        return [name for name in self.given if name != option("act_bits")]
 
     @property
     def given(self) -> list[str]:
@@ -243,9 +250,10 @@ def row_ratio(hw: Hardware, formats: Formats = BANDS) -> tuple[Ratio, int]:
         if others:
             raise UserError(f"{option('bits')}: a pair for every layer given, must be one pair here")
         return {RowFormat(Scheme.FIXED, weight_bits): 1.0}, act_bits
+    act_bits = hw.act_bits if formats.act_bits is None else formats.act_bits
     if formats.ratio is None:
-        return band_ratio(hw), hw.act_bits
-    return parse_ratio(formats.ratio) if isinstance(formats.ratio, str) else formats.ratio, hw.act_bits
+        return band_ratio(hw), act_bits
+    return parse_ratio(formats.ratio) if isinstance(formats.ratio, str) else formats.ratio, act_bits
 
 
 def read_topology_or_network(network: NetworkLike) -> Topology | Network:
@@ -346,7 +354,7 @@ def planned(
         plan,
         frozenset(used),
         dealt.act_bits,
-        not formats.given,
+        not formats.rows,
         tuple(bits.get(layer.name) for layer in shape.layers),
         lambda other: Planner(shape, other).plan(rows),
     )
@@ -362,8 +370,10 @@ def _network_and_formats(
 ) -> tuple[IntegerNetwork | Network, Assignment | tuple[Ratio, int]]:
     """What NETWORK names, and the row formats that the options say, which integers have of their own."""
     given = formats.given
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} given, must be at most one of them")
+    if len(rows := formats.rows) > 1:
+        raise UserError(f"{' and '.join(rows)} given, must be at most one of them")
+    if formats.act_bits is not None:
+        _check_act_bits(formats)
     if encoder(network) is not None:
         raise UserError(
             f"{name_of(network)}: is no single program, since its host computes between the products; only for simulate"
@@ -387,6 +397,15 @@ def _network_and_formats(
     if formats.bits is not None:
         return layers, assignment_of_bits(layers, parse_bits(formats.bits))
     return layers, row_ratio(hw, formats)
+
+
+def _check_act_bits(formats: Formats) -> None:
+    """UserError if `act_bits` are no bits of activations, or something else says them."""
+    name, bits = option("act_bits"), formats.act_bits
+    if bits not in BITS:
+        raise UserError(f"{name}: {bits} given, must be {BITS.start} to {BITS.stop - 1}")
+    if others := [given for given in formats.rows if given != option("ratio")]:
+        raise UserError(f"{name}: given beside {others[0]}, which has the bits of activations: leave it out")
 
 
 def read_assignment(path: str | Path) -> Assignment:

@@ -120,18 +120,19 @@ def roofline(
     bits: str | None = None,
     ratio: str | Ratio | None = None,
     assignment: Assignment | str | Path | None = None,
+    act_bits: int | None = None,
     seed: int = 0,
     reading: Reading = NOTHING,
 ) -> Roofline:
     """What memory and array allow each layer, and what it reaches; the plot goes to the file `out` as HTML.
 
-    `hw`, `network`, `bits`, `ratio`, `assignment`, `seed` and `reading` are those of `simulate`.
+    `hw`, `network`, `bits`, `ratio`, `assignment`, `act_bits`, `seed` and `reading` are those of `simulate`.
 
     Raises:
         UserError: an input cannot be used, or the network does not run on the accelerator.
     """
     hardware = hardware_of(hw)
-    plan = network_plan(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    plan = network_plan(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     timing, clock = estimate(plan), known_clock(hardware)
     points = points_of(hardware, timing, clock)
     plot = None if out is None else Path(out)

@@ -155,6 +155,7 @@ def simulate(
     bits: str | None = None,
     ratio: str | Ratio | None = None,
     assignment: Assignment | str | Path | None = None,
+    act_bits: int | None = None,
     batch: int = 1,
     resources: bool = False,
     predict: bool = False,
@@ -169,6 +170,7 @@ def simulate(
         hw: an accelerator, a YAML file, or a name in hw_configs.
         network: whatever `load_network` takes; one without integers gets random weights, on which no cycle depends.
         bits, ratio, assignment: row formats of such a network, see `codesign.api.networks.Formats`; at most one.
+        act_bits: of all its activations, with `ratio` or with formats as the bands are.
         batch: images, one after the other.
         resources: synthesize the accelerator, too.
         predict: predict its resources instead, in a millisecond.
@@ -187,7 +189,7 @@ def simulate(
         raise UserError(f"{found.name}: has many products and no single program; simulate_encoder times them")
     if batch < 1:
         raise UserError(f"{option('batch')}: {batch} given, must be at least 1")
-    plan = planned(network, hardware, Formats(bits, ratio, assignment), seed, reading)
+    plan = planned(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     timing = estimate(plan.plan)
     hints = [
         *fetch_hints(plan.plan, timing.total_cycles, plan.on),

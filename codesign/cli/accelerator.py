@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codesign.cli.options import (
+    ACT_BITS,
     ASSIGNMENT,
     BITS,
     DATA,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from codesign.api.cosimulation import Cosimulation
     from codesign.api.encoders import EncoderCosimulation
 
-ALONE = ("assignment", "resources", "predict", "energy")
+ALONE = ("assignment", "act_bits", "resources", "predict", "energy")
 """Options that say nothing to an encoder."""
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 
@@ -41,6 +42,7 @@ def simulate(
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
+    act_bits: ACT_BITS = None,
     batch: Annotated[int, typer.Option(min=1, help="Images, one after the other.")] = 1,
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
     predict: Annotated[bool, typer.Option("--predict", help="Predict them instead, in a millisecond.")] = False,
@@ -72,6 +74,7 @@ def simulate(
         "bits": bits,
         "ratio": ratio,
         "assignment": assignment,
+        "act_bits": act_bits,
         "resources": resources,
         "predict": predict,
         "batch": None if batch == 1 else batch,
@@ -119,6 +122,7 @@ def simulate(
                 bits=bits,
                 ratio=ratio,
                 assignment=assignment,
+                act_bits=act_bits,
                 batch=batch,
                 resources=resources,
                 predict=predict,
@@ -145,6 +149,7 @@ def cosim(
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
+    act_bits: ACT_BITS = None,
     seed: SEED = 0,
     json: JSON = None,
     reading: Reading = NOTHING,
@@ -171,14 +176,17 @@ def cosim(
                 bits=bits,
                 ratio=ratio,
                 assignment=assignment,
+                act_bits=act_bits,
                 seed=seed,
                 reading=reading,
                 progress=report,
             )
         else:
-            given = {"data": data, "data_dir": data_dir, "bits": bits, "ratio": ratio, "assignment": assignment}
+            formats = {"bits": bits, "ratio": ratio, "assignment": assignment, "act_bits": act_bits}
             reading.refuse(f"on {network}, which is no model of another tool")
-            refuse(given, f"on {found.name}, whose weights and inputs are random")
+            refuse(
+                {"data": data, "data_dir": data_dir, **formats}, f"on {found.name}, whose weights and inputs are random"
+            )
             answer = cosim_encoder(hw, found, sequences=images, seed=seed, progress=report)
     show(answer)
     save(json, answer.to_json())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codesign.cli.options import ASSIGNMENT, BITS, DATA, DATA_DIR, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.options import ACT_BITS, ASSIGNMENT, BITS, DATA, DATA_DIR, HW, JSON, NETWORK, RATIO, SEED
 from codesign.cli.reading import NOTHING, Reading, reads
 
 
@@ -36,6 +36,7 @@ def compile_(
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
+    act_bits: ACT_BITS = None,
     seed: SEED = 0,
     json: JSON = None,
     reading: Reading = NOTHING,
@@ -58,6 +59,7 @@ def compile_(
             bits=bits,
             ratio=ratio,
             assignment=assignment,
+            act_bits=act_bits,
             seed=seed,
             reading=reading,
             progress=report,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codesign.cli.options import ASSIGNMENT, BITS, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.options import ACT_BITS, ASSIGNMENT, BITS, HW, JSON, NETWORK, RATIO, SEED
 from codesign.cli.reading import NOTHING, Reading, reads
 
 
@@ -19,6 +19,7 @@ def roofline(
     bits: BITS = None,
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
+    act_bits: ACT_BITS = None,
     seed: SEED = 0,
     json: JSON = None,
     reading: Reading = NOTHING,
@@ -27,6 +28,16 @@ def roofline(
     from codesign.api.roofline import roofline as run
     from codesign.cli.output import save, show
 
-    answer = run(hw, network, out=out, bits=bits, ratio=ratio, assignment=assignment, seed=seed, reading=reading)
+    answer = run(
+        hw,
+        network,
+        out=out,
+        bits=bits,
+        ratio=ratio,
+        assignment=assignment,
+        act_bits=act_bits,
+        seed=seed,
+        reading=reading,
+    )
     show(answer)
     save(json, answer.to_json())

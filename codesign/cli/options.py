@@ -15,6 +15,9 @@ NETWORK = Annotated[
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 BITS = Annotated[str | None, typer.Option(metavar="W/A", help="Fixed-point weights of W bits, activations of A bits.")]
 RATIO = Annotated[str | None, typer.Option(help="Shares of row formats, such as pot4:60,fixed4:35,fixed8:5.")]
+ACT_BITS = Annotated[
+    int | None, typer.Option(metavar="A", help="Activations of A bits, the rows as --ratio or the bands of HW are.")
+]
 ENERGY = Annotated[
     str, typer.Option(metavar="FILE", help="Energies of single operations: YAML, or a name in hw_configs/energy/.")
 ]

@@ -35,26 +35,32 @@ TABLE = ("table", "tiny", "smallcnn", "--choices", "w4", "-o", "OUT")
 
 NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     *((("simulate", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {ENCODER}") for option in (
-        ("--energy", "other"), ("--assignment", "a.json"), ("--resources",), ("--predict",),
+        ("--energy", "other"), ("--assignment", "a.json"), ("--act-bits", "8"), ("--resources",), ("--predict",),
     )),
     *((("cosim", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {RANDOM}") for option in (
         ("--data", "digits"), ("--data-dir", "."), ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
+        ("--act-bits", "8"),
     )),
     *(((*IDEAL, *option), f"{option[0]} given, but it {ON_IDEAL}") for option in (
         ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a"), ("--resources",), ("--predict",),
-        ("--batch", "2"), ("--energy", "x"),
+        ("--act-bits", "8"), ("--batch", "2"), ("--energy", "x"),
     )),
     *((("simulate", "tiny", "smallcnn", *option), f"{option[0]} given, but it needs --ideal") for option in (
         ("--dataflow", "os"), ("--clock", "5"), ("--corrected",), ("--out", "o"),
     )),
     *(((*command, *option), f"{option[0]} given, but the formats of a quantized network") for option in (
-        ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
+        ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"), ("--act-bits", "8"),
     ) for command in (
         ("simulate", "tiny", "NET"), ("roofline", "tiny", "NET"), ("cosim", "tiny", "NET"),
         ("compile", "tiny", "NET", "-o", "OUT"),
     )),
     (("simulate", "tiny", "smallcnn", "--resources", "--predict"), "--predict: cannot be combined with --resources"),
     (("simulate", "tiny", "smallcnn", "--bits", "4/4", "--ratio", "pot4:1"), "--bits and --ratio given"),
+    *((("simulate", "tiny", "smallcnn", "--act-bits", "4", *option), f"--act-bits: given beside {option[0]}") for option in (
+        ("--bits", "4/4"), ("--assignment", "a.json"),
+    )),
+    (("simulate", "tiny", "smallcnn", "--act-bits", "9"), "--act-bits: 9 given, must be 2 to 8"),
+    (("simulate", "tiny", "smallcnn", "--act-bits", "8"), "give it 'act_modes: [4, 8]'"),
     (("cosim", "tiny", "smallcnn", "--data-dir", "."), "--data-dir: has no effect without --data"),
     (("cosim", "tiny", "smallcnn", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("compile", "tiny", "smallcnn", "-o", "OUT", "--data-dir", "."), "--data-dir: has no effect without --data"),
