@@ -239,13 +239,8 @@ class _Compiler:
                     checks.append(("accumulators", low[chosen], high[chosen], geometry.acc_bits))
                 bits = geometry.acc_bits + 1 + more
                 checks.append(("accumulators with bias", biased[0][chosen], biased[1][chosen], bits))
-        for name, least, most, bits in checks:
-            need = max(int(most.max()).bit_length(), int(-least.min() - 1).bit_length() if least.min() < 0 else 0) + 1
-            if need > bits:
-                raise UserError(
-                    f"{conv.name}: {name} reach [{least.min()}, {most.max()}] and need {need} bits, '{self.hw.name}' "
-                    f"has {bits}; set acc_bits to at least {geometry.acc_bits + need - bits}"
-                )
+        for check in checks:
+            self._check_width(conv, *check)
 
     def check_lines(self, conv: IntegerConv, split: Sequence[int]) -> None:
         """Accumulator width of the filters that take two lines of elements."""
@@ -269,12 +264,17 @@ class _Compiler:
             if times == 1:
                 checks.append((f"{name} with bias", least + bias, most + bias, geometry.biased_bits))
             for what, low, high, have in checks:
-                need = max(int(high.max()).bit_length(), int(-low.min() - 1).bit_length() if low.min() < 0 else 0) + 1
-                if need > have:
-                    raise UserError(
-                        f"{conv.name}: {what} reach [{low.min()}, {high.max()}] and need {need} bits, "
-                        f"'{self.hw.name}' has {have}; set acc_bits to at least {geometry.acc_bits + need - have}"
-                    )
+                self._check_width(conv, what, low, high, have)
+
+    def _check_width(self, conv: IntegerConv, what: str, least: IntArray, most: IntArray, have: int) -> None:
+        """UserError if sums between `least` and `most` need more than `have` bits."""
+        low, high = int(least.min()), int(most.max())
+        need = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+        if need > have:
+            raise UserError(
+                f"{conv.name}: {what} reach [{low}, {high}] and need {need} bits, '{self.hw.name}' has {have}; set "
+                f"acc_bits to at least {self.geometry.acc_bits + need - have}, or give the layer fewer bits"
+            )
 
     def reads_narrow(self, conv: IntegerConv) -> bool:
         """Whether two codes of the input share a place."""

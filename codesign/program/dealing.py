@@ -8,9 +8,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from codesign._typing import IntArray
 from codesign.arch.band import WEIGHT_BITS, Band
+from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.row_format import RowFormat
@@ -158,6 +160,7 @@ def deal_filters(
     chosen: Iterable[int] | None = None,
     whole_words: bool = True,
     narrow: Narrow = ALL_WIDE,
+    hw: Hardware | None = None,
 ) -> list[list[int]]:
     """Filters of each place (`places_of`): every filter goes to one that can hold it, so that passes are few.
 
@@ -172,6 +175,7 @@ def deal_filters(
         chosen: the filters to deal, all by default; with narrow outputs both or neither of two that share a place.
         whole_words: whether the channels of a filter fill whole words.
         narrow: whose codes share places.
+        hw: whose bands they are, for errors.
 
     Raises:
         UserError: no band can hold a filter.
@@ -185,7 +189,7 @@ def deal_filters(
             if row not in able:
                 able[row] = choice_of(row, bands, whole_words, narrow)
                 if not able[row]:
-                    raise no_band(f"{name}: filter {f}", row, bands, whole_words, narrow)
+                    raise no_band(f"{name}: filter {f}", row, bands, whole_words, narrow, hw)
         choice = _common([able[rows[f]] for f in item])
         if not choice:  # two rows of a fixed band hold what one of another holds
             choice = _common([(*able[rows[f]], *pairs_for(rows[f], bands, narrow)) for f in item])
@@ -362,9 +366,14 @@ def _shares(count: int, choice: Choice, held: list[int], places: Sequence[Place]
 
 
 def no_band(
-    what: str, row: Row, bands: Sequence[Band], whole_words: bool = True, narrow: Narrow = ALL_WIDE
+    what: str,
+    row: Row,
+    bands: Sequence[Band],
+    whole_words: bool = True,
+    narrow: Narrow = ALL_WIDE,
+    hw: Hardware | None = None,
 ) -> UserError:
-    """The error that no band can hold the filter, and what to do about it."""
+    """The error that no band can hold the filter, and what to do about it; on `hw` perhaps with pairs of rows."""
     if choice_of(row, bands, whole_words):  # with wider codes
         return UserError(
             f"{what} has {row.scheme}{row.bits} weights, and takes {_why_not(row, bands, narrow)}; give the layer's "
@@ -374,7 +383,8 @@ def no_band(
     without = any(band.scheme is row.scheme is Scheme.BINARY for band in bands)
     reason = " (binary has no zero, and its channels do not fill whole words)" if without else ""
     return UserError(
-        f"{what} has {row.scheme}{row.bits} weights, the bands hold {offered}{reason}; {_remedy(row, whole_words)}"
+        f"{what} has {row.scheme}{row.bits} weights, the bands hold {offered}{reason}; "
+        f"{_pairing(row, hw) or _remedy(row, whole_words)}"
     )
 
 
@@ -384,6 +394,22 @@ def _why_not(row: Row, bands: Sequence[Band], narrow: Narrow) -> str:
     if narrow.input and not able:
         return "four rows where two codes share a place, which is not built: two in a band with 'crumbs: true'"
     return "more rows than any band has that holds it, where two codes share a place"
+
+
+def _pairing(row: Row, hw: Hardware | None) -> str:
+    """Which band would hold the filter in two of its rows; empty if none, or if the accelerator allows no pairs."""
+    if hw is None or hw.dataflow != "os":
+        return ""
+    given = hw.model_dump(mode="json")
+    for index in range(len(hw.bands)):
+        bands = [band | {"pairs": True} if i == index else band for i, band in enumerate(given["bands"])]
+        try:
+            changed = Hardware.model_validate(given | {"bands": bands})
+        except ValidationError:
+            continue
+        if row.held_by_pair(changed.bands[index]):
+            return f"give bands[{index}] 'pairs: true': two of its rows hold the filter then"
+    return ""
 
 
 def _remedy(row: Row, whole_words: bool) -> str:

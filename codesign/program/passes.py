@@ -168,7 +168,7 @@ def _sets(
     bands = geometry.bands
     whole_words, narrow = fills_words(conv, geometry), narrow_of(conv, geometry)
     for bucket in buckets:
-        dealt = deal_filters(conv.name, given, bands, bucket, whole_words, narrow)
+        dealt = deal_filters(conv.name, given, bands, bucket, whole_words, narrow, geometry.hw)
         of_bands = [_in_passes(index, dealt, bands, narrow) for index in range(len(bands))]
         for p in range(max(map(len, of_bands))):
             rows: list[int] = []

@@ -231,3 +231,20 @@ def test_filters_that_one_row_holds_take_pairs_only_where_that_saves_passes() ->
     assert deal_filters("layer", mix, paired) == [*deal_filters("layer", mix, plain), []]
     wide = [row_of(FIXED8)] * 60  # ten passes with pairs of rows as well, 60 without
     assert list(map(len, deal_filters("layer", wide, paired))) == [0, 10, 0, 50]
+
+
+def test_pairs_are_proposed_where_they_would_hold_the_filter() -> None:
+    """What is proposed is a valid accelerator, and the filter fits it."""
+    hw = load_hardware("xc7z020_fixed")
+    layer = rows_of(one_format("fixed8"))
+    with pytest.raises(UserError, match=r"filter 0 has fixed8 weights.*; give bands\[0\] 'pairs: true'"):
+        deal_filters("conv", layer, hw.bands, hw=hw)
+    changed = hw.model_dump(mode="json")
+    changed["bands"][0]["pairs"] = True
+    paired = Hardware.model_validate(changed)
+    assert deal_filters("conv", layer, paired.bands, hw=paired)
+    for other in ("xc7z020_ws", "xc7z020_pot"):  # weight stationary; no band with halves
+        hw = load_hardware(other)
+        bands = [band for band in hw.bands if band.weight_bits < 8]
+        with pytest.raises(UserError, match="add a band"):
+            deal_filters("conv", layer, bands, hw=hw)

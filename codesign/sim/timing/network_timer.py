@@ -346,7 +346,7 @@ class NetworkTimer:
                     of_input = int(widths[some[0], self._maps[layer.conv.input]])
                     (row,) = pieces.filters(layer.place, [row_of(formats[index])])
                     whole_words = fills_words(pieces.conv(layer.place, of_input), self.planner.geometry)
-                    raise no_band(f"{layer.conv.name}: a filter", row, bands, whole_words)
+                    raise no_band(f"{layer.conv.name}: a filter", row, bands, whole_words, hw=self.hw)
             possible = [index for index, choice in enumerate(choices) if choice]
             found = deal_counts(mine[:, possible], [choices[index] for index in possible], bands)
             begin = 0
