@@ -49,6 +49,7 @@ SHAPES = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (5
 ACC_BITS = 24
 """What ResNet-18's sums of 8-bit codes need."""
 ELEMENTS = {
+    "fixed2 lut": Band(scheme=Scheme.FIXED, weight_bits=2, rows=2, multiplier="lut"),
     "fixed4 lut": Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut"),
     "fixed4 dsp pack 4": Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
     "pot4": Band(scheme=Scheme.POT, weight_bits=4, rows=2),
