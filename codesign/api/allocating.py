@@ -204,6 +204,7 @@ def allocate(
     images: int | None = None,
     out: str | Path | None = None,
     float_epochs: int | None = None,
+    search_epochs: int | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
     progress: Report | None = None,
@@ -221,6 +222,7 @@ def allocate(
         granularity: `layer` or `row`, instead of the method's own.
         images: training images that are looked at; 64.
         out: the file to save the assignment in, which `quantize`, `simulate` and `cosim` take.
+        search_epochs: of a method that trains while it chooses, over the training images.
         float_epochs, data_dir, seed, progress: as `quantize` takes them.
 
     Raises:
@@ -230,8 +232,11 @@ def allocate(
     from codesign.allocation.methods.evaluator import Evaluator
     from codesign.allocation.methods.joint import check_reachable
     from codesign.allocation.methods.protocol import Task, check_limits
+    from codesign.quant.placing import placed
 
     chosen = method_of(method)
+    if search_epochs is not None:
+        chosen = _training_for(chosen, search_epochs)
     hw = hardware_of(hardware)
     check_data_dir(data, data_dir)
     model, dataset = model_and_data(network, data, data_dir, seed)
@@ -256,7 +261,8 @@ def allocate(
         check_reachable(space, costs, limits, pins)
     dataset = dataset or load_dataset(data, data_dir, seed)
     subject = subject_for(space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress)
-    task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed)
+    training = (placed(dataset.train_images), placed(dataset.train_labels))
+    task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed, training, progress)
     allocation = chosen.allocate(task)
     if missed := task.missed(allocation.assignment):
         raise UserError(f"{missed[0]}: what the method '{chosen.name}' gave does not keep it")
@@ -279,6 +285,17 @@ def allocate(
         hw,
         seed,
     )
+
+
+def _training_for(method: Method, epochs: int) -> Method:
+    """The method that trains so many epochs while it chooses; UserError for one that does not train."""
+    where = f"{option('search_epochs')}: {epochs} given"
+    if not hasattr(method, "with_epochs"):
+        raise UserError(f"{where}, but the method '{method.name}' does not train while it chooses: leave it out")
+    if epochs < 1:
+        raise UserError(f"{where}, must be at least 1")
+    found: Method = method.with_epochs(epochs)
+    return found
 
 
 def check_pins(space: Space, pins: Mapping[str, str]) -> None:

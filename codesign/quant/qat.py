@@ -90,16 +90,17 @@ class QuantConv(nn.Module):
 
     def forward(self, x: Tensor, input_scale: Tensor | None) -> Tensor:
         """Accumulated (N, M, OH, OW) values; with `input_scale` None weights and bias are used as floats."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if input_scale is not None:
-            weight = self._quantized()
-            # Whole accumulator units; straight-through.
-            rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
-            bias = bias + (rounded - bias).detach()
-        return self.convolve(x, weight, bias)
+        if input_scale is None:
+            return self.convolve(x, self.weight, self.bias)
+        return self.convolve(x, self.quantized_weight(), self.quantized_bias(input_scale))
 
-    def _quantized(self) -> Tensor:
+    def quantized_bias(self, input_scale: Tensor) -> Tensor:
+        """(rows,) biases in whole accumulator units; the gradient passes straight through."""
+        rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
+        return self.bias + (rounded - self.bias).detach()
+
+    def quantized_weight(self) -> Tensor:
+        """(rows, weights of a row) quantized weights, with the gradients of the rule."""
         rule = self.rule
         weight, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, rule)
         generator = self.generator if rule.stochastic and self.training else None

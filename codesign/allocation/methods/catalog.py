@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
+from codesign.allocation.methods.dnas import DNAS
+from codesign.allocation.methods.edmips import EDMIPS
+from codesign.allocation.methods.fracbits import FRACBITS
 from codesign.allocation.methods.hawq import Hawq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
@@ -13,5 +17,8 @@ from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.rmsmp import Rmsmp
 from codesign.allocation.methods.zeroq import ZeroQ
 
-_ALL: tuple[Method, ...] = (Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ())
+_ALL: tuple[Method, ...] = (
+    *(Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ()),
+    *(EDMIPS, DNAS, FRACBITS, BAYESIAN_BITS),
+)
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
