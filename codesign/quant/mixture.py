@@ -117,7 +117,7 @@ class MixedConv(QuantConv):
         """Accumulated (N, M, OH, OW) values, with `input_scale` (widths,); None as in `QuantConv`."""
         if input_scale is None:
             return super().forward(x, None)
-        of_form = self.shares @ _members(self._form_of, len(self.forms))
+        of_form = self.shares @ _members(self._form_of, len(self.forms)).to(self.shares.dtype)
         weight = torch.stack([part.quantized_weight() for part in self.each], dim=1)
         scales = [input_scale[place] for place in self._width_of]
         bias = torch.stack(
@@ -191,7 +191,7 @@ class MixedNetwork(QatNetwork):
             self.mixed(item.name).shares = given
             if self.reads[item.name] not in seen:
                 seen.add(self.reads[item.name])
-                self.mixed_map(item.name).shares = given[0] @ self._of_width
+                self.mixed_map(item.name).shares = given[0] @ self._of_width.to(given.dtype)
 
 
 def _members(place: Sequence[int], count: int) -> Tensor:

@@ -14,8 +14,8 @@ BAYESIAN_BITS = RelaxedMethod(
     term=Weighted(1.0),
     schedule=Schedule(law_rate=0.2),
     deviations=(
-        "a residual is the difference of two quantizers, each with its learned scale; the paper's share one range, whose "
-        "grids lie in each other (s of 2k bits = s of k bits / (2^k + 1)), which signed weights without -2^(b-1) do not",
+        "a residual is the difference of two quantizers with learned scales of their own; the paper's share one range, "
+        "and their grids lie in each other (s of 2k bits = s of k bits / (2^k + 1)), which symmetric ones do not",
         "the cost is the expected exact cost of the limits under the gates; the paper has bit operations",
         "with limits the term counts what is above them, so its factor need not be searched",
         "gates are of layers, and of layers that read the same map together; no gates of output channels",

@@ -14,7 +14,7 @@ EDMIPS = RelaxedMethod(
     term=Weighted(1.0),
     schedule=Schedule(law_rate=0.1, law_optimizer="sgd"),
     deviations=(
-        "training goes on from the float network for a few epochs; the paper trains from scratch, and trains the result",
+        "a few epochs of training from the float network; the paper trains from scratch, and the result again",
         "the cost is the expected exact cost of the limits; the paper counts products times mean bits of both",
         "with limits the term counts what is above them, so its factor need not be searched",
         "quantizers have learned steps; the official code has HWGQ's fixed ones",

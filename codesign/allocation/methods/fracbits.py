@@ -8,7 +8,7 @@ from codesign.allocation.relaxations.training import Schedule
 FRACBITS = RelaxedMethod(
     name="fracbits",
     paper="FracBits, Yang and Jin 2021",
-    equations="Q(x) at a fractional width = its neighbours interpolated; loss + kappa |E[cost] - target|; nearest width",
+    equations="a fractional width is its neighbours interpolated; loss + kappa |E[cost] - target|; nearest width",
     decides="layer or row: bits of weights and of activations, between neighbours",
     law=Fractional,
     term=Distance(1.0),

@@ -61,7 +61,7 @@ class RelaxedMethod:
         losses = decisions.losses(law.regrets())
         solver: Solver = Milp() if len(task.space.groups) <= MOST_EXACT else Lagrangian()
         found = solved_jointly(self, task, losses, solver)
-        return replace(found, notes=(*found.notes, _told(task, history)))
+        return replace(found, notes=(*found.notes, told(task, history)))
 
 
 def mixed_network(task: Task, decisions: Decisions) -> MixedNetwork:
@@ -88,8 +88,8 @@ def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dic
     return law, decisions, history
 
 
-def _told(task: Task, history: list[dict[str, float]]) -> str:
-    """What training was, in a line."""
+def told(task: Task, history: list[dict[str, float]]) -> str:
+    """What training was, in a line for the user."""
     last = history[-1]
     expected = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if name not in ("loss", "accuracy"))
     return (

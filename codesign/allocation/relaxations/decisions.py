@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -79,12 +80,14 @@ class Decisions:
                 f"{option('choices')}: {given} given, must be formats of different bits, between which a width can lie"
             )
         if len(self.pairs) == len(forms) * len(widths):
-            weights = Axis(tuple(float(form.bits) for form in forms), tuple(forms.index(form) for form, _ in self.pairs))
+            weights = Axis(
+                tuple(float(form.bits) for form in forms), tuple(forms.index(form) for form, _ in self.pairs)
+            )
             maps = Axis(tuple(map(float, widths)), tuple(widths.index(bits) for _, bits in self.pairs))
             return weights, maps
         order = sorted(range(len(self.pairs)), key=lambda at: (self.pairs[at][0].bits, self.pairs[at][1]))
         chain = [(self.pairs[at][0].bits, self.pairs[at][1]) for at in order]
-        if any(after[1] < before[1] for before, after in zip(chain, chain[1:], strict=False)):
+        if any(after[1] < before[1] for before, after in pairwise(chain)):
             raise UserError(
                 f"{option('choices')}: {given} given, must be every pair of some weights and activations, or a chain "
                 "in which both grow"

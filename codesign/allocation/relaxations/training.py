@@ -35,7 +35,8 @@ class Schedule:
         law_rate: of the law's parameters, constant.
         law_optimizer: that has them.
         batch: images of a step.
-        apart: share of the images that the law alone learns from, in steps of its own; 0 lets it learn with the weights.
+        apart: share of the images that the law alone learns from, in steps of its own; at 0 it learns with the
+            weights.
     """
 
     epochs: int = 4
