@@ -24,7 +24,6 @@ from codesign.allocation.methods.impq import Impq, kernel_gains
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.protocol import Method, Task, check_limits
-from codesign.allocation.methods.relaxed import RelaxedMethod
 from codesign.allocation.methods.table_method import TableMethod
 from codesign.allocation.methods.zeroq import ZeroQ, distilled
 from codesign.allocation.problem import Limit
@@ -49,7 +48,7 @@ QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
-    else method.with_epochs(1) if isinstance(method, RelaxedMethod)
+    else method.with_epochs(1) if hasattr(method, "with_epochs")
     else method
     for name, method in METHODS.items()
 }  # fmt: skip

@@ -334,7 +334,7 @@ def test_from_the_command_to_an_assignment(run: Run, tmp_path: Path) -> None:
         "--float-epochs", "1", "--at-most", "latency_ms=0.0265", "-o", out, "--json", tmp_path / "answer.json",
     )  # fmt: skip
     assert status == 0, error
-    assert "1 epochs on 1,157 training images to choose" in printed and out.exists()
+    assert "1 epoch on 1,157 training images to choose" in printed and out.exists()
     assert json.loads((tmp_path / "answer.json").read_text())["costs"]["latency_ms"] <= 0.0265
     for method, epochs, says in (
         ("hawq-v3", "1", "--search-epochs: 1 given, but the method 'hawq-v3' does not train while it chooses"),

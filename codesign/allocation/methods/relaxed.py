@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
 from codesign.allocation.methods.joint import solved_jointly
 from codesign.allocation.methods.protocol import Allocation, Task
 from codesign.allocation.relaxations.decisions import Decisions
 from codesign.allocation.relaxations.expected_costs import ExpectedCosts
 from codesign.allocation.relaxations.laws import Law
+from codesign.allocation.relaxations.relaxing import Relaxer
 from codesign.allocation.relaxations.terms import Term
-from codesign.allocation.relaxations.training import Schedule, Trainer
+from codesign.allocation.relaxations.training import Schedule
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
 from codesign.allocation.space import Granularity
 from codesign.quant.mixture import MixedNetwork
+from codesign.quant.training_rules import DEFAULT, TrainingRule
 
 MOST_EXACT = 200
 """Groups up to which what is nearest within the limits is found by the integer program; beyond by equal slopes."""
@@ -64,12 +64,11 @@ class RelaxedMethod:
         return replace(found, notes=(*found.notes, told(task, history)))
 
 
-def mixed_network(task: Task, decisions: Decisions) -> MixedNetwork:
+def mixed_network(task: Task, decisions: Decisions, rule: TrainingRule = DEFAULT) -> MixedNetwork:
     """The task's float network in all choices at once, calibrated on the subject's images at the widest."""
     subject = task.subject
-    network = MixedNetwork(
-        subject.model.network, subject.state, decisions.pairs, input_signed=subject.model.fused.input.signed
-    )
+    signed = subject.model.fused.input.signed
+    network = MixedNetwork(subject.model.network, subject.state, decisions.pairs, rule, input_signed=signed)
     network.mix(decisions.of_layers(decisions.one_hot(decisions.widest)))
     network.calibrate(subject.images)
     return network
@@ -81,18 +80,18 @@ def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dic
     law = method.law(decisions)
     costs = ExpectedCosts(task.costs, decisions, task.limits)
     network = mixed_network(task, decisions)
-    with torch.enable_grad():
-        history = Trainer(network, decisions, law, costs, method.term, method.name).train(
-            *task.training_images, method.schedule, task.seed, task.progress
-        )
+    trainer = Relaxer(network, decisions, law, costs, method.term, method.name)
+    history = trainer.train(*task.training_images, method.schedule, task.seed, task.progress)
     return law, decisions, history
 
 
 def told(task: Task, history: list[dict[str, float]]) -> str:
     """What training was, in a line for the user."""
     last = history[-1]
-    expected = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if name not in ("loss", "accuracy"))
+    costs = [f"{name} {value:.4g}" for name, value in last.items() if name not in ("loss", "accuracy")]
+    expected = f", expected {', '.join(costs)} then" if costs else ""
+    epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     return (
-        f"{len(history)} epochs on {len(task.training_images[1]):,} training images to choose, loss "
-        f"{history[0]['loss']:.4g} to {last['loss']:.4g}, expected {expected} then; the weights stay the float ones"
+        f"{epochs} on {len(task.training_images[1]):,} training images to choose, loss "
+        f"{history[0]['loss']:.4g} to {last['loss']:.4g}{expected}; the weights stay the float ones"
     )

@@ -1,21 +1,17 @@
-"""Training a mixed network and the law that mixes it, on training images."""
+"""The loop that trains a mixed network on training images; what a step does is a subclass's matter."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from codesign.allocation.relaxations.decisions import Decisions
-from codesign.allocation.relaxations.expected_costs import ExpectedCosts
-from codesign.allocation.relaxations.laws import Law
-from codesign.allocation.relaxations.terms import Term
 from codesign.errors import UserError
 from codesign.quant.mixture import MixedNetwork
 from codesign.quant.placing import generator, placed
@@ -46,37 +42,49 @@ class Schedule:
     batch: int = 64
     apart: float = 0.0
 
-    def optimizer(self, law: Law) -> torch.optim.Optimizer:
-        """Of the law's parameters."""
-        if self.law_optimizer == "sgd":
-            return torch.optim.SGD(law.parameters(), self.law_rate, momentum=0.9)
-        return torch.optim.Adam(law.parameters(), self.law_rate)
 
-
-@dataclass(frozen=True, eq=False)
-class Trainer:
-    """What a step needs.
+class Trainer(ABC):
+    """Trains a network in place.
 
     Attributes:
-        network, decisions, law: what is trained.
-        costs, term: what joins the loss.
+        network: that is trained.
         phase: the name that progress and errors have.
     """
 
-    network: MixedNetwork
-    decisions: Decisions
-    law: Law
-    costs: ExpectedCosts
-    term: Term
-    phase: str
+    def __init__(self, network: MixedNetwork, phase: str) -> None:
+        self.network, self.phase = network, phase
+
+    @abstractmethod
+    def passes(self, images: Tensor, labels: Tensor, source: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """(loss, scores) of every pass of a step, each of which is differentiated before the next one."""
+
+    def begin(self, epoch: int) -> None:
+        """Before an epoch."""
+        return
+
+    def at(self, progress: float) -> None:
+        """Before a step: the share of training that is done."""
+        return
+
+    def settle(self) -> None:
+        """After a step of the optimizers."""
+        return
+
+    def law_optimizer(self, schedule: Schedule) -> torch.optim.Optimizer | None:
+        """Of what is trained beside the network."""
+        return None
+
+    def metrics(self, source: torch.Generator) -> Mapping[str, float]:
+        """What is told of an epoch beside loss and accuracy."""
+        return {}
 
     def train(
         self, images: Tensor, labels: Tensor, schedule: Schedule, seed: int = 0, progress: Progress | None = None
     ) -> list[dict[str, float]]:
-        """Train network and law in place; before every epoch costs are made exact around what the law has come to.
+        """Train in place.
 
         Returns:
-            Loss, accuracy and expected costs of every epoch.
+            Loss and accuracy of every epoch, over all passes, and what `metrics` gives.
 
         Raises:
             UserError: the loss became infinite or NaN; it says in which epoch, and from which layer on.
@@ -88,44 +96,31 @@ class Trainer:
         batches = max(-(-len(own) // schedule.batch), 1)
         weights = torch.optim.AdamW(parameter_groups(self.network, schedule.rate, 1.0, 1e-4))
         rates = torch.optim.lr_scheduler.LambdaLR(weights, warm_cosine(schedule.epochs * batches))
-        choices = schedule.optimizer(self.law)
-        both = [weights] if held else [weights, choices]
+        law = self.law_optimizer(schedule)
+        laws = [] if law is None else [law]
         history = []
-        with threads(1):
+        with threads(1), torch.enable_grad():
             for epoch in range(schedule.epochs):
                 self.network.train()
-                self.costs.rebase(self._chosen())
-                total, right = 0.0, 0
+                self.begin(epoch)
+                total, right, seen = 0.0, 0, 0
                 for number, part in enumerate(np.array_split(order.permutation(own), batches)):
-                    self.law.at((epoch + number / batches) / schedule.epochs)
-                    loss, hits = self._step(images, labels, part, both, source, epoch)
+                    self.at((epoch + number / batches) / schedule.epochs)
+                    for loss, hits in self._step(
+                        images, labels, part, [weights, *([] if held else laws)], source, epoch
+                    ):
+                        total, right, seen = total + loss * len(part), right + hits, seen + len(part)
                     rates.step()
                     if held:
                         some = order.choice(apart, min(schedule.batch, held), replace=False)
-                        self._step(images, labels, some, [choices], source, epoch)
-                    total, right = total + loss * len(part), right + hits
-                metrics = {"loss": total / len(own), "accuracy": right / len(own), **self._expected(source)}
+                        self._step(images, labels, some, laws, source, epoch)
+                metrics = {"loss": total / seen, "accuracy": right / seen, **self.metrics(source)}
                 history.append(metrics)
                 if progress is not None:
                     progress(self.phase, epoch + 1, schedule.epochs, metrics)
         self.network.eval()
-        self.law.at(1.0)
+        self.at(1.0)
         return history
-
-    def mix(self, source: torch.Generator) -> Tensor:
-        """Mix the network by a sample of the law; the probabilities that costs are expected over."""
-        shares, paid = self.law.sample(source)
-        self.network.mix(self.decisions.of_layers(self.decisions.pinned(shares)))
-        return self.decisions.pinned(paid)
-
-    def _chosen(self) -> np.ndarray:
-        held, given = self.decisions.given
-        return np.where(held[:, 0].numpy(), given.argmax(1).numpy(), self.law.best())
-
-    def _expected(self, source: torch.Generator) -> Mapping[str, float]:
-        with torch.no_grad():
-            paid = self.costs(self.decisions.pinned(self.law.sample(source)[1]))
-        return {metric: float(cost) for metric, cost in paid.expected.items()}
 
     def _step(
         self,
@@ -135,24 +130,26 @@ class Trainer:
         optimizers: list[torch.optim.Optimizer],
         source: torch.Generator,
         epoch: int,
-    ) -> tuple[float, int]:
+    ) -> list[tuple[float, int]]:
+        """Loss and right answers of every pass of a step with the images of places `part`."""
         picked = placed(part)
-        paid = self.mix(source)
-        scores = self.network(images[picked]).flatten(1)
-        loss = self.term(functional.cross_entropy(scores, labels[picked]), self.costs(paid))
-        if not bool(torch.isfinite(loss)):
-            raise UserError(
-                f"{self.phase}: the loss is {float(loss.detach())} in epoch {epoch + 1}, "
-                f"{self._first_bad(images[picked])}; lower the learning rate"
-            )
-        for parameter in (*self.network.parameters(), *self.law.parameters()):
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        x, y = images[picked], labels[picked]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        found = []
+        for loss, scores in self.passes(x, y, source):
+            if not bool(torch.isfinite(loss)):
+                raise UserError(
+                    f"{self.phase}: the loss is {float(loss.detach())} in epoch {epoch + 1}, {self._first_bad(x)}; "
+                    "lower the learning rate"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            found.append((float(loss.detach()), int((scores.argmax(1) == y).sum())))
         nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.dim() > 1], CLIP)
         for optimizer in optimizers:
             optimizer.step()
-        self.law.settle()
-        return float(loss.detach()), int((scores.argmax(1) == labels[picked]).sum())
+        self.settle()
+        return found
 
     @torch.no_grad()
     def _first_bad(self, images: Tensor) -> str:
