@@ -69,18 +69,22 @@ class QuantConv(nn.Module):
             alpha = initial_alpha(self.weight[list(rows)].flatten(1), chosen, self.rule)
             self.log_alpha[list(rows)] = alpha.log()
 
+    def operands(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What rows are quantized from, as `rule_operands` gives it."""
+        return rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+
     @property
     def row_scale(self) -> Tensor:
         """Real value of one weight step, (rows,)."""
         with torch.no_grad():
-            _, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            _, log_alpha, gain = self.operands()
             scale = log_alpha.exp() / self.table.largest[:, 0]
             return scale if gain is None else scale * gain[:, 0]
 
     def integers(self) -> Tensor:
         """Integer weights, (M, C/groups, kh, kw) int64."""
         with torch.no_grad():
-            weight, log_alpha, _ = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            weight, log_alpha, _ = self.operands()
             return row_integers(weight, log_alpha, self.table).reshape(self.item.weight_shape)
 
     def bias_integers(self, input_scale: Tensor) -> Tensor:
@@ -102,7 +106,7 @@ class QuantConv(nn.Module):
     def quantized_weight(self) -> Tensor:
         """(rows, weights of a row) quantized weights, with the gradients of the rule."""
         rule = self.rule
-        weight, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, rule)
+        weight, log_alpha, gain = self.operands()
         generator = self.generator if rule.stochastic and self.training else None
         result = quantize_rows(weight, log_alpha, self.table, through=rule.through, generator=generator)
         if gain is not None:

@@ -18,10 +18,21 @@ from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
 from codesign.allocation.space import Granularity
 from codesign.quant.mixture import MixedNetwork
+from codesign.quant.qat import QatNetwork
 from codesign.quant.training_rules import DEFAULT, TrainingRule
 
 MOST_EXACT = 200
 """Groups up to which what is nearest within the limits is found by the integer program; beyond by equal slopes."""
+
+
+def mixed_network(task: Task, decisions: Decisions, rule: TrainingRule = DEFAULT) -> MixedNetwork:
+    """The task's float network in all choices at once, calibrated on the subject's images at the widest."""
+    subject = task.subject
+    signed = subject.model.fused.input.signed
+    network = MixedNetwork(subject.model.network, subject.state, decisions.pairs, rule, input_signed=signed)
+    network.mix(decisions.of_layers(decisions.one_hot(decisions.widest)))
+    network.calibrate(subject.images)
+    return network
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class RelaxedMethod:
         law: what is trained, of decisions.
         term: what expected costs add to the loss.
         schedule: of training.
+        network: that is trained, calibrated.
     """
 
     name: str
@@ -46,6 +58,7 @@ class RelaxedMethod:
     granularity: Granularity = "layer"
     deviations: tuple[str, ...] = ()
     limited: bool = True
+    network: Callable[[Task, Decisions], QatNetwork] = mixed_network
 
     def with_epochs(self, epochs: int) -> RelaxedMethod:
         """The method that trains so long."""
@@ -64,22 +77,12 @@ class RelaxedMethod:
         return replace(found, notes=(*found.notes, told(task, history)))
 
 
-def mixed_network(task: Task, decisions: Decisions, rule: TrainingRule = DEFAULT) -> MixedNetwork:
-    """The task's float network in all choices at once, calibrated on the subject's images at the widest."""
-    subject = task.subject
-    signed = subject.model.fused.input.signed
-    network = MixedNetwork(subject.model.network, subject.state, decisions.pairs, rule, input_signed=signed)
-    network.mix(decisions.of_layers(decisions.one_hot(decisions.widest)))
-    network.calibrate(subject.images)
-    return network
-
-
 def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dict[str, float]]]:
     """The law after training on the task's training images, whose decisions it is of, and metrics of every epoch."""
     decisions = Decisions(task.space, task.pins)
     law = method.law(decisions)
     costs = ExpectedCosts(task.costs, decisions, task.limits)
-    network = mixed_network(task, decisions)
+    network = method.network(task, decisions)
     trainer = Relaxer(network, decisions, law, costs, method.term, method.name)
     history = trainer.train(*task.training_images, method.schedule, task.seed, task.progress)
     return law, decisions, history

@@ -23,13 +23,14 @@ class JointTrainer(Trainer):
     """Every step has a pass for each width, all layers alike, and one with choices drawn at random.
 
     Attributes:
+        mixture: the network.
         decisions: whose choices are drawn.
         uniform: places of choices that all layers have in turn.
     """
 
     def __init__(self, network: MixedNetwork, decisions: Decisions, phase: str) -> None:
         super().__init__(network, phase)
-        self.decisions = decisions
+        self.mixture, self.decisions = network, decisions
         self.uniform = covering(decisions)
 
     def passes(self, images: Tensor, labels: Tensor, source: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -41,7 +42,7 @@ class JointTrainer(Trainer):
 
     def one(self, chosen: IntArray, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(loss, scores) with (decisions,) choices, but for what is pinned."""
-        self.network.mix(self.decisions.of_layers(self.decisions.pinned(self.decisions.one_hot(chosen))))
+        self.mixture.mix(self.decisions.of_layers(self.decisions.pinned(self.decisions.one_hot(chosen))))
         scores = self.network(images).flatten(1)
         return functional.cross_entropy(scores, labels), scores
 

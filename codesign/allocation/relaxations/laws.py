@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from codesign._typing import FloatArray
 from codesign.allocation.relaxations.decisions import Axis, Decisions
+from codesign.quant.mixture import MixedNetwork
 from codesign.quant.placing import array, uniform
+from codesign.quant.qat import QatNetwork
 
 TINY = 1e-30
 """Keeps logarithms of probabilities finite."""
@@ -36,6 +38,11 @@ class Law(nn.Module, ABC):
 
     def settle(self) -> None:
         """Bring parameters back to where they may be, after a step of the optimizer."""
+
+    def apply_to(self, network: QatNetwork, shares: Tensor) -> None:
+        """Make the network what a sample says, (decisions, choices) shares: a mixture."""
+        assert isinstance(network, MixedNetwork)
+        network.mix(self.decisions.of_layers(shares))
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Training a mixed network together with the law that mixes it."""
+"""Training a relaxed network together with the law of its choices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codesign.allocation.relaxations.expected_costs import ExpectedCosts
 from codesign.allocation.relaxations.laws import Law
 from codesign.allocation.relaxations.terms import Term
 from codesign.allocation.relaxations.training import Schedule, Trainer
-from codesign.quant.mixture import MixedNetwork
+from codesign.quant.qat import QatNetwork
 
 
 class Relaxer(Trainer):
@@ -23,13 +23,13 @@ class Relaxer(Trainer):
     Before every epoch costs are made exact around what the law has come to.
 
     Attributes:
-        decisions, law: whose shares mix the network.
+        decisions, law: that say what the network is in a step.
         costs, term: what joins the loss.
     """
 
     def __init__(
         self,
-        network: MixedNetwork,
+        network: QatNetwork,
         decisions: Decisions,
         law: Law,
         costs: ExpectedCosts,
@@ -42,7 +42,7 @@ class Relaxer(Trainer):
     def passes(self, images: Tensor, labels: Tensor, source: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One, mixed by a sample of the law."""
         shares, paid = self.law.sample(source)
-        self.network.mix(self.decisions.of_layers(self.decisions.pinned(shares)))
+        self.law.apply_to(self.network, self.decisions.pinned(shares))
         scores = self.network(images).flatten(1)
         yield self.term(functional.cross_entropy(scores, labels), self.costs(self.decisions.pinned(paid))), scores
 

@@ -54,6 +54,21 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Excess:
+    """DQ: loss + factor * max(0, cost - limit) ** 2 (penalty method), in shares of the limit; without one nothing."""
+
+    factor: float = 10.0
+
+    def __call__(self, loss: Tensor, paid: Paid) -> Tensor:
+        """The sum."""
+        if not paid.bounds:
+            return loss
+        for share in paid.shares.values():
+            loss = loss + self.factor * torch.relu(share - 1).square().to(loss.dtype)
+        return loss
+
+
+@dataclass(frozen=True)
 class Distance:
     """FracBits: loss + factor * |cost - target|, in shares of the target; nothing where there is none."""
 

@@ -1,4 +1,4 @@
-"""The loop that trains a mixed network on training images; what a step does is a subclass's matter."""
+"""The loop that trains a relaxed network on training images; what a step does is a subclass's matter."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from codesign.errors import UserError
-from codesign.quant.mixture import MixedNetwork
 from codesign.quant.placing import generator, placed
+from codesign.quant.qat import QatNetwork
 from codesign.quant.training import Progress, parameter_groups, threads, warm_cosine
 
 CLIP = 5.0
@@ -51,7 +51,7 @@ class Trainer(ABC):
         phase: the name that progress and errors have.
     """
 
-    def __init__(self, network: MixedNetwork, phase: str) -> None:
+    def __init__(self, network: QatNetwork, phase: str) -> None:
         self.network, self.phase = network, phase
 
     @abstractmethod
@@ -162,7 +162,7 @@ class Trainer(ABC):
                 if not bool(torch.isfinite(output).all()):
                     found.append(name)
 
-            hooks.append(self.network.mixed(item.name).register_forward_hook(look))
+            hooks.append(self.network.conv(item.name).register_forward_hook(look))
         try:
             self.network(images)
         finally:
