@@ -126,7 +126,7 @@ class Allocated(Answer):
                     **self.costs,
                     "limits": ", ".join(map(str, self.limits)) or "none",
                     "calibrated": f"{percent(self.accuracy, 2)} of {self.images:,} training images, float "
-                    f"{percent(self.float_accuracy, 2)}; nothing is trained with quantizers here",
+                    f"{percent(self.float_accuracy, 2)}; the weights are those of training in float",
                 }
             ),
         ]

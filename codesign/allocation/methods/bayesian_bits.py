@@ -9,7 +9,7 @@ BAYESIAN_BITS = RelaxedMethod(
     name="bayesian-bits",
     paper="Bayesian Bits, van Baalen et al. 2020",
     equations="nested residuals behind hard-concrete gates (tau 2/3, gamma -0.1, zeta 1.1); open above 1 - 0.34",
-    decides="layer: bits of weights and of activations, 0 with `pruned`",
+    decides="layer: bits of weights and of activations",
     law=HardConcrete,
     term=Weighted(1.0),
     schedule=Schedule(law_rate=0.2),

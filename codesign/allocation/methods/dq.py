@@ -22,9 +22,9 @@ def ranged_network(task: Task, decisions: Decisions) -> RangedNetwork:
 
 DQ = RelaxedMethod(
     name="dq",
-    paper="Mixed Precision DNNs (DQ), Uhlich et al. 2020",
+    paper="DQ, Uhlich et al. 2020",
     equations="learned step d and range q (U3), bits log2(q / d + 1) rounded up; loss + lambda max(0, cost - limit)^2",
-    decides="layer: bits of weights and of activations, from learned ranges",
+    decides="layer: bits of weights and of activations",
     law=Ranges,
     term=Excess(10.0),
     schedule=Schedule(law_rate=0.05),

@@ -9,7 +9,7 @@ FRACBITS = RelaxedMethod(
     name="fracbits",
     paper="FracBits, Yang and Jin 2021",
     equations="a fractional width is its neighbours interpolated; loss + kappa |E[cost] - target|; nearest width",
-    decides="layer or row: bits of weights and of activations, between neighbours",
+    decides="layer: bits of weights and of activations",
     law=Fractional,
     term=Distance(1.0),
     schedule=Schedule(law_rate=0.1),
