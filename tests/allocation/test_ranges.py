@@ -1,4 +1,4 @@
-"""DQ: steps and ranges against plain quantizers, and bits that follow by hand."""
+"""DQ and HMQ: steps and ranges against plain quantizers, and bits that follow by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codesign.allocation.methods.relaxed import trained
 from codesign.allocation.problem import Limit
 from codesign.allocation.relaxations.decisions import Decisions
 from codesign.allocation.relaxations.expected_costs import Paid
-from codesign.allocation.relaxations.ranges import Ranges
+from codesign.allocation.relaxations.ranges import PowersOfTwo, Ranges
 from codesign.allocation.relaxations.terms import Excess
 from codesign.allocation.relaxations.training import Schedule
 from codesign.allocation.space import Space, parse_choices
@@ -128,3 +128,51 @@ def test_bits_go_down_to_the_limit() -> None:
     found = method.allocate(task)
     assert task.costs.of(found.assignment)["size_mib"] <= 0.6 * whole
     assert found.notes[0].startswith("5 epochs on 24 training images to choose")
+
+
+class TestPowersOfTwo:
+    """HMQ's law."""
+
+    def test_step_and_range_are_means_under_the_sample(self) -> None:
+        law = PowersOfTwo(Decisions(subject_of(ALL).space))
+        shares = torch.zeros((3, 3, 3))
+        shares[0, 1, 1] = 1.0  # 4 bits, half the range
+        shares[1, 2, 0], shares[1, 1, 0] = 0.5, 0.5
+        shares[2, 0, 2], shares[2, 2, 1] = 0.25, 0.75
+        step, reach = law.means(0, shares)
+        steps = [127 / 7 / 2, 0.5 * (127 / 7 + 1), 0.25 * 127 / 4 + 0.75 / 2]
+        assert step.exp().tolist() == pytest.approx(steps, rel=1e-5)
+        assert reach.exp().tolist() == pytest.approx([0.5, 1, 0.25 / 4 + 0.75 / 2], rel=1e-5)
+
+    def test_at_a_corner_it_is_the_plain_quantizer_with_half_the_range(self) -> None:
+        subject = subject_of(ALL)
+        network = ranged_network(task_of(subject), Decisions(subject.space))
+        law = PowersOfTwo(Decisions(subject.space))
+        with torch.no_grad():
+            for logits in law.logits:
+                logits.fill_(-1000.0)
+                logits[:, 1, 1] = 0.0  # of weights 4 bits, of maps 8
+        shares, paid = law.sample(torch.Generator().manual_seed(0))
+        law.apply_to(network, shares)
+        corner = torch.eye(6)[ALL.split(",").index("w4a8")]
+        assert torch.equal(shares, corner.expand(3, -1)) and torch.equal(paid, shares)
+        plain = QatNetwork(TINY, subject.state, Space(TINY, parse_choices("w4a4", 4)).assignment([0] * 3))
+        for name in network.reads:
+            with torch.no_grad():
+                plain.conv(name).log_alpha.copy_(network.conv(name).log_alpha - math.log(2))
+            assert torch.equal(network.conv(name).integers(), plain.conv(name).integers())
+
+    def test_bits_have_the_probabilities_of_all_their_thresholds(self) -> None:
+        law = PowersOfTwo(Decisions(subject_of(ALL).space, {"fc": "w2a8"}))
+        with torch.no_grad():
+            law.logits[0].copy_(torch.tensor([[1.0, 2, 4], [8, 16, 32], [3, 6, 12]]).log().expand(3, -1, -1))
+        assert law.probabilities(0).tolist()[0] == pytest.approx([7 / 84, 56 / 84, 21 / 84])
+        assert law.probabilities(0).tolist()[2] == [1, 0, 0]  # pinned
+        maps = law.probabilities(1)
+        lead = math.exp(4)
+        assert maps.tolist()[0] == pytest.approx([3 / (5 + lead), (2 + lead) / (5 + lead)])
+        odds = law.regrets()[0]
+        assert odds[ALL.split(",").index("w4a8")] == 0
+        assert odds[ALL.split(",").index("w8a4")] == pytest.approx(math.log(56 / 21) + math.log((2 + lead) / 3))
+        law.at(0.5)
+        assert law.temperature == pytest.approx(0.1**0.5)

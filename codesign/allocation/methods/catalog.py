@@ -11,6 +11,7 @@ from codesign.allocation.methods.fracbits import FRACBITS
 from codesign.allocation.methods.hawq import Hawq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
+from codesign.allocation.methods.hmq import HMQ
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
@@ -21,6 +22,6 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ()),
-    *(EDMIPS, DNAS, FRACBITS, BAYESIAN_BITS, DQ, Limpq()),
+    *(EDMIPS, DNAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

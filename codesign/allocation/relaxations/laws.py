@@ -84,7 +84,7 @@ class Softmax(Law):
         return law, law
 
     def regrets(self) -> FloatArray:
-        return _log_odds(self.probabilities())
+        return log_odds(self.probabilities())
 
 
 class Gumbel(Law):
@@ -117,7 +117,7 @@ class Gumbel(Law):
         return torch.softmax(self.logits, dim=1)
 
     def regrets(self) -> FloatArray:
-        return _log_odds(self.probabilities())
+        return log_odds(self.probabilities())
 
 
 class Fractional(Law):
@@ -237,7 +237,8 @@ def between(bits: Tensor, axis: Axis) -> Tensor:
     return (1 - part)[:, None] * eye[low] + part[:, None] * eye[low + 1]
 
 
-def _log_odds(probabilities: Tensor) -> FloatArray:
+def log_odds(probabilities: Tensor) -> FloatArray:
+    """(decisions, choices) logarithms of the largest probability of a decision over each."""
     found = np.log(np.maximum(array(probabilities.double()), TINY))
     result: FloatArray = found.max(1, keepdims=True) - found
     return result

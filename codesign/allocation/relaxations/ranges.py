@@ -1,8 +1,12 @@
-"""DQ's law: a step and a range for the weights and for the map of every decision; bits follow from their ratio."""
+"""Laws of a step and a range for the weights and for the map of every decision: DQ's and HMQ's.
+
+Steps and ranges are factors on those of the quantizers with the most bits (`codesign.quant.ranges`).
+"""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import numpy as np
 import torch
@@ -10,10 +14,10 @@ from torch import Tensor, nn
 
 from codesign._typing import FloatArray
 from codesign.allocation.relaxations.decisions import Axis, Decisions
-from codesign.allocation.relaxations.laws import Law, between
+from codesign.allocation.relaxations.laws import Law, between, gumbel_softmax, log_odds
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError, option
-from codesign.quant.placing import array
+from codesign.quant.placing import array, uniform
 from codesign.quant.qat import QatNetwork
 from codesign.quant.ranges import Factors, RangedNetwork
 
@@ -23,19 +27,14 @@ SIGN = (1, 0)
 """Bits for the sign, of weights and of maps."""
 
 
-class Ranges(Law):
-    """Logarithms of factors on the steps and ranges of the quantizers with the most bits (parametrization U3).
+class RangeLaw(Law):
+    """What both have.
 
-    Attributes:
-        steps, reaches: of each axis (decisions,), weights first.
+    Raises:
+        UserError: the choices are not every pair of some widths of fixed point.
     """
 
     def __init__(self, decisions: Decisions) -> None:
-        """All start at the most bits.
-
-        Raises:
-            UserError: the choices are not every pair of some widths of fixed point.
-        """
         super().__init__(decisions)
         given = ",".join(decisions.space.names)
         fixed = all(form.scheme is Scheme.FIXED and form.bits > 1 for form, _ in decisions.pairs)
@@ -44,6 +43,34 @@ class Ranges(Law):
                 f"{option('choices')}: {given} given, must be every pair of some fixed-point weights and activations, "
                 "whose bits follow from learned ranges"
             )
+
+    @abstractmethod
+    def factors(self, number: int) -> Factors:
+        """(decisions,) logarithms of factors on steps and ranges of an axis, weights first, as last sampled."""
+
+    def apply_to(self, network: QatNetwork, shares: Tensor) -> None:
+        """Set steps and ranges of all layers; there is nothing to mix."""
+        assert isinstance(network, RangedNetwork)
+        weights, maps = self.factors(0), self.factors(1)
+        of_rows: dict[str, list[int]] = {}
+        for group, owner in zip(self.decisions.space.groups, self.decisions.owner.tolist(), strict=True):
+            of_rows.setdefault(group.layer, []).extend([owner] * (group.rows[1] - group.rows[0]))
+        network.set(
+            {layer: (weights[0][owners], weights[1][owners]) for layer, owners in of_rows.items()},
+            {layer: (maps[0][owners[0]], maps[1][owners[0]]) for layer, owners in of_rows.items()},
+        )
+
+
+class Ranges(RangeLaw):
+    """DQ: logarithms of the factors themselves (parametrization U3); bits follow from the ratio of range and step.
+
+    Attributes:
+        steps, reaches: of each axis (decisions,), weights first.
+    """
+
+    def __init__(self, decisions: Decisions) -> None:
+        """All start at the most bits."""
+        super().__init__(decisions)
         count = decisions.shape[0]
         self.steps = nn.ParameterList([nn.Parameter(torch.zeros(count)) for _ in decisions.axes])
         self.reaches = nn.ParameterList([nn.Parameter(torch.zeros(count)) for _ in decisions.axes])
@@ -75,18 +102,6 @@ class Ranges(Law):
                 reach += over
                 step -= over
 
-    def apply_to(self, network: QatNetwork, shares: Tensor) -> None:
-        """Set steps and ranges of all layers; there is nothing to mix."""
-        assert isinstance(network, RangedNetwork)
-        weights, maps = self.factors(0), self.factors(1)
-        of_rows: dict[str, list[int]] = {}
-        for group, owner in zip(self.decisions.space.groups, self.decisions.owner.tolist(), strict=True):
-            of_rows.setdefault(group.layer, []).extend([owner] * (group.rows[1] - group.rows[0]))
-        network.set(
-            {layer: (weights[0][owners], weights[1][owners]) for layer, owners in of_rows.items()},
-            {layer: (maps[0][owners[0]], maps[1][owners[0]]) for layer, owners in of_rows.items()},
-        )
-
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Probabilities that interpolate costs between the choices around the bits, for both."""
         law = torch.ones(self.decisions.shape)
@@ -100,6 +115,77 @@ class Ranges(Law):
         for number, axis in enumerate(self.decisions.axes):
             total += _from_above(array(self.bits(number).double()), axis)[:, list(axis.place)]
         return total
+
+
+class PowersOfTwo(RangeLaw):
+    """HMQ: a Gumbel softmax over pairs of bits and a threshold, which is a power of two times the calibrated range.
+
+    Step and range are the means under the sample. The temperature falls from `start` to `end`.
+
+    Attributes:
+        thresholds: how many powers: 1, 1/2, 1/4 and so on.
+        logits: of each axis (decisions, places, thresholds); the most bits with the whole range lead at first.
+    """
+
+    def __init__(
+        self, decisions: Decisions, thresholds: int = 3, start: float = 1.0, end: float = 0.1, lead: float = 4.0
+    ) -> None:
+        super().__init__(decisions)
+        self.thresholds, self.start, self.end = thresholds, start, end
+        self.temperature = start
+        initial = []
+        for axis in decisions.axes:
+            logits = torch.zeros((decisions.shape[0], len(axis.bits), thresholds))
+            logits[:, -1, 0] = lead
+            initial.append(nn.Parameter(logits))
+        self.logits = nn.ParameterList(initial)
+        self._factors: list[Factors] = []
+
+    def at(self, progress: float) -> None:
+        self.temperature = self.start * (self.end / self.start) ** progress
+
+    def factors(self, number: int) -> Factors:
+        return self._factors[number]
+
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Soft samples of bits, for both."""
+        law = torch.ones(self.decisions.shape)
+        self._factors = []
+        for number, axis in enumerate(self.decisions.axes):
+            logits = self._allowed(number)
+            noise = uniform(logits.flatten(1).shape, generator, torch.float64).float()
+            drawn = gumbel_softmax(logits.flatten(1), noise, self.temperature).reshape(logits.shape)
+            self._factors.append(self.means(number, drawn))
+            law = law * (drawn.sum(2) @ axis.members)
+        return law, law
+
+    def means(self, number: int, shares: Tensor) -> Factors:
+        """Logarithms of mean step and mean range of an axis under (decisions, places, thresholds) shares."""
+        axis, sign = self.decisions.axes[number], SIGN[number]
+        reach = 0.5 ** torch.arange(self.thresholds)
+        finest = levels(axis.bits[-1], sign)
+        step = torch.tensor([finest / levels(bits, sign) for bits in axis.bits])[:, None] * reach
+        return (shares * step).sum((1, 2)).log(), (shares * reach).sum((1, 2)).log()
+
+    def probabilities(self, number: int) -> Tensor:
+        """(decisions, places) of the bits of an axis."""
+        logits = self._allowed(number)
+        return torch.softmax(logits.flatten(1), 1).reshape(logits.shape).sum(2)
+
+    def regrets(self) -> FloatArray:
+        """Log-odds against the likeliest bits."""
+        total = np.zeros(self.decisions.shape)
+        for number, axis in enumerate(self.decisions.axes):
+            total += log_odds(self.probabilities(number))[:, list(axis.place)]
+        return total
+
+    def _allowed(self, number: int) -> Tensor:
+        """Logits, with what pins rule out at minus infinity."""
+        axis = self.decisions.axes[number]
+        held, chosen = self.decisions.given
+        other = held & (chosen @ axis.members.T == 0)
+        found: Tensor = self.logits[number].masked_fill(other[:, :, None], -torch.inf)
+        return found
 
 
 def levels(bits: float, sign: int) -> float:
