@@ -32,7 +32,7 @@ from codesign.allocation.relaxations.laws import (
     nested,
     open_probability,
 )
-from codesign.allocation.relaxations.terms import Distance, Product, Weighted
+from codesign.allocation.relaxations.terms import Barrier, Distance, Product, Weighted
 from codesign.allocation.relaxations.training import Schedule
 from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import Space, parse_choices
@@ -170,6 +170,21 @@ class TestExpectedCosts:
         assert float(Distance(0.5)(loss, over)) == pytest.approx(2 + 0.5 * (3 / 2 - 1))
         assert float(Distance()(loss, free)) == 2
         assert float(Product()(loss, free)) == pytest.approx(2 * 0.1 * (1 + math.log(2)) ** 0.9)
+
+    def test_a_barrier_stands_at_the_limit(self) -> None:
+        def barrier(cost: float, bound: float | None = 2.0, **more: Any) -> float:
+            shares = torch.tensor([[0.5, 0.5], [1.0, 0.0]], dtype=torch.float64)
+            paid = Paid(
+                {"x": torch.tensor(cost, dtype=torch.float64)}, {} if bound is None else {"x": bound}, {}, {}, shares
+            )
+            return float(Barrier(mu=1.0, **more)(torch.tensor(0.0, dtype=torch.float64), paid))
+
+        assert barrier(1.0, prob=0.0) == pytest.approx(0.9027205)  # -log(log(1.5))
+        assert barrier(0.0, prob=0.0) == pytest.approx(0.3665129)  # -log(log(2))
+        assert barrier(1.0, prob=2.0) - barrier(1.0, prob=0.0) == pytest.approx(2 * 0.25)  # of the first decision
+        assert barrier(1.9 + 1e-6, prob=0.0) - barrier(1.9 - 1e-6, prob=0.0) == pytest.approx(1e-6 * 19.520, rel=1e-3)
+        assert barrier(1.9, prob=0.0) < barrier(2.0, prob=0.0) < barrier(4.0, prob=0.0) < math.inf
+        assert barrier(1.9, None, prob=0.0) == 0
 
 
 class TestLaws:

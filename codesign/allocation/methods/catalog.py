@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codesign.allocation.methods.amed import Amed
 from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
+from codesign.allocation.methods.bp_nas import BP_NAS
 from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
@@ -22,6 +23,6 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ()),
-    *(EDMIPS, DNAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
+    *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

@@ -35,6 +35,7 @@ class Dnas(RelaxedMethod):
             UserError: nothing keeps the limits, or training diverged.
         """
         law, decisions, history = trained(self, task)
+        assert isinstance(law, Gumbel)
         probabilities = decisions.pinned(law.probabilities().detach()).double().numpy()
         losses = decisions.losses(law.regrets())
         costs = ExpectedCosts(task.costs, decisions, task.limits)

@@ -7,7 +7,7 @@ and 0 the expectation is the table's sum, which is exact at the base and one cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,12 +27,14 @@ class Paid:
         expected: by metric.
         bounds: of the metrics that may be at most so much.
         least, most: costs of the cheapest and of the dearest choices by metric.
+        probabilities: (decisions, choices) that costs are expected over.
     """
 
     expected: Mapping[str, Tensor]
     bounds: Mapping[str, float]
     least: Mapping[str, float]
     most: Mapping[str, float]
+    probabilities: Tensor = field(default_factory=lambda: torch.zeros((0, 0)))
 
     @property
     def shares(self) -> dict[str, Tensor]:
@@ -67,4 +69,4 @@ class ExpectedCosts:
         expected = {metric: (law * table).sum() + self.fixed[metric] for metric, table in self.tables.items()}
         least = {metric: float(t.min(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
         most = {metric: float(t.max(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
-        return Paid(expected, self.bounds, least, most)
+        return Paid(expected, self.bounds, least, most, probabilities)

@@ -190,7 +190,7 @@ class PowersOfTwo(RangeLaw):
 
 def levels(bits: float, sign: int) -> float:
     """Of a quantizer on one side of 0, with so many bits of which `sign` are for the sign."""
-    return 2.0 ** (bits - sign) - 1
+    return float(2.0 ** (bits - sign) - 1)
 
 
 def _from_above(bits: FloatArray, axis: Axis) -> FloatArray:

@@ -6,6 +6,7 @@ that a user would have to find by trying becomes one that only has to be large e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,3 +82,25 @@ class Distance:
         for share in paid.shares.values():
             loss = loss + self.factor * (share - 1).abs().to(loss.dtype)
         return loss
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """BP-NAS: loss - mu log(log(B + 1 - cost)) + prob * sum of products of (1 - p), costs in shares of the limit B.
+
+    The barrier is infinite at the limit; from `edge` below it on it goes on straight, so that training may start above.
+    The products are 0 where a decision has one choice left (Prob-1 regularizer).
+    """
+
+    mu: float = 0.05
+    prob: float = 0.1
+    edge: float = 0.05
+
+    def __call__(self, loss: Tensor, paid: Paid) -> Tensor:
+        """The sum."""
+        for share in paid.shares.values() if paid.bounds else ():
+            inside = share.clamp(max=1 - self.edge)
+            slope = 1 / (math.log1p(self.edge) * (1 + self.edge))
+            barrier = -torch.log(torch.log(2 - inside)) + slope * torch.relu(share - (1 - self.edge))
+            loss = loss + self.mu * barrier.to(loss.dtype)
+        return loss + self.prob * (1 - paid.probabilities).prod(1).sum().to(loss.dtype)
