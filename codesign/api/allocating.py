@@ -257,6 +257,8 @@ def allocate(
         except UserError as error:
             raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
     check_limits(chosen, limits, tuple(UNITS))
+    if hasattr(chosen, "check"):
+        chosen.check(space)
     if limits:
         check_reachable(space, costs, limits, pins)
     dataset = dataset or load_dataset(data, data_dir, seed)

@@ -16,6 +16,7 @@ import torch
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.edmips import EDMIPS
 from codesign.allocation.methods.evaluator import Evaluator
+from codesign.allocation.methods.fracbits import FRACBITS
 from codesign.allocation.methods.protocol import Task
 from codesign.allocation.methods.relaxed import RelaxedMethod, mixed_network, trained
 from codesign.allocation.problem import Limit
@@ -297,6 +298,17 @@ def test_a_cost_that_is_all_that_counts_leads_to_the_cheapest(factor: float, ran
     found = task.costs.latency_ms(method.allocate(task).assignment)
     all_of_them = [task.costs.latency_ms(subject.space.assignment(places)) for places in product(range(3), repeat=3)]
     assert found == pytest.approx(sorted(all_of_them)[rank])
+
+
+def test_rows_get_choices_of_their_own_within_the_limit() -> None:
+    subject = subject_of("w2a4,w4a4,w8a4", "row", images=24)
+    task = task_of(subject)
+    wide = task.costs.of(subject.space.assignment([2] * len(subject.space.groups)))["size_mib"]
+    method = replace(FRACBITS, schedule=Schedule(4, 1e-3, 0.3, batch=6))
+    found = method.allocate(task_of(subject, Limit("size_mib", 0.6 * wide), pins={"a[1]": "w8a4"}))
+    assert task.costs.of(found.assignment)["size_mib"] <= 0.6 * wide
+    assert found.choices["a[1]"] == "w8a4" and found.choices["a[0]"] != "w8a4"
+    assert [form.bits for form in found.assignment["a"]] == [int(found.choices[f"a[{row}]"][1]) for row in range(4)]
 
 
 def test_training_is_told_and_lowers_the_loss_within_the_limit() -> None:

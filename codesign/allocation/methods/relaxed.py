@@ -16,7 +16,7 @@ from codesign.allocation.relaxations.training import Schedule
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
-from codesign.allocation.space import Granularity
+from codesign.allocation.space import Granularity, Space
 from codesign.quant.mixture import MixedNetwork
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training_rules import DEFAULT, TrainingRule
@@ -63,6 +63,10 @@ class RelaxedMethod:
     def with_epochs(self, epochs: int) -> RelaxedMethod:
         """The method that trains so long."""
         return replace(self, schedule=replace(self.schedule, epochs=epochs))
+
+    def check(self, space: Space) -> None:
+        """UserError for choices that the law has no parameters for; nothing is trained for it."""
+        self.law(Decisions(space))
 
     def allocate(self, task: Task) -> Allocation:
         """The assignment that training came to, or the nearest one that keeps the limits.
