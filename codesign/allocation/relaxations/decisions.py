@@ -112,13 +112,17 @@ class Decisions:
         held, chosen = self.given
         return torch.where(held, chosen.to(shares.dtype), shares)
 
-    def of_layers(self, shares: Tensor) -> dict[str, Tensor]:
-        """(rows, choices) of every layer from (decisions, choices)."""
-        found: dict[str, list[Tensor]] = {}
+    @cached_property
+    def of_rows(self) -> dict[str, Tensor]:
+        """(rows,) the decision of every row, by layer."""
+        found: dict[str, list[int]] = {}
         for group, owner in zip(self.space.groups, self.owner.tolist(), strict=True):
-            count = group.rows[1] - group.rows[0]
-            found.setdefault(group.layer, []).append(shares[owner].expand(count, -1))
-        return {layer: torch.cat(parts) for layer, parts in found.items()}
+            found.setdefault(group.layer, []).extend([owner] * (group.rows[1] - group.rows[0]))
+        return {layer: torch.tensor(owners) for layer, owners in found.items()}
+
+    def of_layers(self, shares: Tensor) -> dict[str, Tensor]:
+        """(rows, ...) of every layer from (decisions, ...)."""
+        return {layer: shares[owners] for layer, owners in self.of_rows.items()}
 
     def of_groups(self, chosen: IntArray) -> IntArray:
         """(groups,) places of choices from (decisions,)."""

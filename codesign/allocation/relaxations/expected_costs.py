@@ -62,11 +62,11 @@ class ExpectedCosts:
             np.add.at(table, self.decisions.owner, found.costs[metric])
             self.tables[metric] = torch.from_numpy(table)
             self.fixed[metric] = found.fixed[metric]
+        self.least = {metric: float(t.min(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
+        self.most = {metric: float(t.max(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
 
     def __call__(self, probabilities: Tensor) -> Paid:
         """Of (decisions, choices) probabilities."""
         law = probabilities.double()
         expected = {metric: (law * table).sum() + self.fixed[metric] for metric, table in self.tables.items()}
-        least = {metric: float(t.min(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
-        most = {metric: float(t.max(1).values.sum()) + self.fixed[metric] for metric, t in self.tables.items()}
-        return Paid(expected, self.bounds, least, most, probabilities)
+        return Paid(expected, self.bounds, self.least, self.most, probabilities)

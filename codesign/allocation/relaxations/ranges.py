@@ -51,13 +51,11 @@ class RangeLaw(Law):
     def apply_to(self, network: QatNetwork, shares: Tensor) -> None:
         """Set steps and ranges of all layers; there is nothing to mix."""
         assert isinstance(network, RangedNetwork)
-        weights, maps = self.factors(0), self.factors(1)
-        of_rows: dict[str, list[int]] = {}
-        for group, owner in zip(self.decisions.space.groups, self.decisions.owner.tolist(), strict=True):
-            of_rows.setdefault(group.layer, []).extend([owner] * (group.rows[1] - group.rows[0]))
+        (step, reach), (map_step, map_reach) = self.factors(0), self.factors(1)
+        of_rows = self.decisions.of_rows
         network.set(
-            {layer: (weights[0][owners], weights[1][owners]) for layer, owners in of_rows.items()},
-            {layer: (maps[0][owners[0]], maps[1][owners[0]]) for layer, owners in of_rows.items()},
+            {layer: (step[owners], reach[owners]) for layer, owners in of_rows.items()},
+            {layer: (map_step[owners[0]], map_reach[owners[0]]) for layer, owners in of_rows.items()},
         )
 
 
