@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from codesign._extras import require
 from codesign._files import write_text
 from codesign._reading import excerpt, is_regular, what_is
-from codesign.allocation.costs import UNITS, Costs
-from codesign.allocation.space import Granularity, Space, parse_choices
+from codesign.allocation.costs import UNITS, Costs, running
+from codesign.allocation.space import FormatChoice, Granularity, Space, parse_choices
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
 from codesign.api.datasets import load_dataset
@@ -30,6 +30,7 @@ from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import band_ratio
 from codesign.provenance import provenance
+from codesign.workload.network import Network
 
 if TYPE_CHECKING:
     from codesign.allocation.methods.protocol import Allocation, Method
@@ -240,8 +241,7 @@ def allocate(
         check_folder(out)
         if isinstance(method, str) and Path(out).resolve() == Path(method.rpartition(":")[0]).resolve():
             raise UserError(f"{option('out')}: {out} is the method's file, must be another one")
-    text = choices or chosen.choices or ",".join(map(str, band_ratio(hw)))
-    space = Space(source, parse_choices(text, hw.act_bits), granularity or chosen.granularity)
+    space = Space(source, choices_of(chosen, choices, source, hw), granularity or chosen.granularity)
     pins = dict(pin or {})
     check_pins(space, pins)
     costs = Costs(space, hw)
@@ -279,6 +279,15 @@ def allocate(
         hw,
         seed,
     )
+
+
+def choices_of(method: Method, given: str | None, network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:
+    """The choices that are given, or else the method's own, or else the formats of the bands."""
+    from codesign.allocation.methods.protocol import ALL_THAT_RUN
+
+    if given is None and method.choices == ALL_THAT_RUN:
+        return running(network, hw)
+    return parse_choices(given or method.choices or ",".join(map(str, band_ratio(hw))), hw.act_bits)
 
 
 def check_pins(space: Space, pins: Mapping[str, str]) -> None:

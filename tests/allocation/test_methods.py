@@ -21,8 +21,10 @@ from codesign.allocation.methods.evaluator import Evaluator
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
+from codesign.allocation.methods.local_search import improved
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method, Task, check_limits
 from codesign.allocation.methods.table_method import TableMethod
 from codesign.allocation.methods.zeroq import ZeroQ, distilled
@@ -32,11 +34,13 @@ from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.sensitivities.outputs import Divergence
 from codesign.allocation.sensitivities.preparing import subject_on
 from codesign.allocation.sensitivities.subject import Subject
-from codesign.allocation.space import Space, parse_choices
+from codesign.allocation.space import FormatChoice, Space, parse_choices
+from codesign.api.allocating import choices_of
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import band_ratio, row_counts
+from codesign.integer.layer_bits import maps_read
 from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions
 from codesign.quant.pipeline import prepared
 from codesign.workload import Network, zoo
@@ -47,6 +51,7 @@ from tests.conftest import Run
 QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
+    else replace(method, evaluations=12) if isinstance(method, Codesign)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method
     for name, method in METHODS.items()
@@ -56,8 +61,8 @@ QUICK: dict[str, Any] = {
 
 def task_of(method: Method, subject: Subject, *limits: Limit, choices: str | None = None, **more: Any) -> Task:
     hw = precise()
-    text = choices or method.choices or ",".join(map(str, band_ratio(hw)))
-    space = Space(subject.space.network, parse_choices(text, hw.act_bits), method.granularity)
+    network = subject.space.network
+    space = Space(network, choices_of(method, choices, network, hw), method.granularity)
     mine = replace(subject, space=space, _known={}, _quantizers={})
     return Task(space, mine, Costs(space, hw), Evaluator(mine), limits, **more)
 
@@ -89,7 +94,7 @@ class TestConformance:
         assert again.assignment == found.assignment
         for one in found.rounds:
             assert one.error["latency_ms"] == pytest.approx(one.additive["latency_ms"] / one.exact["latency_ms"] - 1)
-        assert method.paper and method.equations and method.decides and method.deviations
+        assert method.paper and method.equations and method.decides and (method.deviations or name == "codesign")
 
     @pytest.mark.parametrize("name", QUICK)
     def test_what_cannot_be_kept_is_named(self, name: str, digits: Subject) -> None:
@@ -100,11 +105,10 @@ class TestConformance:
     @pytest.mark.parametrize("name", [name for name, method in QUICK.items() if method.granularity == "layer"])
     def test_pins_hold(self, name: str, digits: Subject) -> None:
         method = QUICK[name]
-        pin = method.choices.split(",")[0]
         task = task_of(method, digits)
         chosen = task.space.names[0]
         found = method.allocate(replace(task, pins={"conv2": chosen}))
-        assert found.choices["conv2"] == chosen and chosen.startswith(pin[:2])
+        assert found.choices["conv2"] == chosen
 
 
 def of_losses(task: Task, losses: np.ndarray, most: float) -> float:
@@ -256,6 +260,61 @@ def test_amed_finds_the_best_of_all_on_a_small_network() -> None:
     assert task.evaluator.runs <= 27
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_codesign_is_no_worse_than_its_table_and_no_neighbour_is_better(share: float) -> None:
+    """Every assignment measured apart from the method: 27 of them, each simulated."""
+    method = METHODS["codesign"]
+    task = task_of(method, subject_of(images=24), choices="w2a4,w4a4,w8a8")
+    most = most_of(task, share)
+    found = method.allocate(replace(task, limits=(Limit("latency_ms", most),)))
+    apart = Evaluator(task.subject)
+    lost = {}
+    for places in product(range(3), repeat=3):
+        assignment = task.space.assignment(places)
+        if simulated(TINY, assignment) <= most * (1 + 1e-9):
+            lost[places] = apart.of(assignment).divergence
+    mine = tuple(task.space.chosen(found.choices).tolist())
+    assert found.loss == pytest.approx(lost[mine])
+    near = [places for places in lost if sum(a != b for a, b in zip(places, mine, strict=True)) == 1]
+    assert near and all(found.loss <= lost[places] + 1e-12 for places in near)
+    table = replace(method, evaluations=0).allocate(replace(task, limits=(Limit("latency_ms", most),)))
+    assert found.loss <= table.loss
+
+
+def test_the_search_leaves_what_a_misleading_table_gives() -> None:
+    """A recorded landscape on 27 assignments; the table praises the worst choices, and only its order is followed."""
+    task = task_of(METHODS["hawq-v3"], subject_of(), choices="w2a4,w4a4,w8a8")
+    values = np.random.default_rng(4).permutation(27).reshape(3, 3, 3)
+    measured: list[float] = []
+
+    def measure(assignment: Assignment) -> float:
+        places = [task.space.choices.index(one) for one in formats_of(task.space, assignment)]
+        measured.append(float(values[tuple(places)]))
+        return measured[-1]
+
+    start = np.array(np.unravel_index(values.argmax(), values.shape))
+    losses = np.ones((3, 3))
+    losses[np.arange(3), start] = 0
+    chosen, value = improved(task, losses, [start], measure, 30)
+    assert value == values[tuple(chosen)] and value < 26
+    for number in range(3):
+        for place in range(3):
+            near = chosen.copy()
+            near[number] = place
+            assert values[tuple(near)] >= value
+    assert len(measured) <= 27
+    few, _ = improved(task, losses, [start], measure, 0)
+    assert (few == start).all()
+    pinned_so = replace(task, pins={"a": task.space.names[int(start[0])]})
+    assert improved(pinned_so, losses, [start], measure, 30)[0][0] == start[0]
+
+
+def formats_of(space: Space, assignment: Assignment) -> list[FormatChoice]:
+    """Of every layer its choice, read from the assignment."""
+    reads = maps_read(space.fused)
+    return [FormatChoice(assignment[name][0], assignment.bits(reads[name])) for name in space.convs]
+
+
 def test_an_evaluation_is_that_of_the_quantized_network(digits: Subject) -> None:
     """By `quantize` from the same float weights, whose calibration images are others."""
     space = Space(digits.space.network, parse_choices("w8a8", 8))
@@ -266,6 +325,8 @@ def test_an_evaluation_is_that_of_the_quantized_network(digits: Subject) -> None
         entropy = torch.nn.functional.cross_entropy(exact, digits.labels)
     assert found.cross_entropy == pytest.approx(float(entropy), rel=0.05)
     assert found.output_error < 0.01 * float(exact.square().sum(1).mean())
+    # eight bits change next to nothing
+    assert 0 <= found.divergence < 0.01
     worse = Evaluator(digits).of(Space(digits.space.network, parse_choices("w2a4", 8)).assignment([0] * 4))
     assert worse.output_error > 10 * found.output_error
 
@@ -344,7 +405,8 @@ def test_the_command_lists_what_works(run: Run, tmp_path: Path) -> None:
     status, printed, _ = run("methods", "--json", tmp_path / "methods.json")
     listed = json.loads((tmp_path / "methods.json").read_text())["methods"]
     assert status == 0 and [one["name"] for one in listed] == list(METHODS)
-    assert all(one["paper"] and one["equations"] and one["deviations"] for one in listed)
+    assert all(one["paper"] and one["equations"] for one in listed)
+    assert all(one["deviations"] or one["name"] == "codesign" for one in listed)
     assert "departs from it" in printed
 
 

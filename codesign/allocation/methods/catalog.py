@@ -9,9 +9,10 @@ from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.rmsmp import Rmsmp
 from codesign.allocation.methods.zeroq import ZeroQ
 
-_ALL: tuple[Method, ...] = (Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ())
+_ALL: tuple[Method, ...] = (Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ())
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
