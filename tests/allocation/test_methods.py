@@ -35,11 +35,12 @@ from codesign.allocation.sensitivities.outputs import Divergence
 from codesign.allocation.sensitivities.preparing import subject_on
 from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import FormatChoice, Space, parse_choices
-from codesign.api.allocating import choices_of
+from codesign.api.planning import choices_of
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import band_ratio, row_counts
+from codesign.integer.checks import same_network
 from codesign.integer.layer_bits import maps_read
 from codesign.quant.options import FloatOptions, FormatOptions, QuantizeOptions, RunOptions
 from codesign.quant.pipeline import prepared
@@ -51,7 +52,7 @@ from tests.conftest import Run
 QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
-    else replace(method, evaluations=12) if isinstance(method, Codesign)
+    else replace(method, evaluations=8) if isinstance(method, Codesign)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method
     for name, method in METHODS.items()
@@ -368,10 +369,68 @@ def test_a_method_of_ones_own_and_what_allocate_writes(run: Run, tmp_path: Path)
     assert seen["latency_ms"] == pytest.approx(answer["costs"]["latency_ms"], rel=1e-9)
 
 
+def test_quantize_within_limits_is_allocate_and_then_quantize(run: Run, tmp_path: Path) -> None:
+    """The same integers, by one command and by two, at the latency that was promised."""
+    hw, own, given = tmp_path / "hw.yaml", tmp_path / "my.py", tmp_path / "assignment.json"
+    hw.write_text(json.dumps(precise().model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
+    own.write_text(OWN)
+    common = ("smallcnn", "--hw", hw, "--data", "digits", "--float-epochs", "1")
+    asked = ("--method", f"{own}:MINE", "--at-most", "latency_ms=0.0275")
+    one, two, out = tmp_path / "one.codesign", tmp_path / "two.codesign", tmp_path / "answer.json"
+    status, printed, error = run("quantize", *common, *asked, "--epochs", "0", "-o", one, "--json", out)
+    assert status == 0, error
+    assert "additive tables against the whole network" in printed
+    answer = json.loads(out.read_text())
+    assert answer["method"] == answer["allocation"]["method"] == "mine"
+    promised = answer["allocation"]["costs"]["latency_ms"]
+    assert promised <= 0.0275
+    assert codesign.simulate(hw, one).to_json()["latency_ms"] == pytest.approx(promised)
+    assert run("allocate", *common, *asked, "-o", given)[0] == 0
+    status, _, error = run("quantize", *common, "--assignment", given, "--epochs", "0", "-o", two)
+    assert status == 0, error
+    first, second = codesign.load_network(one), codesign.load_network(two)
+    assert same_network(replace(first, provenance={}), replace(second, provenance={}))
+
+
+def test_within_limits_the_method_is_codesign(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "codesign", QUICK["codesign"])
+    hw, out = tmp_path / "hw.yaml", tmp_path / "answer.json"
+    hw.write_text(json.dumps(precise().model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
+    status, printed, error = run(
+        "quantize", "smallcnn", "--hw", hw, "--data", "digits", "--at-most", "latency_ms=0.023", "--float-epochs", "1",
+        "--epochs", "0", "-o", tmp_path / "net.codesign", "--json", out,
+    )  # fmt: skip
+    assert status == 0, error
+    answer = json.loads(out.read_text())
+    assert answer["method"] == "codesign" and answer["allocation"]["costs"]["latency_ms"] <= 0.023
+    assert "divergence from the float network" in printed
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--method", "hawq-v4"), "--method: 'hawq-v4' given, must be rmsmp, impq"),
+        (("--method", "fixed", "--at-most", "latency_ms=1"), "--method: 'fixed' given, must be codesign, rmsmp, impq"),
+        (("--method", "rmsmp", "--at-most", "latency_ms=1"), "the method 'rmsmp' knows no limits"),
+        (("--at-most", "latency_ms=0.001"), "the smallest feasible latency_ms is 0.02"),
+        (("--at-most", "lut=3"), "--at-most lut: no such metric, must be one of latency_ms"),
+        (("--at-most", "latency_ms=1", "--ratio", "fixed4:1"), "--ratio: has no effect beside --hw"),
+        (("--at-most", "latency_ms=1", "--post-training", "ocs"), "ocs: makes rows that an assignment does not name"),
+    ],
+)
+def test_limits_that_quantize_cannot_keep_are_said_before_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hw.yaml").write_text(json.dumps(precise().model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
+    status, _, error = run("quantize", "smallcnn", *options, "--hw", "hw.yaml", "--data", "digits", "-o", "n.codesign")
+    assert status == 2 and says in error and error.count("\n") == 1, error
+    assert "float" not in error and not Path("n.codesign").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--method", "hawq-v4"), "--method: 'hawq-v4' given, must be codesign, rmsmp, impq"),
         (("--method", "no.py:X"), "--method no.py:X: no such file"),
         (("--method", "my.py:X"), "--method my.py:X: the file has no 'X'"),
         (("--method", "my.py:BAD"), "--method my.py:BAD: is no method, it lacks name, paper"),
