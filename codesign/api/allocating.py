@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ class Allocated(Answer):
         file: where the assignment was saved, if it was.
         accelerator: that it is for.
         seed: of training and of what is drawn.
+        search_s: seconds of a processor that the method took on the trained network.
     """
 
     allocation: Allocation
@@ -66,6 +68,7 @@ class Allocated(Answer):
     file: Path | None
     accelerator: Hardware
     seed: int
+    search_s: float
 
     @property
     def assignment(self) -> Assignment:
@@ -104,6 +107,7 @@ class Allocated(Answer):
             "float_accuracy": self.float_accuracy,
             "images": self.images,
             "rounds": rounds,
+            "search_s": self.search_s,
             "file": None if self.file is None else str(self.file),
         } | provenance(self.accelerator, self.seed)
 
@@ -254,7 +258,9 @@ def carried_out(plan: Plan, subject: Subject, data: str, seed: int) -> Allocated
         seed: of what the method draws.
     """
     task = plan.task(subject, seed)
+    begun = time.process_time()
     allocation = plan.done(task)
+    search_s = time.process_time() - begun
     found = task.evaluator.of(allocation.assignment)
     exact = float((subject.float_results.argmax(1) == subject.labels).double().mean())
     return Allocated(
@@ -271,4 +277,5 @@ def carried_out(plan: Plan, subject: Subject, data: str, seed: int) -> Allocated
         None,
         plan.costs.hw,
         seed,
+        search_s,
     )

@@ -89,6 +89,10 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--group-rows", "2"), "--group-rows: has no effect without --granularity group"),
     (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
+    (
+        ("compare", "smallcnn", "--methods", "hawq", "--hw", "tiny", "--data", "digits", "--at-most", "latency_ms=1",
+         "-o", "OUT", "--data-dir", "."), NOT_READ,
+    ),
 ]  # fmt: skip
 
 
@@ -188,6 +192,7 @@ EFFECTIVE: dict[str, set[str]] = {
         "--data-dir",
     },
     "methods": set(),
+    "compare": {"--methods", "--hw", "--data", "--at-most", "--seeds", "--epochs", "--float-epochs", "--jobs"},
     "table": {"--data", "--sensitivity", "--choices", "--granularity", "--base", "--pin"},
     "solve": {"--solver", "--at-most", "--at-least", "--pin", "--minimize", "--set"},
     "search": {"--jobs"},
