@@ -18,6 +18,8 @@ from codesign.allocation.costs import Costs
 from codesign.allocation.methods.amed import Amed
 from codesign.allocation.methods.catalog import METHODS
 from codesign.allocation.methods.evaluator import Evaluator
+from codesign.allocation.methods.evoq import EvoQ
+from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
@@ -25,6 +27,7 @@ from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method, Task, check_limits
+from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.table_method import TableMethod
 from codesign.allocation.methods.zeroq import ZeroQ, distilled
 from codesign.allocation.problem import Limit
@@ -50,6 +53,9 @@ QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
     else replace(method, evaluations=8) if isinstance(method, Codesign)
+    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ)
+    else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
+    else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method
     for name, method in METHODS.items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.evoq import EvoQ
+from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq import Hawq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
@@ -11,8 +13,12 @@ from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method
+from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
 from codesign.allocation.methods.zeroq import ZeroQ
 
-_ALL: tuple[Method, ...] = (Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ())
+_ALL: tuple[Method, ...] = (
+    Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(),
+    Releq(),
+)  # fmt: skip
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
