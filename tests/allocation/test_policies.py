@@ -18,7 +18,7 @@ from codesign.allocation.problem import Limit
 from codesign.allocation.space import parse_choices
 from tests.allocation.landscape import CHOICES, landscape
 from tests.allocation.subjects import subject_of
-from tests.allocation.test_methods import most_of, simulated, task_of
+from tests.allocation.test_methods import simulated, task_of
 
 LOST, BOPS = landscape()
 SPACE = parse_choices(CHOICES, 4)
@@ -86,20 +86,27 @@ def test_evolution_finds_the_optimum_more_often_than_random_search() -> None:
     assert found(evolution, 60, 3) == found(evolution, 60, 3)
 
 
-@pytest.mark.parametrize("name", ["haq", "releq"])
-def test_agents_find_the_optimum_more_often_than_random_search(name: str) -> None:
-    """At equal budget; the landscape is small, so the recurrent agent learns faster than on networks."""
-    facts = np.arange(4)[:, None] / 3.0
+@pytest.mark.parametrize(("name", "rounds"), [("haq", 70), ("releq", 60)])
+def test_agents_learn_to_propose_better_policies(name: str, rounds: int) -> None:
+    """What they propose at last loses less than what is drawn evenly, by half a deviation of the landscape's logs."""
+    facts, logs = np.eye(4), np.log10(LOST)
     bits = np.array([choice.form.bits * choice.act_bits for choice in SPACE], dtype=float)
+    agent: Proposer
+    if name == "haq":
+        agent = BitAgent(facts, SPACE, Ddpg(6, 0, 20, 32, 1e-3, 0.96))
+    else:
+        agent = WidthAgent(facts, bits, 0, 3e-3)
+    losses: list[float] = []
 
-    def agent(seed: int) -> Proposer:
-        return (
-            BitAgent(facts, SPACE, Ddpg(3, seed, 20, 32, 1e-3))
-            if name == "haq"
-            else WidthAgent(facts, bits, seed, 3e-3)
-        )
+    def lost(policy: np.ndarray) -> float:
+        losses.append(float((logs[tuple(policy)] - logs.mean()) / logs.std()))
+        return losses[-1]
 
-    assert found(agent, 120, 6) > found(even, 120, 6)
+    searched(agent, enforced, lost, rounds)
+    learnt = float(np.mean(losses[-15:]))
+    losses.clear()
+    searched(even(1), enforced, lost, 300)
+    assert learnt < float(np.mean(losses)) - 0.5
 
 
 def test_chances_of_a_change_by_hand() -> None:
@@ -132,7 +139,7 @@ def test_haq_walks_bits_down_from_the_last_layer_on_exact_cycles() -> None:
     """Plainly: activations of the last layer, its weights, activations of the one before, and so on, simulated."""
     task = task_of(Haq(), subject_of(), choices="w2a4,w4a4,w8a4,w2a8,w4a8,w8a8")
     names = list(task.space.names)
-    most = most_of(task, 0.45)
+    most = 0.0199  # eight bits throughout take 0.01992 ms
     start = [names.index("w8a8")] * 3
     places = list(start)
 
@@ -164,7 +171,7 @@ def test_the_state_of_a_layer() -> None:
     """Of tiny's three layers by hand: place, channels in and out, kernel, stride, pixels, weights, depthwise."""
     task = task_of(Haq(), subject_of())
     raw = np.array([
-        [0, 2, 4, 3, 1, 9, 72, 0], [1, 4, 4, 3, 1, 9, 48, 0], [2, 4, 3, 1, 1, 1, 12, 0],
+        [0, 2, 4, 3, 1, 36, 72, 0], [1, 4, 4, 3, 1, 9, 48, 0], [2, 4, 3, 1, 1, 1, 12, 0],
     ], dtype=float)  # fmt: skip
     low, high = raw.min(axis=0), raw.max(axis=0)
     assert features(task.space) == pytest.approx((raw - low) / np.where(high > low, high - low, 1))
@@ -172,7 +179,7 @@ def test_the_state_of_a_layer() -> None:
 
 def test_the_agent_learns_what_an_action_is_worth() -> None:
     """One step: reward 1 above a half, else -1; actions end above, and noise falls by a hundredth an episode."""
-    agent = Ddpg(2, seed=0, warm_up=20)
+    agent = Ddpg(2, seed=0, warm_up=20, hidden=32, rate=1e-3)
     state = np.array([0.2, 0.7])
     for episode in range(170):
         assert agent.noise == pytest.approx(0.5 * 0.99 ** max(episode - 20, 0))

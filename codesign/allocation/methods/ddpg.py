@@ -48,11 +48,20 @@ class Ddpg:
         warm_up: episodes whose actions are drawn evenly, and after which it begins to learn.
         hidden: units of each of two layers.
         rate: of the actor's learning; the critic's is ten times it.
+        kept: share of the noise that an episode leaves.
     """
 
-    def __init__(self, size: int, seed: int, warm_up: int = 20, hidden: int = HIDDEN, rate: float = RATE) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        warm_up: int = 20,
+        hidden: int = HIDDEN,
+        rate: float = RATE,
+        kept: float = NOISE_KEPT,
+    ) -> None:
         self._rng = np.random.default_rng(seed)
-        self._warm_up, self.episodes = warm_up, 0
+        self._warm_up, self._noise_kept, self.episodes = warm_up, kept, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.actor = nn.Sequential(
@@ -73,7 +82,7 @@ class Ddpg:
     @property
     def noise(self) -> float:
         """Deviation of what is added to an action."""
-        return NOISE * NOISE_KEPT ** max(self.episodes - self._warm_up, 0)
+        return NOISE * self._noise_kept ** max(self.episodes - self._warm_up, 0)
 
     @torch.no_grad()
     def act(self, state: FloatArray) -> float:

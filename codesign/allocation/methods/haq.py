@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign._typing import FloatArray, IntArray
-from codesign.allocation.methods.ddpg import Ddpg
+from codesign.allocation.methods.ddpg import NOISE_KEPT, Ddpg
 from codesign.allocation.methods.policies import allocated, cheapened, of_decisions, of_groups
 from codesign.allocation.methods.protocol import Allocation, Task
 from codesign.allocation.space import FormatChoice, Granularity, Space
 from codesign.formats.assignment import Assignment
 
+EPISODES = 600
+"""Of the paper."""
 MORE = 2
 """Numbers of a state beside the facts of a layer."""
 
@@ -48,16 +50,20 @@ class Haq:
         "of the whole network; where that ends outside a limit, single changes lead on",
         "the accuracy is the geometric mean of the right class's probability on training images, calibrated; the paper "
         "trains an epoch and takes the share of right classes",
-        "150 episodes, the paper has 600; first and last layers are decided, too, which the code keeps at 8 bits "
-        "(`--pin`)",
+        "150 episodes, the paper has 600, and noise falls so much faster; the code keeps "
+        "first and last layers at 8 bits (`--pin`)",
         "layers that read the same map get one choice",
     )
+
+    def _agent(self, size: int, seed: int) -> Ddpg:
+        """Its noise falls within the episodes as it does within the paper's."""
+        return Ddpg(size, seed, self.warm_up, kept=NOISE_KEPT ** (EPISODES / self.episodes))
 
     def allocate(self, task: Task) -> Allocation:
         """The policy of the best reward; UserError if none keeps the limits."""
         space = task.space
         facts = features(space)
-        agent = BitAgent(facts, space.choices, Ddpg(facts.shape[1] + MORE, task.seed, self.warm_up))
+        agent = BitAgent(facts, space.choices, self._agent(facts.shape[1] + MORE, task.seed))
         reference = probability(task, None)
 
         def loss_of(assignment: Assignment) -> float:
