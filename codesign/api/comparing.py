@@ -20,7 +20,7 @@ from codesign.allocation.comparison import Entry, Point, Result, Row, rows_of
 from codesign.allocation.costs import UNITS
 from codesign.allocation.problem import Limit
 from codesign.api.answer import Answer
-from codesign.api.blocks import Block, Facts, Table
+from codesign.api.blocks import Block, Facts, Line, Table
 from codesign.api.comparing_jobs import Setting, evaluated, file_of, float_file, trained_in_float
 from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
@@ -96,9 +96,10 @@ class Compared(Answer):
         found: list[Block] = []
         for limit in dict.fromkeys(row.limit for row in self.rows):
             mine = [row for row in self.rows if row.limit == limit]
-            columns = ("method", "seeds", "validation", "test", "latency_ms", "size_mib", "search s", "")
+            columns = ("method", "seeds", "validation", "test", "latency_ms", "size_mib", "search s")
             title = f"{self.network} on {self.accelerator.name} {limit}, mean and deviation over seeds"
             found.append(Table(title, columns, [_cells(row) for row in mine]))
+            found += [Line(f"{row.method}, {row.failed} of {row.seeds} seeds: {row.why}") for row in mine if row.failed]
         again = {"note": self.made_again} if self.made_again else {}
         about = {
             "accuracy": "of the integers after training; compare and choose by validation images, test images are for "
@@ -307,7 +308,6 @@ def _limits(at_most: Mapping[str, Sequence[float]]) -> tuple[Limit, ...]:
 
 
 def _cells(row: Row) -> tuple[object, ...]:
-    why = row.why if row.failed < row.seeds else f"none: {row.why}"
     names = ("validation_accuracy", "test_accuracy", "latency_ms", "size_mib", "search_s")
     cells = [shown(name, row.numbers.get(name)) for name in names]
-    return (row.method, f"{row.seeds - row.failed} of {row.seeds}", *cells, why)
+    return (row.method, f"{row.seeds - row.failed} of {row.seeds}", *cells)
