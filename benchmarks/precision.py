@@ -41,6 +41,7 @@ ASSIGNMENTS = {
     "4/8": "4/8",
     "8/8": "8/8",
     "4/2": "4/2",
+    "2/4": "2/4",
     "2/2": "2/2",
     "first and last layer 8/8, rest 4/2": ",".join(["8/8", *["4/2"] * 19, "8/8"]),
 }
@@ -49,6 +50,7 @@ SHAPES = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (5
 ACC_BITS = 24
 """What ResNet-18's sums of 8-bit codes need."""
 ELEMENTS = {
+    "fixed2 lut": Band(scheme=Scheme.FIXED, weight_bits=2, rows=2, multiplier="lut"),
     "fixed4 lut": Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut"),
     "fixed4 dsp pack 4": Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
     "pot4": Band(scheme=Scheme.POT, weight_bits=4, rows=2),
@@ -66,24 +68,29 @@ CRUMBS = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut", crum
 """Without some rows of this kind there are no codes of half the bits."""
 
 
-def narrowed(hw: Hardware) -> Hardware:
-    """The same with codes of half the bits, rows in LUTs with two weights for a place, and a second reader."""
+def with_two_bit_rows(hw: Hardware) -> Hardware:
+    """The same with rows of 2-bit weights in LUTs: 32 instead of 20 of 4 bits, whose elements take 163 LUTs, not 91."""
     data = hw.model_dump(mode="json")
-    bands = [band | {"crumbs": True} if band["multiplier"] == "lut" else band for band in data["bands"]]
-    modes = [hw.act_bits // 2, *hw.act_modes]
-    buffers = data["buffers"] | {"read_ports": 2}  # half taps: maps of 64 channels fill half of a word of narrow codes
-    return Hardware.model_validate(data | {"act_modes": modes, "bands": bands, "buffers": buffers})
+    lut = {"weight_bits": 2, "rows": 32, "pairs": False}
+    bands = [band | lut if band["multiplier"] == "lut" else band for band in data["bands"]]
+    return Hardware.model_validate(data | {"bands": bands})
 
 
 def print_latencies(console: Console) -> None:
     """ResNet-18 at 224 x 224."""
     network = zoo.get("resnet18")
-    flagship = load_hardware("xc7z020_fixed_lut")
-    console.print(f"| bits | without act_modes and pairs | xc7z020_fixed_lut | with crumbs |\n| --- |{' ---: |' * 3}")
+    flagship, narrow = load_hardware("xc7z020_fixed_lut"), load_hardware("xc7z045_a2")
+    built = {
+        "without act_modes and pairs": plain(flagship),
+        flagship.name: flagship,
+        "the same with 32 rows of 2-bit weights": with_two_bit_rows(flagship),
+        narrow.name: narrow,
+    }
+    console.print(f"| bits | {' | '.join(map(str, built))} |\n| --- |{' ---: |' * len(built)}")
     for name, bits in ASSIGNMENTS.items():
         assignment = assignment_of_bits(network, parse_bits(bits))
         shown = []
-        for hw in (plain(flagship), flagship, narrowed(flagship)):
+        for hw in built.values():
             if assignment.act_bits > hw.most_bits or ("8/" in bits and not hw.pair_bits):
                 shown.append("does not run")
                 continue

@@ -55,7 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim.amed": {"arch", "workload", "sim.ideal"},
     "allocation": MODELS | {"sim", "sim.timing", "allocation.solvers"},
     "allocation.sensitivities": MODELS | {"data", "quant", "allocation"},
-    "allocation.methods": MODELS | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities"},
+    "allocation.relaxations": MODELS | {"quant", "allocation"},
+    "allocation.methods": MODELS
+    | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities", "allocation.relaxations"},
     "allocation.solvers": {"allocation"},
     "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},

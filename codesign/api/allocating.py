@@ -22,6 +22,7 @@ from codesign.api.notes import Report
 from codesign.api.planning import Plan, planned
 from codesign.api.tabulating import model_and_data, subject_for
 from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.provenance import provenance
@@ -125,7 +126,7 @@ class Allocated(Answer):
                     **self.costs,
                     "limits": ", ".join(map(str, self.limits)) or "none",
                     "calibrated": f"{percent(self.accuracy, 2)} of {self.images:,} training images, float "
-                    f"{percent(self.float_accuracy, 2)}; nothing is trained with quantizers here",
+                    f"{percent(self.float_accuracy, 2)}; the weights are those of training in float",
                 }
             ),
         ]
@@ -203,6 +204,7 @@ def allocate(
     images: int | None = None,
     out: str | Path | None = None,
     float_epochs: int | None = None,
+    search_epochs: int | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
     progress: Report | None = None,
@@ -220,6 +222,7 @@ def allocate(
         granularity: `layer` or `row`, instead of the method's own.
         images: training images that are looked at; 64.
         out: the file to save the assignment in, which `quantize`, `simulate` and `cosim` take.
+        search_epochs: of a method that trains while it chooses, over the training images.
         float_epochs, data_dir, seed, progress: as `quantize` takes them.
 
     Raises:
@@ -235,29 +238,38 @@ def allocate(
         if isinstance(method, str) and Path(out).resolve() == Path(method.rpartition(":")[0]).resolve():
             raise UserError(f"{option('out')}: {out} is the method's file, must be another one")
     plan = planned(
-        source, method, hw, at_most=at_most, at_least=at_least, pin=pin, choices=choices, granularity=granularity
+        source,
+        method,
+        hw,
+        at_most=at_most,
+        at_least=at_least,
+        pin=pin,
+        choices=choices,
+        granularity=granularity,
+        search_epochs=search_epochs,
     )
     dataset = dataset or load_dataset(data, data_dir, seed)
     subject = subject_for(
         plan.space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress
     )
-    found = carried_out(plan, subject, dataset.name, seed)
+    found = carried_out(plan, subject, dataset, seed, progress)
     if out is None:
         return found
     write_text(out, found.assignment.to_json())
     return replace(found, file=Path(out))
 
 
-def carried_out(plan: Plan, subject: Subject, data: str, seed: int) -> Allocated:
+def carried_out(plan: Plan, subject: Subject, dataset: Dataset, seed: int, progress: Report | None = None) -> Allocated:
     """What a plan gives on a trained network.
 
     Args:
         plan: method, space, limits.
         subject: of the plan's space.
-        data: name of the images' data set.
+        dataset: that the subject's images are of; methods that train take all of its training images.
         seed: of what the method draws.
+        progress: told of every epoch of a method that trains.
     """
-    task = plan.task(subject, seed)
+    task = plan.task(subject, dataset, seed, progress)
     begun = time.process_time()
     allocation = plan.done(task)
     search_s = time.process_time() - begun
@@ -267,7 +279,7 @@ def carried_out(plan: Plan, subject: Subject, data: str, seed: int) -> Allocated
         allocation,
         plan.method.name,
         plan.space.network.name,
-        data,
+        dataset.name,
         plan.costs.of(allocation.assignment),
         plan.limits,
         found.cross_entropy,

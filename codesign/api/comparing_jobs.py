@@ -108,7 +108,7 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
     steps = setting.model.steps if isinstance(setting.model, FloatModel) else ()
     model = FloatModel(setting.network, {name: torch.from_numpy(value) for name, value in arrays.items()}, steps)
     subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=entry.seed, progress=None)
-    found = carried_out(plan, subject, dataset.name, entry.seed)
+    found = carried_out(plan, subject, dataset, entry.seed, report)
     if lines := missed(plan.costs, [entry.limit], found.assignment):
         raise UserError(f"{lines[0]}: the method '{chosen.name}' knows no limits, and what it gives misses this one")
     path = setting.folder / "assignments" / f"{file_of(entry)}.json"

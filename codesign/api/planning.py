@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from codesign._reading import excerpt, is_regular, what_is
 from codesign.allocation.costs import UNITS, Costs, running
 from codesign.allocation.space import FormatChoice, Granularity, Space, parse_choices
+from codesign.api.notes import Report
 from codesign.api.solving import limits_of
 from codesign.arch.checks import did_you_mean
 from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
 from codesign.formats.ratio import band_ratio
 from codesign.workload.network import Network
@@ -43,12 +45,15 @@ class Plan:
     limits: tuple[Limit, ...]
     pins: Mapping[str, str]
 
-    def task(self, subject: Subject, seed: int) -> Task:
-        """For the method, with the trained network."""
+    def task(self, subject: Subject, dataset: Dataset, seed: int, progress: Report | None = None) -> Task:
+        """For the method, with the trained network and the images that it may train on."""
         from codesign.allocation.methods.evaluator import Evaluator
         from codesign.allocation.methods.protocol import Task
+        from codesign.quant.placing import placed
 
-        return Task(self.space, subject, self.costs, Evaluator(subject), self.limits, self.pins, seed)
+        training = (placed(dataset.train_images), placed(dataset.train_labels))
+        evaluator = Evaluator(subject)
+        return Task(self.space, subject, self.costs, evaluator, self.limits, self.pins, seed, training, progress)
 
     def done(self, task: Task) -> Allocation:
         """What the method gives; UserError if it keeps not every limit."""
@@ -68,6 +73,7 @@ def planned(
     pin: Mapping[str, str] | None = None,
     choices: str | None = None,
     granularity: Granularity | None = None,
+    search_epochs: int | None = None,
 ) -> Plan:
     """The plan; arguments are those of `codesign.allocate`.
 
@@ -79,6 +85,8 @@ def planned(
     from codesign.allocation.methods.protocol import check_limits
 
     chosen = method_of(method)
+    if search_epochs is not None:
+        chosen = _training_for(chosen, search_epochs)
     space = Space(network, choices_of(chosen, choices, network, hw), granularity or chosen.granularity)
     pins = dict(pin or {})
     check_pins(space, pins)
@@ -90,9 +98,22 @@ def planned(
         except UserError as error:
             raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
     check_limits(chosen, limits, tuple(UNITS))
+    if hasattr(chosen, "check"):
+        chosen.check(space)
     if limits:
         check_reachable(space, costs, limits, pins)
     return Plan(chosen, space, costs, limits, pins)
+
+
+def _training_for(method: Method, epochs: int) -> Method:
+    """The method that trains so many epochs while it chooses; UserError for one that does not train."""
+    where = f"{option('search_epochs')}: {epochs} given"
+    if not hasattr(method, "with_epochs"):
+        raise UserError(f"{where}, but the method '{method.name}' does not train while it chooses: leave it out")
+    if epochs < 1:
+        raise UserError(f"{where}, must be at least 1")
+    found: Method = method.with_epochs(epochs)
+    return found
 
 
 def choices_of(method: Method, given: str | None, network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:

@@ -377,7 +377,7 @@ def _allocated(
     subject = subject_for(
         plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=run.progress
     )
-    return carried_out(plan, subject, dataset.name, run.seed), trained
+    return carried_out(plan, subject, dataset, run.seed, run.progress), trained
 
 
 def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:

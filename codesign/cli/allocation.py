@@ -146,6 +146,9 @@ def allocate(
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
     ] = None,
+    search_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs that a method trains while it chooses, instead of its own.")
+    ] = None,
     data_dir: DATA_DIR = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of training and of what is drawn.")] = 0,
     json: JSON = None,
@@ -168,6 +171,7 @@ def allocate(
             images=images,
             out=out,
             float_epochs=float_epochs,
+            search_epochs=search_epochs,
             data_dir=data_dir,
             seed=seed,
             progress=report,

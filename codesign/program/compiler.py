@@ -20,6 +20,7 @@ from codesign.integer.network import (
     IntegerPool,
     multiplier_of,
 )
+from codesign.program.accumulators import check_lines, check_sums, hardware_bias
 from codesign.program.dealing import rows_of
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import (
@@ -52,10 +53,6 @@ def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
 def plan_network(network: IntegerNetwork, hw: Hardware) -> Plan:
     """The plan of the program that `compile_network` makes, without packing it; UserError as there."""
     return _Compiler(network, hw).plan
-
-
-HALVES = ("accumulators of low halves of weights", "accumulators of high halves of weights")
-"""What overflows where a filter takes two rows."""
 
 
 def high_rows(plan: PassPlan, geometry: Geometry) -> set[int]:
@@ -110,8 +107,9 @@ class _Compiler:
                     split.setdefault(step.layer, set()).update(item.filters[row] for row in second)
         for index, layer in enumerate(self.network.layers):
             if isinstance(layer, IntegerConv):
-                self.check_conv(layer, paired.get(index, set()))
-                self.check_lines(layer, sorted(split.get(index, set())))
+                source = self.network.tensor(layer.input)
+                check_sums(layer, source, paired.get(index, set()), self.geometry)
+                check_lines(layer, source, sorted(split.get(index, set())), self.geometry)
         self.steps = planner.steps
         self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}
         self.chunks: list[NDArray[np.uint8]] = []
@@ -213,69 +211,6 @@ class _Compiler:
         self.emit_descriptor(fields)
         self.emit_zeros(target.words * self.geometry.load_beats)
 
-    def check_conv(self, conv: IntegerConv, paired: set[int]) -> None:
-        """Accumulator width; the filters `paired` have one for each half of their weights."""
-        geometry = self.geometry
-        source = self.network.tensor(conv.input)
-        largest = (1 << source.bits) - 1
-        flat = conv.weight.reshape(conv.weight.shape[0], -1)
-        single = np.array([f not in paired for f in range(len(flat))])
-        halves = weight_halves(flat[~single], geometry.pair_bits) if paired else ()
-
-        def reach(weights: IntArray) -> tuple[IntArray, IntArray]:
-            """Smallest and largest sum of every filter."""
-            return (
-                np.where(weights < 0, weights, 0).sum(axis=1) * largest,
-                np.where(weights > 0, weights, 0).sum(axis=1) * largest,
-            )
-
-        low, high = reach(flat)
-        bias = self.hardware_bias(conv)
-        biased = low + np.minimum(bias, 0), high + np.maximum(bias, 0)
-        checks = [(name, *reach(part), geometry.acc_bits) for name, part in zip(HALVES, halves, strict=False)]
-        for chosen, more in ((single, 0), (~single, geometry.pair_bits)):
-            if chosen.any():
-                if not more:
-                    checks.append(("accumulators", low[chosen], high[chosen], geometry.acc_bits))
-                bits = geometry.acc_bits + 1 + more
-                checks.append(("accumulators with bias", biased[0][chosen], biased[1][chosen], bits))
-        for check in checks:
-            self._check_width(conv, *check)
-
-    def check_lines(self, conv: IntegerConv, split: Sequence[int]) -> None:
-        """Accumulator width of the filters that take two lines of elements."""
-        if not split:
-            return
-        geometry, bits = self.geometry, self.network.tensor(conv.input).bits
-        weights = conv.weight[split].reshape(len(split), conv.weight.shape[1], -1)
-        per_group_out = conv.weight.shape[0] // conv.groups
-        first = np.array(split) // per_group_out * conv.weight.shape[1]
-        second = (first[:, None] + np.arange(conv.weight.shape[1])) % 2 == 1  # channels in high halves of places
-        largest = (1 << bits) - 1
-        bias = self.hardware_bias(conv)[split]
-        for name, part, times in (
-            ("accumulators of even channels", ~second, 1),
-            ("accumulators of odd channels", second, 1 << geometry.narrow_bits),
-        ):
-            taken = np.where(part[:, :, None], weights, 0)
-            least = np.where(taken < 0, taken, 0).sum(axis=(1, 2)) * largest * times
-            most = np.where(taken > 0, taken, 0).sum(axis=(1, 2)) * largest * times
-            checks = [(name, least, most, geometry.acc_bits)]
-            if times == 1:
-                checks.append((f"{name} with bias", least + bias, most + bias, geometry.biased_bits))
-            for what, low, high, have in checks:
-                self._check_width(conv, what, low, high, have)
-
-    def _check_width(self, conv: IntegerConv, what: str, least: IntArray, most: IntArray, have: int) -> None:
-        """UserError if sums between `least` and `most` need more than `have` bits."""
-        low, high = int(least.min()), int(most.max())
-        need = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
-        if need > have:
-            raise UserError(
-                f"{conv.name}: {what} reach [{low}, {high}] and need {need} bits, '{self.hw.name}' has {have}; set "
-                f"acc_bits to at least {self.geometry.acc_bits + need - have}, or give the layer fewer bits"
-            )
-
     def reads_narrow(self, conv: IntegerConv) -> bool:
         """Whether two codes of the input share a place."""
         return self.geometry.is_narrow(self.shape.tensor(conv.input).bits)
@@ -284,12 +219,6 @@ class _Compiler:
         """What the places of padding hold."""
         zero, geometry = self.zeros[tensor.name], self.geometry
         return zero | zero << geometry.narrow_bits if geometry.is_narrow(tensor.bits) else zero
-
-    def hardware_bias(self, conv: IntegerConv) -> IntArray:
-        """Bias with the input's zero point folded in: the array multiplies unsigned codes."""
-        zero = self.network.tensor(conv.input).zero_point
-        result: IntArray = conv.bias - zero * conv.weight.reshape(conv.weight.shape[0], -1).sum(axis=1)
-        return result
 
     # ---- convolution -----------------------------------------------------------------------------------------------
     def walk(
@@ -378,7 +307,7 @@ class _Compiler:
                 "residual_zero": self.zeros[operand.tensor.name],
             }
         self.emit_descriptor(fields)
-        bias = self.hardware_bias(conv)
+        bias = hardware_bias(conv, self.network.tensor(conv.input))
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for item in passes:
             self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))

@@ -213,6 +213,22 @@ class _QuantizeActivation(torch.autograd.Function):
         return gradient * inside, (gradient * slope).sum() * scale, offset, None, None, None
 
 
+def quantize_activation(
+    x: Tensor, log_scale: Tensor, low: int, high: int, *, offset: Tensor | None = None, clipped_only: bool = False
+) -> Tensor:
+    """Values of any shape at steps `low` to `high`, with gradients inside and LSQ's for the logarithm of the step.
+
+    Args:
+        x, log_scale, low, high: values, logarithm of a step's real value, lowest and highest step.
+        offset: the lowest step as a learned number, which gets LSQ+'s gradient.
+        clipped_only: the scale learns from clipped values alone (PACT).
+    """
+    result: Tensor = _QuantizeActivation.apply(  # type: ignore[no-untyped-call]
+        x, log_scale, offset, low, high, clipped_only
+    )
+    return result
+
+
 class ActivationQuantizer(nn.Module):
     """Quantizes a tensor with one learned scale.
 
@@ -270,15 +286,14 @@ class ActivationQuantizer(nn.Module):
         if self.limit is not None:
             with torch.no_grad():
                 self.log_scale.clamp_(max=self.largest_log)
-        result: Tensor = _QuantizeActivation.apply(  # type: ignore[no-untyped-call]
+        return quantize_activation(
             x,
             self.log_scale if self.rule.scale == "learned" else self.log_scale.detach(),
-            self.offset,
             self.low,
             self.high,
-            self.rule.gradient == "pact",
+            offset=self.offset,
+            clipped_only=self.rule.gradient == "pact",
         )
-        return result
 
     @torch.no_grad()
     def fit(self, x: Tensor, rule: CalibrationRule = MSE) -> None:

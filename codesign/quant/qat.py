@@ -69,18 +69,22 @@ class QuantConv(nn.Module):
             alpha = initial_alpha(self.weight[list(rows)].flatten(1), chosen, self.rule)
             self.log_alpha[list(rows)] = alpha.log()
 
+    def operands(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What rows are quantized from, as `rule_operands` gives it."""
+        return rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+
     @property
     def row_scale(self) -> Tensor:
         """Real value of one weight step, (rows,)."""
         with torch.no_grad():
-            _, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            _, log_alpha, gain = self.operands()
             scale = log_alpha.exp() / self.table.largest[:, 0]
             return scale if gain is None else scale * gain[:, 0]
 
     def integers(self) -> Tensor:
         """Integer weights, (M, C/groups, kh, kw) int64."""
         with torch.no_grad():
-            weight, log_alpha, _ = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, self.rule)
+            weight, log_alpha, _ = self.operands()
             return row_integers(weight, log_alpha, self.table).reshape(self.item.weight_shape)
 
     def bias_integers(self, input_scale: Tensor) -> Tensor:
@@ -90,18 +94,19 @@ class QuantConv(nn.Module):
 
     def forward(self, x: Tensor, input_scale: Tensor | None) -> Tensor:
         """Accumulated (N, M, OH, OW) values; with `input_scale` None weights and bias are used as floats."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if input_scale is not None:
-            weight = self._quantized()
-            # Whole accumulator units; straight-through.
-            rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
-            bias = bias + (rounded - bias).detach()
-        return self.convolve(x, weight, bias)
+        if input_scale is None:
+            return self.convolve(x, self.weight, self.bias)
+        return self.convolve(x, self.quantized_weight(), self.quantized_bias(input_scale))
 
-    def _quantized(self) -> Tensor:
+    def quantized_bias(self, input_scale: Tensor) -> Tensor:
+        """(rows,) biases in whole accumulator units; the gradient passes straight through."""
+        rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
+        return self.bias + (rounded - self.bias).detach()
+
+    def quantized_weight(self) -> Tensor:
+        """(rows, weights of a row) quantized weights, with the gradients of the rule."""
         rule = self.rule
-        weight, log_alpha, gain = rule_operands(self.weight.flatten(1), self.log_alpha, self.table, rule)
+        weight, log_alpha, gain = self.operands()
         generator = self.generator if rule.stochastic and self.training else None
         result = quantize_rows(weight, log_alpha, self.table, through=rule.through, generator=generator)
         if gain is not None:

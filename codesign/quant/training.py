@@ -93,8 +93,8 @@ def train(
     generator = np.random.default_rng(seed)
     inputs, targets = placed(images), placed(labels)
     batches = -(-len(targets) // batch)
-    optimizer = torch.optim.AdamW(_groups(module, learning_rate, scale_rate, weight_decay))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(epochs * batches))
+    optimizer = torch.optim.AdamW(parameter_groups(module, learning_rate, scale_rate, weight_decay))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(epochs * batches))
     settings = {
         "phase": phase, "epochs": epochs, "learning_rate": learning_rate, "batch": batch, "weight_decay": weight_decay,
         "augment": augment, "seed": seed, "scale_rate": scale_rate, "images": list(images.shape),
@@ -201,8 +201,14 @@ def _hash(module: nn.Module) -> str:
     return content_hash(*(array(value).tobytes() for value in module.state_dict().values()))
 
 
-def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:
-    """Weight decay acts on weights only, not on biases, norms and scales."""
+def parameter_groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> list[dict[str, object]]:
+    """Groups for an optimizer: weight decay acts on weights only, not on biases, norms and scales.
+
+    Args:
+        module: whose parameters they are.
+        rate: of learning; of quantizer scales times `scale_rate`.
+        decay: of the weights.
+    """
     weights: list[nn.Parameter] = []
     scales: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -222,7 +228,8 @@ def _groups(module: nn.Module, rate: float, scale_rate: float, decay: float) -> 
     ]
 
 
-def _warm_cosine(steps: int) -> Callable[[int], float]:
+def warm_cosine(steps: int) -> Callable[[int], float]:
+    """The factor on the learning rate by step: a linear warm-up of a twentieth, then half a cosine down to 0."""
     warm = max(1, steps // 20)
 
     def factor(step: int) -> float:

@@ -57,6 +57,7 @@ QUICK: dict[str, Any] = {
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
     else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
+    else method.with_epochs(1) if hasattr(method, "with_epochs")
     else method
     for name, method in METHODS.items()
 }  # fmt: skip
@@ -330,6 +331,11 @@ def test_a_method_of_ones_own_and_what_allocate_writes(run: Run, tmp_path: Path)
         (("--method", "hawq-v3", "--choices", "w16a4"), "--choices: 'w16a4' given, must be FORMAT"),
         (("--method", "hawq-v3", "--at-most", "lut=3"), "--at-most lut: no such metric, must be one of latency_ms"),
         (("--method", "rmsmp", "--at-most", "latency_ms=1"), "--at-most latency_ms=1: the method 'rmsmp' knows no"),
+        (
+            ("--method", "fracbits", "--choices", "w3,pot3"),
+            "w3a4,pot3a4 given, must be formats of different bits",
+        ),
+        (("--method", "dq", "--choices", "w4a4,w8a8"), "w4a4,w8a8 given, must be every pair of some fixed-point"),
         (("--method", "hawq-v3", "--at-most", "latency_ms=0.001"), "the smallest feasible latency_ms is 0.02"),
     ],
 )

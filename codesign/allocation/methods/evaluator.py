@@ -37,12 +37,7 @@ class Evaluator:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self._known: dict[str, Measured] = {}
-        model = subject.model
-        self._state = {
-            f"{name}.{part}": getattr(model.conv(name), part).detach().clone()
-            for name in subject.space.convs
-            for part in ("weight", "bias")
-        }
+        self._state = subject.state
         self.runs = 0
 
     def of(self, assignment: Assignment) -> Measured:
@@ -57,15 +52,8 @@ class Evaluator:
     def _measured(self, assignment: Assignment) -> Measured:
         subject = self.subject
         signed = subject.model.fused.input.signed
-        network = subject.model.network
-        state = {
-            name: value.reshape(network.weight_shape(name.removesuffix(".weight")))
-            if name.endswith("weight")
-            else value
-            for name, value in self._state.items()
-        }
         with threads(1):
-            model = QatNetwork(network, state, assignment, input_signed=signed).eval()
+            model = QatNetwork(subject.model.network, self._state, assignment, input_signed=signed).eval()
             model.calibrate(subject.images)
             parts = [model(images).flatten(1) for images in torch.split(subject.images, BATCH)]
         results: Tensor = torch.cat(parts).double()

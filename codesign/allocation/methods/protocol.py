@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from torch import Tensor
+
 from codesign._typing import IntArray
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.evaluator import Evaluator
@@ -14,6 +16,7 @@ from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import Granularity, Space
 from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
+from codesign.quant.training import Progress
 
 ALL_THAT_RUN = "all that run"
 """Choices of a method that takes whatever the accelerator runs."""
@@ -31,6 +34,9 @@ class Task:
         limits: on costs of the whole network.
         pins: choices by group that are given.
         seed: of all that is drawn.
+        training: images (N, C, H, W) and class numbers (N,) for methods that train; where they are not given, those
+            of the subject.
+        progress: called by methods that train, after every epoch.
     """
 
     space: Space
@@ -40,6 +46,20 @@ class Task:
     limits: tuple[Limit, ...] = ()
     pins: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    training: tuple[Tensor, Tensor] | None = None
+    progress: Progress | None = None
+
+    @property
+    def training_images(self) -> tuple[Tensor, Tensor]:
+        """Images and class numbers to train on.
+
+        Raises:
+            UserError: there are no class numbers.
+        """
+        images, labels = self.training or (self.subject.images, self.subject.labels)
+        if not len(labels) or int(labels.min()) < 0:
+            raise UserError(f"network '{self.space.network.name}': no images with classes, which training needs")
+        return images, labels
 
     def missed(self, assignment: Assignment) -> list[str]:
         """Limits that the assignment misses, with what it has, by the exact joint costs."""

@@ -161,6 +161,17 @@ class Subject:
             return self.results()
 
     @property
+    def state(self) -> dict[str, Tensor]:
+        """Copies of weights and biases, as `QatNetwork` takes them."""
+        network = self.model.network
+        found = {}
+        for name in self.space.convs:
+            layer = self.model.conv(name)
+            found[f"{name}.weight"] = layer.weight.detach().reshape(network.weight_shape(name)).clone()
+            found[f"{name}.bias"] = layer.bias.detach().clone()
+        return found
+
+    @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Weights of the weighted layers by name."""
         return {name: self.model.conv(name).weight for name in self.space.convs}
