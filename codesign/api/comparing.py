@@ -236,7 +236,7 @@ class _Comparison:
         found: dict[Entry, Point] = {}
         keys = {entry: self._key(entry) for entry in self.entries}
         for entry in self.entries:
-            stored = self._kept.get(_file(entry), keys[entry], lambda value, entry=entry: _read(entry, value))
+            stored = self._kept.get(_file(entry), keys[entry], partial(_read, entry))
             if stored is not None:
                 found[entry] = stored
         missing = [entry for entry in self.entries if entry not in found]

@@ -331,7 +331,7 @@ def quantize(
     state = model.state if isinstance(model, FloatModel) else None
     allocated = None
     if plan is not None:
-        allocated, state = _allocated(plan, dataset, floats, state, run)
+        allocated, state = _allocated(plan, dataset, floats, state, run, progress)
         given, by = allocated.assignment, allocated.method
         options = _with_assignment(replace(options, float_training=replace(floats, continued=False)), given)
     result = run_pipeline(source, dataset, options, float_state=state, test=len(dataset.test_labels) > 0, run=run)
@@ -366,7 +366,12 @@ def _with_assignment(options: QuantizeOptions, assignment: Assignment) -> Quanti
 
 
 def _allocated(
-    plan: Plan, dataset: Dataset, floats: FloatOptions, state: Mapping[str, Tensor] | None, run: RunOptions
+    plan: Plan,
+    dataset: Dataset,
+    floats: FloatOptions,
+    state: Mapping[str, Tensor] | None,
+    run: RunOptions,
+    progress: Report | None,
 ) -> tuple[Allocated, Mapping[str, Tensor]]:
     """What the plan gives on the network as it is trained in float, and the weights of that."""
     from codesign.api.allocating import carried_out
@@ -374,10 +379,8 @@ def _allocated(
 
     trained = float_weights(plan.space.network, dataset, floats, state, run)
     model = FloatModel(plan.space.network, trained)
-    subject = subject_for(
-        plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=run.progress
-    )
-    return carried_out(plan, subject, dataset, run.seed, run.progress), trained
+    subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=progress)
+    return carried_out(plan, subject, dataset, run.seed, progress), trained
 
 
 def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:

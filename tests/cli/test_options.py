@@ -90,6 +90,10 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
     (
+        ("allocate", "smallcnn", "--method", "hawq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
+         "--search-epochs", "3"), "--search-epochs: 3 given, but the method 'hawq' does not train while it chooses",
+    ),
+    (
         ("compare", "smallcnn", "--methods", "hawq", "--hw", "tiny", "--data", "digits", "--at-most", "latency_ms=1",
          "-o", "OUT", "--data-dir", "."), NOT_READ,
     ),

@@ -118,9 +118,9 @@ class Ddpg:
         with torch.no_grad():
             worth = self._critic_target(following, self._actor_target(following))
             target = rewards - self._baseline + (1 - last) * worth
-        loss = nn.functional.mse_loss(self.critic(states, actions), target)
+        loss: Tensor = nn.functional.mse_loss(self.critic(states, actions), target)
         self._critic_steps.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._critic_steps.step()
         self._actor_steps.zero_grad()
         (-self.critic(states, self.actor(states)).mean()).backward()

@@ -71,7 +71,9 @@ def _neighbours(task: Task, losses: FloatArray, chosen: IntArray) -> Iterator[In
     singles.sort()
     saving = [single for single in singles if single[0] <= 0][:WIDTH]
     costing = [single for single in singles if single[0] > 0][:WIDTH]
-    moves = [(single[0], (single,)) for single in (*saving, *costing)]
+    moves: list[tuple[float, tuple[tuple[float, int, int], ...]]] = [
+        (single[0], (single,)) for single in (*saving, *costing)
+    ]
     moves += [(up[0] + down[0], (up, down)) for up in saving for down in costing if up[1] != down[1]]
     for _, changes in sorted(moves):
         neighbour = np.array(chosen)

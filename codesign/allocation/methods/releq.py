@@ -78,7 +78,8 @@ def shaped(accuracy: float, bits: float, least: float) -> float:
     """The reward, -1 to 1, of an accuracy over that of the float network and of mean bits, both shares of the most."""
     if accuracy < THRESHOLD:
         return -1.0
-    return 2.0 * ((1.0 - (bits - least) ** QUANT_POWER) * accuracy ** (ACCURACY_POWER / accuracy) - 0.5)
+    discount = math.pow(accuracy, ACCURACY_POWER / accuracy)
+    return 2.0 * ((1.0 - math.pow(bits - least, QUANT_POWER)) * discount - 0.5)
 
 
 def facts_of(shapes: list[tuple[int, ...]], deviations: list[float]) -> FloatArray:
