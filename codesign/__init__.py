@@ -24,6 +24,7 @@ _HOMES = {
     "AllocationTable": "allocation.table",
     "Assignment": "formats.assignment",
     "BitsTable": "api.bits_table",
+    "Compared": "api.comparing",
     "Compiled": "api.board",
     "Cosimulation": "api.cosimulation",
     "Dataset": "data.dataset",
@@ -48,6 +49,7 @@ _HOMES = {
     "UserError": "errors",
     "bits_table": "api.bits_table",
     "allocate": "api.allocating",
+    "compare": "api.comparing",
     "compile": "api.board",
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
@@ -88,6 +90,8 @@ if TYPE_CHECKING:
     from codesign.api.board import Generated as Generated
     from codesign.api.board import compile_for_board as compile  # noqa: A004, F401  as `re` has one
     from codesign.api.board import generate as generate
+    from codesign.api.comparing import Compared as Compared
+    from codesign.api.comparing import compare as compare
     from codesign.api.cosimulation import Cosimulation as Cosimulation
     from codesign.api.cosimulation import cosim as cosim
     from codesign.api.datasets import load_dataset as load_dataset

@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "allocation.solvers": {"allocation"},
     "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
-    "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search"},
+    "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search", "allocation"},
     "api": MODELS
     | SIMULATORS
     | {"sim.ideal", "sim.amed", "execution", "provenance", "data", "quant", "interchange", "rtl", "program"}

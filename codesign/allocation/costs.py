@@ -14,13 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 from codesign._typing import FloatArray, IntArray
-from codesign.allocation.space import Space
+from codesign.allocation.space import FormatChoice, Space
 from codesign.arch.hardware import Hardware
+from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
+from codesign.formats.ratio import band_ratio
+from codesign.formats.row_format import RowFormat
 from codesign.integer.layer_bits import maps_read
 from codesign.sim.clock import Clock, known_clock
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
+from codesign.workload.network import Network
 
 MIB = 8 * (1 << 20)
 """Bits of it."""
@@ -31,6 +35,31 @@ UNITS = {
     "impq_bops": "bit operations of products and sums (IMPQ, eq. 7)",
 }
 """By metric."""
+
+
+def running(network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:
+    """The choices that an accelerator runs in all layers of a network: formats of its bands and fixed point of 2, 4 and
+    8 bits, maps of its own bits and of 2, 4 and 8.
+
+    Raises:
+        UserError: not even the formats of the bands run; the message says why.
+    """
+    forms = list(dict.fromkeys((*(RowFormat(Scheme.FIXED, bits) for bits in (2, 4, 8)), *band_ratio(hw))))
+    widths = sorted({hw.act_bits, 2, 4, 8})
+    found: list[FormatChoice] = []
+    refused: UserError | None = None
+    for choice in (FormatChoice(form, bits) for bits in widths for form in forms):
+        space = Space(network, (choice,))
+        try:
+            Costs(space, hw).cycles(space.assignment([0] * len(space.groups)))
+        except UserError as error:
+            refused = error
+        else:
+            found.append(choice)
+    if not found:
+        assert refused is not None
+        raise UserError(f"{network.name} on {hw.name}: {refused}")
+    return tuple(found)
 
 
 class Additive(NamedTuple):

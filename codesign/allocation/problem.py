@@ -2,6 +2,8 @@
 
 Groups that are tied are one decision; a pinned one has a single choice. Each limit is a row: the sum of what is chosen
 in it may be at most its bound, floors with the sign turned. A row is in units in which its largest entry is 1.
+A decision that may lose less than 0 is shifted by the least it can lose, in objective, rows and bounds: no choice
+changes, and solvers see numbers from 0. What is reported is in the table's own units.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Problem:
         members: of each decision, the places of its groups in the table.
         names: of each decision, the names of its choices.
         present: (decisions, most choices) whether there is such a choice.
-        objective: (decisions, most choices) what is minimised; infinite where there is no choice.
+        objective: (decisions, most choices) what is minimised, 0 or more; infinite where there is no choice.
         rows: (limits, decisions, most choices) what counts for each limit; 0 where there is no choice.
         bounds: (limits,) what the sum of a row may be at most.
         limits: as given.
@@ -103,13 +105,18 @@ class Problem:
                 for metric, array in values.items():
                     for column, choice in enumerate(by_name[name] for name in names):
                         array[number, column] += choice.loss if metric == LOSS else choice.costs[metric]
+        shift = dict.fromkeys(used, 0.0)
+        for metric, array in values.items():
+            below = np.minimum(np.where(present, array, np.inf).min(axis=1), 0.0)
+            array -= np.where(present, below[:, None], 0.0)
+            shift[metric] = float(below.sum())
         objective = np.where(present, values[minimize], np.inf)
         rows, bounds = np.zeros((len(limits), *present.shape)), np.zeros(len(limits))
         for number, limit in enumerate(limits):
             sign = 1.0 if limit.sense == "most" else -1.0
             scale = float(values[limit.metric].max()) or 1.0
             rows[number] = sign * values[limit.metric] / scale
-            bounds[number] = sign * (limit.bound - table.fixed.get(limit.metric, 0.0)) / scale
+            bounds[number] = sign * (limit.bound - table.fixed.get(limit.metric, 0.0) - shift[limit.metric]) / scale
         return cls(table, members, allowed, present, objective, rows, bounds, limits, minimize)
 
     @property
@@ -122,7 +129,7 @@ class Problem:
         return np.arange(self.decisions)
 
     def value(self, chosen: IntArray) -> float:
-        """The objective of (decisions,) choices."""
+        """The objective of (decisions,) choices: the metric, shifted so that no decision has less than 0."""
         return float(self.objective[self._each, chosen].sum())
 
     def used(self, chosen: IntArray) -> FloatArray:

@@ -19,7 +19,7 @@ from codesign.errors import UserError
 MOST_WRITTEN = 200_000
 """Groups times points of a frontier; of longer ones points all over it are kept, the ends and the choice among them."""
 PROVEN = 1e-9
-"""Gap from which on an optimum counts as proven: rounding."""
+"""Share of the objective above its bound up to which an optimum counts as proven: rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,9 @@ class Solution:
     Attributes:
         point: the choices; they keep all limits.
         bound: that the minimised metric of no such choices is below.
-        gap: of the metric above the bound, as a share of the metric.
-        optimal: whether the gap is that of rounding, so that no choices are better.
+        gap: of the metric above the bound, as a share of the larger one of the two without their signs: of the metric
+            itself, unless it is negative.
+        optimal: whether what is above the bound is rounding, so that no choices are better.
         frontier: Pareto-optimal ones of the points that the solver met, of the minimised and the limited metrics, in
             rising order of the first limited one; the choices among them.
         minimize: the metric.
@@ -87,15 +88,16 @@ def solve(
     outcome = solver.solve(problem, np.random.default_rng(seed))
     assert problem.feasible(outcome.chosen), f"{solver.name} gave choices that miss a limit"
     value = problem.value(outcome.chosen)
-    bound = max(filter(lambda given: given is not None, (outcome.bound, dual(problem).bound)))  # type: ignore[type-var]
-    assert bound is not None
-    bound = min(bound, value)
-    gap = (value - bound) / max(abs(value), 1e-300)
-    fixed = table.fixed.get(minimize, 0.0) if minimize != LOSS else 0.0
+    bounds = [dual(problem).bound, *([] if outcome.bound is None else [outcome.bound])]
+    above = max(value - max(bounds), 0.0)
+    largest = float(np.where(problem.present, problem.objective, 0.0).max())
+    rounding = PROVEN * value + float(np.finfo(np.float64).eps) * largest
     point = _point(problem, outcome.chosen)
-    return Solution(
-        point, bound + fixed, gap, gap <= PROVEN, _frontier(problem, (*outcome.frontier, outcome.chosen)), minimize
-    )
+    own = point.metric(minimize)
+    gap = above / max(abs(own), abs(own - above), 1e-300)
+    frontier = _frontier(problem, (*outcome.frontier, outcome.chosen))
+    # judged without shifts: a group that loses -1e9 whatever is chosen makes no solution of the others better
+    return Solution(point, own - above, gap, above <= rounding, frontier, minimize)
 
 
 def check_feasible(problem: Problem) -> None:

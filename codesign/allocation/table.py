@@ -52,7 +52,7 @@ def _amount(value: object) -> float:
     return float(value)
 
 
-def _any_number(value: object) -> float:
+def _any_sign(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
         raise rejected(f"{shown(value)} given, must be a number from {-LARGEST:g} to {LARGEST:g}")
     return float(value)
@@ -80,6 +80,7 @@ def _mapping(what: str) -> BeforeValidator:
 
 Name = Annotated[str, BeforeValidator(_name)]
 Amount = Annotated[float, BeforeValidator(_amount)]
+Signed = Annotated[float, BeforeValidator(_any_sign)]
 Costs = Annotated[dict[Name, Amount], _mapping("numbers by metric")]
 
 
@@ -88,12 +89,13 @@ class Choice(Model):
 
     Attributes:
         name: such as `w4a4`; groups that are tied choose the same name.
-        loss: what it loses, 0 or more, in any unit; losses of groups add up.
+        loss: what it loses, in any unit; losses of groups add up. It may be negative: only differences within a group
+            decide.
         costs: what it costs by metric, such as `latency_ms`, 0 or more; they add up as well.
     """
 
     name: Name
-    loss: Amount
+    loss: Signed
     costs: Costs = Field(default_factory=dict)
 
 
@@ -130,9 +132,7 @@ class Table(Model):
     groups: Annotated[tuple[Group, ...], _listing("groups", MOST_GROUPS)]
     ties: tuple[Annotated[tuple[Name, ...], _listing("names", MOST_GROUPS)], ...] = ()
     pins: Annotated[dict[Name, Name], _mapping("names of choices by group")] = Field(default_factory=dict)
-    fixed: Annotated[dict[Name, Annotated[float, BeforeValidator(_any_number)]], _mapping("numbers by metric")] = Field(
-        default_factory=dict
-    )
+    fixed: Annotated[dict[Name, Signed], _mapping("numbers by metric")] = Field(default_factory=dict)
     provenance: Annotated[dict[str, Any], _mapping("facts by name")] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign._extras import require
 from codesign._files import write_text
-from codesign._reading import excerpt, is_regular, what_is
-from codesign.allocation.costs import UNITS, Costs
-from codesign.allocation.space import Granularity, Space, parse_choices
+from codesign.allocation.space import Granularity
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
 from codesign.api.datasets import load_dataset
@@ -22,18 +19,18 @@ from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report
-from codesign.api.solving import limits_of
+from codesign.api.planning import Plan, planned
 from codesign.api.tabulating import model_and_data, subject_for
-from codesign.arch.checks import did_you_mean
 from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
-from codesign.formats.ratio import band_ratio
 from codesign.provenance import provenance
 
 if TYPE_CHECKING:
     from codesign.allocation.methods.protocol import Allocation, Method
     from codesign.allocation.problem import Limit
+    from codesign.allocation.sensitivities.subject import Subject
     from codesign.api.datasets import DatasetLike
     from codesign.api.networks import NetworkLike
 
@@ -56,6 +53,7 @@ class Allocated(Answer):
         file: where the assignment was saved, if it was.
         accelerator: that it is for.
         seed: of training and of what is drawn.
+        search_s: seconds of a processor that the method took on the trained network.
     """
 
     allocation: Allocation
@@ -71,6 +69,7 @@ class Allocated(Answer):
     file: Path | None
     accelerator: Hardware
     seed: int
+    search_s: float
 
     @property
     def assignment(self) -> Assignment:
@@ -109,6 +108,7 @@ class Allocated(Answer):
             "float_accuracy": self.float_accuracy,
             "images": self.images,
             "rounds": rounds,
+            "search_s": self.search_s,
             "file": None if self.file is None else str(self.file),
         } | provenance(self.accelerator, self.seed)
 
@@ -229,14 +229,6 @@ def allocate(
         UserError: something cannot be used or does not go together, or nothing keeps the limits.
     """
     require("torch", "a method")
-    from codesign.allocation.methods.evaluator import Evaluator
-    from codesign.allocation.methods.joint import check_reachable
-    from codesign.allocation.methods.protocol import Task, check_limits
-    from codesign.quant.placing import placed
-
-    chosen = method_of(method)
-    if search_epochs is not None:
-        chosen = _training_for(chosen, search_epochs)
     hw = hardware_of(hardware)
     check_data_dir(data, data_dir)
     model, dataset = model_and_data(network, data, data_dir, seed)
@@ -245,120 +237,57 @@ def allocate(
         check_folder(out)
         if isinstance(method, str) and Path(out).resolve() == Path(method.rpartition(":")[0]).resolve():
             raise UserError(f"{option('out')}: {out} is the method's file, must be another one")
-    text = choices or chosen.choices or ",".join(map(str, band_ratio(hw)))
-    space = Space(source, parse_choices(text, hw.act_bits), granularity or chosen.granularity)
-    pins = dict(pin or {})
-    check_pins(space, pins)
-    costs = Costs(space, hw)
-    limits = limits_of(at_most or {}, at_least or {})
-    for place, name in enumerate(space.names):  # what cannot run is said before anything is trained
-        try:
-            costs.cycles(space.assignment([place] * len(space.groups)))
-        except UserError as error:
-            raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
-    check_limits(chosen, limits, tuple(UNITS))
-    if hasattr(chosen, "check"):
-        chosen.check(space)
-    if limits:
-        check_reachable(space, costs, limits, pins)
+    plan = planned(
+        source,
+        method,
+        hw,
+        at_most=at_most,
+        at_least=at_least,
+        pin=pin,
+        choices=choices,
+        granularity=granularity,
+        search_epochs=search_epochs,
+    )
     dataset = dataset or load_dataset(data, data_dir, seed)
-    subject = subject_for(space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress)
-    training = (placed(dataset.train_images), placed(dataset.train_labels))
-    task = Task(space, subject, costs, Evaluator(subject), limits, pins, seed, training, progress)
-    allocation = chosen.allocate(task)
-    if missed := task.missed(allocation.assignment):
-        raise UserError(f"{missed[0]}: what the method '{chosen.name}' gave does not keep it")
+    subject = subject_for(
+        plan.space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress
+    )
+    found = carried_out(plan, subject, dataset, seed, progress)
+    if out is None:
+        return found
+    write_text(out, found.assignment.to_json())
+    return replace(found, file=Path(out))
+
+
+def carried_out(plan: Plan, subject: Subject, dataset: Dataset, seed: int, progress: Report | None = None) -> Allocated:
+    """What a plan gives on a trained network.
+
+    Args:
+        plan: method, space, limits.
+        subject: of the plan's space.
+        dataset: that the subject's images are of; methods that train take all of its training images.
+        seed: of what the method draws.
+        progress: told of every epoch of a method that trains.
+    """
+    task = plan.task(subject, dataset, seed, progress)
+    begun = time.process_time()
+    allocation = plan.done(task)
+    search_s = time.process_time() - begun
     found = task.evaluator.of(allocation.assignment)
     exact = float((subject.float_results.argmax(1) == subject.labels).double().mean())
-    if out is not None:
-        write_text(out, allocation.assignment.to_json())
     return Allocated(
         allocation,
-        chosen.name,
-        source.name,
+        plan.method.name,
+        plan.space.network.name,
         dataset.name,
-        costs.of(allocation.assignment),
-        limits,
+        plan.costs.of(allocation.assignment),
+        plan.limits,
         found.cross_entropy,
         found.accuracy,
         exact,
         len(subject.images),
-        None if out is None else Path(out),
-        hw,
+        None,
+        plan.costs.hw,
         seed,
+        search_s,
     )
-
-
-def _training_for(method: Method, epochs: int) -> Method:
-    """The method that trains so many epochs while it chooses; UserError for one that does not train."""
-    where = f"{option('search_epochs')}: {epochs} given"
-    if not hasattr(method, "with_epochs"):
-        raise UserError(f"{where}, but the method '{method.name}' does not train while it chooses: leave it out")
-    if epochs < 1:
-        raise UserError(f"{where}, must be at least 1")
-    found: Method = method.with_epochs(epochs)
-    return found
-
-
-def check_pins(space: Space, pins: Mapping[str, str]) -> None:
-    """UserError for a pin on a group or choice that is not there."""
-    names = {group.name for group in space.groups}
-    for name, given in pins.items():
-        where = f"{option('pin')} {excerpt(name, 80)}={excerpt(given, 40)}"
-        if name not in names:
-            raise UserError(f"{where}: no group is named so{did_you_mean(name, names)}")
-        if given not in space.names:
-            raise UserError(f"{where}: must be one of {', '.join(space.names)}")
-    for members in space.together:
-        tied = {pins[space.groups[at].name] for at in members if space.groups[at].name in pins}
-        if len(tied) > 1:
-            layers = ", ".join(space.groups[at].name for at in members)
-            raise UserError(
-                f"{option('pin')}: {layers} read the same map, so they cannot be {' and '.join(sorted(tied))}"
-            )
-
-
-def method_of(method: str | Method) -> Method:
-    """The method of a name, or the one in a Python file; UserError if there is none."""
-    from codesign.allocation.methods.catalog import METHODS
-
-    if not isinstance(method, str):
-        return method
-    if method in METHODS:
-        return METHODS[method]
-    file, colon, name = method.rpartition(":")
-    if colon and file.endswith(".py"):
-        return _own_method(Path(file), name)
-    hint = did_you_mean(method, METHODS)
-    raise UserError(
-        f"{option('method')}: '{excerpt(method, 60)}' given, must be {', '.join(METHODS)}, or FILE.py:NAME{hint}"
-    )
-
-
-def _own_method(path: Path, name: str) -> Method:
-    where = f"{option('method')} {excerpt(path, 120)}:{excerpt(name, 60)}"
-    if not is_regular(path):
-        raise UserError(f"{where}: {what_is(path)}")
-    spec = importlib.util.spec_from_file_location(f"codesign_method_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{where}: the file cannot be run: {type(error).__name__}: {excerpt(error)}") from None
-    found = getattr(module, name, None)
-    if found is None:
-        raise UserError(f"{where}: the file has no '{excerpt(name, 60)}'")
-    try:
-        made = found() if isinstance(found, type) else found
-    except Exception as error:
-        raise UserError(f"{where}: cannot be made: {type(error).__name__}: {excerpt(error)}") from None
-    lacking = [fact for fact in FACTS if not hasattr(made, fact)]
-    if lacking:
-        raise UserError(f"{where}: is no method, it lacks {', '.join(lacking)}")
-    return made  # type: ignore[no-any-return]
-
-
-FACTS = ("name", "paper", "equations", "decides", "choices", "granularity", "deviations", "limited", "allocate")
-"""What a method has."""

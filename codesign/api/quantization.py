@@ -17,7 +17,8 @@ from codesign.api.given import check_data_dir, refuse
 from codesign.api.modules import FloatModel, is_module, read_module
 from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_assignment, read_network
 from codesign.api.notes import Report
-from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DONE, Quantizing, how
+from codesign.api.planning import Plan, planned
+from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DEFAULT_METHOD, DONE, Quantizing, how
 from codesign.api.reading import NOTHING, Reading
 from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
@@ -28,6 +29,7 @@ from codesign.integer.network import IntegerNetwork
 from codesign.integer.storage import save_network
 from codesign.interchange.building import with_steps
 from codesign.provenance import provenance
+from codesign.quant.choices import METHODS as FORMAT_METHODS
 from codesign.search.space import band_ratio, suited
 from codesign.workload.network import Network
 
@@ -35,11 +37,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from codesign.allocation.methods.protocol import Method
+    from codesign.api.allocating import Allocated
     from codesign.api.datasets import DatasetLike, ImagesLike
     from codesign.api.networks import NetworkLike
     from codesign.integer.measured import Measured
+    from codesign.quant.options import FloatOptions, QuantizeOptions, RunOptions
     from codesign.quant.pipeline import QuantizeResult
     from codesign.quant.training import Loop, Loss
+
+DEFAULT_ALLOCATION = "codesign"
+"""The method within limits, where none is named."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +63,7 @@ class Quantization(Answer):
         suits: accelerators that have such bands, the one that it is for first.
         file: where the integers were saved, if they were.
         seed: of training.
+        allocated: what chose the formats, where a method did within limits.
     """
 
     integer_network: IntegerNetwork
@@ -66,6 +75,7 @@ class Quantization(Answer):
     suits: tuple[str, ...]
     file: Path | None
     seed: int
+    allocated: Allocated | None = None
 
     @property
     def name(self) -> str:
@@ -110,6 +120,7 @@ class Quantization(Answer):
             "shares": self._shares,
             "suits": list(self.suits),
             "file": None if self.file is None else str(self.file),
+            **({} if self.allocated is None else {"allocation": self.allocated.to_json()}),
         }
         return answer | provenance(seed=self.seed)
 
@@ -126,6 +137,7 @@ class Quantization(Answer):
             **({} if self.file is None else {"file": self.file}),
         }
         return [
+            *([] if self.allocated is None else self.allocated.blocks()),
             Facts(facts),
             Table(
                 "accuracy: compare and choose by validation images; test images are for what is reported, once",
@@ -158,7 +170,9 @@ def quantize(
     ratio: str | Ratio | None = None,
     act_bits: int | None = None,
     assignment: Assignment | str | Path | None = None,
-    method: str = "rmsmp",
+    method: str | Method | None = None,
+    at_most: Mapping[str, float] | None = None,
+    at_least: Mapping[str, float] | None = None,
     calibration: str | None = None,
     percentile: float | None = None,
     calibration_images: int | None = None,
@@ -198,8 +212,11 @@ def quantize(
         act_bits: of activations, instead of `hardware`; 4.
         assignment: the format of every row and the bits of every tensor, or the file of it, instead of `ratio`,
             `act_bits` and `method`; what `allocate` gives. With `hardware` it must run on it.
-        method, calibration, weight_scale, granularity, post_training, training_rule: names that
-            `codesign quantize --help` lists.
+        method: what deals formats: a name that `codesign quantize --help` lists, or what `allocate` takes, with
+            `hardware`; `rmsmp`, and within limits `codesign`.
+        at_most, at_least: limits on the whole network, as `allocate` takes them.
+        calibration, weight_scale, granularity, post_training, training_rule: names that `codesign quantize --help`
+            lists.
         percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
             `codesign.api.quantizing.Quantizing`; `teacher` may be a module.
         epochs: with quantizers; 12, and 0 trains nothing.
@@ -241,10 +258,11 @@ def quantize(
         model = model_to_train(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
     formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
-    given = None
+    given, plan = None, None
     if assignment is not None:
         refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('assignment')}, which says both")
-        refuse({"method": None if method == "rmsmp" else method}, f"beside {option('assignment')}")
+        chosen_already = {"method": method, "at_most": at_most or None, "at_least": at_least or None}
+        refuse(chosen_already, f"beside {option('assignment')}")
         given = assignment if isinstance(assignment, Assignment) else read_assignment(assignment)
         given.check(source)
         act_bits = given.act_bits
@@ -254,6 +272,12 @@ def quantize(
         refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('hw', 'hardware')}, which says both")
         hw = hardware_of(hardware)
         formats, act_bits = band_ratio(hw), hw.act_bits
+        if at_most or at_least or _allocates(method):
+            plan = planned(source, method or DEFAULT_ALLOCATION, hw, at_most=at_most, at_least=at_least)
+    else:
+        needs = f"without {option('hw', 'hardware')}, the accelerator that costs are of"
+        refuse({"at_most": at_most or None, "at_least": at_least or None}, needs)
+        refuse({"method": method if _allocates(method) else None}, needs)
     act_bits = DEFAULT_ACT_BITS if act_bits is None else act_bits
     if out is not None:
         check_folder(out)
@@ -278,7 +302,7 @@ def quantize(
     else:
         taught_by = teacher  # type: ignore[assignment]  # no module, which a TypeGuard cannot say
     quantizing = Quantizing(
-        method=method,
+        method=None if plan is not None else method,  # type: ignore[arg-type]  # a method itself has a plan
         calibration=calibration,
         percentile=percentile,
         calibration_images=calibration_images,
@@ -294,15 +318,22 @@ def quantize(
         temperature=temperature,
     )
     options = quantizing.options(formats, act_bits, floats, train, loss)
+    by = quantizing.method or DEFAULT_METHOD
+    if plan is not None:  # what does not go with any assignment is said before anything is trained
+        _with_assignment(options, plan.space.assignment([0] * len(plan.space.groups)))
     if given is not None:
-        options = replace(options, formats=replace(options.formats, assignment=given))
-        options.check()
-        method = "assignment"
+        options = _with_assignment(options, given)
+        by = "assignment"
     dataset = dataset or images()
     if not isinstance(data, Dataset | str | Path):
         dataset = _with_classes(dataset, source)
     run = RunOptions(seed, progress, device=device, checkpoints=None if checkpoints is None else Path(checkpoints))
     state = model.state if isinstance(model, FloatModel) else None
+    allocated = None
+    if plan is not None:
+        allocated, state = _allocated(plan, dataset, floats, state, run, progress)
+        given, by = allocated.assignment, allocated.method
+        options = _with_assignment(replace(options, float_training=replace(floats, continued=False)), given)
     result = run_pipeline(source, dataset, options, float_state=state, test=len(dataset.test_labels) > 0, run=run)
     integers = with_steps(result.integer_network, model.steps if isinstance(model, FloatModel) else ())
     if out is not None:
@@ -314,7 +345,42 @@ def quantize(
     else:
         suits = (hardware.name if isinstance(hardware, Hardware) else str(hardware),)
     file = None if out is None else Path(out)
-    return Quantization(integers, source.name, dataset, result, method, act_bits, suits, file, seed)
+    act_bits = act_bits if given is None else given.act_bits
+    return Quantization(integers, source.name, dataset, result, by, act_bits, suits, file, seed, allocated)
+
+
+def _allocates(method: str | Method | None) -> bool:
+    """Whether a method chooses formats for an accelerator, by what they cost and lose, and so is `allocate`'s."""
+    from codesign.allocation.methods.catalog import METHODS
+
+    if method is None or not isinstance(method, str):
+        return method is not None
+    return (method in METHODS and method not in FORMAT_METHODS) or ".py:" in method
+
+
+def _with_assignment(options: QuantizeOptions, assignment: Assignment) -> QuantizeOptions:
+    """The options with formats that are given; UserError for what does not go with them."""
+    found = replace(options, formats=replace(options.formats, assignment=assignment))
+    found.check()
+    return found
+
+
+def _allocated(
+    plan: Plan,
+    dataset: Dataset,
+    floats: FloatOptions,
+    state: Mapping[str, Tensor] | None,
+    run: RunOptions,
+    progress: Report | None,
+) -> tuple[Allocated, Mapping[str, Tensor]]:
+    """What the plan gives on the network as it is trained in float, and the weights of that."""
+    from codesign.api.allocating import carried_out
+    from codesign.api.tabulating import subject_for
+
+    trained = float_weights(plan.space.network, dataset, floats, state, run)
+    model = FloatModel(plan.space.network, trained)
+    subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=progress)
+    return carried_out(plan, subject, dataset, run.seed, progress), trained
 
 
 def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:
@@ -358,3 +424,21 @@ def _with_classes(dataset: Dataset, network: Network) -> Dataset:
     """Of arrays the labels may not show every class that the network tells apart."""
     results = prod(network.shapes[network.output.name])
     return replace(dataset, classes=max(results, dataset.classes))
+
+
+def float_weights(
+    network: Network,
+    dataset: Dataset,
+    floats: FloatOptions,
+    state: Mapping[str, Tensor] | None,
+    run: RunOptions,
+) -> Mapping[str, Tensor]:
+    """Weights after the training in float that the pipeline begins with; `state` if nothing is trained."""
+    from codesign.quant.options import NO_TRAINING, FormatOptions, QuantizeOptions
+    from codesign.quant.pipeline import prepared
+
+    if state is not None and not floats.continued:
+        return state
+    options = QuantizeOptions(FormatOptions("fixed", parse_ratio("fixed8:1"), 8), floats, training=NO_TRAINING)
+    module = prepared(network, dataset, options, float_state=state, run=run).module
+    return {name: value.detach().cpu() for name, value in module.state_dict().items()}

@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[str, Mapping[str, Described]]] = {
 }
 """By option: what it chooses, and from what."""
 
+DEFAULT_METHOD = "rmsmp"
 DEFAULT_EPOCHS, DEFAULT_FLOAT_EPOCHS, DEFAULT_ACT_BITS, DEFAULT_GROUP_ROWS, DEFAULT_TEMPERATURE = 12, 20, 4, 4, 4.0
 
 
@@ -37,7 +38,8 @@ class Quantizing:
     """The options, as given; None where nothing is.
 
     Attributes:
-        method, calibration, weight_scale, granularity, training_rule: names of `CHOICES`.
+        method: one of `CHOICES`; rmsmp.
+        calibration, weight_scale, granularity, training_rule: names of `CHOICES`.
         percentile: of the calibration rule of this name; 99.9.
         calibration_images: to calibrate on; 256, distilled ones 64.
         zero_shot: calibrate on images distilled from the batch norms, not on the data (ZeroQ, Cai et al. 2020).
@@ -49,7 +51,7 @@ class Quantizing:
         temperature: of `distill`; 4.
     """
 
-    method: str = "rmsmp"
+    method: str | None = None
     calibration: str | None = None
     percentile: float | None = None
     calibration_images: int | None = None
@@ -99,7 +101,7 @@ class Quantizing:
         )
         epochs = DEFAULT_EPOCHS if self.epochs is None else self.epochs
         found = QuantizeOptions(
-            FormatOptions(self.method, ratio, act_bits),
+            FormatOptions(self.method or DEFAULT_METHOD, ratio, act_bits),
             float_training or FloatOptions(DEFAULT_FLOAT_EPOCHS),
             WeightOptions(self.weight_scale, self.granularity or "row", self.group_rows or DEFAULT_GROUP_ROWS),
             calibration,
@@ -120,7 +122,8 @@ class Quantizing:
             value = getattr(self, name)
             for part in [] if value is None else _parts(value) if name == "post_training" else [value]:
                 if part not in registry:
-                    raise UserError(f"{option(name)}: '{part}' given, must be {', '.join(registry)}")
+                    more = f"; or one that allocates, with {option('hw', 'hardware')}" if name == "method" else ""
+                    raise UserError(f"{option(name)}: '{part}' given, must be {', '.join(registry)}{more}")
         if own_loop:
             refuse({"epochs": self.epochs}, f"beside {option('train')}, a loop that has its own")
         if self.epochs == 0:

@@ -27,6 +27,7 @@ from codesign.cli import (
     allocation,
     amed,
     board,
+    comparison,
     demo,
     doctor,
     figures,
@@ -67,6 +68,7 @@ app.command(name="import")(guarded(files.import_))
 app.command()(guarded(files.export))
 app.command()(guarded(allocation.allocate))
 app.command()(guarded(allocation.methods))
+app.command()(guarded(comparison.compare))
 app.command()(guarded(allocation.table))
 app.command()(guarded(allocation.solve))
 app.command()(guarded(model.search))

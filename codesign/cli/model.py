@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from codesign.cli.allocation import AT_LEAST, AT_MOST, numbers_by_name
 from codesign.cli.quantizing import NOTHING as AS_USUAL
 from codesign.cli.quantizing import Quantizing, quantizes
 from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, reads, shape
@@ -36,6 +37,8 @@ def quantize(
         Path | None,
         typer.Option(metavar="FILE", help="Formats of rows and bits of maps, such as `allocate` writes; no method."),
     ] = None,
+    at_most: AT_MOST = None,
+    at_least: AT_LEAST = None,
     float_epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
@@ -54,7 +57,8 @@ def quantize(
 ) -> None:
     """Train a network, quantize it, lower it to integers and save them.
 
-    With --hw in the row formats, their ratio and the activations that suit an accelerator.
+    With --hw in the row formats, their ratio and the activations that suit an accelerator. With --at-most, such as
+    latency_ms=2, formats and bits of every layer are chosen so that the accelerator keeps it.
     """
     from codesign.api.quantization import quantize as run
     from codesign.cli.output import progress, save, show
@@ -68,6 +72,8 @@ def quantize(
             ratio=ratio,
             act_bits=act_bits,
             assignment=assignment,
+            at_most=numbers_by_name("--at-most", at_most),
+            at_least=numbers_by_name("--at-least", at_least),
             **vars(quantizing),
             float_epochs=float_epochs,
             mean=numbers("--mean", mean),

@@ -38,7 +38,18 @@ def _names(name: str, text: str) -> str:
 
 PANEL: dict[str, Any] = {"rich_help_panel": "How it is quantized (what the names mean: below)"}
 OPTIONS: dict[str, tuple[Any, Any]] = {
-    "method": (Annotated[str, typer.Option(help=_names("method", "Formats of filters:"), **PANEL)], "rmsmp"),
+    "method": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME",
+                help=_names("method", "Formats of filters, rmsmp if not given:")
+                + " Or what `codesign allocate` takes, with --hw; with --at-most or --at-least codesign.",
+                **PANEL,
+            ),
+        ],
+        None,
+    ),
     "calibration": (
         Annotated[
             str | None, typer.Option(metavar="RULE", help=_names("calibration", "Ranges, mse if not given:"), **PANEL)

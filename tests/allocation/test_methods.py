@@ -18,12 +18,16 @@ from codesign.allocation.costs import Costs
 from codesign.allocation.methods.amed import Amed
 from codesign.allocation.methods.catalog import METHODS
 from codesign.allocation.methods.evaluator import Evaluator
+from codesign.allocation.methods.evoq import EvoQ
+from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method, Task, check_limits
+from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.table_method import TableMethod
 from codesign.allocation.methods.zeroq import ZeroQ, distilled
 from codesign.allocation.problem import Limit
@@ -33,6 +37,7 @@ from codesign.allocation.sensitivities.outputs import Divergence
 from codesign.allocation.sensitivities.preparing import subject_on
 from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import Space, parse_choices
+from codesign.api.planning import choices_of
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
@@ -47,6 +52,10 @@ from tests.conftest import Run
 QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
+    else replace(method, evaluations=8) if isinstance(method, Codesign)
+    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ)
+    else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
+    else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method.with_epochs(1) if hasattr(method, "with_epochs")
     else method
@@ -57,8 +66,8 @@ QUICK: dict[str, Any] = {
 
 def task_of(method: Method, subject: Subject, *limits: Limit, choices: str | None = None, **more: Any) -> Task:
     hw = precise()
-    text = choices or method.choices or ",".join(map(str, band_ratio(hw)))
-    space = Space(subject.space.network, parse_choices(text, hw.act_bits), method.granularity)
+    network = subject.space.network
+    space = Space(network, choices_of(method, choices, network, hw), method.granularity)
     mine = replace(subject, space=space, _known={}, _quantizers={})
     return Task(space, mine, Costs(space, hw), Evaluator(mine), limits, **more)
 
@@ -90,7 +99,7 @@ class TestConformance:
         assert again.assignment == found.assignment
         for one in found.rounds:
             assert one.error["latency_ms"] == pytest.approx(one.additive["latency_ms"] / one.exact["latency_ms"] - 1)
-        assert method.paper and method.equations and method.decides and method.deviations
+        assert method.paper and method.equations and method.decides and (method.deviations or name == "codesign")
 
     @pytest.mark.parametrize("name", QUICK)
     def test_what_cannot_be_kept_is_named(self, name: str, digits: Subject) -> None:
@@ -101,11 +110,10 @@ class TestConformance:
     @pytest.mark.parametrize("name", [name for name, method in QUICK.items() if method.granularity == "layer"])
     def test_pins_hold(self, name: str, digits: Subject) -> None:
         method = QUICK[name]
-        pin = method.choices.split(",")[0]
         task = task_of(method, digits)
         chosen = task.space.names[0]
         found = method.allocate(replace(task, pins={"conv2": chosen}))
-        assert found.choices["conv2"] == chosen and chosen.startswith(pin[:2])
+        assert found.choices["conv2"] == chosen
 
 
 def of_losses(task: Task, losses: np.ndarray, most: float) -> float:
@@ -267,6 +275,8 @@ def test_an_evaluation_is_that_of_the_quantized_network(digits: Subject) -> None
         entropy = torch.nn.functional.cross_entropy(exact, digits.labels)
     assert found.cross_entropy == pytest.approx(float(entropy), rel=0.05)
     assert found.output_error < 0.01 * float(exact.square().sum(1).mean())
+    # eight bits change next to nothing
+    assert 0 <= found.divergence < 0.01
     worse = Evaluator(digits).of(Space(digits.space.network, parse_choices("w2a4", 8)).assignment([0] * 4))
     assert worse.output_error > 10 * found.output_error
 
@@ -311,7 +321,7 @@ def test_a_method_of_ones_own_and_what_allocate_writes(run: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--method", "hawq-v4"), "--method: 'hawq-v4' given, must be rmsmp, impq"),
+        (("--method", "hawq-v4"), "--method: 'hawq-v4' given, must be codesign, rmsmp, impq"),
         (("--method", "no.py:X"), "--method no.py:X: no such file"),
         (("--method", "my.py:X"), "--method my.py:X: the file has no 'X'"),
         (("--method", "my.py:BAD"), "--method my.py:BAD: is no method, it lacks name, paper"),
@@ -350,7 +360,8 @@ def test_the_command_lists_what_works(run: Run, tmp_path: Path) -> None:
     status, printed, _ = run("methods", "--json", tmp_path / "methods.json")
     listed = json.loads((tmp_path / "methods.json").read_text())["methods"]
     assert status == 0 and [one["name"] for one in listed] == list(METHODS)
-    assert all(one["paper"] and one["equations"] and one["deviations"] for one in listed)
+    assert all(one["paper"] and one["equations"] for one in listed)
+    assert all(one["deviations"] or one["name"] == "codesign" for one in listed)
     assert "departs from it" in printed
 
 

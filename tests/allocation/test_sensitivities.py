@@ -262,6 +262,32 @@ def test_noise_gains_are_squared_gradients_of_margins() -> None:
     assert losses[1] == pytest.approx(expected, rel=1e-4)
 
 
+def test_noise_of_decisions_adds_what_margins_really_change_by() -> None:
+    """Of the last layer's map by hand: its values rounded, the layer applied, margins compared image by image."""
+    subject = subject_of("w4a3,w4a8,w8a8")
+    losses = SENSITIVITIES["decision-noise"].losses(subject)
+    of_weights = SENSITIVITIES["noise-gain"].losses(subject)
+    exact = results_of(subject, {}).double()
+    values = subject.maps["fc"]
+    weight, bias = weight_of(subject, "fc").flatten(1), subject.module.get_parameter("fc.bias").detach()
+    for place, choice in enumerate(subject.space.choices):
+        with torch.no_grad():
+            read = subject.quantizer("fc", choice.act_bits)(values).flatten(1)
+        changed = F.linear(read, weight, bias).double()
+        total = 0.0
+        for n in range(len(exact)):
+            own = int(exact[n].argmax())
+            for i in range(exact.shape[1]):
+                if i != own:
+                    margin = exact[n, own] - exact[n, i]
+                    moved = (changed[n, i] - changed[n, own]) - (exact[n, i] - exact[n, own])
+                    total += 0.5 * float(moved / margin) ** 2
+        assert losses[2, place] - of_weights[2, place] == pytest.approx(total / len(exact), rel=1e-3, abs=1e-12)
+    of_maps = losses - of_weights
+    assert (of_maps[:, 0] > 10 * of_maps[:, 1]).all()
+    assert of_maps[:, 1] == pytest.approx(of_maps[:, 2])
+
+
 def test_only_the_smallest_margins_count() -> None:
     subject = subject_of()
     one = gains(subject, classes=1)

@@ -24,7 +24,7 @@ from codesign.allocation.solvers.tournament import Tournament
 from codesign.allocation.solving import solve
 from codesign.allocation.table import Table, table_of
 from codesign.errors import UserError
-from tests.allocation.tables import METRICS, best_of_all, every_choice, large_table, small_tables
+from tests.allocation.tables import METRICS, best_of_all, every_assignment, every_choice, large_table, small_tables
 
 bounds = st.floats(0, 30).map(lambda value: round(value, 2))
 RNG = np.random.default_rng(0)
@@ -91,6 +91,49 @@ class TestConformance:
         found = solve(table, quick(SOLVERS[name]), [Limit("loss", 5.0)], minimize="m")
         assert found.point.costs["m"] >= 11.0 and found.point.loss <= 5.0
         assert found.bound <= 11.0 + 1e-9
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@settings(max_examples=30)
+@given(table=small_tables(signed=True), most=bounds, lost=st.none() | st.floats(-20, 20).map(lambda x: round(x, 2)))
+def test_losses_may_be_negative(name: str, table: Table, most: float, lost: float | None) -> None:
+    """Against sums in the table's own units, limits on the loss among them."""
+    limits = [Limit("latency_ms", most)]
+    if lost is not None and name != "pareto":
+        limits.append(Limit("loss", lost))
+    within = [
+        loss
+        for loss, sums in every_assignment(table)
+        if sums["latency_ms"] <= most + 1e-9 and (len(limits) == 1 or loss <= limits[1].bound + 1e-9)
+    ]
+    if not within:
+        with pytest.raises(UserError, match=r"feasible (latency_ms|loss) is"):
+            solve(table, quick(SOLVERS[name]), limits)
+        return
+    best = min(within)
+    found = solve(table, quick(SOLVERS[name]), limits)
+    assert found.point.loss == totals(table, found.point.choices)[0]
+    assert found.bound <= best + 1e-6 <= found.point.loss + 2e-6
+    larger = max(abs(found.point.loss), abs(found.bound), 1e-300)
+    assert found.gap == pytest.approx((found.point.loss - found.bound) / larger, abs=1e-9)
+    if found.optimal or name == "milp":
+        assert found.point.loss == pytest.approx(best, abs=1e-6)
+
+
+def test_a_group_that_loses_much_less_than_nothing_proves_nothing_of_others() -> None:
+    """As a share of -1e9 the gap is that of rounding; the others may do better all the same, and nothing is proven."""
+    groups = {
+        "a": {"x": (2.0, {"m": 0.0}), "y": (0.0, {"m": 2.0})},
+        "b": {"x": (1.5, {"m": 0.0}), "y": (0.0, {"m": 1.0})},
+    }
+    table = table_of(groups | {"c": {"x": (-1e9, {"m": 0.0})}})
+    found = solve(table, SOLVERS["lagrangian"], [Limit("m", 2.0)])
+    assert found.gap < 1e-8 and not found.optimal
+    assert solve(table, SOLVERS["milp"], [Limit("m", 2.0)]).point.loss == pytest.approx(-1e9 + 1.5)
+    with pytest.raises(
+        UserError, match=r"loss=-2000000000: no choices keep it; the smallest feasible loss is -1000000000"
+    ):
+        solve(table, SOLVERS["milp"], [Limit("loss", -2e9)])
 
 
 @settings(max_examples=150)

@@ -73,6 +73,10 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--assignment", "a.json", "--ratio", "pot4:1"), "--ratio: has no effect beside --assignment"),
     ((*QUANTIZE, "--assignment", "a.json", "--act-bits", "3"), "--act-bits: has no effect beside --assignment"),
     ((*QUANTIZE, "--assignment", "a.json", "--method", "pot"), "--method: has no effect beside --assignment"),
+    ((*QUANTIZE, "--assignment", "a.json", "--at-most", "bops=1"), "--at-most: has no effect beside --assignment"),
+    ((*QUANTIZE, "--assignment", "a.json", "--at-least", "bops=1"), "--at-least: has no effect beside --assignment"),
+    ((*QUANTIZE, "--at-most", "latency_ms=1"), "--at-most: has no effect without --hw, the accelerator that"),
+    ((*QUANTIZE, "--method", "hawq-v3"), "--method: has no effect without --hw, the accelerator that costs are of"),
     ((*TABLE, "--sensitivity", "weight-error", "--images", "3"), "--images: has no effect on the sensitivity"),
     ((*TABLE, "--sensitivity", "weight-error", "--float-epochs", "3"), "--float-epochs: has no effect without --data"),
     ((*TABLE, "--sensitivity", "weight-error", "--data-dir", "."), "--data-dir: has no effect without --data"),
@@ -85,6 +89,14 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--group-rows", "2"), "--group-rows: has no effect without --granularity group"),
     (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
+    (
+        ("allocate", "smallcnn", "--method", "hawq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
+         "--search-epochs", "3"), "--search-epochs: 3 given, but the method 'hawq' does not train while it chooses",
+    ),
+    (
+        ("compare", "smallcnn", "--methods", "hawq", "--hw", "tiny", "--data", "digits", "--at-most", "latency_ms=1",
+         "-o", "OUT", "--data-dir", "."), NOT_READ,
+    ),
 ]  # fmt: skip
 
 
@@ -184,6 +196,7 @@ EFFECTIVE: dict[str, set[str]] = {
         "--data-dir",
     },
     "methods": set(),
+    "compare": {"--methods", "--hw", "--data", "--at-most", "--seeds", "--epochs", "--float-epochs", "--jobs"},
     "table": {"--data", "--sensitivity", "--choices", "--granularity", "--base", "--pin"},
     "solve": {"--solver", "--at-most", "--at-least", "--pin", "--minimize", "--set"},
     "search": {"--jobs"},

@@ -8,7 +8,9 @@ from codesign.allocation.methods.bp_nas import BP_NAS
 from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
+from codesign.allocation.methods.evoq import EvoQ
 from codesign.allocation.methods.fracbits import FRACBITS
+from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq import Hawq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
@@ -17,12 +19,14 @@ from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method
+from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
 from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
-    *(Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ()),
+    *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codesign.allocation.sensitivities.outputs import divergence
 from codesign.allocation.sensitivities.subject import BATCH, Subject
 from codesign.formats.assignment import Assignment
 from codesign.quant.qat import QatNetwork
@@ -15,11 +16,19 @@ from codesign.quant.training import threads
 
 
 class Measured(NamedTuple):
-    """Of an assignment: mean cross entropy, share of right classes, mean squared change of results from float."""
+    """Of an assignment.
+
+    Attributes:
+        cross_entropy: mean, in nats.
+        accuracy: share of right classes.
+        output_error: mean squared change of the results from the float network's.
+        divergence: mean Kullback-Leibler divergence from the float network's class probabilities, in nats.
+    """
 
     cross_entropy: float
     accuracy: float
     output_error: float
+    divergence: float
 
 
 class Evaluator:
@@ -53,4 +62,5 @@ class Evaluator:
             float(functional.cross_entropy(results, labels)),
             float((results.argmax(1) == labels).double().mean()),
             float((results - subject.float_results.double()).square().sum(1).mean()),
+            divergence(subject.float_results, results),
         )

@@ -18,6 +18,9 @@ from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.quant.training import Progress
 
+ALL_THAT_RUN = "all that run"
+"""Choices of a method that takes whatever the accelerator runs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -141,7 +144,9 @@ class Method(Protocol):
 
     @property
     def choices(self) -> str:
-        """Where none are given, such as `w4a4,w8a8`; empty takes the formats of the accelerator's bands."""
+        """Where none are given, such as `w4a4,w8a8`; empty takes the formats of the accelerator's bands, and
+        `ALL_THAT_RUN` every format and width that the accelerator runs.
+        """
 
     @property
     def granularity(self) -> Granularity:

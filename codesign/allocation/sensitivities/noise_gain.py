@@ -40,21 +40,27 @@ def gains(subject: Subject, classes: int = CLASSES) -> dict[str, Tensor]:
 
     each = vmap(grad(difference), in_dims=(None, 0, 0, 0))
     found = {key: torch.zeros(weight.shape, dtype=torch.float64) for key, weight in weights.items()}
-    results = subject.float_results
-    own = results.argmax(1)
-    margins = results.gather(1, own[:, None]) - results
-    floor = LEAST_MARGIN * float(margins.max())
-    order = margins.scatter(1, own[:, None], float("inf")).argsort(1)[:, : min(classes, results.shape[1] - 1)]
+    own, order, margins = smallest_margins(subject, classes)
     with subject.in_float(), torch.no_grad():  # what is differentiated is told by `grad`
-        for column in order.T:
+        for column, between in zip(order.T, margins.T, strict=True):
             for start in range(0, len(column), AT_ONCE):
                 some = slice(start, start + AT_ONCE)
-                margin = margins[some].gather(1, column[some, None])[:, 0].clamp(min=floor).double()
+                margin = between[some].double()
                 for key, gradient in each(weights, subject.images[some], column[some], own[some]).items():
                     squared = gradient.double().square().flatten(1) / margin.square()[:, None]
                     found[key] += squared.sum(0).reshape(found[key].shape)
     count = len(subject.images)
     return {name: (found[key] / count).flatten(1) for name, key in names.items()}
+
+
+def smallest_margins(subject: Subject, classes: int = CLASSES) -> tuple[Tensor, Tensor, Tensor]:
+    """(images,) classes that the float network chooses, (images, classes) the nearest others, and how far they are."""
+    results = subject.float_results
+    own = results.argmax(1)
+    margins = results.gather(1, own[:, None]) - results
+    floor = LEAST_MARGIN * float(margins.max())
+    order = margins.scatter(1, own[:, None], float("inf")).argsort(1)[:, : min(classes, results.shape[1] - 1)]
+    return own, order, margins.gather(1, order).clamp(min=floor)
 
 
 @dataclass(frozen=True)

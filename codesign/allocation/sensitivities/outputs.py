@@ -53,6 +53,11 @@ class Divergence(_Runs):
     paper = "ZeroQ, Cai et al. 2020"
 
     def distance(self, exact: Tensor, changed: Tensor) -> float:
-        true = torch.log_softmax(exact.double(), 1)
-        other = torch.log_softmax(changed.double(), 1)
-        return max(float((true.exp() * (true - other)).sum(1).mean()), 0.0)
+        return divergence(exact, changed)
+
+
+def divergence(exact: Tensor, changed: Tensor) -> float:
+    """Mean Kullback-Leibler divergence of the class probabilities of (images, classes) results, in nats."""
+    true = torch.log_softmax(exact.double(), 1)
+    other = torch.log_softmax(changed.double(), 1)
+    return max(float((true.exp() * (true - other)).sum(1).mean()), 0.0)

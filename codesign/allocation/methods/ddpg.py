@@ -1,0 +1,131 @@
+"""Deep deterministic policy gradient (Lillicrap et al., ICLR 2016), with HAQ's constants: one reward for an episode.
+
+    target = reward - baseline + (1 - last) Q'(next state, actor'(next state)),     every step has the episode's reward
+
+The baseline is the exponential mean of rewards. Actions are from 0 to 1; noise is normal, truncated to that, and falls
+by a hundredth with every episode after those that are drawn evenly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codesign._typing import FloatArray
+from codesign.quant.training import threads
+
+HIDDEN = 300
+RATE, TAU = 1e-4, 0.01
+NOISE, NOISE_KEPT = 0.5, 0.99
+BATCH, MEMORY = 64, 2000
+BASELINE_KEPT = 0.95
+
+
+class Critic(nn.Module):
+    """What a state and an action are worth."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.state, self.action = nn.Linear(size, hidden), nn.Linear(1, hidden)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        found: Tensor = self.rest(self.state(states) + self.action(actions))
+        return found
+
+
+class Ddpg:
+    """The agent.
+
+    Args:
+        size: numbers of a state.
+        seed: of weights, noise and batches.
+        warm_up: episodes whose actions are drawn evenly, and after which it begins to learn.
+        hidden: units of each of two layers.
+        rate: of the actor's learning; the critic's is ten times it.
+        kept: share of the noise that an episode leaves.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        warm_up: int = 20,
+        hidden: int = HIDDEN,
+        rate: float = RATE,
+        kept: float = NOISE_KEPT,
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._warm_up, self._noise_kept, self.episodes = warm_up, kept, 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.actor = nn.Sequential(
+                nn.Linear(size, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, 1),
+                nn.Sigmoid(),
+            )
+            self.critic = Critic(size, hidden)
+        self._actor_target, self._critic_target = deepcopy(self.actor), deepcopy(self.critic)
+        self._actor_steps = torch.optim.Adam(self.actor.parameters(), rate)
+        self._critic_steps = torch.optim.Adam(self.critic.parameters(), 10 * rate)
+        self._memory: deque[tuple[FloatArray, float, float, FloatArray, bool]] = deque(maxlen=MEMORY)
+        self._baseline: float | None = None
+
+    @property
+    def noise(self) -> float:
+        """Deviation of what is added to an action."""
+        return NOISE * self._noise_kept ** max(self.episodes - self._warm_up, 0)
+
+    @torch.no_grad()
+    def act(self, state: FloatArray) -> float:
+        """An action, from 0 to 1."""
+        if self.episodes < self._warm_up:
+            return float(self._rng.random())
+        mean = float(self.actor(torch.from_numpy(state).float()[None]))
+        while not 0 <= (action := self._rng.normal(mean, self.noise)) <= 1:
+            pass
+        return float(action)
+
+    def learn(self, episode: Sequence[tuple[FloatArray, float]], reward: float) -> None:
+        """Remember an episode of states and actions, and learn as often as it has steps."""
+        self._baseline = (
+            reward if self._baseline is None else (BASELINE_KEPT * self._baseline + (1 - BASELINE_KEPT) * reward)
+        )
+        for number, (state, action) in enumerate(episode):
+            last = number == len(episode) - 1
+            self._memory.append((state, action, reward, state if last else episode[number + 1][0], last))
+        self.episodes += 1
+        if self.episodes <= self._warm_up:
+            return
+        with threads(1):
+            for _ in episode:
+                self._update()
+
+    def _update(self) -> None:
+        picked = self._rng.integers(len(self._memory), size=min(BATCH, len(self._memory)))
+        some = [self._memory[int(one)] for one in picked]
+        states, following = (torch.from_numpy(np.stack([one[at] for one in some])).float() for at in (0, 3))
+        actions, rewards, last = (torch.tensor([float(one[at]) for one in some])[:, None] for at in (1, 2, 4))
+        assert self._baseline is not None
+        with torch.no_grad():
+            worth = self._critic_target(following, self._actor_target(following))
+            target = rewards - self._baseline + (1 - last) * worth
+        loss: Tensor = nn.functional.mse_loss(self.critic(states, actions), target)
+        self._critic_steps.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._critic_steps.step()
+        self._actor_steps.zero_grad()
+        (-self.critic(states, self.actor(states)).mean()).backward()
+        self._actor_steps.step()
+        with torch.no_grad():
+            for mine, theirs in ((self._actor_target, self.actor), (self._critic_target, self.critic)):
+                for old, new in zip(mine.parameters(), theirs.parameters(), strict=True):
+                    old.lerp_(new, TAU)

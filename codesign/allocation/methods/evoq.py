@@ -1,0 +1,119 @@
+"""EvoQ (Yuan et al., IEEE Access 2020): evolution of whole policies, mutations led by sensitivities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codesign._typing import FloatArray, IntArray
+from codesign.allocation.methods.policies import allocated, cheapened
+from codesign.allocation.methods.protocol import Allocation, Task
+from codesign.allocation.sensitivities.outputs import OutputError
+from codesign.allocation.space import Granularity
+
+
+@dataclass(frozen=True)
+class EvoQ:
+    """The method.
+
+    Attributes:
+        population: policies that compete.
+        rounds: policies that are measured, the first population among them.
+        drawn: K, policies of a tournament.
+    """
+
+    population: int = 20
+    rounds: int = 200
+    drawn: int = 5
+
+    name = "evoq"
+    paper = "EvoQ, Yuan et al. 2020"
+    equations = "tournament selection on the output difference of whole policies; mutation by layers' sensitivities"
+    decides = "layer: bits of weights"
+    choices = "w2,w4,w8"
+    limited = True
+    granularity: Granularity = "layer"
+    deviations = (
+        "what misses a limit goes down by single changes that lose least for what they bring in exact cycles",
+        "chances of a change: to more bits as the output error that it saves, to fewer bits as one over what it adds",
+        "no calibration of features by a teacher: ranges of maps are those of least squared error",
+        "the paper's 50 samples are `--images 50`; no official code was found",
+        "the paper itself was not at hand: written from its description in surveys",
+    )
+
+    def allocate(self, task: Task) -> Allocation:
+        """The policy of the least output difference; UserError if none keeps the limits."""
+        losses = OutputError().losses(task.subject)
+        together = np.array([losses[list(members)].sum(axis=0) for members in task.space.together])
+        bits = np.array([choice.form.bits * choice.act_bits for choice in task.space.choices])
+        evolution = Evolution(together, bits, np.random.default_rng(task.seed), self.population, self.drawn)
+        return allocated(
+            self,
+            task,
+            evolution,
+            lambda policy: cheapened(task, losses, policy),
+            lambda assignment: task.evaluator.of(assignment).output_error,
+            self.rounds,
+        )
+
+
+class Evolution:
+    """A population; first uniform policies and perturbed ones, then children of tournaments.
+
+    Args:
+        errors: (decisions, choices) what a decision alone loses.
+        bits: (choices,) by which one is wider than another.
+        rng: all that is drawn.
+        population: policies that compete.
+        drawn: of them in a tournament, whose best one has a child that replaces its worst one.
+    """
+
+    def __init__(
+        self, errors: FloatArray, bits: IntArray, rng: np.random.Generator, population: int = 20, drawn: int = 5
+    ) -> None:
+        self._errors, self._bits, self._rng = errors, bits, rng
+        self._size, self._drawn = population, drawn
+        self._policies: list[IntArray] = []
+        self._losses: list[float] = []
+        self._worst = -1
+
+    def ask(self) -> IntArray:
+        decisions, choices = self._errors.shape
+        if len(self._policies) < self._size:
+            uniform = np.full(decisions, len(self._policies) % choices)
+            return uniform if len(self._policies) < choices else self._changed(uniform)
+        some = self._rng.choice(self._size, size=min(self._drawn, self._size), replace=False)
+        some = some[np.argsort([self._losses[one] for one in some], kind="stable")]
+        self._worst = int(some[-1])
+        return self._changed(self._policies[some[0]])
+
+    def tell(self, policy: IntArray, loss: float) -> None:
+        if len(self._policies) < self._size:
+            self._policies.append(policy)
+            self._losses.append(loss)
+            return
+        self._policies[self._worst], self._losses[self._worst] = policy, loss
+
+    def _changed(self, policy: IntArray) -> IntArray:
+        """The policy with one decision at more bits and another one at fewer, or only one of these."""
+        child = policy.copy()
+        kind = int(self._rng.integers(3))
+        for wider in (True, False):
+            if kind == (2 if wider else 1):
+                continue
+            chances = self.chances(child, wider)
+            if chances.any():
+                move = int(self._rng.choice(chances.size, p=chances.ravel() / chances.sum()))
+                child[move // chances.shape[1]] = move % chances.shape[1]
+        return child
+
+    def chances(self, policy: IntArray, wider: bool) -> FloatArray:
+        """(decisions, choices) weights of changes: what one to more bits saves, or one over what one to fewer adds."""
+        now = self._errors[np.arange(len(policy)), policy][:, None]
+        more = self._bits[None, :] > self._bits[policy][:, None]
+        least = 1e-3 * float(self._errors.max()) or 1.0
+        if wider:
+            return np.where(more, np.maximum(now - self._errors, 0.0) + least, 0.0)
+        fewer = self._bits[None, :] < self._bits[policy][:, None]
+        return np.where(fewer, 1.0 / (np.maximum(self._errors - now, 0.0) + least), 0.0)

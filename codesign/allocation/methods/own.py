@@ -1,0 +1,67 @@
+"""Our own method, named `codesign`: noise of decisions, an integer program, then a search on the whole network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codesign._typing import IntArray
+from codesign.allocation.methods.joint import pinned, solved_jointly
+from codesign.allocation.methods.local_search import improved
+from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked
+from codesign.allocation.sensitivities.decisions import DecisionNoise
+from codesign.allocation.solvers.lagrangian import Lagrangian
+from codesign.allocation.solvers.milp import Milp
+from codesign.allocation.solvers.protocol import Solver
+from codesign.allocation.space import Granularity
+
+MOST_IN_PROGRAM = 1000
+"""Decisions up to which the integer program is solved to the optimum; more are chosen by equal slopes."""
+
+
+@dataclass(frozen=True)
+class Codesign:
+    """The method.
+
+    Attributes:
+        evaluations: whole assignments that the search measures.
+    """
+
+    evaluations: int = 150
+
+    name = "codesign"
+    paper = "codesign, own method"
+    equations = (
+        "table: 1/2 mean sum of squared changes of margins over squared margins, of weights by IMPQ's noise gain with "
+        "their real errors, of maps by running them; integer program, tables anew around its solution; then changes of "
+        "one and two layers that lower the divergence of the calibrated whole network from the float one"
+    )
+    decides = "layer: bits of weights and of activations"
+    choices = ALL_THAT_RUN
+    limited = True
+    granularity: Granularity = "layer"
+    deviations = ()
+
+    def allocate(self, task: Task) -> Allocation:
+        """An assignment that keeps the limits, and loses no more jointly than what the table alone gives."""
+        space = task.space
+        losses = DecisionNoise().losses(task.subject)
+        solver: Solver = Milp() if len(space.together) <= MOST_IN_PROGRAM else Lagrangian()
+        table = solved_jointly(self, task, losses, solver)
+        start = space.chosen(table.choices)
+        known = task.evaluator
+        chosen, loss = improved(
+            task, losses, [start, *_uniform(task)], lambda some: known.of(some).divergence, self.evaluations
+        )
+        found = checked(self, task, chosen, loss, table.rounds)
+        by_table = known.of(table.assignment).divergence
+        said = f"divergence from the float network: {by_table:.4g} by the table, {loss:.4g} after the search"
+        return replace(found, notes=(said,))
+
+
+def _uniform(task: Task) -> list[IntArray]:
+    """All groups at one choice, but for what is pinned, where that keeps the limits."""
+    space = task.space
+    alike = [pinned(space, task.pins, np.full(len(space.groups), place)) for place in range(len(space.choices))]
+    return [chosen for chosen in alike if not task.missed(space.assignment(chosen))]

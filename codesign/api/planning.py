@@ -1,0 +1,189 @@
+"""What is to be allocated, checked before anything is trained: method, choices, pins, limits, accelerator."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesign._reading import excerpt, is_regular, what_is
+from codesign.allocation.costs import UNITS, Costs, running
+from codesign.allocation.space import FormatChoice, Granularity, Space, parse_choices
+from codesign.api.notes import Report
+from codesign.api.solving import limits_of
+from codesign.arch.checks import did_you_mean
+from codesign.arch.hardware import Hardware
+from codesign.data.dataset import Dataset
+from codesign.errors import UserError, option
+from codesign.formats.ratio import band_ratio
+from codesign.workload.network import Network
+
+if TYPE_CHECKING:
+    from codesign.allocation.methods.protocol import Allocation, Method, Task
+    from codesign.allocation.problem import Limit
+    from codesign.allocation.sensitivities.subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A method for a network on an accelerator, within limits.
+
+    Attributes:
+        method: that chooses.
+        space: groups and choices.
+        costs: exact ones, of the accelerator.
+        limits: that are to be kept; the cheapest choices keep them.
+        pins: choices by group that are given.
+    """
+
+    method: Method
+    space: Space
+    costs: Costs
+    limits: tuple[Limit, ...]
+    pins: Mapping[str, str]
+
+    def task(self, subject: Subject, dataset: Dataset, seed: int, progress: Report | None = None) -> Task:
+        """For the method, with the trained network and the images that it may train on."""
+        from codesign.allocation.methods.evaluator import Evaluator
+        from codesign.allocation.methods.protocol import Task
+        from codesign.quant.placing import placed
+
+        training = (placed(dataset.train_images), placed(dataset.train_labels))
+        evaluator = Evaluator(subject)
+        return Task(self.space, subject, self.costs, evaluator, self.limits, self.pins, seed, training, progress)
+
+    def done(self, task: Task) -> Allocation:
+        """What the method gives; UserError if it keeps not every limit."""
+        found = self.method.allocate(task)
+        if missed := task.missed(found.assignment):
+            raise UserError(f"{missed[0]}: what the method '{self.method.name}' gave does not keep it")
+        return found
+
+
+def planned(
+    network: Network,
+    method: str | Method,
+    hw: Hardware,
+    *,
+    at_most: Mapping[str, float] | None = None,
+    at_least: Mapping[str, float] | None = None,
+    pin: Mapping[str, str] | None = None,
+    choices: str | None = None,
+    granularity: Granularity | None = None,
+    search_epochs: int | None = None,
+) -> Plan:
+    """The plan; arguments are those of `codesign.allocate`.
+
+    Raises:
+        UserError: something has no such name or does not go together, a choice does not run on the accelerator, or
+            nothing keeps the limits.
+    """
+    from codesign.allocation.methods.joint import check_reachable
+    from codesign.allocation.methods.protocol import check_limits
+
+    chosen = method_of(method)
+    if search_epochs is not None:
+        chosen = _training_for(chosen, search_epochs)
+    space = Space(network, choices_of(chosen, choices, network, hw), granularity or chosen.granularity)
+    pins = dict(pin or {})
+    check_pins(space, pins)
+    costs = Costs(space, hw)
+    limits = limits_of(at_most or {}, at_least or {})
+    for place, name in enumerate(space.names):
+        try:
+            costs.cycles(space.assignment([place] * len(space.groups)))
+        except UserError as error:
+            raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
+    check_limits(chosen, limits, tuple(UNITS))
+    if hasattr(chosen, "check"):
+        chosen.check(space)
+    if limits:
+        check_reachable(space, costs, limits, pins)
+    return Plan(chosen, space, costs, limits, pins)
+
+
+def _training_for(method: Method, epochs: int) -> Method:
+    """The method that trains so many epochs while it chooses; UserError for one that does not train."""
+    where = f"{option('search_epochs')}: {epochs} given"
+    if not hasattr(method, "with_epochs"):
+        raise UserError(f"{where}, but the method '{method.name}' does not train while it chooses: leave it out")
+    if epochs < 1:
+        raise UserError(f"{where}, must be at least 1")
+    found: Method = method.with_epochs(epochs)
+    return found
+
+
+def choices_of(method: Method, given: str | None, network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:
+    """The choices that are given, or else the method's own, or else the formats of the bands."""
+    from codesign.allocation.methods.protocol import ALL_THAT_RUN
+
+    if given is None and method.choices == ALL_THAT_RUN:
+        return running(network, hw)
+    return parse_choices(given or method.choices or ",".join(map(str, band_ratio(hw))), hw.act_bits)
+
+
+def check_pins(space: Space, pins: Mapping[str, str]) -> None:
+    """UserError for a pin on a group or choice that is not there."""
+    names = {group.name for group in space.groups}
+    for name, given in pins.items():
+        where = f"{option('pin')} {excerpt(name, 80)}={excerpt(given, 40)}"
+        if name not in names:
+            raise UserError(f"{where}: no group is named so{did_you_mean(name, names)}")
+        if given not in space.names:
+            raise UserError(f"{where}: must be one of {', '.join(space.names)}")
+    for members in space.together:
+        tied = {pins[space.groups[at].name] for at in members if space.groups[at].name in pins}
+        if len(tied) > 1:
+            layers = ", ".join(space.groups[at].name for at in members)
+            raise UserError(
+                f"{option('pin')}: {layers} read the same map, so they cannot be {' and '.join(sorted(tied))}"
+            )
+
+
+def method_of(method: str | Method) -> Method:
+    """The method of a name, or the one in a Python file; UserError if there is none."""
+    from codesign.allocation.methods.catalog import METHODS
+
+    if not isinstance(method, str):
+        return method
+    if method in METHODS:
+        return METHODS[method]
+    file, colon, name = method.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _own_method(Path(file), name)
+    hint = did_you_mean(method, METHODS)
+    raise UserError(
+        f"{option('method')}: '{excerpt(method, 60)}' given, must be {', '.join(METHODS)}, or FILE.py:NAME{hint}"
+    )
+
+
+def _own_method(path: Path, name: str) -> Method:
+    where = f"{option('method')} {excerpt(path, 120)}:{excerpt(name, 60)}"
+    if not is_regular(path):
+        raise UserError(f"{where}: {what_is(path)}")
+    spec = importlib.util.spec_from_file_location(f"codesign_method_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{where}: the file cannot be run: {type(error).__name__}: {excerpt(error)}") from None
+    found = getattr(module, name, None)
+    if found is None:
+        raise UserError(f"{where}: the file has no '{excerpt(name, 60)}'")
+    try:
+        made = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise UserError(f"{where}: cannot be made: {type(error).__name__}: {excerpt(error)}") from None
+    lacking = [fact for fact in FACTS if not hasattr(made, fact)]
+    if lacking:
+        raise UserError(f"{where}: is no method, it lacks {', '.join(lacking)}")
+    return made  # type: ignore[no-any-return]
+
+
+FACTS = ("name", "paper", "equations", "decides", "choices", "granularity", "deviations", "limited", "allocate")
+"""What a method has."""
