@@ -52,7 +52,7 @@ def blocks_of(shape: Geometry, rng: np.random.Generator) -> list[tuple[int, int]
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_blocks_as_close_as_they_may_come(name: str, seed: int) -> None:
     """Every result in its cycle, and zero in all others."""
     shape = SHAPES[name]

@@ -259,7 +259,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
     [
         ("tiny", 40, 100),
         pytest.param("odd", 20, 50, marks=pytest.mark.slow),
-        ("packed", 20, 50),
+        pytest.param("packed", 20, 50, marks=pytest.mark.slow),
         pytest.param("formats", 20, 50, marks=pytest.mark.slow),
         pytest.param("single", 12, 30, marks=pytest.mark.slow),
         pytest.param("precision", 15, 30, marks=pytest.mark.slow),
