@@ -308,7 +308,10 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
     assert LAYERS_OF[family] >= layers
 
 
-@pytest.mark.parametrize("family", ["tiny", "odd", "halved", "stationary_flat"])
+SLOW_MAPS = [pytest.param(family, marks=pytest.mark.slow) for family in ("odd", "stationary_flat")]
+
+
+@pytest.mark.parametrize("family", ["tiny", "halved", "stationary", *SLOW_MAPS])
 def test_networks_that_end_in_a_map_are_exact(family: str) -> None:
     """Cut behind any layer, a network's map leaves: what lies in memory is compared, too."""
     mapped = 0
