@@ -172,7 +172,7 @@ def counters_figure(result: SearchResult) -> go.Figure:
             marker_color=color,
             hovertemplate=f"{label}: {value:,} cycles<extra></extra>",
         )
-    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": -0.9, "x": 0, "traceorder": "normal"})
+    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
     figure.update_xaxes(title="% of all cycles", range=[0, 100])
     figure.update_yaxes(showticklabels=False)
     figure = styled(figure, height=210)

@@ -66,7 +66,8 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         height=height,
         margin={"l": 60, "r": 20, "t": 15, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        # rows of the legend grow upwards, and the margin with them: on narrow pages there are several
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         coloraxis={"colorscale": "Viridis", "colorbar": {"title": "LUT", "thickness": 14}},
     )
     figure.update_xaxes(gridcolor=GRID)

@@ -7,6 +7,7 @@ that a user would have to find by trying becomes one that only has to be large e
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,33 +56,42 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Excess:
-    """DQ: loss + factor * max(0, cost - limit) ** 2 (penalty method), in shares of the limit; without one nothing."""
+class _OfLimits(ABC):
+    """loss + factor * `distance` of every share of a limit; without limits nothing."""
 
-    factor: float = 10.0
+    factor: float
 
     def __call__(self, loss: Tensor, paid: Paid) -> Tensor:
         """The sum."""
         if not paid.bounds:
             return loss
         for share in paid.shares.values():
-            loss = loss + self.factor * torch.relu(share - 1).square().to(loss.dtype)
+            loss = loss + self.factor * self.distance(share).to(loss.dtype)
         return loss
+
+    @abstractmethod
+    def distance(self, share: Tensor) -> Tensor:
+        """What a cost of so many shares of its limit counts."""
 
 
 @dataclass(frozen=True)
-class Distance:
-    """FracBits: loss + factor * |cost - target|, in shares of the target; nothing where there is none."""
+class Excess(_OfLimits):
+    """DQ: loss + factor * max(0, cost - limit) ** 2 (penalty method), in shares of the limit."""
+
+    factor: float = 10.0
+
+    def distance(self, share: Tensor) -> Tensor:
+        return torch.relu(share - 1).square()
+
+
+@dataclass(frozen=True)
+class Distance(_OfLimits):
+    """FracBits: loss + factor * |cost - target|, in shares of the target."""
 
     factor: float = 1.0
 
-    def __call__(self, loss: Tensor, paid: Paid) -> Tensor:
-        """The sum."""
-        if not paid.bounds:
-            return loss
-        for share in paid.shares.values():
-            loss = loss + self.factor * (share - 1).abs().to(loss.dtype)
-        return loss
+    def distance(self, share: Tensor) -> Tensor:
+        return (share - 1).abs()
 
 
 @dataclass(frozen=True)
