@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from codesign.errors import UserError
-from codesign.program.placement import MapUse, Place, PlacementError, Placer, check_alone, no_room
+from codesign.program.placement import MapUse, Placed, PlacementError, Placer, check_alone, no_room
 from codesign.program.schedule import Step, StoredMap
 from codesign.program.shapes import MapShape
 from codesign.rtl.geometry import Geometry
@@ -85,6 +85,7 @@ class Outline:
         ]
         self._tensors = [stored.tensor.name for stored in self.maps]
         self._placer: Placer | None = None
+        self._two_readers = geometry.second_reader
         self.too_wide = self._flags(
             (stored.tensor.name, width)
             for stored, words in zip(self.maps, self._words, strict=True)
@@ -93,7 +94,7 @@ class Outline:
         )
         self._failed: dict[int, dict[int, int]] = {}  # by the flags that were looked at: the map that did not fit
 
-    def place(self, widths: Mapping[str, int], given: int) -> list[Place] | Misfit:
+    def place(self, widths: Mapping[str, int], given: int) -> Placed | Misfit:
         """Places of `maps`, or the one that does not fit beside others.
 
         Args:
@@ -107,11 +108,23 @@ class Outline:
             self._placer = Placer(self._uses, self._words, self.depth)
         found = self._placer.place([widths[tensor] for tensor in self._tensors])
         if isinstance(found, int):  # whatever comes behind the map has not been looked at
-            kinds = range(len(self._words[0]))
-            looked_at = self._flags((tensor, width) for tensor in self._tensors[: found + 1] for width in kinds)
+            looked_at = self._of_first(found + 1)
             self._failed.setdefault(looked_at, {})[given & looked_at] = found
             return Misfit(found, looked_at)
         return found
+
+    def deciding(self, placed: Placed) -> int:
+        """The flags that decide that maps have the places that `place` has found.
+
+        Where there are two readers, in which memory a map lies matters, too, so that all flags do.
+        """
+        assert self._placer is not None
+        return self._of_first(len(self._tensors) if self._two_readers else self._placer.deciding(placed))
+
+    def _of_first(self, count: int) -> int:
+        """The flags of any widths of the first maps."""
+        kinds = range(len(self._words[0]))
+        return self._flags((tensor, width) for tensor in self._tensors[:count] for width in kinds)
 
     def born(self, number: int) -> int:
         """The step that produces a map."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from codesign.errors import UserError
 
@@ -41,6 +42,8 @@ Place = tuple[int, int]
 
 _MOST_DEAD = 20_000
 """Ends that a search may come to before it is given up."""
+_MOST_WALKED = 5_000
+"""States that are walked through to see whether widths matter."""
 
 
 def check_alone(name: str, words: int, born: int, depth: int) -> None:
@@ -55,6 +58,20 @@ def check_alone(name: str, words: int, born: int, depth: int) -> None:
 
 Live = tuple[tuple[int, int, int, int], ...]
 """Maps that lie in the memories: (number, memory, first word, width of its codes)."""
+
+
+class Placed(NamedTuple):
+    """Maps that fit.
+
+    Attributes:
+        places: of the maps.
+        states: numbers of what is alive before each map, and behind the last one.
+        furthest: the last map that did not fit beside others that were tried; -1 if none was.
+    """
+
+    places: list[Place]
+    states: list[int]
+    furthest: int
 
 
 class Placer:
@@ -92,11 +109,13 @@ class Placer:
         self._lives: list[Live] = [()]
         self._numbers: dict[Live, int] = {(): 0}
         self._known: list[dict[tuple[int, int], list[tuple[int, int, int]]]] = [{} for _ in uses]
+        self._safe: dict[tuple[int, int], bool] = {}
 
-    def place(self, widths: Sequence[int]) -> list[Place] | int:
+    def place(self, widths: Sequence[int]) -> Placed | int:
         """Places of the maps with codes of these widths (places in `words`), or the number of one that does not fit."""
         state = 0
         places: list[Place] = []
+        states = [0]
         for index, known in enumerate(self._known):
             width = widths[index]
             options = known.get((state, width))
@@ -106,33 +125,68 @@ class Placer:
                 return self._search(widths)
             memory, base, state = options[0]
             places.append((memory, base))
-        return places
+            states.append(state)
+        return Placed(places, states, -1)
 
-    def _search(self, widths: Sequence[int]) -> list[Place] | int:
+    def deciding(self, placed: Placed) -> int:
+        """Of how many of the first maps the widths decide that all of them fit, as they do: the others may have any."""
+        count = len(self.uses)
+        while count - 1 > placed.furthest and self._always_fits(count - 1, placed.states[count - 1]):
+            count -= 1
+        return count
+
+    def _always_fits(self, index: int, state: int) -> bool:
+        """Whether the maps from `index` on are placed without backtracking, whatever their widths."""
+        if index == len(self.uses):
+            return True
+        safe = self._safe.get((index, state))
+        if safe is None:
+            if len(self._safe) > _MOST_WALKED:
+                return False
+            safe = True
+            for width in range(len(self.words[index])):
+                options = self._known[index].get((state, width))
+                if options is None:
+                    options = self._options(index, state, width)
+                if not options or not self._always_fits(index + 1, options[0][2]):
+                    safe = False
+                    break
+            self._safe[index, state] = safe
+        return safe
+
+    def _search(self, widths: Sequence[int]) -> Placed | int:
         """With backtracking, never twice from the same maps alive."""
         places: list[Place] = []
+        states = [0]
         dead: set[tuple[int, int]] = set()
-        deepest = 0
+        furthest = 0
 
-        def descend(index: int, state: int) -> bool:
-            nonlocal deepest
+        def descend(index: int) -> bool:
+            nonlocal furthest
             if index == len(self.uses):
                 return True
-            deepest = max(deepest, index)
-            if (index, state) in dead or len(dead) > _MOST_DEAD:
+            state = states[-1]
+            if (index, state) in dead:
+                return False
+            if len(dead) > _MOST_DEAD:
+                furthest = max(furthest, index)
                 return False
             options = self._known[index].get((state, widths[index]))
             if options is None:
                 options = self._options(index, state, widths[index])
+            if not options:
+                furthest = max(furthest, index)
             for memory, base, after in options:
                 places.append((memory, base))
-                if descend(index + 1, after):
+                states.append(after)
+                if descend(index + 1):
                     return True
                 places.pop()
+                states.pop()
             dead.add((index, state))
             return False
 
-        return places if descend(0, 0) else deepest
+        return Placed(places, states, furthest) if descend(0) else furthest
 
     def _options(self, index: int, state: int, width: int) -> list[tuple[int, int, int]]:
         """(memory, first word, number of what is alive then) that a map may have, the preferred one first."""
@@ -191,7 +245,7 @@ def place_maps(uses: Sequence[MapUse], depth: int) -> dict[str, Place]:
     found = Placer(uses, [(use.words,) for use in uses], depth).place([0] * len(uses))
     if isinstance(found, int):
         raise no_room(uses, found, depth)
-    return {use.name: place for use, place in zip(uses, found, strict=True)}
+    return {use.name: place for use, place in zip(uses, found.places, strict=True)}
 
 
 def no_room(uses: Sequence[MapUse], deepest: int, depth: int) -> PlacementError:

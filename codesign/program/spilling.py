@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil, gcd
 
 from codesign.errors import UserError
@@ -44,11 +45,35 @@ class Spills:
         self.network, self.geometry, self.depth = network, geometry, depth
         self._cut: dict[tuple[int, ...], tuple[tuple[_Strip, ...], int]] = {}
         self._numbers: dict[tuple[tuple[Rows, ...], ...], int] = {}
+        self._always: dict[int, bool] = {}
 
-    def check(self, count: int, widths: Mapping[str, int]) -> None:
-        """UserError if the rows of a single strip of the first `count` layers do not fit."""
+    def check(self, count: int, widths: Mapping[str, int]) -> list[tuple[str, int]]:
+        """The (map, width) that decide that single strips of the first `count` layers fit, which they do.
+
+        Raises:
+            UserError: the rows of a strip do not fit.
+        """
+        decide: list[tuple[str, int]] = []
+        kinds = range(len(self.geometry.code_widths))
         for index in range(count):
             self._strips(index, widths)
+            if not self._always_cut(index):
+                names = [name for name in maps_of(self.network.layers[index]) if name in widths]
+                decide += product(names, kinds)
+        return decide
+
+    def _always_cut(self, index: int) -> bool:
+        """Whether the strips of a layer fit with maps of any widths."""
+        if index not in self._always:
+            names = maps_of(self.network.layers[index])
+            kinds = product(range(len(self.geometry.code_widths)), repeat=len(names))
+            try:
+                for kind in kinds:
+                    self._strips(index, dict(zip(names, kind, strict=True)))
+                self._always[index] = True
+            except UserError:
+                self._always[index] = False
+        return self._always[index]
 
     def steps(self, count: int, widths: Mapping[str, int]) -> tuple[list[Step], dict[str, Place]]:
         """Steps and places of the first `count` layers; the map that the other layers need is loaded by these.

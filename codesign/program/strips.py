@@ -88,6 +88,7 @@ class Schedules:
             later = (too_wide.get(layer.output.name, 0) for layer in network.layers[count - 1 :])
             self._cuts.append((count, reduce(or_, later, 0)))
         self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
+        self._timed: dict[int, dict[int, Found]] = {}  # by the flags that were looked at
         self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
 
     def find(self, widths: Mapping[str, int]) -> Found:
@@ -96,25 +97,44 @@ class Schedules:
         Args:
             widths: of the codes of every stored map, as places in `Geometry.code_widths`, by name.
         """
+        return self._find(widths, self._flags(widths.items()))[0]
+
+    def timed(self, widths: Mapping[str, int]) -> Found:
+        """What `find` finds but for the words at which maps lie, which make no difference to timing.
+
+        Of many assignments most differ in widths that decide nothing, those of maps that fit in any case.
+        """
         given = self._flags(widths.items())
-        found = self._on_chip(widths, given)
+        for looked_at, known in self._timed.items():
+            if (found := known.get(given & looked_at)) is not None:
+                return found
+        found, looked_at = self._find(widths, given)
+        self._timed.setdefault(looked_at, {})[given & looked_at] = found
+        return found
+
+    def _find(self, widths: Mapping[str, int], given: int) -> tuple[Found, int]:
+        """What `find` finds, and the flags that decided about it."""
+        found, looked_at = self._on_chip(widths, given)
         if found is not None:
-            return found
+            return found, looked_at
         for count, too_wide in self._cuts:
+            looked_at |= too_wide
             if given & too_wide:
                 continue
             placed = self._attempt(count, 0, 1, widths, given)
+            looked_at |= placed.looked_at
             if not isinstance(placed, _Failure):
-                self.spills.check(count, widths)
-                return Found(*placed, 1, count)
+                looked_at |= self._flags(self.spills.check(count, widths))
+                return Found(placed.outline, placed.places, 1, count), looked_at
         reason = self._attempt(0, 0, 1, widths, given)
         assert isinstance(reason, _Failure)
         raise reason.error(widths)
 
-    def _on_chip(self, widths: Mapping[str, int], given: int) -> Found | None:
-        """The first schedule in which no layer is spilled, if there is one."""
-        if any(given & looked_at in known for looked_at, known in self._hopeless.items()):
-            return None
+    def _on_chip(self, widths: Mapping[str, int], given: int) -> tuple[Found | None, int]:
+        """The first schedule in which no layer is spilled, if there is one, and the flags that decided about it."""
+        for looked_at, known in self._hopeless.items():
+            if given & looked_at in known:
+                return None, looked_at
         looked_at = 0
         for count, too_wide in ((0, 0), *self._cuts):
             looked_at |= too_wide
@@ -123,12 +143,12 @@ class Schedules:
             strips = 2 if count else 1
             while strips <= (self.network.layers[count - 1].output.height if count else 1):
                 placed = self._attempt(0, count, strips, widths, given)
-                if not isinstance(placed, _Failure):
-                    return Found(*placed, strips)
                 looked_at |= placed.looked_at
+                if not isinstance(placed, _Failure):
+                    return Found(placed.outline, placed.places, strips), looked_at
                 strips *= 2
         self._hopeless.setdefault(looked_at, set()).add(given & looked_at)
-        return None
+        return None, looked_at
 
     def schedule(self, found: Found, widths: Mapping[str, int]) -> Schedule:
         """What was found as steps whose maps have the network's own bits."""
@@ -142,7 +162,7 @@ class Schedules:
 
     def _attempt(
         self, skipped: int, count: int, strips: int, widths: Mapping[str, int], given: int
-    ) -> tuple[Outline, list[Place]] | _Failure:
+    ) -> _Placed | _Failure:
         """Without the first layers, with the next `count` in strips, and copies where only these make it fit."""
         copied: frozenset[int] = frozenset()
         looked_at = 0
@@ -156,7 +176,7 @@ class Schedules:
                     return _Failure(outline, -1, looked_at)
             found = outline.place(widths, given)
             if not isinstance(found, Misfit):
-                return outline, found
+                return _Placed(outline, found.places, looked_at | outline.deciding(found))
             looked_at |= found.looked_at
             born, steps = outline.born(found.number), outline.steps
             candidates = (step.index for step in steps[born:] if step.residual is not None and step.index not in copied)
@@ -173,12 +193,21 @@ class Schedules:
                 network = replace(network, input=network.layers[skipped - 1].output, layers=network.layers[skipped:])
             try:
                 given = list(_steps(network, count, strips, self.geometry))
-                later = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in given]
-                steps = list(_with_copies(later, copied))
+                if skipped:
+                    given = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in given]
+                steps = list(_with_copies(given, copied))
                 self._outlines[key] = Outline(steps, self.geometry, self.depth, self._flags)
             except UserError as error:
                 self._outlines[key] = error
         return self._outlines[key]
+
+
+class _Placed(NamedTuple):
+    """Maps with their places, and the flags that decided that they have them."""
+
+    outline: Outline
+    places: list[Place]
+    looked_at: int
 
 
 class _Failure(NamedTuple):

@@ -292,7 +292,7 @@ class NetworkTimer:
         for number, kind in enumerate(kinds):
             of_maps = dict(zip(self._maps, kind, strict=True))
             try:
-                found = pieces.schedules.find(of_maps)
+                found = pieces.schedules.timed(of_maps)
             except UserError:
                 limits = self.planner.geometry.code_widths
                 Planner(

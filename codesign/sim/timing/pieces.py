@@ -19,7 +19,7 @@ from codesign.program.passes import check_passes, passes_of, passes_of_set, plai
 from codesign.program.plan import Placement, StepPlan, owners
 from codesign.program.planner import check_shape, folded_filters, plan_step, step_beats
 from codesign.program.schedule import Kind, Step, StoredMap
-from codesign.program.shapes import ConvShape, NetworkShape
+from codesign.program.shapes import ConvShape, MapShape, NetworkShape
 from codesign.program.spilling import maps_of
 from codesign.program.strips import Found, Schedules
 from codesign.sim.timing.sequencer import Run, Sequencer
@@ -125,6 +125,7 @@ class Pieces:
         self.schedules = Schedules(self.network, self.geometry, self.geometry.act_depth)
         self._known = known
         self._parts: dict[Hashable, tuple[Part, ...]] = {}
+        self._tensors: dict[tuple[str, int], MapShape] = {}
 
     def conv(self, index: int, width: int) -> ConvShape:
         """A layer whose input has codes of a width (a place in `Geometry.code_widths`)."""
@@ -175,6 +176,13 @@ class Pieces:
             part.known[found_at] = self._piece(part.planned[key], filters)
         return part.known[found_at]
 
+    def _tensor(self, tensor: MapShape, width: int) -> MapShape:
+        """A map of the network with codes of a width."""
+        key = tensor.name, width
+        if key not in self._tensors:
+            self._tensors[key] = replace(tensor, bits=self.geometry.code_widths[width])
+        return self._tensors[key]
+
     def _planned(self, steps: Sequence[Step], widths: Mapping[str, int], found: Found) -> list[Run | _Conv]:
         """Steps with codes of these widths: their runs, but for convolutions, which depend on filters."""
         stored = zip(found.outline.maps, found.places, strict=True)
@@ -187,7 +195,7 @@ class Pieces:
             width = widths.get(stored.tensor.name)
             if width is None:  # of what a convolution writes, only the memory
                 return Placement(stored.tensor, stored.rows, memories.get(stored.name, otherwise), 0, 0)
-            tensor = replace(stored.tensor, bits=self.geometry.code_widths[width])
+            tensor = self._tensor(stored.tensor, width)
             words = -(-tensor.channels // self.geometry.codes_by_width[width])
             return Placement(tensor, stored.rows, memories.get(stored.name, otherwise), 0, words)
 

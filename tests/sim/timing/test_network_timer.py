@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -17,6 +19,8 @@ from codesign.formats.row_format import FIXED4, FIXED8, POT4, TERNARY, RowFormat
 from codesign.program import Planner
 from codesign.program.dealing import Narrow, choice_of, deal_counts, deal_filters, places_of, row_of
 from codesign.program.shapes import NetworkShape, shape_of, with_bits
+from codesign.program.strips import Found, Schedules
+from codesign.rtl.geometry import Geometry
 from codesign.sim.timing.network_timer import Cycles, NetworkTimer, estimate_hardware, estimate_many, network_shape
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
@@ -253,6 +257,35 @@ def test_bits_of_maps_are_timed_as_their_plans(hw: Hardware, data: st.DataObject
             found.band_busy[place:],
         )
         check(timer, shapes[one], hw, rows[one], mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "ports"),
+    [("resnet8", 1024, 1), ("resnet8", 2048, 2), ("smallcnn", 64, 1), ("dscnn", 512, 1), ("mobilenetv1_025", 2048, 1)],
+)
+def test_schedules_are_found_again_by_what_decides_about_them(name: str, words: int, ports: int) -> None:
+    """Of many widths, those met before answer for others that differ where it makes no difference."""
+    geometry = Geometry(with_modes(words, 4, ports, 256))
+    network, rng = network_shape(zoo.get(name), 4), np.random.default_rng(0)
+    names = [tensor.name for tensor in network.maps]
+
+    def what(find: Callable[[Mapping[str, int]], Found], widths: Mapping[str, int]) -> object:
+        try:
+            found = find(widths)
+        except UserError as error:
+            return str(error)
+        steps = tuple((step.index, step.rows, step.kind, step.source, step.residual) for step in found.outline.steps)
+        memories = tuple(memory for memory, _ in found.places) if geometry.second_reader else ()
+        return found.spilled, found.strips, memories, steps
+
+    together, apart = (Schedules(network, geometry, words) for _ in range(2))
+    seen = set()
+    for _ in range(200):
+        widths = dict(zip(names, rng.integers(0, 2, len(names)).tolist(), strict=True))
+        expected = what(apart.find, widths)
+        assert what(together.timed, widths) == expected
+        seen.add(expected)
+    assert len(seen) > 2
 
 
 def test_bits_that_no_code_holds_are_said() -> None:
