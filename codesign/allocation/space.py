@@ -183,9 +183,13 @@ class Space:
         reads: dict[str, int] = {}
         for group, place in zip(self.groups, chosen, strict=True):
             choice = self.choices[int(place)]
-            rows[group.layer] += [choice.form] * (group.rows[1] - group.rows[0])
+            rows[group.layer] += self.forms(group, choice)
             reads[group.layer] = choice.act_bits
         return Assignment.of(rows, self.act_bits, bits_of_maps(self.fused, reads))
+
+    def forms(self, group: RowGroup, choice: FormatChoice) -> Sequence[RowFormat]:
+        """Of the rows of a group with a choice."""
+        return [choice.form] * (group.rows[1] - group.rows[0])
 
     @property
     def widest(self) -> int:

@@ -100,7 +100,7 @@ def planned(
     check_limits(chosen, limits, tuple(UNITS))
     if hasattr(chosen, "check"):
         chosen.check(space)
-    if limits:
+    if limits and not (hasattr(chosen, "reaches") and chosen.reaches(costs, limits)):
         check_reachable(space, costs, limits, pins)
     return Plan(chosen, space, costs, limits, pins)
 

@@ -65,7 +65,7 @@ class Amed:
         reference = zeta(task.evaluator.of(full).cross_entropy, latency_full)
         if self.published_reference:
             reference = 2 * self.alpha + self.beta * latency_full
-        best = cheapest(space, task.pins)
+        best = cheapest(space, task.costs, task.limits, task.pins)
         value = np.inf
         for _ in range(self.rounds):
             law = softmax(scores / self.temperature, present)

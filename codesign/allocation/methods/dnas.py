@@ -53,7 +53,7 @@ class Dnas(RelaxedMethod):
             if best is None or value < best[0]:
                 best = (value, chosen)
         if best is None:
-            chosen = cheapest(task.space, task.pins)
+            chosen = cheapest(task.space, task.costs, task.limits, task.pins)
             best = (task.evaluator.of(task.space.assignment(chosen)).cross_entropy, chosen)
         found = checked(self, task, best[1], best[0], ())
         return replace(found, notes=(told(task, history),))

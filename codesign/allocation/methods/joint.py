@@ -21,6 +21,7 @@ from codesign.allocation.solving import Solution, check_feasible, solve
 from codesign.allocation.space import Space
 from codesign.allocation.tabulating import base_of, tabulated
 from codesign.errors import UserError
+from codesign.formats.assignment import Assignment
 
 ROUNDS = 8
 
@@ -44,7 +45,7 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
             found = solve(table, solver, limits, seed=task.seed)
         except UserError:
             if not rounds:
-                base = cheapest(task.space, task.pins)
+                base = cheapest(space, costs, task.limits, task.pins)
                 if task.missed(space.assignment(base)):
                     raise
                 rounds.append(_round(task, base, _loss(losses, base), metrics, None, True))
@@ -78,7 +79,7 @@ def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: M
     try:
         check_feasible(Problem.of(table, limits))
     except UserError:
-        if missed(costs, limits, space.assignment(cheapest(space, pins))):
+        if missed(costs, limits, space.assignment(cheapest(space, costs, limits, pins))):
             raise
 
 
@@ -105,11 +106,14 @@ def _loss(losses: FloatArray, chosen: IntArray) -> float:
     return float(losses[np.arange(len(chosen)), chosen].sum())
 
 
-def cheapest(space: Space, pins: Mapping[str, str]) -> IntArray:
-    """All groups at the choice of fewest bits, but for what is pinned."""
-    bits = [choice.form.bits * choice.act_bits for choice in space.choices]
-    chosen = np.full(len(space.groups), int(np.argmin(bits)))
-    return pinned(space, pins, chosen)
+def cheapest(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> IntArray:
+    """All groups at one choice, but for what is pinned: that which misses the limits least, then that of fewest bits.
+
+    Fewer bits are not always faster: rows of a format that few rows of the array compute take longer.
+    """
+    order = sorted(space.choices, key=lambda choice: choice.form.bits * choice.act_bits)
+    alike = [pinned(space, pins, np.full(len(space.groups), space.choices.index(choice))) for choice in order]
+    return min(alike, key=lambda chosen: _excess(costs, limits, space.assignment(chosen)))
 
 
 def pinned(space: Space, pins: Mapping[str, str], chosen: IntArray) -> IntArray:
@@ -125,7 +129,11 @@ def walked_down(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
     """From choices that miss limits, one change after another, that which loses least for what it really brings."""
     chosen = start.copy()
     space = task.space
-    while over := _excess(task, chosen):
+
+    def excess(chosen: IntArray) -> float:
+        return _excess(task.costs, task.limits, space.assignment(chosen))
+
+    while over := excess(chosen):
         moves = []
         for number, members in enumerate(space.together):
             if any(space.groups[member].name in task.pins for member in members):
@@ -133,7 +141,7 @@ def walked_down(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
             for place in range(len(space.choices)):
                 changed = chosen.copy()
                 changed[list(members)] = place
-                brought = over - _excess(task, changed)
+                brought = over - excess(changed)
                 if brought > 1e-12:
                     lost = max(_loss(losses, changed) - _loss(losses, chosen), 0.0)
                     moves.append((lost / brought, -brought, number, changed))
@@ -143,10 +151,13 @@ def walked_down(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
     return chosen
 
 
-def _excess(task: Task, chosen: IntArray) -> float:
-    found = task.costs.of(task.space.assignment(chosen))
+def _excess(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> float:
+    """By how much limits are missed, as shares of them, added up."""
+    if not limits:
+        return 0.0
+    found = costs.of(assignment)
     total = 0.0
-    for limit in task.limits:
+    for limit in limits:
         over = found[limit.metric] - limit.bound
         over = over if limit.sense == "most" else -over
         if over > 1e-9 * max(abs(limit.bound), 1e-300):

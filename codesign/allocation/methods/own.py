@@ -1,16 +1,25 @@
-"""Our own method, named `codesign`: noise of decisions, an integer program, then a search on the whole network."""
+"""Our own method, named `codesign`: noise of decisions, an integer program, then a search on the whole network.
+
+Where the bands have several formats, a layer's rows may also be dealt to all of them
+(`codesign.allocation.methods.dealt_rows`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codesign._typing import IntArray
+from codesign.allocation.costs import Costs
+from codesign.allocation.methods.dealt_rows import dealt_rows_keep, with_dealt_rows
 from codesign.allocation.methods.joint import pinned, solved_jointly
 from codesign.allocation.methods.local_search import improved
 from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked
+from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.decisions import DecisionNoise
+from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
@@ -34,19 +43,25 @@ class Codesign:
     paper = "codesign, own method"
     equations = (
         "table: 1/2 mean sum of squared changes of margins over squared margins, of weights by IMPQ's noise gain with "
-        "their real errors, of maps by running them; integer program, tables anew around its solution; then changes of "
-        "one and two layers that lower the divergence of the calibrated whole network from the float one"
+        "their real errors, of rows in the bands' ratio dealt with the least sum of it, of maps by running them; "
+        "integer program, tables anew around its solution; then changes of one and two layers that lower the "
+        "divergence of the calibrated whole network from the float one"
     )
-    decides = "layer: bits of weights and of activations"
+    decides = "layer: bits of weights and of activations, or rows in the ratio of the bands"
     choices = ALL_THAT_RUN
     limited = True
     granularity: Granularity = "layer"
     deviations = ()
 
+    def reaches(self, costs: Costs, limits: Sequence[Limit]) -> bool:
+        """Whether dealt rows keep the limits, which no choice that all rows of a layer have may do."""
+        return dealt_rows_keep(costs, limits)
+
     def allocate(self, task: Task) -> Allocation:
         """An assignment that keeps the limits, and loses no more jointly than what the table alone gives."""
+        gain = gains(task.subject)
+        task, losses = with_dealt_rows(task, DecisionNoise().losses_by(gain, task.subject), gain)
         space = task.space
-        losses = DecisionNoise().losses(task.subject)
         solver: Solver = Milp() if len(space.together) <= MOST_IN_PROGRAM else Lagrangian()
         table = solved_jointly(self, task, losses, solver)
         start = space.chosen(table.choices)

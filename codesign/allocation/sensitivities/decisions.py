@@ -8,12 +8,13 @@ network is run so, with all else in float, and what its results really change by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from codesign._typing import FloatArray
-from codesign.allocation.sensitivities.noise_gain import CLASSES, NoiseGain, smallest_margins
+from codesign.allocation.sensitivities.noise_gain import CLASSES, NoiseGain, gains, smallest_margins
 from codesign.allocation.sensitivities.subject import Subject
 
 
@@ -35,8 +36,12 @@ class DecisionNoise:
     rows = True
 
     def losses(self, subject: Subject) -> FloatArray:
+        return self.losses_by(gains(subject, self.classes), subject)
+
+    def losses_by(self, gain: Mapping[str, Tensor], subject: Subject) -> FloatArray:
+        """The same from what `codesign.allocation.sensitivities.noise_gain.gains` gives."""
         space = subject.space
-        found = NoiseGain(self.classes).losses(subject)
+        found = NoiseGain(self.classes).losses_by(gain, subject)
         if len({choice.act_bits for choice in space.choices}) == 1:
             return found  # the same for every choice: all rows of a layer read one map
         of_maps: dict[tuple[str, int], float] = {}

@@ -9,6 +9,7 @@ a step Delta has the variance Delta^2 / 12, so with the error e that a weight re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,10 @@ class NoiseGain:
     rows = True
 
     def losses(self, subject: Subject) -> FloatArray:
-        gain = gains(subject, self.classes)
+        return self.losses_by(gains(subject, self.classes), subject)
+
+    def losses_by(self, gain: Mapping[str, Tensor], subject: Subject) -> FloatArray:
+        """The same from what `gains` gives."""
         found = np.zeros((len(subject.space.groups), len(subject.space.choices)))
         for number, group in enumerate(subject.space.groups):
             mine = gain[group.layer][slice(*group.rows)]
