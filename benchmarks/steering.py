@@ -22,13 +22,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
+from resnet8_cifar import Bench, resnet8, spread
 from rich.console import Console
-from torch import Tensor
 
 from codesign._files import content_hash, write_json
 from codesign._sources import source_hash
@@ -40,24 +40,15 @@ from codesign.allocation.methods.protocol import Task
 from codesign.allocation.methods.table_method import TableMethod
 from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.decisions import DecisionNoise
-from codesign.allocation.sensitivities.preparing import subject_on
-from codesign.allocation.sensitivities.subject import BATCH, Subject
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solving import solve
 from codesign.allocation.space import Space
 from codesign.allocation.tabulating import base_of, tabulated
 from codesign.api.modules import FloatModel
-from codesign.api.networks import float_model
-from codesign.api.reading import Reading
 from codesign.arch.hardware import Hardware
-from codesign.data.dataset import Dataset
-from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
-from codesign.quant.options import RunOptions
-from codesign.quant.qat import QatNetwork
 
-MODEL = "mlperf_tiny_models/pretrainedResnet.tflite"
 SOLUTIONS = 8
 SHARES = (0.25, 0.5, 0.75)
 """Limits, between the fastest uniform choice and 8 bits everywhere."""
@@ -148,54 +139,25 @@ class Searches:
 _NAMED = TableMethod("steering", "", "", "", DecisionNoise(), Milp())
 
 
-def network_of(folder: Path) -> FloatModel:
-    """ResNet-8 with its weights, for pixels from 0 to 1; its own takes them to 255."""
-    found = float_model(str(folder / MODEL), Reading())
-    assert found is not None
-    first = found.network.layers[1].name
-    names = [name for name in found.state if name.startswith(first) and name.endswith("weight")]
-    assert len(names) == 1, f"weights of the first layer: {names}"
-    return replace(found, state={**found.state, names[0]: found.state[names[0]] * 255})
-
-
-@torch.no_grad()
-def accuracy(subject: Subject, assignment: Assignment, images: Tensor, labels: Tensor) -> float:
-    """Of the calibrated network."""
-    model = QatNetwork(subject.model.network, subject.state, assignment, input_signed=subject.model.fused.input.signed)
-    model.eval()
-    model.calibrate(subject.images)
-    right = [model(some).flatten(1).argmax(1) for some in torch.split(images, 4 * BATCH)]
-    return float((torch.cat(right) == labels).double().mean())
-
-
-def points(name: str, seed: int, model: FloatModel, data: Dataset, images: int, store: Path) -> list[dict[str, Any]]:
+def points(name: str, model: FloatModel, bench: Bench, asked: str, store: Path) -> list[dict[str, Any]]:
     """What the searches find on an accelerator with the images of a seed; read again if they were found before."""
     hw = Hardware.model_validate({"name": name} | ACCELERATORS[name])
-    asked = json.dumps([name, seed, images, len(data.test_images)])
-    key = content_hash(source_hash("codesign.allocation.methods.own"), Path(__file__).read_text(), asked)
-    file = store / f"{name}-{seed}-{key[:12]}.json"
+    sources = [Path(__file__).read_text(), (Path(__file__).parent / "resnet8_cifar.py").read_text()]
+    key = content_hash(source_hash("codesign.allocation.methods.own"), *sources, asked)
+    file = store / f"{name}-{bench.seed}-{key[:12]}.json"
     if file.exists():
         found: list[dict[str, Any]] = json.loads(file.read_text())
         return found
     space = Space(model.network, running(model.network, hw))
-    subject = subject_on(space, data, float_state=model.state, images=images, run=RunOptions(seed, None))
+    subject = bench.subject(model, space)
     searches = Searches(
-        Task(space, subject, Costs(space, hw), Evaluator(subject), seed=seed), DecisionNoise().losses(subject)
+        Task(space, subject, Costs(space, hw), Evaluator(subject), seed=bench.seed), DecisionNoise().losses(subject)
     )
-    sets = {
-        kind: (torch.from_numpy(np.asarray(x)), torch.from_numpy(np.asarray(y)))
-        for kind, x, y in (
-            ("validation", data.validation_images, data.validation_labels),
-            ("test", data.test_images, data.test_labels),
-        )
-    }
-    known: dict[str, dict[str, float]] = {}
 
     def point(search: str, share: float, limit: float, solved: Solved) -> dict[str, Any]:
         assignment, latency = solved
-        if (of := assignment.content_hash) not in known:
-            known[of] = {kind: accuracy(subject, assignment, *held) for kind, held in sets.items()}
-        return {"search": search, "share": share, "limit_ms": limit, "latency_ms": latency, **known[of]}
+        found = {"search": search, "share": share, "limit_ms": limit, "latency_ms": latency}
+        return found | bench.accuracy(subject, assignment)
 
     uniform = [np.full(len(space.groups), place) for place in range(len(space.names))]
     least = min(searches.costs.latency_ms(space.assignment(chosen)) for chosen in uniform)
@@ -228,13 +190,8 @@ def table(console: Console, name: str, found: list[list[dict[str, Any]]]) -> Non
         off = [100 * (p["latency_ms"] / p["limit_ms"] - 1) for p in mine]
         console.print(
             f"| {limit:.3f} ms | {mine[0]['search']} | {latency:.3f} ms | {mean(off):+.1f} % (worst {max(off):+.1f}) | "
-            f"{_spread([p['validation'] for p in mine])} | {_spread([p['test'] for p in mine])} |"
+            f"{spread([p['validation'] for p in mine])} | {spread([p['test'] for p in mine])} |"
         )
-
-
-def _spread(values: list[float]) -> str:
-    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation} %"
 
 
 def main() -> None:
@@ -248,21 +205,14 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
-    model = network_of(given.data_dir)
+    model = resnet8(given.data_dir)
     console = Console(highlight=False, soft_wrap=True)
     for name in ACCELERATORS:
         found = []
         for seed in range(given.seeds):
-            data = load_dataset("cifar10", given.data_dir, seed)
-            some = given.test_images
-            data = replace(
-                data,
-                validation_images=data.validation_images[: some // 2],
-                validation_labels=data.validation_labels[: some // 2],
-                test_images=data.test_images[:some],
-                test_labels=data.test_labels[:some],
-            )
-            found.append(points(name, seed, model, data, given.images, given.out))
+            bench = Bench(given.data_dir, seed, given.images, given.test_images)
+            asked = json.dumps([name, seed, given.images, given.test_images])
+            found.append(points(name, model, bench, asked, given.out))
         table(console, name, found)
 
 

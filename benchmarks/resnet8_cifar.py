@@ -1,0 +1,90 @@
+"""MLPerf Tiny's ResNet-8 with its own weights, and CIFAR-10's images: what benchmarks of allocation share.
+
+Weights are in the data folder (`mlperf_tiny_models/pretrainedResnet.tflite`). A seed draws the images that are looked
+at and calibrated with, and splits off validation images; the weights are the same for all seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codesign.allocation.sensitivities.preparing import subject_on
+from codesign.allocation.sensitivities.subject import BATCH, Subject
+from codesign.allocation.space import Space
+from codesign.api.modules import FloatModel
+from codesign.api.networks import float_model
+from codesign.api.reading import Reading
+from codesign.data.sources import Images, Labels, load_dataset
+from codesign.formats.assignment import Assignment
+from codesign.quant.options import RunOptions
+from codesign.quant.qat import QatNetwork
+
+MODEL = "mlperf_tiny_models/pretrainedResnet.tflite"
+
+
+def resnet8(folder: Path) -> FloatModel:
+    """The network for pixels from 0 to 1; its own takes them to 255."""
+    found = float_model(str(folder / MODEL), Reading())
+    assert found is not None
+    first = found.network.layers[1].name
+    (name,) = (name for name in found.state if name.startswith(first) and name.endswith("weight"))
+    return replace(found, state={**found.state, name: found.state[name] * 255})
+
+
+class Bench:
+    """Images of a seed, and the accuracy of calibrated assignments on them."""
+
+    def __init__(self, folder: Path, seed: int, images: int, test_images: int) -> None:
+        """Read the images.
+
+        Args:
+            folder: of the data.
+            seed: of the split and of what is drawn.
+            images: that losses and calibration look at.
+            test_images: and half as many for validation.
+        """
+        self.seed, self.images = seed, images
+        self.data = data = load_dataset("cifar10", folder, seed)
+        self._sets = {
+            "validation": _some(data.validation_images, data.validation_labels, test_images // 2),
+            "test": _some(data.test_images, data.test_labels, test_images),
+        }
+        self._known: dict[str, dict[str, float]] = {}
+
+    def subject(self, model: FloatModel, space: Space) -> Subject:
+        """The network with images to look at."""
+        run = RunOptions(self.seed, None)
+        return subject_on(space, self.data, float_state=model.state, images=self.images, run=run)
+
+    def accuracy(self, subject: Subject, assignment: Assignment) -> dict[str, float]:
+        """Validation and test accuracy of the calibrated network, nothing trained."""
+        if (key := assignment.content_hash) not in self._known:
+            model = QatNetwork(
+                subject.model.network, subject.state, assignment, input_signed=subject.model.fused.input.signed
+            )
+            model.eval()
+            model.calibrate(subject.images)
+            self._known[key] = {kind: _right(model, *held) for kind, held in self._sets.items()}
+        return self._known[key]
+
+
+def _some(images: Images, labels: Labels, count: int) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(np.asarray(images[:count])), torch.from_numpy(np.asarray(labels[:count]))
+
+
+@torch.no_grad()
+def _right(model: QatNetwork, images: Tensor, labels: Tensor) -> float:
+    classes = [model(some).flatten(1).argmax(1) for some in torch.split(images, 4 * BATCH)]
+    return float((torch.cat(classes) == labels).double().mean())
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation of shares, in percent."""
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation} %"
