@@ -68,7 +68,7 @@ def parse_choices(text: str, act_bits: int) -> tuple[FormatChoice, ...]:
     """
     found: list[FormatChoice] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([a-z]+?)([0-9]?)(?:a([0-9]{1,2}))?\s*", part, re.ASCII)
+        match = re.fullmatch(r"\s*(sp2|[a-z]+?)([0-9]?)(?:a([0-9]{1,2}))?\s*", part, re.ASCII)
         where = option("choices")
         if match is None:
             raise UserError(f"{where}: '{part[:40]}' given, must be FORMAT or FORMATaBITS such as w4a4, pot4a4, fixed8")

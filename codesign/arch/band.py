@@ -8,12 +8,13 @@ from pydantic import model_validator
 
 from codesign.arch.checks import choice, integer, rejected
 from codesign.arch.documents import Model
-from codesign.arch.scheme import APOT_TERMS, Scheme
+from codesign.arch.scheme import TWO_TERM_SCHEMES, TWO_TERMS, Scheme
 
 WEIGHT_BITS = {
     Scheme.FIXED: (2, 8),
     Scheme.POT: (3, 5),
     Scheme.APOT: (4, 5),
+    Scheme.SP2: (4, 4),
     Scheme.TERNARY: (2, 2),
     Scheme.BINARY: (1, 1),
 }
@@ -22,6 +23,7 @@ WEIGHT_BITS = {
 NO_WIDER = {
     Scheme.POT: "with 6 bits it would shift by up to 30 places, which no accumulator holds",
     Scheme.APOT: "its level sets end there",
+    Scheme.SP2: "MSQ has no other level set",
 }
 """Why there are no wider bands of a scheme."""
 
@@ -42,9 +44,10 @@ class Band(Model):
     """Consecutive rows of the array whose processing elements hold one weight format.
 
     Attributes:
-        scheme: `fixed` (multipliers), `pot` (shifts), `apot` (sums of two shifts), `ternary` or `binary` (signs).
-        weight_bits: 2 to 8 for fixed, 3 to 5 for pot, 4 or 5 for apot; 2 for ternary and 1 for binary, where the key
-            may be left out.
+        scheme: `fixed` (multipliers), `pot` (shifts), `apot` or `sp2` (sums of two shifts), `ternary` or
+            `binary` (signs).
+        weight_bits: 2 to 8 for fixed, 3 to 5 for pot, 4 or 5 for apot; 4 for sp2, 2 for ternary and 1 for binary,
+            where the key may be left out.
         rows: filters this band computes at a time.
         multiplier: `dsp` or `lut`, what the products of a fixed band are built of; others have none.
         pack: products per DSP slice. Output stationary: 1, 2 (a weight by two columns' codes) or 4 (two rows' weights
@@ -153,8 +156,8 @@ class Band(Model):
                 return -half, half - (not self.pairs)
             case Scheme.POT:
                 largest = 1 << (half - 2)
-            case Scheme.APOT:
-                largest = sum(max(powers) for powers in APOT_TERMS[self.weight_bits])
+            case scheme if scheme in TWO_TERM_SCHEMES:
+                largest = sum(max(powers) for powers in TWO_TERMS[scheme, self.weight_bits])
             case _:
                 largest = 1
         return -largest, largest

@@ -5,6 +5,7 @@
     midrise-m  (2..7)  -(2**m-1), ..., -1, 1, 3, ..., 2**m-1             DoReFa's quantizer (RMSMP eq. 2): no zero
     pot-m      (3..6)  0 and +-2**(e-1), e = 1, ..., 2**(m-1)-1          (RMSMP eq. 4)
     apot-m     (4, 5)  0 and +-(a + b), a and b zero or a power of two   (Li et al. 2020, eqs. 4 and 5)
+    sp2-m      (4)     the same of other powers                          (MSQ, Chang et al. 2021)
     ternary-2          -1, 0, 1
     binary-1           -1, 1
     pruned-0           0                                                 a filter that is left out
@@ -12,12 +13,15 @@
 The two terms of APoT take their powers from interleaved sets, so that every sum has one pair of them. In units of
 the smallest one: apot4 has a of {0, 1, 4, 8} and b of {0, 2}, which gives the magnitudes 0, 1, 2, 3, 4, 6, 8, 10
 (the paper's 0, .1, .2, .3, .4, .6, .8, 1 over the largest); apot5 has a of {0, 2, 8, 32} and b of {0, 1, 4, 16}.
+SP2 has a of {0, 2**-(2**m1 - 1), ..., 1/2} and b of {0, 2**-(2**m2 - 1), ..., 1/2}, m1 + m2 + 1 = m. MSQ's 4 bits are
+m1 = 2 and m2 = 1; in units of 1/8 a is of {0, 1, 2, 4} and b of {0, 4}, so the magnitudes are 0, 1, 2, 4, 5, 6, 8. Two
+pairs make 4, of which the codes have the one without a.
 
 Codes, as the accelerator stores weights: two's complement in m bits, except
 
     pot-m              the sign in the most significant bit, then the (m-1)-bit e: 0 is 0, else the magnitude 2**(e-1)
-    apot-m             the sign, then the code of the first term (2 bits) and of the second (the rest), each the place
-                       of its value among those of the term (`codesign.arch.scheme.APOT_TERMS`)
+    apot-m, sp2-m      the sign, then the code of the first term (2 bits) and of the second (the rest), each the place
+                       of its value among those of the term (`codesign.arch.scheme.TWO_TERMS`)
     midrise-m, binary  (value + 2**m - 1) / 2: the levels counted from below, so binary's 1 is +1 and 0 is -1
 
 A new format is a member of `Scheme`, a record here, and, if bands of its own are to compute it, a product in
@@ -33,7 +37,7 @@ from typing import Literal
 import numpy as np
 
 from codesign._typing import IntArray
-from codesign.arch.scheme import APOT_TERMS, Scheme
+from codesign.arch.scheme import TWO_TERMS, Scheme
 
 Nearest = Literal["uniform", "powers", "table"]
 """How the nearest level is found: even steps (of one, or of two between odd integers); powers of two; a table."""
@@ -88,15 +92,32 @@ def _powers(bits: int) -> IntArray:
     return mirrored(2 ** np.arange(2 ** (bits - 1) - 1, dtype=np.int64))
 
 
-def _apot_sums(bits: int) -> IntArray:
-    """The magnitude of each code without its sign."""
-    first, second = APOT_TERMS[bits]
+def _sums(scheme: Scheme, bits: int) -> IntArray:
+    """The magnitude of each code of two terms, without its sign."""
+    first, second = TWO_TERMS[scheme, bits]
     sums: IntArray = np.add.outer(np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)).ravel()
     return sums
 
 
-def _two_powers(bits: int) -> IntArray:
-    return mirrored(np.unique(_apot_sums(bits))[1:])
+def _two_terms(scheme: Scheme, bits: range) -> Family:
+    """Sums of two powers of two."""
+
+    def levels(bits: int) -> IntArray:
+        return mirrored(np.unique(_sums(scheme, bits))[1:])
+
+    def encode(values: IntArray, bits: int) -> IntArray:
+        # The place of a magnitude among the sums is that of its terms; of equal sums it is the first one.
+        sums = _sums(scheme, bits)
+        order = np.argsort(sums, kind="stable")
+        place: IntArray = order[np.searchsorted(sums, np.abs(values), sorter=order)]
+        return place | _sign(values, bits)
+
+    def decode(codes: IntArray, bits: int) -> IntArray:
+        half = 2 ** (bits - 1)
+        magnitude: IntArray = _sums(scheme, bits)[codes & (half - 1)]
+        return np.where(codes >= half, -magnitude, magnitude)
+
+    return Family(bits, levels, encode, decode, nearest="table", terms=2)
 
 
 def to_complement(values: IntArray, bits: int) -> IntArray:
@@ -133,20 +154,6 @@ def _from_exponent(codes: IntArray, bits: int) -> IntArray:
     return np.where(codes >= half, -magnitude, magnitude)
 
 
-def _to_terms(values: IntArray, bits: int) -> IntArray:
-    # All sums of two terms differ, so the place of a magnitude among the sums is that of its terms.
-    sums = _apot_sums(bits)
-    order = np.argsort(sums)
-    place: IntArray = order[np.searchsorted(sums, np.abs(values), sorter=order)]
-    return place | _sign(values, bits)
-
-
-def _from_terms(codes: IntArray, bits: int) -> IntArray:
-    half = 2 ** (bits - 1)
-    terms: IntArray = _apot_sums(bits)[codes & (half - 1)]
-    return np.where(codes >= half, -terms, terms)
-
-
 def _sign(values: IntArray, bits: int) -> IntArray:
     return np.where(values < 0, 2 ** (bits - 1), 0)
 
@@ -162,7 +169,8 @@ FAMILIES: dict[Scheme, Family] = {
     ),
     Scheme.FULL: Family(range(2, 9), _full, to_complement, from_complement),
     Scheme.MIDRISE: Family(range(2, 8), _odd, _to_count, _from_count, step=2),
-    Scheme.APOT: Family(range(4, 6), _two_powers, _to_terms, _from_terms, nearest="table", terms=2),
+    Scheme.APOT: _two_terms(Scheme.APOT, range(4, 6)),
+    Scheme.SP2: _two_terms(Scheme.SP2, range(4, 5)),
     Scheme.TERNARY: Family(range(2, 3), lambda bits: _fixed(2), to_complement, from_complement, terms=1),
     Scheme.BINARY: Family(range(1, 2), _odd, _to_count, _from_count, step=2, terms=1),
     Scheme.PRUNED: Family(range(1), lambda bits: np.zeros(1, dtype=np.int64), _nothing, _nothing, terms=0),

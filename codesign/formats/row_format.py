@@ -3,7 +3,7 @@
 A row is quantized as `scale * integer` with the integers of its format (see `codesign.formats.levels`), and
 `scale = alpha / largest integer`. RMSMP's projections (eqs. 2 and 5) do not map onto its level sets (1) and (4);
 here a weight goes to the nearest level in the value domain. Ties: Fixed, full range and ternary to the even
-integer; midrise to the level 1 modulo 4, binary so to 1; PoT and APoT away from zero.
+integer; midrise to the level 1 modulo 4, binary so to 1; PoT, APoT and SP2 away from zero.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class RowFormat(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> RowFormat:
         """The format that prints as `text`; those of one width do without bits. UserError names what is allowed."""
-        name = {"binary": "binary1", "ternary": "ternary2", "pruned": "pruned0"}.get(text, text)
-        match = re.fullmatch(r"([a-z]+)([0-9])", name)
-        if match is None or match[1] not in list(Scheme) or int(match[2]) not in FORMAT_BITS[Scheme(match[1])]:
+        name = {"binary": "binary1", "ternary": "ternary2", "pruned": "pruned0", "sp2": "sp24"}.get(text, text)
+        match = re.fullmatch(f"({'|'.join(Scheme)})([0-9])", name, re.ASCII)
+        if match is None or int(match[2]) not in FORMAT_BITS[Scheme(match[1])]:
             raise UserError(f"row format {text!r} is unknown; allowed are {allowed_formats()}")
         return cls(Scheme(match[1]), int(match[2]))
 
@@ -103,6 +103,7 @@ FIXED4 = RowFormat(Scheme.FIXED, 4)
 FIXED8 = RowFormat(Scheme.FIXED, 8)
 POT4 = RowFormat(Scheme.POT, 4)
 APOT4 = RowFormat(Scheme.APOT, 4)
+SP2 = RowFormat(Scheme.SP2, 4)
 TERNARY = RowFormat(Scheme.TERNARY, 2)
 BINARY = RowFormat(Scheme.BINARY, 1)
 

@@ -115,9 +115,9 @@ class Row(NamedTuple):
     def held_by(self, band: Band, whole_words: bool = True) -> bool:
         """Whether the band can hold the filter.
 
-        A PoT band holds PoT filters of at most its bits, an APoT band APoT filters of its bits, a ternary band ternary
-        and binary filters; a fixed band holds every filter whose integer weights lie in its symmetric range. A binary
-        band, which has no zero, holds binary filters where no step has a place that is no channel of theirs
+        A PoT band holds PoT filters of at most its bits, an APoT or SP2 band filters of its own format, a ternary band
+        ternary and binary filters; a fixed band holds every filter whose integer weights lie in its symmetric range. A
+        binary band, which has no zero, holds binary filters where no step has a place that is no channel of theirs
         (`whole_words`). A pruned filter is of zeros, which every other band has.
         """
         if self.scheme is Scheme.PRUNED:

@@ -66,6 +66,7 @@ METHODS: dict[str, Method] = {
     "full": Method("fixed point, all codes of two's complement", "Esser et al. 2020", "full4:1"),
     "midrise": Method("odd multiples of half a step, no zero", "DoReFa, Zhou et al. 2016", "midrise4:1"),
     "apot": Method("sums of two powers of two", "APoT, Li et al. 2020", "apot4:1"),
+    "sp2": Method("sums of two powers of two, of MSQ's set", "MSQ, Chang et al. 2021", "sp2:1"),
     "ternary": Method("-1, 0, 1 times a scale", "TWN, Li et al. 2016", "ternary2:1"),
     "binary": Method("-1, 1 times a scale", "XNOR-Net, Rastegari et al. 2016", "binary1:1"),
 }

@@ -28,7 +28,7 @@ from codesign.arch.band import Band
 from codesign.arch.checks import number
 from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.load import find_config
-from codesign.arch.scheme import Scheme
+from codesign.arch.scheme import TWO_TERM_SCHEMES, Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS
 from codesign.program.plan import Plan, StepPlan
 from codesign.program.shapes import ConvShape
@@ -222,7 +222,7 @@ class _Counter:
         if band.scheme is Scheme.FIXED:
             return hw.act_bits * band.weight_bits * units.multiply_pj_per_bit2
         width = hw.act_bits + band.product_magnitude_bits
-        second = width * units.add_pj_per_bit if band.scheme is Scheme.APOT else 0.0  # the sum of two shifts
+        second = width * units.add_pj_per_bit if band.scheme in TWO_TERM_SCHEMES else 0.0  # the sum of two shifts
         return width * (band.weight_bits - 1) * units.shift_pj_per_bit_stage + second
 
     def row_additions(self, band: Band) -> int:

@@ -68,6 +68,11 @@ WRONG = {
         "apot, weight_bits: 6",
         r"bands\[0\]: weight_bits 6 given, must be 4 to 5",
     ),
+    "sp2 weights too wide": (
+        "pot, weight_bits: 4",
+        "sp2, weight_bits: 5",
+        r"bands\[0\]: weight_bits 5 given, must be 4 for scheme sp2; MSQ has no other level set",
+    ),
     "ternary weights of 3 bits": (
         "pot, weight_bits: 4",
         "ternary, weight_bits: 3",

@@ -29,9 +29,17 @@ def two_terms(bits: int) -> set[float]:
     return {a + b for a in first for b in second}
 
 
+def sp2_magnitudes(bits: int) -> set[float]:
+    """MSQ's levels q1 + q2, with m1 + m2 + 1 = m and m1 the larger one."""
+    m2 = (bits - 1) // 2
+    m1 = bits - 1 - m2
+    first, second = ({0.0} | {2.0**-k for k in range(1, 2**m)} for m in (m1, m2))
+    return {q1 + q2 for q1 in first for q2 in second}
+
+
 @with_weights
 def test_level_set_is_the_papers(form: RowFormat) -> None:
-    """RMSMP eqs. (1), (2) and (4), APoT eq. (5): the set over alpha, element by element."""
+    """RMSMP eqs. (1), (2) and (4), APoT eq. (5), MSQ's SP2: the set over alpha, element by element."""
     m = form.bits
     extra: list[float] = []
     match form.scheme:
@@ -46,19 +54,24 @@ def test_level_set_is_the_papers(form: RowFormat) -> None:
             positive = {0.0} | {2.0**-k for k in range(2 ** (m - 1) - 1)}
         case Scheme.APOT:
             positive = {value / max(two_terms(m)) for value in two_terms(m)}
+        case Scheme.SP2:
+            positive = sp2_magnitudes(m)
     expected = sorted({*positive, *(-value for value in positive if value), *extra})
     levels = form.levels()
     np.testing.assert_allclose(levels / form.largest, sorted(set(np.round(expected, 12))), atol=1e-11)
     assert (levels.min(), levels.max()) == (form.lowest, form.largest)
     # Restricted formats leave one code of the 2**m over: a second zero, or the most negative number.
-    whole = form.scheme in (Scheme.FULL, Scheme.MIDRISE, Scheme.BINARY)
-    assert len(levels) == 2**m - (0 if whole else 1)
+    # Two pairs of SP2's terms make the same magnitude.
+    left = {Scheme.FULL: 0, Scheme.MIDRISE: 0, Scheme.BINARY: 0, Scheme.SP2: 3}
+    assert len(levels) == 2**m - left.get(form.scheme, 1)
 
 
 def test_official_apot_levels() -> None:
     """The level sets in words: the published ones of 4 bits, and integers that are sums of two powers of two."""
     levels = RowFormat.parse("apot4").levels()
     np.testing.assert_allclose(levels[7:] / 10, [0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1])
+    sp2 = RowFormat.parse("sp2").levels()
+    np.testing.assert_allclose(sp2[6:] / 8, [0, 1 / 8, 1 / 4, 1 / 2, 5 / 8, 3 / 4, 1])
     for text in ("apot4", "apot5"):
         assert max(bin(abs(int(level))).count("1") for level in RowFormat.parse(text).levels()) == 2
 
@@ -76,10 +89,11 @@ def test_codes_are_a_bijection_on_the_levels(form: RowFormat) -> None:
     if len(levels) == 2**form.bits:
         assert not unused
         return
-    assert unused == {2 ** (form.bits - 1)}
-    assert everything[2 ** (form.bits - 1)] == (
-        0 if form.scheme in (Scheme.POT, Scheme.APOT) else -(2 ** (form.bits - 1))
-    )
+    second = {6: 4, 14: -4} if form.scheme is Scheme.SP2 else {}  # codes of 4 as its own first term
+    assert unused == {2 ** (form.bits - 1), *second}
+    assert {code: everything[code] for code in second} == second
+    signed_zero = form.scheme in (Scheme.POT, Scheme.APOT, Scheme.SP2)
+    assert everything[2 ** (form.bits - 1)] == (0 if signed_zero else -(2 ** (form.bits - 1)))
 
 
 @with_weights
@@ -109,6 +123,11 @@ def test_codes_spelled_out() -> None:
         codes.encode([-10, -2, 0, 1, 3, 6, 8], Scheme.APOT, 4),
         [0b1_11_1, 0b1_00_1, 0, 0b0_01_0, 0b0_01_1, 0b0_10_1, 0b0_11_0],
     )
+    # Sign, first term of {0, 1, 2, 4}, second of {0, 4}.
+    np.testing.assert_array_equal(
+        codes.encode([-8, -4, -2, 0, 1, 4, 5, 6, 8], Scheme.SP2, 4),
+        [0b1_11_1, 0b1_00_1, 0b1_10_0, 0, 0b0_01_0, 0b0_00_1, 0b0_01_1, 0b0_10_1, 0b0_11_1],
+    )
     np.testing.assert_array_equal(codes.encode([-8, 7], Scheme.FULL, 4), [0b1000, 0b0111])
     np.testing.assert_array_equal(codes.encode([-1, 0, 1], Scheme.TERNARY, 2), [0b11, 0, 0b01])
     np.testing.assert_array_equal(codes.encode([-1, 1], Scheme.BINARY, 1), [0, 1])
@@ -126,6 +145,8 @@ def test_codes_spelled_out() -> None:
         (8, "full", 4),
         (5, "apot", 4),
         (12, "apot", 4),
+        (3, "sp2", 4),
+        (7, "sp2", 4),
         (2, "midrise", 4),
     ],
 )
@@ -161,6 +182,7 @@ def test_ties() -> None:
     )
     for text, values, expected in [
         ("apot4", [0.5, -0.5, 3.5, 5, -7, 9], [1, -1, 4, 6, -8, 10]),
+        ("sp2", [0.5, -0.5, 3, -4.5, 7, 9], [1, -1, 4, -5, 8, 8]),
         ("full4", [0.5, 1.5, -7.5, -8.5], [0, 2, -8, -8]),
         ("midrise2", [0, 2, -2, 4], [1, 1, -3, 3]),
         ("binary", [0, -0.0, 1e-9, -1e-9], [1, 1, 1, -1]),
@@ -235,6 +257,8 @@ def normalised_error(name: str, draw: str) -> float:
         ("pot5", "laplace", 0.03809),
         ("apot4", "normal", 0.01217),
         ("apot4", "laplace", 0.01999),
+        ("sp2", "normal", 0.01928),
+        ("sp2", "laplace", 0.03231),
         ("fixed3", "normal", 0.04734),
         ("fixed5", "laplace", 0.00887),
         # Lloyd and Max: 1 - 2/pi for two levels of a Gaussian, 0.1902 for three.
@@ -288,7 +312,7 @@ def test_ternary_weight_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["fixed9", "pot7", "pot2", "int4", "fixed", "fixed44", "apot3", "binary2", "fixed0", ""]
+    "text", ["fixed9", "pot7", "pot2", "int4", "fixed", "fixed44", "apot3", "sp23", "sp25", "binary2", "fixed0", ""]
 )
 def test_unknown_names(text: str) -> None:
     with pytest.raises(UserError, match="allowed are fixed2 to fixed8, pot3 to pot6, .* ternary2, binary1 and"):

@@ -176,6 +176,7 @@ def one_format(text: str, channels: int = 9) -> IntegerConv:
     [
         ("apot4", ("apot4", "apot5", "fixed4"), {0}),  # its 8 and 10 are no levels of apot5, nor of fixed4
         ("apot4", ("apot4", "fixed5"), {0, 1}),
+        ("sp2", ("apot4", "sp2", "fixed5", "fixed4"), {1, 2}),  # 8 is no integer of fixed4
         ("ternary", ("ternary", "binary", "pot4"), {0}),
         ("binary", ("binary",), {0}),
         ("binary", ("pot3", "ternary", "binary"), {1, 2}),
@@ -209,6 +210,7 @@ def test_binary_rows_need_channels_that_fill_words() -> None:
     ("text", "remedy"),
     [
         ("apot5", r"add a band \{scheme: apot, weight_bits: 5, rows: 1\}"),
+        ("sp24", r"add a band \{scheme: sp2, weight_bits: 4, rows: 1\}"),
         ("midrise3", r"add a band \{scheme: fixed, weight_bits: 4, rows: 1\}"),
         ("pot6", "no band is as wide: quantize it to pot5 or narrower"),
         ("full8", "no band is as wide: quantize it to fixed8 or narrower"),

@@ -85,7 +85,7 @@ def weight_values(band: Band) -> IntArray:
         return np.array([-1, 1])
     if band.scheme is Scheme.TERNARY:
         return np.array([0, 1, 0, -1])  # a sign without a magnitude is zero, too
-    if band.scheme is Scheme.APOT:
+    if band.scheme in (Scheme.APOT, Scheme.SP2):
         return decode(code, band.scheme, band.weight_bits)
     exponent = code % half
     magnitude = np.where(exponent > 0, 2 ** np.maximum(exponent - 1, 0), 0)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from codesign.arch.band import Band
-from codesign.arch.scheme import APOT_TERMS, Scheme
+from codesign.arch.scheme import TWO_TERM_SCHEMES, TWO_TERMS, Scheme
 from codesign.rtl.array.adders import Term, plus
 from codesign.rtl.select import chosen
 
@@ -252,11 +252,12 @@ class PotProduct(Product):
         return [self._signed_term(around & mask, sign, self.largest_code << (self._shifts - 1))]
 
 
-class ApotProduct(Product):
+class TwoTermProduct(Product):
     """The sum of two shifted codes, added or taken: sign, code of the first power, code of the second.
 
-    `codesign.arch.scheme.APOT_TERMS` has the powers in the order of their codes. The second shifted code is made a
-    cycle earlier, so that the adder has it as the operand that is taken as it is.
+    APoT and SP2 differ in the shifts alone: `codesign.arch.scheme.TWO_TERMS` has the powers in the order of their
+    codes. The second shifted code is made a cycle earlier, so that the adder has it as the operand that is taken as it
+    is.
     """
 
     stages = 2
@@ -271,7 +272,7 @@ class ApotProduct(Product):
         return Cat(~w[0], w[1:]) if self._second_bits == 1 else w
 
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
-        first_powers, second_powers = APOT_TERMS[self.band.weight_bits]
+        first_powers, second_powers = TWO_TERMS[self.band.scheme, self.band.weight_bits]
         split = self._second_bits
         if split == 1:
             second_powers = second_powers[::-1]  # see `decode`
@@ -332,8 +333,8 @@ def product_of(band: Band, act_bits: int, carries: bool = False) -> Product:
     """How an unpacked band multiplies; `carries` as `Geometry.carries`."""
     if band.scheme is Scheme.POT:
         return PotProduct(band, act_bits)
-    if band.scheme is Scheme.APOT:
-        return ApotProduct(band, act_bits)
+    if band.scheme in TWO_TERM_SCHEMES:
+        return TwoTermProduct(band, act_bits)
     if band.scheme in (Scheme.TERNARY, Scheme.BINARY):
         return SignProduct(band, act_bits)
     if band.crumbs:

@@ -42,7 +42,7 @@ def expected_latency(band: Band, dot: int, act_bits: int) -> int:
     product, digits = 1, 1
     if band.scheme in (Scheme.TERNARY, Scheme.BINARY):
         product = 0
-    elif band.scheme is Scheme.APOT:
+    elif band.scheme in (Scheme.APOT, Scheme.SP2):
         product = 2
     elif band.multiplier == "lut":
         product, digits = 0, min((band.weight_bits + 1) // 2, (act_bits + 1) // 2)

@@ -17,6 +17,7 @@ from tests.rtl.bench import StoredElement, as_signed, geometry, play, weight_val
 BANDS = [
     *(Band(scheme=Scheme.POT, weight_bits=bits, rows=1) for bits in (3, 4, 5)),
     *(Band(scheme=Scheme.APOT, weight_bits=bits, rows=1) for bits in (4, 5)),
+    Band(scheme=Scheme.SP2, weight_bits=4, rows=1),
     Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
     Band(scheme=Scheme.BINARY, weight_bits=1, rows=1),
     *(Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1, multiplier="dsp") for bits in range(2, 9)),
