@@ -24,6 +24,7 @@ from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
 from codesign.allocation.methods.mpqnnco import MPQNNCO
+from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method, Task, check_limits
@@ -56,6 +57,7 @@ QUICK: dict[str, Any] = {
     else replace(method, rounds=8, population=5) if isinstance(method, EvoQ)
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
     else replace(method, episodes=6) if isinstance(method, Releq)
+    else replace(method, share=0.6) if isinstance(method, Msq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method.with_epochs(1) if hasattr(method, "with_epochs")
     else method
@@ -89,7 +91,7 @@ class TestConformance:
     @pytest.mark.parametrize("name", QUICK)
     def test_the_whole_network_keeps_the_limits(self, name: str, digits: Subject) -> None:
         method = QUICK[name]
-        limits = () if name == "rmsmp" else (Limit("latency_ms", 0.0273),)
+        limits = (Limit("latency_ms", 0.0273),) if method.limited else ()
         found = method.allocate(task_of(method, digits, *limits))
         found.assignment.check(digits.space.network)
         if limits:
@@ -383,7 +385,7 @@ def test_resnet8_on_real_images(name: str, resnet: Any, tmp_path: Path) -> None:
     """Allocated, quantized without training, and simulated: the latency is what was promised."""
     module, data = resnet
     hw = codesign.load_hardware("xc7z020_rmsmp") if name == "rmsmp" else precise()
-    most = None if name == "rmsmp" else {"latency_ms": 0.7}
+    most = {"latency_ms": 0.7} if METHODS[name].limited else None
     found = codesign.allocate(
         module, method=QUICK[name], hardware=hw, data=data, at_most=most, images=16, out=tmp_path / "assignment.json"
     )

@@ -9,6 +9,7 @@ from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
 from codesign.allocation.methods.evoq import EvoQ
+from codesign.allocation.methods.film_qnn import FilmQnn
 from codesign.allocation.methods.fracbits import FRACBITS
 from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq import Hawq
@@ -18,6 +19,7 @@ from codesign.allocation.methods.hmq import HMQ
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
+from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method
@@ -28,5 +30,6 @@ from codesign.allocation.methods.zeroq import ZeroQ
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
+    *(Msq(), FilmQnn()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
