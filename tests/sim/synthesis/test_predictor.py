@@ -50,9 +50,7 @@ def test_every_kind_of_module_is_fitted(family: Family) -> None:
         unknown = {part.kind for part in parts(Geometry(hw))} - set(fitted)
         if unknown:
             assert unknown == {"pe_sp24"}
-            with pytest.raises(
-                NotFittedError, match="nothing was fitted to a 'pe_sp24'"
-            ):
+            with pytest.raises(NotFittedError, match="nothing was fitted to a 'pe_sp24'"):
                 predict(hw)
             continue
         for part in parts(Geometry(hw)):
