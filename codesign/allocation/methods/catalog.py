@@ -17,12 +17,14 @@ from codesign.allocation.methods.hawq import Hawq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.hmq import HMQ
+from codesign.allocation.methods.hybrid_net import HybridNet
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
+from codesign.allocation.methods.pdb import Pdb
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
@@ -31,6 +33,6 @@ from codesign.allocation.methods.zeroq import ZeroQ
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
-    *(Msq(), FilmQnn(), Aq()),
+    *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

@@ -49,12 +49,20 @@ class Evaluator:
         return self._known[key]
 
     @torch.no_grad()
-    def _measured(self, assignment: Assignment) -> Measured:
+    def calibrated(self, assignment: Assignment) -> QatNetwork:
+        """The network quantized so, calibrated by least squared error on the subject's images."""
         subject = self.subject
         signed = subject.model.fused.input.signed
         with threads(1):
             model = QatNetwork(subject.model.network, self._state, assignment, input_signed=signed).eval()
             model.calibrate(subject.images)
+        return model
+
+    @torch.no_grad()
+    def _measured(self, assignment: Assignment) -> Measured:
+        subject = self.subject
+        model = self.calibrated(assignment)
+        with threads(1):
             parts = [model(images).flatten(1) for images in torch.split(subject.images, BATCH)]
         results: Tensor = torch.cat(parts).double()
         labels = subject.labels
