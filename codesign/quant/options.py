@@ -292,7 +292,7 @@ class QuantizeOptions:
                 f"equalize: changes the ranges that the calibration rule '{FROM_BATCH_NORMS}' takes from batch norms; "
                 f"choose one of {', '.join(CALIBRATION_RULES)}"
             )
-        if "adaround" in steps and (rule.weights.shape == "tanh" or rule.weights.scale in ("peak", "magnitude")):
+        if "adaround" in steps and (rule.weights.shape != "plain" or rule.weights.scale in ("peak", "magnitude")):
             raise UserError(
                 f"adaround: needs scales that stay when weights move; those of training rule '{training.rule}' follow"
             )
@@ -320,6 +320,11 @@ class QuantizeOptions:
                 raise UserError(
                     "adaround: needs scales that stay when weights move; the weight scale 'magnitude' follows"
                 )
+        if shared and rule.weights.shape == "normalised":
+            raise UserError(
+                f"granularity '{weights.granularity}': has no effect with the training rule '{name}', which has one "
+                "scale for a layer: leave it out"
+            )
         if shared and weights.scale not in (None, OWN_SCALE):
             raise UserError(
                 f"granularity '{weights.granularity}': shares scales of least squared error, '{OWN_SCALE}'; "

@@ -23,7 +23,7 @@ from codesign.quant.calibration import MINMAX, MSE, CalibrationRule, ClipRange
 from codesign.quant.fake_quant import ActivationQuantizer, RowTable, quantize_rows, row_integers
 from codesign.quant.placing import generator, uniform
 from codesign.quant.training_rules import DEFAULT, TrainingRule, WeightRule
-from codesign.quant.weight_rules import initial_alpha, rule_operands
+from codesign.quant.weight_rules import initial_alpha, normalised, rule_operands
 from codesign.workload.network import Network
 
 
@@ -57,6 +57,8 @@ class QuantConv(nn.Module):
     @formats.setter
     def formats(self, formats: Sequence[RowFormat]) -> None:
         changed = [row for row, form in enumerate(formats) if form != self.table.formats[row]]
+        if self.rule.shape == "normalised":
+            changed = []  # the scale is the layer's
         self.table = RowTable(formats)
         self._fit(changed)
 
@@ -66,7 +68,10 @@ class QuantConv(nn.Module):
             return
         chosen = [self.table.formats[row] for row in rows]
         with torch.no_grad():
-            alpha = initial_alpha(self.weight[list(rows)].flatten(1), chosen, self.rule)
+            weight = self.weight.flatten(1)
+            if self.rule.shape == "normalised":
+                weight = normalised(weight)
+            alpha = initial_alpha(weight[list(rows)], chosen, self.rule)
             self.log_alpha[list(rows)] = alpha.log()
 
     def operands(self) -> tuple[Tensor, Tensor, Tensor | None]:

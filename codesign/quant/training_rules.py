@@ -5,9 +5,10 @@ rounded, and what share of them is quantized at a time; for activations the scal
 `TRAINING_RULES` names the combinations, with their papers.
 
 Deviations, with the reason: the networks are trained with batch norms folded, so nothing would absorb a change of a
-layer's scale. DoReFa's weights are therefore scaled back to the layer's largest weight, and its activations are
-clipped at their calibrated range instead of 1. Scales are learned as logarithms, so LSQ's gradient factor
-1 / sqrt(N Q) is left to the optimizer, which adapts to a gradient's magnitude (Adam).
+layer's scale. DoReFa's weights are therefore scaled back to the layer's largest weight, APoT's normalised ones to the
+layer's deviation, and DoReFa's activations are clipped at their calibrated range instead of 1. Scales are learned as
+logarithms, so LSQ's gradient factor 1 / sqrt(N Q) is left to the optimizer, which adapts to a gradient's magnitude
+(Adam).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class WeightRule:
     """How the weights of a layer are quantized in training.
 
     Attributes:
-        shape: `tanh` quantizes tanh(w) / max|tanh(w)| times the layer's largest |w|.
+        shape: `tanh` quantizes tanh(w) / max|tanh(w)| times the layer's largest |w|; `normalised` quantizes
+            (w - mean) / deviation, of the layer, times the deviation: scales are in units of it, one for the layer.
         scale: `learned`; `fixed` at its initial value; `peak`, the layer's largest |w| in every forward pass;
             `magnitude`, XNOR-Net's E|w| for binary rows, TWN's threshold and scale for ternary ones (other formats
             are `learned`).
@@ -35,7 +37,7 @@ class WeightRule:
         share: of the weights that a training pass quantizes, at random; the others stay float.
     """
 
-    shape: Literal["plain", "tanh"] = "plain"
+    shape: Literal["plain", "tanh", "normalised"] = "plain"
     scale: Literal["learned", "fixed", "peak", "magnitude"] = "learned"
     initial: str = "mse"
     through: bool = False
@@ -117,6 +119,11 @@ TRAINING_RULES: dict[str, TrainingRule] = {
         WeightRule(initial="sigma3", through=True),
         summary="learned clipping value, initially three standard deviations",
         paper="APoT, Li et al. 2020",
+    ),
+    "apot-norm": TrainingRule(
+        WeightRule(shape="normalised", initial="sigma3", through=True),
+        summary="as apot; weights less the layer's mean, one clipping value in units of the layer's deviation",
+        paper="APoT, Li et al. 2020, section 2.3",
     ),
     "twn": TrainingRule(
         WeightRule(scale="magnitude", through=True),

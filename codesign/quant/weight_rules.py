@@ -37,6 +37,10 @@ def rule_operands(
         shaped = torch.tanh(weight)
         # DoReFa ends in [-1, 1]; the peak puts the layer's own scale back.
         weight = shaped * (weight.detach().abs().max() / shaped.detach().abs().max().clamp(min=TINY))
+    elif rule.shape == "normalised":
+        # Quantizing (w - mean) / deviation and putting the deviation back is quantizing w - mean on its scale.
+        mean, deviation = _moments(weight)
+        return weight - mean, (log_alpha.mean() + deviation.log()).expand(len(weight)), None
     if rule.scale == "learned":
         return weight, log_alpha, None
     if rule.scale == "peak":
@@ -45,6 +49,18 @@ def rule_operands(
     if rule.scale == "magnitude":
         return _magnitude(weight, log_alpha, table)
     return weight, log_alpha.detach(), None
+
+
+def normalised(weight: Tensor) -> Tensor:
+    """(rows, k) weights of a layer less their mean, over their deviation."""
+    mean, deviation = _moments(weight)
+    return (weight - mean) / deviation
+
+
+def _moments(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of a layer, which get no gradient."""
+    fixed = weight.detach()
+    return fixed.mean(), fixed.std(unbiased=False).clamp(min=TINY)
 
 
 def _magnitude(weight: Tensor, log_alpha: Tensor, table: RowTable) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +80,10 @@ def _magnitude(weight: Tensor, log_alpha: Tensor, table: RowTable) -> tuple[Tens
 
 
 def initial_alpha(weight: Tensor, formats: Sequence[RowFormat], rule: WeightRule) -> Tensor:
-    """(rows,) largest levels to start from, of (rows, k) weights; a row of zeros gets that of least squared error."""
+    """(rows,) largest levels to start from, of (rows, k) weights; a row of zeros gets that of least squared error.
+
+    Of a rule of the shape `normalised` they are in units of the layer's deviation, and `weight` is so already.
+    """
     largest = torch.tensor([float(form.largest) for form in formats])
     fitted = placed(fit_scale(array(weight.double()), formats)).float() * largest
     if rule.initial == "mse":
@@ -76,7 +95,7 @@ def initial_alpha(weight: Tensor, formats: Sequence[RowFormat], rule: WeightRule
         # max|mean +- 3 sigma| / 2**(bits-1) per step, whose largest level is one below 2**(bits-1).
         alpha = (mean.abs() + 3 * deviation) * largest / (largest + 1)
     elif rule.initial == "sigma3":
-        alpha = 3 * deviation
+        alpha = 3 * (torch.ones_like(deviation) if rule.shape == "normalised" else deviation)
     else:
         scales = weight_scales(array(weight.double()), formats, CalibrationRule(rule.initial))
         alpha = placed(scales).float() * largest

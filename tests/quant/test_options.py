@@ -388,6 +388,12 @@ TERNARY = FormatOptions("ternary")
             "granularity 'layer': shares scales of least squared error, 'mse'; the weight scale is 'lsq'",
         ),
         (
+            QuantizeOptions(
+                FORMATS, weights=WeightOptions(granularity="layer"), training=TrainingOptions(1, "apot-norm")
+            ),
+            "granularity 'layer': has no effect with the training rule 'apot-norm', which has one scale for a layer",
+        ),
+        (
             QuantizeOptions(FORMATS, weights=WeightOptions(granularity="group"), training=TRAINED),
             "granularity 'group': the training rule 'default' parts the scales of rows",
         ),

@@ -16,7 +16,7 @@ from codesign.data.sources import load_dataset
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import parse_ratio
-from codesign.formats.row_format import BINARY, EVERY_FORMAT, FIXED4, POT4, TERNARY, ternary_weights
+from codesign.formats.row_format import APOT4, BINARY, EVERY_FORMAT, FIXED4, POT4, TERNARY, ternary_weights
 from codesign.quant.calibration import CalibrationRule, ClipRange
 from codesign.quant.choices import CALIBRATION_RULES
 from codesign.quant.distill import Distillation
@@ -26,7 +26,7 @@ from codesign.quant.module import build_module
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training import accuracy, calibrate, train
 from codesign.quant.training_rules import TRAINING_RULES, ActivationRule, WeightRule, training_rule
-from codesign.quant.weight_rules import initial_alpha, rule_operands
+from codesign.quant.weight_rules import initial_alpha, normalised, rule_operands
 from codesign.sim import functional
 from codesign.workload import Add, Conv, Flatten, Input, Linear, Network, Relu, zoo
 from codesign.workload.fold import fold_batchnorm
@@ -47,6 +47,49 @@ def test_dorefa_weights() -> None:
     unit = torch.tanh(weight) / (2 * torch.tanh(weight).abs().max()) + 0.5
     expected = (2 * torch.round(unit * 15) / 15 - 1) * weight.abs().max()
     assert torch.allclose(quantize_rows(shaped, log_alpha, table), expected, atol=1e-5)
+
+
+def test_apot_with_normalised_weights() -> None:
+    """Li et al. 2020: levels times alpha, nearest to (w - mean) / deviation of the layer; here times the deviation."""
+    weight = torch.cat([0.2 * rows(1) + 0.3, 0.05 * rows(1, 5)]).requires_grad_(True)
+    rule = TRAINING_RULES["apot-norm"].weights
+    forms = [APOT4, APOT4]
+    assert torch.allclose(initial_alpha(normalised(weight), forms, rule), torch.tensor([3.0, 3.0]))
+    log_alpha = torch.tensor([2.0, 4.5]).log().requires_grad_(True)  # one for the layer: 3
+    shaped, logarithm, gain = rule_operands(weight, log_alpha, RowTable(forms), rule)
+    assert gain is None
+    values = quantize_rows(shaped, logarithm, RowTable(forms), through=rule.through)
+    exact = weight.detach().double().numpy()
+    standard = (exact - exact.mean()) / exact.std()
+    positive = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1])
+    levels = np.concatenate([-positive[:0:-1], positive])
+    place = np.abs(standard[..., None] / 3 - levels).argmin(-1)
+    expected = levels[place] * 3 * exact.std()
+    np.testing.assert_allclose(values.detach().numpy(), expected, atol=1e-5)
+    upstream = rows(2, 7)
+    (values * upstream).sum().backward()
+    assert weight.grad is not None and torch.equal(weight.grad, upstream)  # type: ignore[unreachable]
+    # d/d(alpha): the sign outside, rounded less exact inside; d/d(log alpha) = alpha of it, in halves to both rows
+    slope = np.where(np.abs(standard / 3) > 1, np.sign(standard), levels[place] - standard / 3)
+    whole = (upstream.double().numpy() * slope).sum() * 3 * exact.std()
+    assert log_alpha.grad is not None
+    assert log_alpha.grad.tolist() == pytest.approx([whole / 2, whole / 2], rel=1e-3)
+
+
+def test_a_layers_scale_stays_when_formats_of_rows_change() -> None:
+    network = LINEAR_BOTTLENECK
+    assignment = Assignment.random(network, MIXED, 4, 0)
+    model = QatNetwork(network, build_module(network, 1).state_dict(), assignment, training_rule("apot-norm"))
+    conv = model.conv("b")
+    with torch.no_grad():
+        conv.log_alpha.fill_(0.7)
+    before = conv.operands()[1]
+    conv.formats = [POT4] * len(conv.formats)
+    assert torch.equal(conv.operands()[1], before)
+    deviation = float(conv.weight.detach().std(unbiased=False))
+    assert float(before[0].detach().exp()) == pytest.approx(math.exp(0.7) * deviation, rel=1e-5)
+    exported = conv.integers().flatten(1) * conv.row_scale[:, None]
+    assert torch.allclose(exported, conv.quantized_weight(), rtol=1e-6)
 
 
 def test_magnitude_rule_is_twn_and_xnor() -> None:
