@@ -80,12 +80,12 @@ class HybridNet:
             if at_end or any(jumps[name] > self.delta * channels[name] for name in names):
                 units.append((at_end, max(jumps[name] for name in names), list(members)))
         chosen = np.full(len(space.groups), 1 - high)
-        for _, _, members in units:
-            chosen[members] = high
+        for _, _, places in units:
+            chosen[places] = high
         yield chosen
-        for _, _, members in sorted(units, key=lambda unit: (unit[0], unit[1], -unit[2][0])):
+        for _, _, places in sorted(units, key=lambda unit: (unit[0], unit[1], -unit[2][0])):
             chosen = chosen.copy()
-            chosen[members] = 1 - high
+            chosen[places] = 1 - high
             yield chosen
 
 
