@@ -16,6 +16,7 @@ import torch
 import codesign
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.aq import Aq
 from codesign.allocation.methods.catalog import METHODS
 from codesign.allocation.methods.evaluator import Evaluator
 from codesign.allocation.methods.evoq import EvoQ
@@ -58,6 +59,7 @@ QUICK: dict[str, Any] = {
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
     else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, share=0.6) if isinstance(method, Msq)
+    else replace(method, draws=1) if isinstance(method, Aq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")
     else method.with_epochs(1) if hasattr(method, "with_epochs")
     else method

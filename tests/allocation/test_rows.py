@@ -80,8 +80,6 @@ def test_msq_from_the_command_to_the_simulated_network(run: Run, tmp_path: Path)
     assert seen["latency_ms"] == pytest.approx(answer["costs"]["latency_ms"], rel=1e-9)
     status, _, error = run("allocate", *common, "--method", "msq", "--pin", "conv1[0]=fixed4", "-o", out)
     assert status == 2 and "--pin conv1[0]=fixed4: must be one of sp24a4, w4a4" in error
-    status, _, error = run("allocate", *common, "--method", "msq", "--pin", "conv1[0]=w4a4", "-o", out)
-    assert status == 2 and "--pin: the method 'msq' deals all rows of a layer by its rule" in error
 
 
 def least_error(row: np.ndarray, bits: int) -> float:
@@ -118,6 +116,8 @@ def test_film_qnn_says_what_it_needs() -> None:
     task = Task(subject.space, subject, Costs(subject.space, precise()), Evaluator(subject))
     with pytest.raises(UserError, match="share: -0.1 given, must be 0 to 1"):
         FilmQnn(share=-0.1).allocate(task)
+    with pytest.raises(UserError, match="pin: the method 'film-qnn' deals all rows of a layer by its rule"):
+        FilmQnn().allocate(replace(task, pins={"a[0]": "w8a5"}))
 
 
 @pytest.mark.slow
