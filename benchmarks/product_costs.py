@@ -26,7 +26,6 @@ BANDS = (
     Band(scheme=Scheme.TERNARY, weight_bits=2, rows=1),
     *(Band(scheme=Scheme.POT, weight_bits=bits, rows=1) for bits in (3, 4, 5)),
     *(Band(scheme=Scheme.APOT, weight_bits=bits, rows=1) for bits in (4, 5)),
-    Band(scheme=Scheme.SP2, weight_bits=4, rows=1),
     *(Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1, multiplier="lut") for bits in (4, 8)),
     *(Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1) for bits in (4, 8)),
     Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2),

@@ -100,8 +100,8 @@ def planned(
     check_limits(chosen, limits, tuple(UNITS))
     if hasattr(chosen, "check"):
         chosen.check(space)
-    if hasattr(chosen, "ratio"):
-        chosen.ratio(hw)
+    if hasattr(chosen, "check_bands"):
+        chosen.check_bands(hw)
     if limits and not (hasattr(chosen, "reaches") and chosen.reaches(costs, limits)):
         check_reachable(space, costs, limits, pins)
     return Plan(chosen, space, costs, limits, pins)

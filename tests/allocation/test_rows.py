@@ -78,6 +78,8 @@ def test_msq_from_the_command_to_the_simulated_network(run: Run, tmp_path: Path)
     assert status == 0, error
     seen = codesign.simulate(hw, network).to_json()
     assert seen["latency_ms"] == pytest.approx(answer["costs"]["latency_ms"], rel=1e-9)
+    status, _, error = run("allocate", *common[:-1], "xc7z020_fixed_lut", "--method", "msq", "-o", out)
+    assert status == 2 and "no band of sp24, but the method 'msq'" in error and error.count("\n") == 1
     status, _, error = run("allocate", *common, "--method", "msq", "--pin", "conv1[0]=fixed4", "-o", out)
     assert status == 2 and "--pin conv1[0]=fixed4: must be one of sp24a4, w4a4" in error
 

@@ -45,6 +45,10 @@ class Msq:
         """UserError for other choices than SP2 and Fixed of 4 bits."""
         check_two_formats(self, space, (SP2, FIXED4))
 
+    def check_bands(self, hw: Hardware) -> None:
+        """UserError for an accelerator without bands of SP2 or of Fixed of 4 bits, unless a share is given."""
+        self.ratio(hw)
+
     def allocate(self, task: Task) -> Allocation:
         """Rows in the ratio; UserError for limits and pins, and for bands without SP2 where no share is given."""
         self.check(task.space)
