@@ -21,7 +21,7 @@ from codesign.quant.placing import array, generator, uniform
 
 ALPHA = math.log(4)
 """A bit more makes the squared error a fourth: 6 dB."""
-HALVINGS = 20
+HALVINGS = 16
 """Of the range of the noise's size."""
 WIDEST = 1e4
 """Of the noise, in units of the largest weight: from its inverse on it is looked for."""

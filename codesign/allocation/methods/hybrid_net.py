@@ -39,6 +39,7 @@ class HybridNet:
         "first and last layers get more bits; the paper leaves them in full precision",
         "where limits are missed, the layers of the least jumps go back to few bits, at last those at the ends",
         "the jump that counts as significant is not in what was at hand: 5 % of the layer's channels (`delta`)",
+        "the layer before is the one before in the network's order, convolutions of shortcuts included",
         "layers that read the same map get one choice, more bits if one of them is to have them",
         "the paper itself was not at hand: written from its description in surveys",
     )
