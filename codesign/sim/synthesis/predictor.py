@@ -99,6 +99,8 @@ def parts(g: Geometry) -> Iterator[Part]:
     columns, groups, dot, ab, acc = g.columns, g.groups, g.dot, g.act_bits, g.acc_bits
     address, key, beat, word = g.act_addr_bits, g.key_bits, g.beat_bits, g.word_bits
     bands, rows = len(g.bands), g.rows
+    doubled, narrow = g.has_doubled, g.narrow_bits > 0
+    joined = g.pair_bits > 0 or any(g.splits(band) for band in g.hw.bands)
     # an accumulator times its multiplier, and a residual times its own
     product = max(acc + 1, ab + SUM_BITS + 2) + g.hw.multiplier_bits
 
@@ -121,10 +123,12 @@ def parts(g: Geometry) -> Iterator[Part]:
         kind=f"activation_group{two}",
         bram36=blocks(family, g.act_depth, g.group_bits, ab, 1 + g.second_reader),
     )
-    yield part("word_aligner", word, word * key, instances=1 + g.second_reader)
+    yield part("word_aligner", word, word * key, word * doubled, instances=1 + g.second_reader)
     yield part("store_unit", word, kind="store_unit" if word > beat else "store_unit_of_one_beat")
     sums = g.word_elements * (ab + SUM_BITS)
-    yield part("pooling_unit", sums, g.word_elements * ab, (ab + SUM_BITS) * g.result_latency, groups)
+    codes = g.word_elements * ab
+    pooled = sums, codes, (ab + SUM_BITS) * g.result_latency, groups, codes * doubled, codes * narrow
+    yield part("pooling_unit", *pooled)
     yield part(
         "post_processor",
         columns * product,
@@ -132,6 +136,9 @@ def parts(g: Geometry) -> Iterator[Part]:
         groups * address,
         groups * (dot + ab) * key,
         groups * dot * ab,
+        columns * acc * joined,
+        groups * dot * ab * (doubled + narrow),
+        groups * (dot + ab) * key * (doubled + narrow),
         bram36=blocks(family, 2 * rows, PARAM_BITS),
     )
     yield part("stream_reader")
@@ -169,7 +176,9 @@ def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:
         height = g.band_height(band)
         lines = band.rows // height
         bits = sum(g.skew(i) for i in range(g.dot)) * g.weight_bits(band)
-        yield part(f"row_{band_name(band)}", g.weight_addr_bits, bits, instances=lines, kind=f"row{height}")
+        ring = g.weight_addr_bits, bits, bits * g.has_doubled, bits * g.splits(band)
+        kind = f"row{height}{'_crumbs' if band.crumbs else ''}"
+        yield part(f"row_{band_name(band)}", *ring, instances=lines, kind=kind)
         wide = ceil(columns / 2) if band.pack > 1 else columns
         name = f"pe_{band_name(band)}"
         yield part(name, *_element_terms(g, band), instances=lines * wide, kind=_band_kind(band))
@@ -198,15 +207,18 @@ def _band_kind(band: Band) -> str:
     """Bands whose elements are built the same way but for widths."""
     if band.scheme is not Scheme.FIXED:
         return f"pe_{band.scheme}{band.weight_bits}"
+    if band.crumbs:
+        return "pe_fixed_crumbs"
     return f"pe_pack{band.pack}" if band.pack > 1 else f"pe_fixed_{band.multiplier}"
 
 
 def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
-    """Accumulator or partial sum of one element, operands, products, and the adders that sum them."""
+    """Accumulator or partial sum of one element, operands, products, the adders that sum them, and what modes add."""
     product = g.act_bits + band.product_magnitude_bits + 1
     operands = g.dot * (g.act_bits + g.weight_bits(band))
     sums = (0, g.partial_bits(band)) if g.weight_stationary else (g.acc_bits, 0)
-    return *sums, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product
+    modes = product * g.has_doubled, g.dot * g.act_bits * g.splits(band)
+    return *sums, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product, *modes
 
 
 def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers: int = 1) -> float:
