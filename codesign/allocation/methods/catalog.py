@@ -28,11 +28,13 @@ from codesign.allocation.methods.pdb import Pdb
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
+from codesign.allocation.methods.slwp import SLWP
 from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
+    *(SLWP,),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
