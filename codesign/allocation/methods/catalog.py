@@ -5,6 +5,7 @@ from __future__ import annotations
 from codesign.allocation.methods.amed import Amed
 from codesign.allocation.methods.aq import Aq
 from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
+from codesign.allocation.methods.bit_mixer import BitMixer
 from codesign.allocation.methods.bp_nas import BP_NAS
 from codesign.allocation.methods.bsq import BSQ
 from codesign.allocation.methods.dnas import DNAS
@@ -36,6 +37,6 @@ _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
-    *(SLWP, BSQ),
+    *(SLWP, BSQ, BitMixer()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
