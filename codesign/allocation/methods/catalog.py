@@ -27,6 +27,7 @@ from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.pdb import Pdb
+from codesign.allocation.methods.profit import PROFIT
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
@@ -37,6 +38,6 @@ _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
-    *(SLWP, BSQ, BitMixer()),
+    *(SLWP, BSQ, BitMixer(), PROFIT),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
