@@ -9,13 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from codesign._typing import IntArray
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.dealt_rows import dealt_rows_keep, with_dealt_rows
-from codesign.allocation.methods.joint import pinned, solved_jointly
-from codesign.allocation.methods.local_search import improved
 from codesign.allocation.methods.joint import solved_jointly
 from codesign.allocation.methods.local_search import alike, improved
 from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked

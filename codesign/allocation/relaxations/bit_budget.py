@@ -81,7 +81,8 @@ class BitBudget(Law):
     def regrets(self) -> FloatArray:
         """Squared distances in bits from the likeliest deal of the budget, less those of the nearest choice."""
         far = self._distances(self.dealt(self.budget))
-        return far - far.min(1, keepdims=True)
+        found: FloatArray = far - far.min(1, keepdims=True)
+        return found
 
     def _distances(self, counts: IntArray) -> FloatArray:
         total = np.zeros(self.decisions.shape)

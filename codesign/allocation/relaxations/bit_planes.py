@@ -82,7 +82,8 @@ class BitPlanes(Law):
         worth = 2.0 ** torch.arange(end - first)
         planes = self.positive[at][first:end] - self.negative[at][first:end]
         raw = (worth[:, None, None] * planes).sum(0)
-        return (raw + (torch.floor(raw + 0.5) - raw).detach()) * 2.0**first
+        whole: Tensor = (raw + (torch.floor(raw + 0.5) - raw).detach()) * 2.0**first
+        return whole
 
     def apply_to(self, network: QatNetwork, shares: Tensor) -> None:
         """Give all layers their weights; there is nothing to mix."""
