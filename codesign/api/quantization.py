@@ -183,6 +183,7 @@ def quantize(
     post_training: Sequence[str] | None = None,
     epochs: int | None = None,
     training_rule: str | None = None,
+    regime: str | None = None,
     distill: float | None = None,
     teacher: FloatModel | nn.Module | str | Path | None = None,
     temperature: float | None = None,
@@ -215,8 +216,8 @@ def quantize(
         method: what deals formats: a name that `codesign quantize --help` lists, or what `allocate` takes, with
             `hardware`; `rmsmp`, and within limits `codesign`.
         at_most, at_least: limits on the whole network, as `allocate` takes them.
-        calibration, weight_scale, granularity, post_training, training_rule: names that `codesign quantize --help`
-            lists.
+        calibration, weight_scale, granularity, post_training, training_rule, regime: names that
+            `codesign quantize --help` lists.
         percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
             `codesign.api.quantizing.Quantizing`; `teacher` may be a module.
         epochs: with quantizers; 12, and 0 trains nothing.
@@ -313,6 +314,7 @@ def quantize(
         post_training=post_training,
         epochs=epochs,
         training_rule=training_rule,
+        regime=regime,
         distill=distill,
         teacher=taught_by,
         temperature=temperature,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesign.api.given import refuse
 from codesign.errors import UserError, option
-from codesign.quant.choices import GRANULARITIES, METHODS, POST_TRAINING, RANGE_RULES, WEIGHT_SCALES
+from codesign.quant.choices import GRANULARITIES, METHODS, POST_TRAINING, RANGE_RULES, REGIMES, WEIGHT_SCALES
 from codesign.quant.choices import Described as Described
 from codesign.quant.training_rules import TRAINING_RULES
 
@@ -26,6 +26,7 @@ CHOICES: dict[str, tuple[str, Mapping[str, Described]]] = {
     "granularity": ("how many filters share a scale", GRANULARITIES),
     "post_training": ("changes without training, in the order given", POST_TRAINING),
     "training_rule": ("gradients of the training with quantizers", TRAINING_RULES),
+    "regime": ("what is trained when, in the training with quantizers", REGIMES),
 }
 """By option: what it chooses, and from what."""
 
@@ -39,7 +40,7 @@ class Quantizing:
 
     Attributes:
         method: one of `CHOICES`; rmsmp.
-        calibration, weight_scale, granularity, training_rule: names of `CHOICES`.
+        calibration, weight_scale, granularity, training_rule, regime: names of `CHOICES`.
         percentile: of the calibration rule of this name; 99.9.
         calibration_images: to calibrate on; 256, distilled ones 64.
         zero_shot: calibrate on images distilled from the batch norms, not on the data (ZeroQ, Cai et al. 2020).
@@ -62,6 +63,7 @@ class Quantizing:
     post_training: Sequence[str] | None = None
     epochs: int | None = None
     training_rule: str | None = None
+    regime: str | None = None
     distill: float | None = None
     teacher: FloatModel | str | Path | None = None
     temperature: float | None = None
@@ -112,6 +114,7 @@ class Quantizing:
                 distillation=self._distillation(),
                 loop=train,
                 loss=loss,
+                regime=self.regime or "plain",
             ),
         )
         found.check()
@@ -125,9 +128,9 @@ class Quantizing:
                     more = f"; or one that allocates, with {option('hw', 'hardware')}" if name == "method" else ""
                     raise UserError(f"{option(name)}: '{part}' given, must be {', '.join(registry)}{more}")
         if own_loop:
-            refuse({"epochs": self.epochs}, f"beside {option('train')}, a loop that has its own")
+            refuse({"epochs": self.epochs, "regime": self.regime}, f"beside {option('train')}, a loop that has its own")
         if self.epochs == 0:
-            learning = {"training_rule": self.training_rule, "distill": self.distill}
+            learning = {"training_rule": self.training_rule, "regime": self.regime, "distill": self.distill}
             refuse(learning, f"with {option('epochs')} 0, which trains nothing")
         if self.distill is None:
             refuse({"teacher": self.teacher, "temperature": self.temperature}, f"without {option('distill')}")
@@ -165,6 +168,8 @@ def how(settings: Mapping[str, Any]) -> str:
         parts.append(f"one for each {settings['granularity']}")
     parts += settings["post_training"]
     trained = f"{settings['epochs']} epochs by the rule {settings['training_rule']}"
+    if "regime" in settings:
+        trained += f" in the regime {settings['regime']}"
     if settings.get("own_training"):
         trained = f"trained by a loop of one's own, by the rule {settings['training_rule']}"
     parts.append(trained if settings["epochs"] or "own_training" in settings else "not trained with quantizers")

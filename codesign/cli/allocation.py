@@ -39,7 +39,7 @@ def table(
         typer.Option(
             metavar="NAME",
             help="weight-variance, weight-error, output-error, kl, taylor, hessian-eigenvalue, hessian-trace, "
-            "hessian-trace-both, gauss-newton, noise-gain, decision-noise.",
+            "hessian-trace-both, gauss-newton, noise-gain, decision-noise, aiw.",
         ),
     ] = "noise-gain",
     choices: Annotated[

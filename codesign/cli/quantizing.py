@@ -98,6 +98,10 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         Annotated[str | None, typer.Option(metavar="RULE", help=_names("training_rule", "How it trains:"), **PANEL)],
         None,
     ),
+    "regime": (
+        Annotated[str | None, typer.Option(metavar="NAME", help=_names("regime", "What it trains when:"), **PANEL)],
+        None,
+    ),
     "distill": (
         Annotated[
             float | None,

@@ -116,6 +116,16 @@ GRANULARITIES: dict[str, Choice] = {
 }
 """How many rows share the largest level of their scales (`codesign.quant.granularity`)."""
 
+REGIMES: dict[str, Choice] = {
+    "plain": Choice("all layers from the first epoch to the last"),
+    "profit": Choice(
+        "in three parts, before the second and the third of which another third of the layers is frozen, those first "
+        "whose results a step of training changes most",
+        "PROFIT, Park and Yoo 2020",
+    ),
+}
+"""What is trained when, in training with quantizers (`codesign.quant.profit`)."""
+
 POST_TRAINING: dict[str, PostTrainingStep] = {
     "equalize": PostTrainingStep(
         "equal ranges on both sides of every channel between two layers", "Nagel et al. 2019, section 4.1", "float"

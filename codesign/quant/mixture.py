@@ -131,7 +131,10 @@ class MixedNetwork(QatNetwork):
 
     Attributes:
         pairs: that layers choose between.
+        layer_type: that layers are made of.
     """
+
+    layer_type: type[MixedConv] = MixedConv
 
     def __init__(
         self,
@@ -156,7 +159,7 @@ class MixedNetwork(QatNetwork):
             made = MixedQuantizer(self.quantizer(tensor), widths)
             self.quantizers[self._quantizer_of[tensor]] = made
         for item in self.fused.convs:
-            self.convs[self._conv_of[item.name]] = MixedConv(self.conv(item.name), pairs, widths)
+            self.convs[self._conv_of[item.name]] = self.layer_type(self.conv(item.name), pairs, widths)
         # the image's scales follow from its range, not from the loss
         self.quantizer(self.fused.input.name).requires_grad_(False)
         self._of_width = _members([widths.index(bits) for _, bits in pairs], len(widths))

@@ -23,6 +23,7 @@ from codesign.quant.choices import (
     METHODS,
     POST_TRAINING,
     RANGE_RULES,
+    REGIMES,
     WEIGHT_SCALES,
     PostTrainingStep,
     known,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 ZERO_SHOT_IMAGES, REAL_IMAGES = 64, 256
 """Images that ranges are calibrated on, where their number is not given."""
 PERCENTILE = 99.9
+PLAIN = "plain"
+LEAST_EPOCHS = 3
+"""Of a regime that trains in parts."""
 OWN_SCALE = "mse"
 """Weight scale that `granularity` shares."""
 
@@ -196,6 +200,7 @@ class TrainingOptions:
         loop: trains instead, as `codesign.quant.training.Loop` says; formats stay as they were dealt. A rule whose
             model has a `penalty()` needs it in the loop's loss.
         loss: what is minimised instead of the cross entropy, as `codesign.quant.training.Loss` says.
+        regime: one of `codesign.quant.choices.REGIMES`.
     """
 
     epochs: int = 12
@@ -204,9 +209,11 @@ class TrainingOptions:
     distillation: DistillationOptions | None = None
     loop: Loop | None = None
     loss: Loss | None = None
+    regime: str = PLAIN
 
     def __post_init__(self) -> None:
         training_rule(self.rule)
+        known("regime", self.regime, REGIMES)
         if self.epochs < 0:
             raise UserError(f"training: {self.epochs} epochs; at least 0 is needed")
 
@@ -274,6 +281,8 @@ class QuantizeOptions:
             raise UserError(f"training rule '{training.rule}': has no effect with 0 epochs of training: leave it out")
         if not trains and training.distillation is not None:
             raise UserError("distillation: has no effect with 0 epochs of training: leave it out")
+        if training.regime != PLAIN:
+            self._check_regime()
         if trains and calibration.zero_shot:
             if training.loop is not None:
                 raise UserError("zero-shot: is for quantizing without data, but the given loop trains on it")
@@ -297,6 +306,15 @@ class QuantizeOptions:
                 f"adaround: needs scales that stay when weights move; those of training rule '{training.rule}' follow"
             )
         self._check_weights(formats, trains)
+
+    def _check_regime(self) -> None:
+        training = self.training
+        if training.loop is not None:
+            raise UserError(f"regime '{training.regime}': has no effect on a given loop: leave it out")
+        if training.epochs < LEAST_EPOCHS:
+            raise UserError(
+                f"regime '{training.regime}': {training.epochs} epochs; it trains in three parts, at least 3 are needed"
+            )
 
     def _check_weights(self, formats: tuple[RowFormat, ...], trains: bool) -> None:
         weights, rule, name = self.weights, self.training.given_rule, self.training.rule

@@ -24,7 +24,7 @@ from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.integer.arithmetic import execute
 from codesign.integer.network import IntArray, IntegerNetwork, Measured
-from codesign.quant import rmsmp
+from codesign.quant import profit, rmsmp
 from codesign.quant.adaround import adaround
 from codesign.quant.calibration import batchnorm_ranges
 from codesign.quant.choices import FROM_BATCH_NORMS
@@ -34,6 +34,7 @@ from codesign.quant.granularity import share_scales
 from codesign.quant.lower import lower
 from codesign.quant.module import NetworkModule, build_module
 from codesign.quant.options import (
+    PLAIN,
     CalibrationOptions,
     DistillationOptions,
     FormatOptions,
@@ -275,6 +276,8 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
     Raises:
         UserError: training diverged, the teacher does not fit the data, or a checkpoint is of another run.
     """
+    if options.regime == "profit":
+        return _trained_in_parts(stage, options)
     model, data, run, before = stage.model, stage.dataset, stage.run, stage.history.get("qat", [])
     if options.loop is not None:
         with on(run.device):
@@ -306,6 +309,24 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
     share = 0.0 if options.distillation is None else options.distillation.share
     settings = {**stage.settings, "epochs": len(history), "distillation": share}
     return replace(stage, settings=settings, history={**stage.history, "qat": history})
+
+
+def _trained_in_parts(stage: Stage, options: TrainingOptions) -> Stage:
+    """PROFIT: three trainings, each with fewer layers."""
+    data, run = stage.dataset, stage.run
+    plain = replace(options, regime=PLAIN)
+
+    def sample(model: QatNetwork) -> None:
+        some = replace(plain, epochs=profit.sampled_epochs(options.epochs))
+        trained(replace(stage, model=model, dataset=data, run=replace(run, checkpoints=None, progress=None)), some)
+
+    with on(run.device):
+        order = profit.most_unsettled_first(stage.model, sample)
+    for part, epochs in enumerate(profit.parts_of(options.epochs)):
+        layers = order[: len(order) * part // profit.PARTS]
+        with profit.frozen(stage.model, layers):
+            stage = trained(stage, replace(plain, epochs=epochs))
+    return replace(stage, settings={**stage.settings, "regime": options.regime, "unsettled": list(order)})
 
 
 def measured(stage: Stage, *, test: bool = False) -> QuantizeResult:

@@ -81,7 +81,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*TABLE, "--sensitivity", "weight-error", "--float-epochs", "3"), "--float-epochs: has no effect without --data"),
     ((*TABLE, "--sensitivity", "weight-error", "--data-dir", "."), "--data-dir: has no effect without --data"),
     *(((*QUANTIZE, "--epochs", "0", *option), f"{option[0]}: has no effect with --epochs 0") for option in (
-        ("--training-rule", "lsq"), ("--distill", "0.5"),
+        ("--training-rule", "lsq"), ("--regime", "profit"), ("--distill", "0.5"),
     )),
     ((*QUANTIZE, "--teacher", "t.onnx"), "--teacher: has no effect without --distill"),
     ((*QUANTIZE, "--temperature", "2"), "--temperature: has no effect without --distill"),

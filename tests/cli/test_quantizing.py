@@ -165,7 +165,7 @@ def test_every_choice_is_taken(option: str) -> None:
         assert any(
             getattr(part, field, None) == name
             for part in (options.formats, options.calibration, options.weights, options.training)
-            for field in ("method", "rule", "scale", "granularity")
+            for field in ("method", "rule", "scale", "granularity", "regime")
         ) or options.post_training == (name,)
 
 
@@ -181,6 +181,8 @@ WRONG = {
         "ocs",
     ): "ocs: halves weights for rows of one fixed format; the formats are pot4, fixed4, fixed8",
     ("--post-training", "adaround", "--training-rule", "pact"): "adaround: needs scales that stay",
+    ("--regime", "slow"): "--regime: 'slow' given, must be plain, profit",
+    ("--regime", "profit", "--epochs", "2"): "regime 'profit': 2 epochs; it trains in three parts, at least 3 are",
     ("--training-rule", "sgd"): "--training-rule: 'sgd' given, must be default, ste",
     ("--training-rule", "dorefa", "--weight-scale", "lsq"): "weight scale 'lsq': has no effect with",
     ("--zero-shot",): "zero-shot: is for quantizing without data, but 12 epochs train on it",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from codesign.allocation.methods.amed import Amed
 from codesign.allocation.methods.aq import Aq
 from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
+from codesign.allocation.methods.bit_mixer import BitMixer
 from codesign.allocation.methods.bp_nas import BP_NAS
+from codesign.allocation.methods.bsq import BSQ
 from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
@@ -25,14 +27,17 @@ from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.pdb import Pdb
+from codesign.allocation.methods.profit import PROFIT
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
+from codesign.allocation.methods.slwp import SLWP
 from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
+    *(SLWP, BSQ, BitMixer(), PROFIT),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

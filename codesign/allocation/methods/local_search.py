@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from codesign._typing import FloatArray, IntArray
+from codesign.allocation.methods.joint import pinned
 from codesign.allocation.methods.protocol import Task
 from codesign.formats.assignment import Assignment
 
@@ -80,3 +81,10 @@ def _neighbours(task: Task, losses: FloatArray, chosen: IntArray) -> Iterator[In
         for _, number, place in changes:
             neighbour[together[number]] = place
         yield neighbour
+
+
+def alike(task: Task) -> list[IntArray]:
+    """All groups at one choice, but for what is pinned, where that keeps the limits."""
+    space = task.space
+    alike = [pinned(space, task.pins, np.full(len(space.groups), place)) for place in range(len(space.choices))]
+    return [chosen for chosen in alike if not task.missed(space.assignment(chosen))]

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from codesign._typing import IntArray
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.dealt_rows import dealt_rows_keep, with_dealt_rows
-from codesign.allocation.methods.joint import pinned, solved_jointly
-from codesign.allocation.methods.local_search import improved
+from codesign.allocation.methods.joint import solved_jointly
+from codesign.allocation.methods.local_search import alike, improved
 from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked
 from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.decisions import DecisionNoise
@@ -67,16 +64,9 @@ class Codesign:
         start = space.chosen(table.choices)
         known = task.evaluator
         chosen, loss = improved(
-            task, losses, [start, *_uniform(task)], lambda some: known.of(some).divergence, self.evaluations
+            task, losses, [start, *alike(task)], lambda some: known.of(some).divergence, self.evaluations
         )
         found = checked(self, task, chosen, loss, table.rounds)
         by_table = known.of(table.assignment).divergence
         said = f"divergence from the float network: {by_table:.4g} by the table, {loss:.4g} after the search"
         return replace(found, notes=(said,))
-
-
-def _uniform(task: Task) -> list[IntArray]:
-    """All groups at one choice, but for what is pinned, where that keeps the limits."""
-    space = task.space
-    alike = [pinned(space, task.pins, np.full(len(space.groups), place)) for place in range(len(space.choices))]
-    return [chosen for chosen in alike if not task.missed(space.assignment(chosen))]

@@ -45,6 +45,7 @@ class RelaxedMethod:
         term: what expected costs add to the loss.
         schedule: of training.
         network: that is trained, calibrated.
+        trainer: that trains it with the law.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RelaxedMethod:
     deviations: tuple[str, ...] = ()
     limited: bool = True
     network: Callable[[Task, Decisions], QatNetwork] = mixed_network
+    trainer: type[Relaxer] = Relaxer
 
     def with_epochs(self, epochs: int) -> RelaxedMethod:
         """The method that trains so long."""
@@ -87,7 +89,7 @@ def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dic
     law = method.law(decisions)
     costs = ExpectedCosts(task.costs, decisions, task.limits)
     network = method.network(task, decisions)
-    trainer = Relaxer(network, decisions, law, costs, method.term, method.name)
+    trainer = method.trainer(network, decisions, law, costs, method.term, method.name)
     history = trainer.train(*task.training_images, method.schedule, task.seed, task.progress)
     return law, decisions, history
 

@@ -111,7 +111,7 @@ class Ranges(RangeLaw):
         """Squared distances in bits from the choice that holds the range: bits are rounded up."""
         total = np.zeros(self.decisions.shape)
         for number, axis in enumerate(self.decisions.axes):
-            total += _from_above(array(self.bits(number).double()), axis)[:, list(axis.place)]
+            total += from_above(array(self.bits(number).double()), axis)[:, list(axis.place)]
         return total
 
 
@@ -191,7 +191,8 @@ def levels(bits: float, sign: int) -> float:
     return float(2.0 ** (bits - sign) - 1)
 
 
-def _from_above(bits: FloatArray, axis: Axis) -> FloatArray:
+def from_above(bits: FloatArray, axis: Axis) -> FloatArray:
+    """(n, places) squared distances in bits from the place that holds (n,) bits, the next one above."""
     ends = np.array(axis.bits)
     up = np.searchsorted(ends, bits - WHOLE).clip(0, len(ends) - 1)
     found: FloatArray = np.square(ends[None] - ends[up][:, None])

@@ -25,6 +25,15 @@ class Term(Protocol):
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """SLWP: the task's loss alone, since every sample spends the same bits."""
+
+    def __call__(self, loss: Tensor, paid: Paid) -> Tensor:
+        """The loss."""
+        return loss
+
+
+@dataclass(frozen=True)
 class Weighted:
     """EdMIPS, Bayesian Bits: loss + factor * cost, as a share of the dearest choices' cost.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codesign.allocation.sensitivities.aiw import ActivationInstability
 from codesign.allocation.sensitivities.decisions import DecisionNoise
 from codesign.allocation.sensitivities.hessian import Eigenvalue, GaussNewton, MeanTrace, TracesOfBoth
 from codesign.allocation.sensitivities.noise_gain import NoiseGain
@@ -12,6 +13,6 @@ from codesign.allocation.sensitivities.weights import WeightError, WeightVarianc
 
 _ALL: tuple[Sensitivity, ...] = (
     WeightVariance(), WeightError(), OutputError(), Divergence(), Taylor(), Eigenvalue(), MeanTrace(), TracesOfBoth(),
-    GaussNewton(), NoiseGain(), DecisionNoise(),
+    GaussNewton(), NoiseGain(), DecisionNoise(), ActivationInstability(),
 )  # fmt: skip
 SENSITIVITIES: dict[str, Sensitivity] = {sensitivity.name: sensitivity for sensitivity in _ALL}
