@@ -19,6 +19,7 @@ from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.opq import Opq
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
@@ -27,6 +28,6 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
-    *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
+    *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq(), Opq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
