@@ -25,6 +25,7 @@ from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
+from codesign.allocation.methods.opq import Opq
 from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.pdb import Pdb
 from codesign.allocation.methods.profit import PROFIT
@@ -39,5 +40,6 @@ _ALL: tuple[Method, ...] = (
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),
+    *(Opq(),),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
