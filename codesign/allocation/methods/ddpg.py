@@ -3,7 +3,8 @@
     target = reward - baseline + (1 - last) Q'(next state, actor'(next state)),     every step has the episode's reward
 
 The baseline is the exponential mean of rewards. Actions are from 0 to 1; noise is normal, truncated to that, and falls
-by a hundredth with every episode after those that are drawn evenly.
+by a hundredth with every episode after those that are drawn evenly. An actor may have several outputs, each an action
+of its own: of the target's the critic's target takes the best one, and each follows the critic's slope.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Ddpg:
         hidden: units of each of two layers.
         rate: of the actor's learning; the critic's is ten times it.
         kept: share of the noise that an episode leaves.
+        candidates: actions that the actor proposes in a state.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Ddpg:
         hidden: int = HIDDEN,
         rate: float = RATE,
         kept: float = NOISE_KEPT,
+        candidates: int = 1,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self._warm_up, self._noise_kept, self.episodes = warm_up, kept, 0
@@ -69,7 +72,7 @@ class Ddpg:
                 nn.ReLU(),
                 nn.Linear(hidden, hidden),
                 nn.ReLU(),
-                nn.Linear(hidden, 1),
+                nn.Linear(hidden, candidates),
                 nn.Sigmoid(),
             )
             self.critic = Critic(size, hidden)
@@ -85,14 +88,28 @@ class Ddpg:
         return NOISE * self._noise_kept ** max(self.episodes - self._warm_up, 0)
 
     @torch.no_grad()
+    def propose(self, state: FloatArray) -> FloatArray:
+        """(candidates,) actions, from 0 to 1."""
+        means = self.actor(torch.from_numpy(state).float()[None])[0].tolist()
+        return np.array([self._disturbed(mean) for mean in means])
+
     def act(self, state: FloatArray) -> float:
-        """An action, from 0 to 1."""
+        """The first of the actions that are proposed."""
+        return float(self.propose(state)[0])
+
+    def _disturbed(self, mean: float) -> float:
         if self.episodes < self._warm_up:
             return float(self._rng.random())
-        mean = float(self.actor(torch.from_numpy(state).float()[None]))
         while not 0 <= (action := self._rng.normal(mean, self.noise)) <= 1:
             pass
         return float(action)
+
+    @torch.no_grad()
+    def worth(self, state: FloatArray, actions: FloatArray) -> FloatArray:
+        """(actions,) what the critic says that each is worth in a state."""
+        states = torch.from_numpy(state).float()[None]
+        found: FloatArray = _worths(self.critic, states, torch.from_numpy(actions).float()[None])[0].double().numpy()
+        return found
 
     def learn(self, episode: Sequence[tuple[FloatArray, float]], reward: float) -> None:
         """Remember an episode of states and actions, and learn as often as it has steps."""
@@ -116,16 +133,21 @@ class Ddpg:
         actions, rewards, last = (torch.tensor([float(one[at]) for one in some])[:, None] for at in (1, 2, 4))
         assert self._baseline is not None
         with torch.no_grad():
-            worth = self._critic_target(following, self._actor_target(following))
+            worth = _worths(self._critic_target, following, self._actor_target(following)).amax(1, keepdim=True)
             target = rewards - self._baseline + (1 - last) * worth
         loss: Tensor = nn.functional.mse_loss(self.critic(states, actions), target)
         self._critic_steps.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._critic_steps.step()
         self._actor_steps.zero_grad()
-        (-self.critic(states, self.actor(states)).mean()).backward()
+        (-_worths(self.critic, states, self.actor(states)).mean()).backward()
         self._actor_steps.step()
         with torch.no_grad():
             for mine, theirs in ((self._actor_target, self.actor), (self._critic_target, self.critic)):
                 for old, new in zip(mine.parameters(), theirs.parameters(), strict=True):
                     old.lerp_(new, TAU)
+
+
+def _worths(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
+    """(states, candidates) worth of (states, candidates) actions."""
+    return torch.cat([critic(states, actions[:, one : one + 1]) for one in range(actions.shape[1])], dim=1)

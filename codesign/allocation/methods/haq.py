@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,15 +56,20 @@ class Haq:
         "layers that read the same map get one choice",
     )
 
-    def _agent(self, size: int, seed: int) -> Ddpg:
-        """Its noise falls within the episodes as it does within the paper's."""
-        return Ddpg(size, seed, self.warm_up, kept=NOISE_KEPT ** (EPISODES / self.episodes))
+    def proposer(self, task: Task) -> BitAgent:
+        """Whose policies are tried; its noise falls within the episodes as it does within the paper's."""
+        facts = features(task.space)
+        return BitAgent(facts, task.space.choices, self.agent(facts.shape[1] + MORE, task.seed))
+
+    def agent(self, size: int, seed: int, candidates: int = 1) -> Ddpg:
+        """The actor and critic, of states of so many numbers."""
+        kept = NOISE_KEPT ** (EPISODES / self.episodes)
+        return Ddpg(size, seed, self.warm_up, kept=kept, candidates=candidates)
 
     def allocate(self, task: Task) -> Allocation:
         """The policy of the best reward; UserError if none keeps the limits."""
         space = task.space
-        facts = features(space)
-        agent = BitAgent(facts, space.choices, self._agent(facts.shape[1] + MORE, task.seed))
+        agent = self.proposer(task)
         reference = probability(task, None)
 
         def loss_of(assignment: Assignment) -> float:
@@ -166,20 +172,35 @@ class BitAgent:
         policy = np.zeros(len(self._facts), dtype=np.int64)
         before = 1.0
         for number, facts in enumerate(self._facts):
-            picked = [0, 0]
+            picked = [0, len(self._widths) - 1]
             for kind in self._kinds:
                 state = np.array([*facts, float(kind == 0), before])
-                before = self.agent.act(state)
+                before = self.action(number, kind, picked, state)
                 self._episode.append((state, before))
-                picked[kind] = place_of(before, (len(self._forms), len(self._widths))[kind])
-            policy[number] = self._nearest(picked[0], picked[1])
+                picked[kind] = self.place(kind, before)
+            policy[number] = self.nearest(picked[0], picked[1])
         return policy
+
+    def action(self, number: int, kind: int, picked: Sequence[int], state: FloatArray) -> float:
+        """What is done in a state.
+
+        Args:
+            number: of the decision.
+            kind: 0 gives it a format, 1 a width of its map.
+            picked: places of format and width of the decision so far; of the width the widest until it is given.
+            state: facts of the decision, kind, action before.
+        """
+        return self.agent.act(state)
+
+    def place(self, kind: int, action: float) -> int:
+        """Of the formats or widths, in the order of their bits, that of an action."""
+        return place_of(action, (len(self._forms), len(self._widths))[kind])
 
     def tell(self, policy: IntArray, loss: float) -> None:
         if math.isfinite(loss):
             self.agent.learn(self._episode, -loss)
 
-    def _nearest(self, form: int, width: int) -> int:
+    def nearest(self, form: int, width: int) -> int:
         """The choice of a format and a width, or one that has nearly so many bits where there is none."""
         wanted, bits = self._forms[form], self._widths[width]
         off = [
