@@ -41,7 +41,7 @@ class Adrl(Haq):
         "states, rewards, the walk down to the limits and the 150 episodes are those of `haq`; the paper's limit is "
         "the size alone",
         "K = 3; every output of the actor follows the critic's slope, and the critic's target takes the best of K",
-        "no official code was found; the paper was not at hand but for its abstract: written from that and from surveys",
+        "no official code was found; of the paper the abstract alone was at hand: written from it and from surveys",
     )
 
     def proposer(self, task: Task) -> BitAgent:

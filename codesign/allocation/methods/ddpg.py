@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,8 +41,25 @@ class Critic(nn.Module):
         return found
 
 
+class Step(NamedTuple):
+    """What was done in a state, the reward of it, the state after it, and whether the reward's steps end with it."""
+
+    state: FloatArray
+    action: float
+    reward: float
+    following: FloatArray
+    last: bool
+
+
+Done = Sequence[tuple[FloatArray, float]]
+"""States, each with what was done in it."""
+
+
 class Ddpg:
     """The agent.
+
+    Attributes:
+        memory: steps that it learns from, the latest ones.
 
     Args:
         size: numbers of a state.
@@ -51,6 +69,7 @@ class Ddpg:
         rate: of the actor's learning; the critic's is ten times it.
         kept: share of the noise that an episode leaves.
         candidates: actions that the actor proposes in a state.
+        remembered: steps that its memory holds.
     """
 
     def __init__(
@@ -62,6 +81,7 @@ class Ddpg:
         rate: float = RATE,
         kept: float = NOISE_KEPT,
         candidates: int = 1,
+        remembered: int = MEMORY,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self._warm_up, self._noise_kept, self.episodes = warm_up, kept, 0
@@ -79,7 +99,7 @@ class Ddpg:
         self._actor_target, self._critic_target = deepcopy(self.actor), deepcopy(self.critic)
         self._actor_steps = torch.optim.Adam(self.actor.parameters(), rate)
         self._critic_steps = torch.optim.Adam(self.critic.parameters(), 10 * rate)
-        self._memory: deque[tuple[FloatArray, float, float, FloatArray, bool]] = deque(maxlen=MEMORY)
+        self.memory: deque[Step] = deque(maxlen=remembered)
         self._baseline: float | None = None
 
     @property
@@ -111,26 +131,37 @@ class Ddpg:
         found: FloatArray = _worths(self.critic, states, torch.from_numpy(actions).float()[None])[0].double().numpy()
         return found
 
-    def learn(self, episode: Sequence[tuple[FloatArray, float]], reward: float) -> None:
+    def learn(self, episode: Done, reward: float) -> None:
         """Remember an episode of states and actions, and learn as often as it has steps."""
+        self.learn_parts([(episode, reward)])
+
+    def learn_parts(self, parts: Sequence[tuple[Done, float]], most: int | None = None) -> None:
+        """Remember an episode whose parts have rewards of their own, and learn as often as it has steps, or `most`."""
+        mean = float(np.mean([reward for _, reward in parts]))
         self._baseline = (
-            reward if self._baseline is None else (BASELINE_KEPT * self._baseline + (1 - BASELINE_KEPT) * reward)
+            mean if self._baseline is None else (BASELINE_KEPT * self._baseline + (1 - BASELINE_KEPT) * mean)
         )
-        for number, (state, action) in enumerate(episode):
-            last = number == len(episode) - 1
-            self._memory.append((state, action, reward, state if last else episode[number + 1][0], last))
+        for part, reward in parts:
+            for number, (state, action) in enumerate(part):
+                last = number == len(part) - 1
+                self.memory.append(Step(state, action, reward, state if last else part[number + 1][0], last))
         self.episodes += 1
         if self.episodes <= self._warm_up:
             return
+        steps = sum(len(part) for part, _ in parts)
         with threads(1):
-            for _ in episode:
+            for _ in range(steps if most is None else min(steps, most)):
                 self._update()
 
     def _update(self) -> None:
-        picked = self._rng.integers(len(self._memory), size=min(BATCH, len(self._memory)))
-        some = [self._memory[int(one)] for one in picked]
-        states, following = (torch.from_numpy(np.stack([one[at] for one in some])).float() for at in (0, 3))
-        actions, rewards, last = (torch.tensor([float(one[at]) for one in some])[:, None] for at in (1, 2, 4))
+        picked = self._rng.integers(len(self.memory), size=min(BATCH, len(self.memory)))
+        some = [self.memory[int(one)] for one in picked]
+        states = torch.from_numpy(np.stack([one.state for one in some])).float()
+        following = torch.from_numpy(np.stack([one.following for one in some])).float()
+        actions, rewards, last = (
+            torch.tensor(column)[:, None]
+            for column in zip(*((one.action, one.reward, float(one.last)) for one in some), strict=True)
+        )
         assert self._baseline is not None
         with torch.no_grad():
             worth = _worths(self._critic_target, following, self._actor_target(following)).amax(1, keepdim=True)

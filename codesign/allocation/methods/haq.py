@@ -14,6 +14,7 @@ from codesign.allocation.methods.policies import allocated, cheapened, of_decisi
 from codesign.allocation.methods.protocol import Allocation, Task
 from codesign.allocation.space import FormatChoice, Granularity, Space
 from codesign.formats.assignment import Assignment
+from codesign.integer.fusing import FusedConv
 
 EPISODES = 600
 """Of the paper."""
@@ -130,12 +131,16 @@ def narrower(choices: tuple[FormatChoice, ...], place: int, activations: bool) -
 
 
 def features(space: Space) -> FloatArray:
-    """(decisions, 8) facts of layers, each from 0 to 1 over them: place, channels in and out, kernel, stride, pixels,
-    weights, whether it is depthwise; of several layers that are tied those of the first.
+    """(decisions, 8) `layer_facts`; of several layers that are tied those of the first."""
+    return layer_facts([space.convs[space.groups[members[0]].layer] for members in space.together])
+
+
+def layer_facts(layers: Sequence[FusedConv]) -> FloatArray:
+    """(layers, 8) facts, each from 0 to 1 over them: place, channels in and out, kernel, stride, pixels, weights,
+    whether it is depthwise.
     """
     found = []
-    for number, members in enumerate(space.together):
-        item = space.convs[space.groups[members[0]].layer]
+    for number, item in enumerate(layers):
         out, per_group, height, _ = item.weight_shape
         channels = per_group * item.groups
         pixels = math.prod(item.output.shape[1:])
