@@ -156,10 +156,16 @@ def check_alive(source: tuple[str, int], steps: Sequence[Step], names: Sequence[
         source, steps: as `kept_channels` takes them.
         names: of the layers.
     """
-    states = _states(source, steps)
-    if (states[steps[-1].output] == VARYING).any():
+    reached = {source[0]: np.ones(source[1], dtype=bool)}
+    for step in steps:
+        groups = step.groups or step.channels
+        of_groups = reached[step.input].reshape(groups, -1).any(axis=1)
+        reached[step.output] = np.repeat(of_groups, step.channels // groups) & ~step.pruned
+        if step.residual is not None:
+            reached[step.output] |= reached[step.residual]
+    if reached[steps[-1].output].any():
         return
-    name = next(name for name, step in zip(names, steps, strict=True) if (states[step.output] != VARYING).all())
+    name = next(name for name, step in zip(names, steps, strict=True) if not reached[step.output].any())
     raise UserError(
         f"layer '{name}': so many of its filters are pruned that the results do not depend on the image; must keep some"
     )

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.arch.scheme import Scheme
+from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
-from codesign.integer.pruning import Mask, Step, kept_channels
-from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
+from codesign.integer.fusing import fuse
+from codesign.integer.pruning import Mask, Step, check_alive, kept_channels
+from codesign.program.shapes import ConvShape, LayerShape, NetworkShape, shape_of_fused
+from codesign.workload.network import Network
 
 
 def prunes(assignment: Assignment) -> bool:
@@ -18,8 +21,19 @@ def prunes(assignment: Assignment) -> bool:
     return any(form.scheme is Scheme.PRUNED for form in assignment.palette)
 
 
-def pruning_steps(shape: NetworkShape, assignment: Assignment) -> tuple[Step, ...]:
-    """The layers, as pruning sees them; UserError if the assignment does not name one of them."""
+def check_pruning(network: Network, assignment: Assignment) -> None:
+    """UserError, naming a layer, if so much is pruned that the results do not depend on the image."""
+    if prunes(assignment):
+        shape = shape_of_fused(fuse(network), assignment.act_bits)
+        names = [layer.name for layer in shape.layers]
+        try:
+            check_alive((shape.input.name, shape.input.channels), _steps(shape, assignment), names)
+        except UserError as error:
+            raise UserError(f"assignment: {error}") from None
+
+
+def _steps(shape: NetworkShape, assignment: Assignment) -> tuple[Step, ...]:
+    """The layers, as pruning sees them."""
     return tuple(_step(layer, assignment) for layer in shape.layers)
 
 
@@ -34,7 +48,7 @@ def without_pruned(shape: NetworkShape, assignment: Assignment) -> tuple[Network
     """
     if not prunes(assignment):
         return shape, assignment
-    kept = kept_channels((shape.input.name, shape.input.channels), pruning_steps(shape, assignment))
+    kept = kept_channels((shape.input.name, shape.input.channels), _steps(shape, assignment))
     smaller = replace(shape, layers=tuple(_without(layer, kept) for layer in shape.layers))
     rows = {conv.name: assignment.codes(conv.name)[kept[conv.output.name]] for conv in shape.convs}
     return smaller, replace(assignment, rows=rows)
