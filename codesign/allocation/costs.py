@@ -23,8 +23,6 @@ from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import band_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.integer.layer_bits import maps_read
-from codesign.program.pruned import without_pruned
-from codesign.program.shapes import shape_of_fused
 from codesign.sim.clock import Clock, known_clock
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
 from codesign.workload.network import Network
@@ -81,7 +79,6 @@ class Costs:
         self._timers: dict[tuple[tuple[str, int], ...], NetworkTimer] = {}
         self._cycles: dict[str, int] = {}
         self._reads = maps_read(space.fused)
-        self._shape = shape_of_fused(space.fused, hw.act_bits)
 
     def cycles(self, assignment: Assignment) -> int:
         """Of one image; UserError if the assignment cannot run on the accelerator."""
@@ -110,7 +107,7 @@ class Costs:
     def of(self, assignment: Assignment) -> dict[str, float]:
         """All costs by metric, joint."""
         found = {"latency_ms": self.latency_ms(assignment), "size_mib": 0.0, "bops": 0.0, "impq_bops": 0.0}
-        shape, left = without_pruned(self._shape, assignment)
+        shape, left = self._timer(assignment).without_pruned(assignment)
         for conv in shape.convs:
             weights = math.prod(conv.weight[1:])
             act_bits = assignment.bits(self._reads[conv.name])

@@ -165,15 +165,23 @@ class NetworkTimer:
                 )
         if not prunes(assignment):
             return self._assigned(assignment)
-        given = self.planner.given
-        if self.fused is not None:
-            given = shape_of_fused(self.fused, tensor_bits(self.fused, assignment))
-        smaller, left = without_pruned(given, assignment)
+        smaller, left = self.without_pruned(assignment)
         if smaller not in self._without:
             if len(self._without) >= MOST_SMALLER:
                 self._without.pop(next(iter(self._without)))
             self._without[smaller] = NetworkTimer(smaller, self.hw)
         return self._without[smaller]._assigned(left)
+
+    def without_pruned(self, assignment: Assignment) -> tuple[NetworkShape, Assignment]:
+        """The sizes of the network without pruned filters, and the formats of those that stay.
+
+        Raises:
+            UserError: the assignment does not name a layer, or names a tensor that is not stored.
+        """
+        given = self.planner.given
+        if self.fused is not None:
+            given = shape_of_fused(self.fused, tensor_bits(self.fused, assignment))
+        return without_pruned(given, assignment)
 
     def _assigned(self, assignment: Assignment) -> Cycles:
         rows: dict[int, list[tuple[RowFormat, ...]]] = {}
