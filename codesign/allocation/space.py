@@ -1,8 +1,8 @@
 """What an allocation chooses between: groups of a network's rows, and formats of rows with bits of the map they read.
 
 A choice is written `w4a8`: fixed point of 4 bits that reads a map of 8, or with any other format, `pot4a4`. `w0a8`, or
-`pruneda8`, leaves rows out. Without `a8` the map has the accelerator's own bits. Layers that read the same map get it in
-one width: they are tied.
+`pruneda8`, leaves rows out. Without `a8` the map has the accelerator's own bits. Layers that read the same map get it
+in one width: they are tied.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from codesign._typing import IntArray
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.integer.arithmetic import execute, requantize
+from codesign.integer.fusing import FusedConv, FusedNetwork
 from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork, IntegerTensor
 
 Mask = NDArray[np.bool_]
@@ -66,22 +67,25 @@ def kept_channels(source: tuple[str, int], steps: Sequence[Step]) -> dict[str, M
         steps: the layers in order; the last one writes the results.
     """
     states = _states(source, steps)
-    chains = _chains(source, steps)
-    stays = np.zeros(1 + max(int(chain.max()) for chain in chains.values()), dtype=bool)
-    stays[chains[source[0]]] = True
-    stays[chains[steps[-1].output]] = True
+    numbers = chains(source, steps)
+    stays = np.zeros(1 + max(int(chain.max()) for chain in numbers.values()), dtype=bool)
+    stays[numbers[source[0]]] = True
+    stays[numbers[steps[-1].output]] = True
     for step in steps:
         if step.groups == 1 and not step.pruned.all():
             held = states[step.input]
-            stays[chains[step.input][(held == VARYING) | ((held == CONSTANT) & step.padded)]] = True
-    for chain in chains.values():
+            stays[numbers[step.input][(held == VARYING) | ((held == CONSTANT) & step.padded)]] = True
+    for chain in numbers.values():
         if not stays[chain].any():
             stays[chain[0]] = True
-    return {name: stays[chain] for name, chain in chains.items()}
+    return {name: stays[chain] for name, chain in numbers.items()}
 
 
-def _chains(source: tuple[str, int], steps: Sequence[Step]) -> dict[str, IntArray]:
-    """Numbers of the chains that the channels of every map are of: those of one chain leave together."""
+def chains(source: tuple[str, int], steps: Sequence[Step]) -> dict[str, IntArray]:
+    """Numbers of the chains that the channels of every map are of: those of one chain leave together.
+
+    Arguments are those of `kept_channels`.
+    """
     found = {source[0]: np.arange(source[1])}
     parent = list(range(source[1]))
 
@@ -174,6 +178,20 @@ def check_alive(source: tuple[str, int], steps: Sequence[Step], names: Sequence[
 def pruning_steps(network: IntegerNetwork) -> tuple[Step, ...]:
     """The layers, as pruning sees them."""
     return tuple(_step(layer) for layer in network.layers)
+
+
+def fused_steps(network: FusedNetwork) -> tuple[Step, ...]:
+    """The passes of a network that is not quantized yet, nothing of it pruned."""
+    found = []
+    for item in network.passes:
+        output, none = item.output, np.zeros(item.output.shape[0], dtype=bool)
+        if isinstance(item, FusedConv):
+            groups, padded = item.groups, any(item.padding)
+            found.append(Step(item.input, item.residual, output.name, len(none), groups, padded, none, ~none))
+        else:
+            padded = item.kind == "avg" and any(item.padding)
+            found.append(Step(item.input, None, output.name, len(none), 0, padded, none, ~none))
+    return tuple(found)
 
 
 def _step(layer: IntegerLayer) -> Step:
