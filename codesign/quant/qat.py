@@ -89,8 +89,8 @@ class QuantConv(nn.Module):
 
     @property
     def biased(self) -> Tensor:
-        """(rows,) 1, and of pruned rows 0: their result is 0, so that they can leave."""
-        return (self.table.bits > 0).to(self.bias.dtype)
+        """(rows,) 1, and of pruned rows 0: their result is 0, so that they can leave. The network's results stay."""
+        return ((self.table.bits > 0) | self.item.wide).to(self.bias.dtype)
 
     def bias_integers(self, input_scale: Tensor) -> Tensor:
         """Biases in accumulator units `input_scale * row_scale`, rounded half up, (rows,)."""

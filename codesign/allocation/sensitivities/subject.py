@@ -170,7 +170,7 @@ class Subject:
         choice = self.space.choices[place]
         # a layer reads one map: its rows cannot read it in several widths
         maps = {group.layer: choice.act_bits} if group.whole else {}
-        pruned = (group,) if choice.form.bits == 0 else ()
+        pruned = (group,) if choice.form.bits == 0 and not self.space.convs[group.layer].wide else ()
         with self.changed({group.layer: self.group_error(group, choice.form)}, maps, pruned):
             return self.results()
 
