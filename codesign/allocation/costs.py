@@ -8,6 +8,7 @@ sum is exact; elsewhere it is not, and `codesign allocate` says by how much.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ MIB = 8 * (1 << 20)
 """Bits of it."""
 UNITS = {
     "latency_ms": "milliseconds of an image, by the exact timing model at the lower of configured and evidenced clock",
-    "size_mib": "mebibytes of the weights, at the bits of their formats",
+    "size_mib": "mebibytes of the weights, at the bits of their formats, without what is pruned",
     "bops": "multiply-accumulates times bits of weights times bits of activations (HAWQ-V3)",
     "impq_bops": "bit operations of products and sums (IMPQ, eq. 7)",
 }
@@ -106,18 +107,18 @@ class Costs:
     def of(self, assignment: Assignment) -> dict[str, float]:
         """All costs by metric, joint."""
         found = {"latency_ms": self.latency_ms(assignment), "size_mib": 0.0, "bops": 0.0, "impq_bops": 0.0}
-        for layer in self.space.convs:
-            act_bits = assignment.bits(self._reads[layer])
-            for form in assignment[layer]:
-                for metric, cost in self._row(layer, form.bits, act_bits).items():
-                    found[metric] += cost
+        shape, left = self._timer(assignment).without_pruned(assignment)
+        for conv in shape.convs:
+            weights = math.prod(conv.weight[1:])
+            act_bits = assignment.bits(self._reads[conv.name])
+            for form, rows in Counter(left[conv.name]).items():
+                for metric, cost in self._row(conv.name, form.bits, act_bits, weights).items():
+                    found[metric] += rows * cost
         return found
 
-    def _row(self, layer: str, bits: int, act_bits: int) -> dict[str, float]:
-        """Costs of one row that follow from its bits alone."""
-        item = self.space.convs[layer]
-        weights = math.prod(item.weight_shape[1:])
-        pixels = math.prod(item.output.shape[1:])
+    def _row(self, layer: str, bits: int, act_bits: int, weights: int) -> dict[str, float]:
+        """Costs of one row of so many weights that follow from its bits alone."""
+        pixels = math.prod(self.space.convs[layer].output.shape[1:])
         macs = weights * pixels
         impq = bits * act_bits + bits + act_bits + math.log2(weights) if bits else 0.0
         return {
@@ -131,7 +132,8 @@ class Costs:
 
         At the base the latencies of the groups add up to that of the network: each layer has its own cycles, and what
         is none's (pooling, the start) in proportion. Of rows, and of layers that are tied, cycles are found together,
-        and each has its share.
+        and each has its share. Sizes and operations of a table are of rows as they are before anything is pruned: what
+        leaves the next layer along with a row is in the joint costs alone, which are below the sum then.
 
         Raises:
             UserError: a choice cannot run on the accelerator; the message names it.
@@ -141,8 +143,9 @@ class Costs:
         costs = {metric: np.zeros((len(groups), len(choices))) for metric in UNITS}
         for number, group in enumerate(groups):
             rows = group.rows[1] - group.rows[0]
+            weights = math.prod(space.convs[group.layer].weight_shape[1:])
             for place, choice in enumerate(choices):
-                for metric, cost in self._row(group.layer, choice.form.bits, choice.act_bits).items():
+                for metric, cost in self._row(group.layer, choice.form.bits, choice.act_bits, weights).items():
                     costs[metric][number, place] = rows * cost
         start = self._ran(base, "the base")
         fixed = dict.fromkeys(UNITS, 0.0)

@@ -1,7 +1,8 @@
 """What an allocation chooses between: groups of a network's rows, and formats of rows with bits of the map they read.
 
-A choice is written `w4a8`: fixed point of 4 bits that reads a map of 8, or with any other format, `pot4a4`, `pruneda4`.
-Without `a8` the map has the accelerator's own bits. Layers that read the same map get it in one width: they are tied.
+A choice is written `w4a8`: fixed point of 4 bits that reads a map of 8, or with any other format, `pot4a4`. `w0a8`, or
+`pruneda8`, leaves rows out. Without `a8` the map has the accelerator's own bits. Layers that read the same map get it
+in one width: they are tied.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class FormatChoice:
     act_bits: int
 
     def __str__(self) -> str:
-        name = f"w{self.form.bits}" if self.form.scheme is Scheme.FIXED else str(self.form)
+        name = f"w{self.form.bits}" if self.form.scheme in (Scheme.FIXED, Scheme.PRUNED) else str(self.form)
         return f"{name}a{self.act_bits}"
 
 
@@ -73,7 +74,8 @@ def parse_choices(text: str, act_bits: int) -> tuple[FormatChoice, ...]:
         if match is None:
             raise UserError(f"{where}: '{part[:40]}' given, must be FORMAT or FORMATaBITS such as w4a4, pot4a4, fixed8")
         try:
-            form = RowFormat.parse(("fixed" if match[1] == "w" else match[1]) + match[2])
+            name = match[1] if match[1] != "w" else "pruned" if match[2] == "0" else "fixed"
+            form = RowFormat.parse(name + match[2])
         except UserError as error:
             raise UserError(f"{where}: '{part[:40]}': {error}") from None
         bits = act_bits if match[3] is None else int(match[3])

@@ -34,6 +34,7 @@ from codesign.integer.topology import integer_topology
 from codesign.program import Plan, Planner, plan_network
 from codesign.program.dealing import row_of
 from codesign.program.input_digits import suited_input
+from codesign.program.pruned import without_pruned
 from codesign.search.space import band_ratio, zoo_network, zoo_options
 from codesign.sim.timing.network_timer import network_shape
 from codesign.workload import zoo
@@ -345,7 +346,7 @@ def planned(
         )
     dealt = chosen if isinstance(chosen, Assignment) else Assignment.random(found, *chosen, seed)
     dealt.check(found)
-    shape = network_shape(found, dealt)
+    shape, dealt = without_pruned(network_shape(found, dealt), dealt)
     rows = [[row_of(form) for form in dealt[conv.name]] for conv in shape.convs]
     used = {form for conv in shape.convs for form in dealt[conv.name]}
     plan = Planner(shape, hw).plan(rows)

@@ -28,6 +28,7 @@ from codesign.formats.ratio import Ratio, parse_ratio
 from codesign.integer.network import IntegerNetwork
 from codesign.integer.storage import save_network
 from codesign.interchange.building import with_steps
+from codesign.program.pruned import check_pruning
 from codesign.provenance import provenance
 from codesign.quant.choices import METHODS as FORMAT_METHODS
 from codesign.search.space import band_ratio, suited
@@ -265,6 +266,7 @@ def quantize(
         refuse(chosen_already, f"beside {option('assignment')}")
         given = assignment if isinstance(assignment, Assignment) else read_assignment(assignment)
         given.check(source)
+        check_pruning(source, given)
         act_bits = given.act_bits
         if hardware is not None:
             check_runs(source, hardware_of(hardware), given)
@@ -333,6 +335,7 @@ def quantize(
     if plan is not None:
         allocated, state = _allocated(plan, dataset, floats, state, run, progress)
         given, by = allocated.assignment, allocated.method
+        check_pruning(source, given)
         options = _with_assignment(replace(options, float_training=replace(floats, continued=False)), given)
     result = run_pipeline(source, dataset, options, float_state=state, test=len(dataset.test_labels) > 0, run=run)
     integers = with_steps(result.integer_network, model.steps if isinstance(model, FloatModel) else ())

@@ -26,6 +26,7 @@ from codesign.integer.network import (
     IntegerTensor,
     Multiplier,
 )
+from codesign.integer.pruning import without_pruned
 from codesign.integer.tensor_bits import tensor_bits
 from codesign.workload.network import Network
 
@@ -40,7 +41,7 @@ def random_network(
     seed: int = 0,
     multiplier: Multiplier = NARROW,
 ) -> IntegerNetwork:
-    """An integer network of the shape of `network` with random weights and plausible scales.
+    """An integer network of the shape of `network` with random weights and plausible scales, without pruned filters.
 
     Args:
         network: any network that `codesign.integer.fusing.fuse` accepts.
@@ -75,7 +76,7 @@ def random_network(
     provenance: dict[str, object] = {"weights": "random", "seed": seed, "act_bits": assignment.act_bits}
     result = IntegerNetwork(network.name, source, tuple(layers), provenance)
     check_network(result)
-    return result
+    return without_pruned(result)
 
 
 def _random_rows(shape: Sequence[int], formats: Sequence[RowFormat], rng: np.random.Generator) -> IntArray:
@@ -117,6 +118,7 @@ def _random_conv(
     # Centred per row and shifted at random: as after batch norm, no filter is always or never on.
     spread = float(real.std()) or 1.0
     bias = rng.normal(0.0, 0.3 * spread, rows) - real.mean(axis=(0, 2, 3))
+    bias *= [form.bits > 0 for form in formats]  # a pruned filter gives 0, as quantizers have it
     real += bias[:, None, None]
     if residual is not None and item.residual is not None:
         real += (codes[item.residual] - residual.zero_point) * residual.scale

@@ -29,12 +29,15 @@ BATCHES = 8
 
 
 class RowTable:
-    """Formats of rows as tensors: `largest` and `lowest`, (rows, 1) float32, and how to find their nearest levels."""
+    """Formats of rows as tensors: `largest` and `lowest`, (rows, 1) float32, `bits`, (rows,), and how to find their
+    nearest levels.
+    """
 
     def __init__(self, formats: Sequence[RowFormat]) -> None:
         self.formats = tuple(formats)
         self.largest = torch.tensor([[float(form.largest)] for form in formats])
         self.lowest = torch.tensor([[float(form.lowest)] for form in formats])
+        self.bits = torch.tensor([form.bits for form in formats])
         kinds: dict[type[_Kind], list[int]] = {}
         for row, form in enumerate(formats):
             kinds.setdefault(_KINDS[FAMILIES[form.scheme].nearest], []).append(row)

@@ -18,6 +18,7 @@ from codesign.integer.fusing import FusedConv, FusedPool
 from codesign.integer.host import HostWork, Quantize, normalization
 from codesign.integer.layers import integer_conv, integer_pool, integer_tensor
 from codesign.integer.network import IntegerConv, IntegerLayer, IntegerNetwork
+from codesign.integer.pruning import without_pruned
 from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 
@@ -33,7 +34,7 @@ def lower(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
 ) -> IntegerNetwork:
-    """The integer network that computes what `model` computes.
+    """The integer network that computes what `model` computes, without the pruned filters that nobody needs.
 
     Args:
         model: calibrated, usually trained.
@@ -83,7 +84,7 @@ def lower(
         host = HostWork((*normalization(mean, std), codes))
     network = IntegerNetwork(name or model.network.name, source, tuple(layers), dict(provenance or {}), host)
     check_network(network)
-    return network
+    return without_pruned(network)
 
 
 def rounding_bound(network: IntegerNetwork, layer: IntegerLayer) -> FloatArray:

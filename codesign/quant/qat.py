@@ -87,10 +87,15 @@ class QuantConv(nn.Module):
             weight, log_alpha, _ = self.operands()
             return row_integers(weight, log_alpha, self.table).reshape(self.item.weight_shape)
 
+    @property
+    def biased(self) -> Tensor:
+        """(rows,) 1, and of pruned rows 0: their result is 0, so that they can leave. The network's results stay."""
+        return ((self.table.bits > 0) | self.item.wide).to(self.bias.dtype)
+
     def bias_integers(self, input_scale: Tensor) -> Tensor:
         """Biases in accumulator units `input_scale * row_scale`, rounded half up, (rows,)."""
         with torch.no_grad():
-            return torch.floor(self.bias.double() / (self.row_scale * input_scale).double() + 0.5)
+            return torch.floor((self.bias * self.biased).double() / (self.row_scale * input_scale).double() + 0.5)
 
     def forward(self, x: Tensor, input_scale: Tensor | None) -> Tensor:
         """Accumulated (N, M, OH, OW) values; with `input_scale` None weights and bias are used as floats."""
@@ -101,7 +106,8 @@ class QuantConv(nn.Module):
     def quantized_bias(self, input_scale: Tensor) -> Tensor:
         """(rows,) biases in whole accumulator units; the gradient passes straight through."""
         rounded = (self.bias_integers(input_scale) * (self.row_scale * input_scale).double()).float()
-        return self.bias + (rounded - self.bias).detach()
+        bias = self.bias * self.biased
+        return bias + (rounded - bias).detach()
 
     def quantized_weight(self) -> Tensor:
         """(rows, weights of a row) quantized weights, with the gradients of the rule."""

@@ -30,7 +30,7 @@ def precise(name: str = "xc7z020_fixed_lut") -> Hardware:
 
 def test_choices_are_read_as_they_are_written() -> None:
     choices = parse_choices("w4a8, pot4,fixed8a4 ,pruneda4", 4)
-    assert list(map(str, choices)) == ["w4a8", "pot4a4", "w8a4", "pruned0a4"]
+    assert list(map(str, choices)) == ["w4a8", "pot4a4", "w8a4", "w0a4"]
     assert parse_choices(",".join(map(str, choices)), 4) == choices
 
 

@@ -18,7 +18,8 @@ BAYESIAN_BITS = RelaxedMethod(
         "and their grids lie in each other (s of 2k bits = s of k bits / (2^k + 1)), which symmetric ones do not",
         "the cost is the expected exact cost of the limits under the gates; the paper has bit operations",
         "with limits the term counts what is above them, so its factor need not be searched",
-        "gates are of layers, and of layers that read the same map together; no gates of output channels",
+        "gates are of layers, and of layers that read the same map together; the paper also has one of every output "
+        "channel, from 0 to 2 bits: with rows as groups and w0 among the choices a channel has gates for all its steps",
         "written from its equations; the official code's licence grants no patents",
     ),
 )

@@ -221,7 +221,7 @@ def open_probability(phi: Tensor) -> Tensor:
 
 def nested(gates: Tensor) -> Tensor:
     """(n, places + 1) shares from (n, places) gates, each of which needs all before it."""
-    ones = torch.ones_like(gates[:, :1])
+    ones = gates.new_ones((len(gates), 1))
     through = torch.cat([ones, gates.cumprod(1)], dim=1)
     return through * torch.cat([1 - gates, ones], dim=1)
 

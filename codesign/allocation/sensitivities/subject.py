@@ -106,8 +106,17 @@ class Subject:
         return self._quantizers[tensor, bits]
 
     @contextmanager
-    def changed(self, errors: Mapping[str, Tensor], maps: Mapping[str, int] | None = None) -> Iterator[None]:
-        """Within the block layers have their weights with these errors, and read their maps in so many bits."""
+    def changed(
+        self,
+        errors: Mapping[str, Tensor],
+        maps: Mapping[str, int] | None = None,
+        pruned: tuple[RowGroup, ...] = (),
+    ) -> Iterator[None]:
+        """Within the block layers have their weights with these errors, and read their maps in so many bits.
+
+        The rows of the groups `pruned` have no biases.
+        """
+        biases = {group.layer: self.model.conv(group.layer).bias.detach().clone() for group in pruned}
         before = {name: self.model.conv(name).weight.detach().clone() for name in errors}
         hooks = []
 
@@ -120,11 +129,15 @@ class Subject:
             with torch.no_grad():
                 for name, error in errors.items():
                     self.model.conv(name).weight.copy_(before[name] + error.reshape(before[name].shape))
+                for group in pruned:
+                    self.model.conv(group.layer).bias[slice(*group.rows)] = 0
             yield
         finally:
             with torch.no_grad():
                 for name, weight in before.items():
                     self.model.conv(name).weight.copy_(weight)
+                for name, bias in biases.items():
+                    self.model.conv(name).bias.copy_(bias)
             for hook in hooks:
                 hook.remove()
 
@@ -157,7 +170,8 @@ class Subject:
         choice = self.space.choices[place]
         # a layer reads one map: its rows cannot read it in several widths
         maps = {group.layer: choice.act_bits} if group.whole else {}
-        with self.changed({group.layer: self.group_error(group, choice.form)}, maps):
+        pruned = (group,) if choice.form.bits == 0 and not self.space.convs[group.layer].wide else ()
+        with self.changed({group.layer: self.group_error(group, choice.form)}, maps, pruned):
             return self.results()
 
     @property

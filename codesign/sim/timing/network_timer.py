@@ -15,6 +15,7 @@ import numpy as np
 
 from codesign._typing import IntArray
 from codesign.arch.hardware import Hardware
+from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import Ratio, row_counts
@@ -24,6 +25,7 @@ from codesign.integer.tensor_bits import tensor_bits
 from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, passes_of_bands, places_of, row_of
 from codesign.program.passes import fills_words
 from codesign.program.planner import Planner, too_wide
+from codesign.program.pruned import prunes, without_pruned
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape, shape_of_fused, with_bits
 from codesign.program.strips import Found
 from codesign.sim.timing.pieces import Filters, Pieces
@@ -48,6 +50,10 @@ class Cycles:
     layers: IntArray
     counters: dict[str, IntArray]
     band_busy: IntArray
+
+
+MOST_SMALLER = 64
+"""Networks without pruned filters whose timers are kept."""
 
 
 class _Layer(NamedTuple):
@@ -106,6 +112,7 @@ class NetworkTimer:
             for number, (index, conv) in enumerate(zip(convs, self.planner.network.convs, strict=True))
         )
         self._pieces: dict[int, Pieces] = {}
+        self._without: dict[NetworkShape, NetworkTimer] = {}
 
     def cycles(self, formats: Sequence[RowFormat], counts: IntArray, bits: IntArray | None = None) -> Cycles:
         """Cycles of many assignments.
@@ -121,6 +128,8 @@ class NetworkTimer:
             UserError: the counts or bits are no assignment of the network, or the message is that of `Planner.plan`.
         """
         counts = np.asarray(counts, dtype=np.int64)
+        if any(form.scheme is Scheme.PRUNED for form in formats):
+            raise UserError("counts of pruned filters do not say which ones leave: give an assignment")
         filters = np.array([layer.conv.filters for layer in self._layers])
         if counts.shape[1:] != (len(filters), len(formats)) or counts.min(initial=0) < 0:
             raise UserError(
@@ -143,8 +152,10 @@ class NetworkTimer:
         return self._cycles(tuple(formats), counts, rows, self._widths(bits, len(counts)))
 
     def assignment(self, assignment: Assignment) -> Cycles:
-        """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers or tensors."""
-        rows: dict[int, list[tuple[RowFormat, ...]]] = {}
+        """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers or tensors.
+
+        Of one with pruned filters they are those of the network without them.
+        """
         for layer in self._layers:
             count = len(assignment.codes(layer.conv.name))
             if count != layer.conv.filters:
@@ -152,6 +163,29 @@ class NetworkTimer:
                     f"assignment: layer '{layer.conv.name}' has {count} rows, network "
                     f"'{self.planner.given.name}' {layer.conv.filters}"
                 )
+        if not prunes(assignment):
+            return self._assigned(assignment)
+        smaller, left = self.without_pruned(assignment)
+        if smaller not in self._without:
+            if len(self._without) >= MOST_SMALLER:
+                self._without.pop(next(iter(self._without)))
+            self._without[smaller] = NetworkTimer(smaller, self.hw)
+        return self._without[smaller]._assigned(left)
+
+    def without_pruned(self, assignment: Assignment) -> tuple[NetworkShape, Assignment]:
+        """The sizes of the network without pruned filters, and the formats of those that stay.
+
+        Raises:
+            UserError: the assignment does not name a layer, or names a tensor that is not stored.
+        """
+        given = self.planner.given
+        if self.fused is not None:
+            given = shape_of_fused(self.fused, tensor_bits(self.fused, assignment))
+        return without_pruned(given, assignment)
+
+    def _assigned(self, assignment: Assignment) -> Cycles:
+        rows: dict[int, list[tuple[RowFormat, ...]]] = {}
+        for layer in self._layers:
             if layer.conv.groups > 1 or self.hw.narrow_bits:
                 rows[layer.number] = [assignment[layer.conv.name]]
         formats, counts = assignment.palette, assignment.counts(self.names)[None]
