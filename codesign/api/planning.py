@@ -101,7 +101,7 @@ def planned(
     if hasattr(chosen, "check"):
         chosen.check(space)
     if limits:
-        check_reachable(space, costs, limits, pins)
+        getattr(chosen, "check_reachable", check_reachable)(space, costs, limits, pins)
     return Plan(chosen, space, costs, limits, pins)
 
 

@@ -24,6 +24,7 @@ from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
+from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
 from codesign.allocation.methods.own import Codesign
@@ -54,7 +55,7 @@ QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
     else replace(method, evaluations=8) if isinstance(method, Codesign)
-    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ)
+    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ | Jasq)
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
     else replace(method, episodes=6, warm_up=3) if isinstance(method, AutoQ)
     else replace(method, episodes=6) if isinstance(method, Releq)

@@ -18,6 +18,7 @@ from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.hmq import HMQ
 from codesign.allocation.methods.impq import Impq
+from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.obacwa import OBACWA
@@ -29,7 +30,7 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
-    *(Adrl(), AutoQ()),
+    *(Adrl(), AutoQ(), Jasq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
