@@ -16,6 +16,7 @@ import torch
 import codesign
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.apq import Apq
 from codesign.allocation.methods.autoq import AutoQ
 from codesign.allocation.methods.catalog import METHODS
 from codesign.allocation.methods.evaluator import Evaluator
@@ -57,6 +58,7 @@ QUICK: dict[str, Any] = {
     else replace(method, evaluations=8) if isinstance(method, Codesign)
     else replace(method, rounds=8, population=5) if isinstance(method, EvoQ | Jasq)
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
+    else replace(method, float_samples=8, samples=6, population=8, generations=2, measured=2) if isinstance(method, Apq)
     else replace(method, episodes=6, warm_up=3) if isinstance(method, AutoQ)
     else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, sensitivity=replace(method.sensitivity, probes=8)) if name in ("hawq-v2", "hawq-v3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codesign.allocation.methods.adrl import Adrl
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.apq import Apq
 from codesign.allocation.methods.autoq import AutoQ
 from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
 from codesign.allocation.methods.bp_nas import BP_NAS
@@ -30,7 +31,7 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
-    *(Adrl(), AutoQ(), Jasq()),
+    *(Adrl(), AutoQ(), Jasq(), Apq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
