@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Adrl(Haq):
     )
     decides = "layer: bits of weights"
     choices = "w2,w3,w4,w5,w6,w7,w8"
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "of candidates that leave the same accuracy the one of the fewest bits is taken: on few images many do",
         "states, rewards, the walk down to the limits and the 150 episodes are those of `haq`; the paper's limit is "
         "the size alone",

@@ -171,7 +171,7 @@ class Ddpg:
         loss.backward()  # type: ignore[no-untyped-call]
         self._critic_steps.step()
         self._actor_steps.zero_grad()
-        (-_worths(self.critic, states, self.actor(states)).mean()).backward()
+        (-_worths(self.critic, states, self.actor(states)).mean()).backward()  # type: ignore[no-untyped-call]
         self._actor_steps.step()
         with torch.no_grad():
             for mine, theirs in ((self._actor_target, self.actor), (self._critic_target, self.critic)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Haq:
     choices = "w2a4,w4a4,w8a4,w2a8,w4a8,w8a8"
     limited = True
     granularity: Granularity = "layer"
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "widths are those of the choices, and an action takes one of them by its place; the code has every width from "
         "2 to 8",
         "the budget is walked down to as in the code (from the last layer, activations first), but on the exact cycles "
