@@ -102,8 +102,8 @@ def planned(
         chosen.check(space)
     if hasattr(chosen, "check_bands"):
         chosen.check_bands(hw)
-    if limits and not (hasattr(chosen, "reaches") and chosen.reaches(costs, limits)):
-        check_reachable(space, costs, limits, pins)
+    if limits:
+        getattr(chosen, "check_reachable", check_reachable)(space, costs, limits, pins)
     return Plan(chosen, space, costs, limits, pins)
 
 

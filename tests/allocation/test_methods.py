@@ -16,7 +16,9 @@ import torch
 import codesign
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.apq import Apq
 from codesign.allocation.methods.aq import Aq
+from codesign.allocation.methods.autoq import AutoQ
 from codesign.allocation.methods.catalog import METHODS
 from codesign.allocation.methods.evaluator import Evaluator
 from codesign.allocation.methods.evoq import EvoQ
@@ -24,6 +26,7 @@ from codesign.allocation.methods.haq import Haq
 from codesign.allocation.methods.hawq_v2 import HAWQ_V2
 from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.impq import Impq, kernel_gains
+from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
@@ -55,8 +58,10 @@ QUICK: dict[str, Any] = {
     name: replace(method, steps=30, images=16) if isinstance(method, ZeroQ)
     else replace(method, rounds=12) if isinstance(method, Amed)
     else replace(method, evaluations=8) if isinstance(method, Codesign)
-    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ)
+    else replace(method, rounds=8, population=5) if isinstance(method, EvoQ | Jasq)
     else replace(method, episodes=8, warm_up=4) if isinstance(method, Haq)
+    else replace(method, float_samples=8, samples=6, population=8, generations=2, measured=2) if isinstance(method, Apq)
+    else replace(method, episodes=6, warm_up=3) if isinstance(method, AutoQ)
     else replace(method, episodes=6) if isinstance(method, Releq)
     else replace(method, share=0.6) if isinstance(method, Msq)
     else replace(method, draws=1) if isinstance(method, Aq)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from codesign.allocation.methods.adrl import Adrl
 from codesign.allocation.methods.amed import Amed
+from codesign.allocation.methods.apq import Apq
 from codesign.allocation.methods.aq import Aq
+from codesign.allocation.methods.autoq import AutoQ
 from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
 from codesign.allocation.methods.bit_mixer import BitMixer
 from codesign.allocation.methods.bp_nas import BP_NAS
@@ -21,6 +24,7 @@ from codesign.allocation.methods.hawq_v3 import HAWQ_V3
 from codesign.allocation.methods.hmq import HMQ
 from codesign.allocation.methods.hybrid_net import HybridNet
 from codesign.allocation.methods.impq import Impq
+from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.limpq import Limpq
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
@@ -37,6 +41,7 @@ from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
     *(Codesign(), Rmsmp(), Impq(), Amed(), Hawq(), HAWQ_V2, HAWQ_V3, MPQNNCO, OBACWA, ZeroQ(), EvoQ(), Haq(), Releq()),
+    *(Adrl(), AutoQ(), Jasq(), Apq()),
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),

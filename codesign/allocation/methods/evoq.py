@@ -8,6 +8,7 @@ import numpy as np
 
 from codesign._typing import FloatArray, IntArray
 from codesign.allocation.methods.policies import allocated, cheapened
+from codesign.allocation.methods.populations import Tournaments
 from codesign.allocation.methods.protocol import Allocation, Task
 from codesign.allocation.sensitivities.outputs import OutputError
 from codesign.allocation.space import Granularity
@@ -58,44 +59,27 @@ class EvoQ:
         )
 
 
-class Evolution:
-    """A population; first uniform policies and perturbed ones, then children of tournaments.
+class Evolution(Tournaments):
+    """First uniform policies and perturbed ones, then children of tournaments.
 
     Args:
         errors: (decisions, choices) what a decision alone loses.
         bits: (choices,) by which one is wider than another.
-        rng: all that is drawn.
-        population: policies that compete.
-        drawn: of them in a tournament, whose best one has a child that replaces its worst one.
+        rng, population, drawn: as `Tournaments` takes them.
     """
 
     def __init__(
         self, errors: FloatArray, bits: IntArray, rng: np.random.Generator, population: int = 20, drawn: int = 5
     ) -> None:
-        self._errors, self._bits, self._rng = errors, bits, rng
-        self._size, self._drawn = population, drawn
-        self._policies: list[IntArray] = []
-        self._losses: list[float] = []
-        self._worst = -1
+        super().__init__(rng, population, drawn)
+        self._errors, self._bits = errors, bits
 
-    def ask(self) -> IntArray:
+    def first(self, number: int) -> IntArray:
         decisions, choices = self._errors.shape
-        if len(self._policies) < self._size:
-            uniform = np.full(decisions, len(self._policies) % choices)
-            return uniform if len(self._policies) < choices else self._changed(uniform)
-        some = self._rng.choice(self._size, size=min(self._drawn, self._size), replace=False)
-        some = some[np.argsort([self._losses[one] for one in some], kind="stable")]
-        self._worst = int(some[-1])
-        return self._changed(self._policies[some[0]])
+        uniform = np.full(decisions, number % choices)
+        return uniform if number < choices else self.child(uniform)
 
-    def tell(self, policy: IntArray, loss: float) -> None:
-        if len(self._policies) < self._size:
-            self._policies.append(policy)
-            self._losses.append(loss)
-            return
-        self._policies[self._worst], self._losses[self._worst] = policy, loss
-
-    def _changed(self, policy: IntArray) -> IntArray:
+    def child(self, policy: IntArray) -> IntArray:
         """The policy with one decision at more bits and another one at fewer, or only one of these."""
         child = policy.copy()
         kind = int(self._rng.integers(3))

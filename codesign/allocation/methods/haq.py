@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from codesign.allocation.methods.policies import allocated, cheapened, of_decisi
 from codesign.allocation.methods.protocol import Allocation, Task
 from codesign.allocation.space import FormatChoice, Granularity, Space
 from codesign.formats.assignment import Assignment
+from codesign.integer.fusing import FusedConv
 
 EPISODES = 600
 """Of the paper."""
@@ -43,7 +46,7 @@ class Haq:
     choices = "w2a4,w4a4,w8a4,w2a8,w4a8,w8a8"
     limited = True
     granularity: Granularity = "layer"
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "widths are those of the choices, and an action takes one of them by its place; the code has every width from "
         "2 to 8",
         "the budget is walked down to as in the code (from the last layer, activations first), but on the exact cycles "
@@ -55,15 +58,20 @@ class Haq:
         "layers that read the same map get one choice",
     )
 
-    def _agent(self, size: int, seed: int) -> Ddpg:
-        """Its noise falls within the episodes as it does within the paper's."""
-        return Ddpg(size, seed, self.warm_up, kept=NOISE_KEPT ** (EPISODES / self.episodes))
+    def proposer(self, task: Task) -> BitAgent:
+        """Whose policies are tried; its noise falls within the episodes as it does within the paper's."""
+        facts = features(task.space)
+        return BitAgent(facts, task.space.choices, self.agent(facts.shape[1] + MORE, task.seed))
+
+    def agent(self, size: int, seed: int, candidates: int = 1) -> Ddpg:
+        """The actor and critic, of states of so many numbers."""
+        kept = NOISE_KEPT ** (EPISODES / self.episodes)
+        return Ddpg(size, seed, self.warm_up, kept=kept, candidates=candidates)
 
     def allocate(self, task: Task) -> Allocation:
         """The policy of the best reward; UserError if none keeps the limits."""
         space = task.space
-        facts = features(space)
-        agent = BitAgent(facts, space.choices, self._agent(facts.shape[1] + MORE, task.seed))
+        agent = self.proposer(task)
         reference = probability(task, None)
 
         def loss_of(assignment: Assignment) -> float:
@@ -124,12 +132,16 @@ def narrower(choices: tuple[FormatChoice, ...], place: int, activations: bool) -
 
 
 def features(space: Space) -> FloatArray:
-    """(decisions, 8) facts of layers, each from 0 to 1 over them: place, channels in and out, kernel, stride, pixels,
-    weights, whether it is depthwise; of several layers that are tied those of the first.
+    """(decisions, 8) `layer_facts`; of several layers that are tied those of the first."""
+    return layer_facts([space.convs[space.groups[members[0]].layer] for members in space.together])
+
+
+def layer_facts(layers: Sequence[FusedConv]) -> FloatArray:
+    """(layers, 8) facts, each from 0 to 1 over them: place, channels in and out, kernel, stride, pixels, weights,
+    whether it is depthwise.
     """
     found = []
-    for number, members in enumerate(space.together):
-        item = space.convs[space.groups[members[0]].layer]
+    for number, item in enumerate(layers):
         out, per_group, height, _ = item.weight_shape
         channels = per_group * item.groups
         pixels = math.prod(item.output.shape[1:])
@@ -166,20 +178,35 @@ class BitAgent:
         policy = np.zeros(len(self._facts), dtype=np.int64)
         before = 1.0
         for number, facts in enumerate(self._facts):
-            picked = [0, 0]
+            picked = [0, len(self._widths) - 1]
             for kind in self._kinds:
                 state = np.array([*facts, float(kind == 0), before])
-                before = self.agent.act(state)
+                before = self.action(number, kind, picked, state)
                 self._episode.append((state, before))
-                picked[kind] = place_of(before, (len(self._forms), len(self._widths))[kind])
-            policy[number] = self._nearest(picked[0], picked[1])
+                picked[kind] = self.place(kind, before)
+            policy[number] = self.nearest(picked[0], picked[1])
         return policy
+
+    def action(self, number: int, kind: int, picked: Sequence[int], state: FloatArray) -> float:
+        """What is done in a state.
+
+        Args:
+            number: of the decision.
+            kind: 0 gives it a format, 1 a width of its map.
+            picked: places of format and width of the decision so far; of the width the widest until it is given.
+            state: facts of the decision, kind, action before.
+        """
+        return self.agent.act(state)
+
+    def place(self, kind: int, action: float) -> int:
+        """Of the formats or widths, in the order of their bits, that of an action."""
+        return place_of(action, (len(self._forms), len(self._widths))[kind])
 
     def tell(self, policy: IntArray, loss: float) -> None:
         if math.isfinite(loss):
             self.agent.learn(self._episode, -loss)
 
-    def _nearest(self, form: int, width: int) -> int:
+    def nearest(self, form: int, width: int) -> int:
         """The choice of a format and a width, or one that has nearly so many bits where there is none."""
         wanted, bits = self._forms[form], self._widths[width]
         off = [

@@ -111,7 +111,8 @@ def cheapest(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[
 
     Fewer bits are not always faster: rows of a format that few rows of the array compute take longer.
     """
-    order = sorted(space.choices, key=lambda choice: choice.form.bits * choice.act_bits)
+    remaining = [choice for choice in space.choices if choice.form.bits] or space.choices  # of a network that is left
+    order = sorted(remaining, key=lambda choice: choice.form.bits * choice.act_bits)
     alike = [pinned(space, pins, np.full(len(space.groups), space.choices.index(choice))) for choice in order]
     return min(alike, key=lambda chosen: _excess(costs, limits, space.assignment(chosen)))
 

@@ -6,12 +6,12 @@ Where the bands have several formats, a layer's rows may also be dealt to all of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codesign.allocation.costs import Costs
 from codesign.allocation.methods.dealt_rows import dealt_rows_keep, with_dealt_rows
-from codesign.allocation.methods.joint import solved_jointly
+from codesign.allocation.methods.joint import check_reachable, solved_jointly
 from codesign.allocation.methods.local_search import alike, improved
 from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked
 from codesign.allocation.problem import Limit
@@ -20,7 +20,7 @@ from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
-from codesign.allocation.space import Granularity
+from codesign.allocation.space import Granularity, Space
 
 MOST_IN_PROGRAM = 1000
 """Decisions up to which the integer program is solved to the optimum; more are chosen by equal slopes."""
@@ -50,9 +50,10 @@ class Codesign:
     granularity: Granularity = "layer"
     deviations = ()
 
-    def reaches(self, costs: Costs, limits: Sequence[Limit]) -> bool:
-        """Whether dealt rows keep the limits, which no choice that all rows of a layer have may do."""
-        return dealt_rows_keep(costs, limits)
+    def check_reachable(self, space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> None:
+        """UserError where nothing keeps the limits, dealt rows neither, which may be faster than any single format."""
+        if pins or not dealt_rows_keep(costs, limits):
+            check_reachable(space, costs, limits, pins)
 
     def allocate(self, task: Task) -> Allocation:
         """An assignment that keeps the limits, and loses no more jointly than what the table alone gives."""

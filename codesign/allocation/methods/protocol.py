@@ -106,7 +106,7 @@ class Allocation:
 
     Attributes:
         assignment: formats of all rows and bits of all maps; it keeps the limits.
-        choices: by group; empty where a method deals formats otherwise.
+        choices: by group; without those whose rows get several formats.
         loss: by the method's own measure; None where it has none of the whole.
         rounds: of solving additive tables.
         notes: what a user should know.
