@@ -124,7 +124,8 @@ class WidthSpace:
             UserError: there is none; it says which limit is missed.
         """
         if policy is None:
-            return checked(method, self.task, joint.cheapest(self.task.space, self.task.pins), None, ())
+            task = self.task
+            return checked(method, task, joint.cheapest(task.space, task.costs, task.limits, task.pins), None, ())
         chosen = of_groups(self.task, policy[: len(self.task.space.together)])
         names = self.task.space.names
         choices = {group.name: names[at] for group, at in zip(self.task.space.groups, chosen.tolist(), strict=True)}
