@@ -38,6 +38,7 @@ SHIPPED: dict[Family, tuple[str, ...]] = {
     "ecp5": ("lfe5u85",),
 }
 """Large arrays that are fitted to as well: what surrounds small ones is a larger share of them."""
+RARE = (("pot", 3), ("apot", 4))
 SEED = 2026
 _DRAWS = 100
 _FITTED = ("lut", "ff")
@@ -63,6 +64,13 @@ def covering(family: Family, seed: int, count: int) -> list[Hardware]:
         seen.update(kinds[best])
         found.append(draws[best])
     return found
+
+
+def rare(family: Family) -> list[Hardware]:
+    """Small arrays of formats that few draws have."""
+    base = load_hardware("tiny").model_dump(mode="json") | {"device": DEVICES[family]}
+    bands = [{"scheme": scheme, "weight_bits": bits, "rows": 3} for scheme, bits in RARE]
+    return [Hardware.model_validate(base | {"name": f"rare_{dot}", "dot": dot, "bands": bands}) for dot in (2, 4, 8)]
 
 
 Rows = dict[str, list[tuple[tuple[float, ...], Resources]]]
@@ -135,7 +143,8 @@ def main() -> None:
         "family", "held out", *(f"{name.upper()} {kind}" for name in Resources._fields for kind in ("median", "worst"))
     )
     for family in DEVICES:
-        fitted_to = covering(family, SEED, given.configurations) + [load_hardware(name) for name in SHIPPED[family]]
+        shipped = [load_hardware(name) for name in SHIPPED[family]]
+        fitted_to = [*covering(family, SEED, given.configurations), *rare(family), *shipped]
         held_out = drawn(family, SEED + 1, given.held_out)
         if not given.check:
             rows: Rows = defaultdict(list)
