@@ -50,18 +50,49 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Rtl:
+    """What the generated RTL did with an entry's network, beside what the models say.
+
+    Attributes:
+        images: that ran, one by one.
+        cycles, model_cycles: of one image, in the RTL and in the timing model.
+        values, different: that every layer stored and that were compared, and how many of them are not the integer
+            model's.
+        exact: whether not one value, cycle or counter differs.
+    """
+
+    images: int
+    cycles: int
+    model_cycles: int
+    values: int
+    different: int
+    exact: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rtl:
+        """What `to_json` gave; LookupError or TypeError for anything else."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
 class Point:
-    """An entry with its result, or why it has none."""
+    """An entry with its result, or why it has none; and what its network did on the RTL, if it was to run there."""
 
     entry: Entry
     facts: Result | None
     failed: str = ""
+    rtl: Rtl | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
         limit = self.entry.limit
         about = {"method": self.entry.method, "metric": limit.metric, "at_most": limit.bound, "seed": self.entry.seed}
-        return about | ({"failed": self.failed} if self.facts is None else self.facts.to_json())
+        ran = {} if self.rtl is None else {"rtl": self.rtl.to_json()}
+        return about | ({"failed": self.failed} if self.facts is None else self.facts.to_json()) | ran
 
 
 @dataclass(frozen=True)
@@ -89,6 +120,7 @@ class Row:
         seeds: how many points there are, `failed` how many of them have no facts.
         why: of the first of these; empty if there are none.
         numbers: by name (`validation_accuracy`, `latency_ms`, `search_s`, ...) over the others; empty without any.
+        on_rtl: of how many seeds the network ran on the RTL, `exact` of how many not one value or cycle differs.
     """
 
     method: str
@@ -97,12 +129,15 @@ class Row:
     failed: int
     why: str
     numbers: Mapping[str, Spread]
+    on_rtl: int = 0
+    exact: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
         numbers = {name: {"mean": found.mean, "deviation": found.deviation} for name, found in self.numbers.items()}
         about = {"method": self.method, "metric": self.limit.metric, "at_most": self.limit.bound, "seeds": self.seeds}
-        return about | {"failed": self.failed, "why": self.why, **numbers}
+        ran = {"on_rtl": self.on_rtl, "exact": self.exact}
+        return about | {"failed": self.failed, "why": self.why, **ran, **numbers}
 
 
 def rows_of(points: Sequence[Point]) -> tuple[Row, ...]:
@@ -123,5 +158,6 @@ def rows_of(points: Sequence[Point]) -> tuple[Row, ...]:
                 numbers[metric] = Spread.of([one.costs[metric] for one in facts])
             numbers["search_s"] = Spread.of([one.search_s for one in facts])
         why = next((point.failed for point in mine if point.facts is None), "")
-        found.append(Row(method, limit, len(mine), len(mine) - len(facts), why, numbers))
+        ran = [point.rtl.exact for point in mine if point.rtl is not None]
+        found.append(Row(method, limit, len(mine), len(mine) - len(facts), why, numbers, len(ran), sum(ran)))
     return tuple(found)

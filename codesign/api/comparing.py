@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,20 @@ from codesign._extras import require
 from codesign._files import content_hash, write_json, write_text
 from codesign._reading import MOST_TEXT, read_bytes
 from codesign._sources import source_hash, tool_versions
-from codesign.allocation.comparison import Entry, Point, Result, Row, rows_of
+from codesign.allocation.comparison import Entry, Point, Result, Row, Rtl, rows_of
 from codesign.allocation.costs import UNITS
 from codesign.allocation.problem import Limit
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table
-from codesign.api.comparing_jobs import Setting, evaluated, file_of, float_file, trained_in_float
+from codesign.api.comparing_jobs import (
+    Setting,
+    evaluated,
+    file_of,
+    float_file,
+    network_file,
+    on_rtl,
+    trained_in_float,
+)
 from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
 from codesign.api.networks import HardwareLike, hardware_of
@@ -37,7 +45,7 @@ from codesign.execution.executor import Executor
 from codesign.execution.folder import claim, locked
 from codesign.execution.store import RunFolder
 from codesign.provenance import provenance
-from codesign.report.comparison import render_comparison, shown
+from codesign.report.comparison import ran_on_rtl, render_comparison, shown
 
 if TYPE_CHECKING:
     from codesign.allocation.methods.protocol import Method
@@ -94,12 +102,16 @@ class Compared(Answer):
 
     def blocks(self) -> Sequence[Block]:
         found: list[Block] = []
+        on_rtl = [point.rtl for point in self.points if point.rtl is not None]
         for limit in dict.fromkeys(row.limit for row in self.rows):
             mine = [row for row in self.rows if row.limit == limit]
-            columns = ("method", "seeds", "validation", "test", "latency_ms", "size_mib", "search s")
+            columns = ("method", "seeds", "validation", "test", "latency_ms", "size_mib", "search s", "on RTL")
+            width = len(columns) if on_rtl else -1
             title = f"{self.network} on {self.accelerator.name} {limit}, mean and deviation over seeds"
-            found.append(Table(title, columns, [_cells(row) for row in mine]))
+            found.append(Table(title, columns[:width], [_cells(row)[:width] for row in mine]))
             found += [Line(f"{row.method}, {row.failed} of {row.seeds} seeds: {row.why}") for row in mine if row.failed]
+        if on_rtl:
+            found.append(Line(_said_of_rtl(on_rtl)))
         again = {"note": self.made_again} if self.made_again else {}
         about = {
             "accuracy": "of the integers after training; compare and choose by validation images, test images are for "
@@ -120,6 +132,8 @@ def compare(
     seeds: int = 3,
     epochs: int | None = None,
     float_epochs: int | None = None,
+    search_epochs: int | None = None,
+    rtl_images: int = 0,
     data_dir: str | Path | None = None,
     jobs: int | None = 1,
     progress: Report | None = None,
@@ -136,6 +150,9 @@ def compare(
         seeds: 0, 1, ... of float training, of what methods draw, and of training with quantizers.
         epochs: with quantizers; 12.
         float_epochs: of training in float, once for each seed; 20, none where the network brings its weights.
+        search_epochs: of methods that train while they choose; each has its own number.
+        rtl_images: first test images that the integer network of every point runs on the generated RTL, where every
+            value, cycle and counter is compared with the models; by default none.
         data_dir: folder with the files of a data set that is named.
         jobs: points that are made at a time, in processes; None for one for each processor.
         progress: told how many are done.
@@ -148,6 +165,9 @@ def compare(
     limits = _limits(at_most)
     if seeds < 1:
         raise UserError(f"{option('seeds')}: {seeds} given, must be at least 1")
+    for name, given, least in (("search_epochs", search_epochs, 1), ("rtl_images", rtl_images, 0)):
+        if given is not None and given < least:
+            raise UserError(f"{option(name)}: {given} given, must be at least {least}")
     if len(chosen) * len(limits) * seeds > MOST_POINTS:
         raise UserError(f"{len(chosen) * len(limits) * seeds:,} points, must be at most {MOST_POINTS:,}")
     check_data_dir(str(data), data_dir)
@@ -159,9 +179,11 @@ def compare(
         None if data_dir is None else Path(data_dir),
         DEFAULT_EPOCHS if epochs is None else epochs,
         float_epochs,
+        search_epochs,
         folder,
     )
-    comparison = _Comparison(setting, chosen, limits, seeds, workers(jobs, WORKER_BYTES), progress or silent)
+    executor = workers(jobs, WORKER_BYTES)
+    comparison = _Comparison(setting, chosen, limits, seeds, rtl_images, executor, progress or silent)
     asked = {
         "network": setting.network.name,
         "data": setting.data,
@@ -170,6 +192,7 @@ def compare(
         "seeds": seeds,
         "epochs": setting.epochs,
         "float_epochs": float_epochs,
+        "search_epochs": search_epochs,
         "hardware": json.loads(setting.hw.canonical_json()),
     }
     claim(folder, "compare.yaml", yaml.safe_dump(asked, sort_keys=False), "comparison")
@@ -186,10 +209,11 @@ class _Comparison:
         methods: Mapping[str, str | Method],
         limits: tuple[Limit, ...],
         seeds: int,
+        rtl_images: int,
         executor: Executor,
         report: Report,
     ) -> None:
-        self.setting, self.methods, self.seeds = setting, methods, seeds
+        self.setting, self.methods, self.seeds, self.rtl_images = setting, methods, seeds, rtl_images
         self.entries = [Entry(m, limit, seed) for limit in limits for m in methods for seed in range(seeds)]
         self._executor, self._report = executor, report
         self._kept = RunFolder(setting.folder)
@@ -213,6 +237,8 @@ class _Comparison:
         points = self._points()
         if all(point.facts is None for point in points):
             raise UserError(f"no method gives anything; {points[0].entry.method}: {points[0].failed}")
+        if self.rtl_images:
+            points = self._run_on_rtl(points)
         folder, setting = self.setting.folder, self.setting
         page = folder / "report.html"
         title = f"{setting.network.name} on {setting.hw.name}: methods compared"
@@ -237,7 +263,9 @@ class _Comparison:
         keys = {entry: self._key(entry) for entry in self.entries}
         for entry in self.entries:
             stored = self._kept.get(_file(entry), keys[entry], partial(_read, entry))
-            if stored is not None:
+            if stored is None:
+                continue
+            if stored.facts is None or self._kept.file(network_file(entry), keys[entry]) is not None:
                 found[entry] = stored
         missing = [entry for entry in self.entries if entry not in found]
         self._report("points", len(found), len(self.entries))
@@ -254,9 +282,35 @@ class _Comparison:
                 if outcome.error is None or isinstance(outcome.error, UserError):
                     facts = found[entry].facts
                     value = {"failed": found[entry].failed} if facts is None else facts.to_json()
+                    if facts is not None:
+                        self._kept.keep_file(network_file(entry), keys[entry])
                     self._kept.put(_file(entry), keys[entry], value)
                 self._report("points", len(found), len(self.entries))
         return tuple(found[entry] for entry in self.entries)
+
+    def _run_on_rtl(self, points: tuple[Point, ...]) -> tuple[Point, ...]:
+        """The points whose networks are there, with what these did on the RTL."""
+        there = [point.entry for point in points if point.facts is not None]
+        keys = {entry: self._rtl_key(entry) for entry in there}
+        found: dict[Entry, Rtl] = {}
+        for entry in there:
+            stored = self._kept.get(_rtl_file(entry), keys[entry], Rtl.from_json)
+            if stored is not None:
+                found[entry] = stored
+        missing = [entry for entry in there if entry not in found]
+        self._report("points on RTL", len(found), len(there))
+        jobs = [partial(on_rtl, self.setting, entry, self.rtl_images) for entry in missing]
+        with contextlib.closing(self._executor.map(jobs)) as outcomes:
+            for outcome in outcomes:
+                entry = missing[outcome.index]
+                found[entry] = outcome.result()
+                self._kept.put(_rtl_file(entry), keys[entry], found[entry].to_json())
+                self._report("points on RTL", len(found), len(there))
+        return tuple(replace(point, rtl=found.get(point.entry)) for point in points)
+
+    def _rtl_key(self, entry: Entry) -> str:
+        network = (self.setting.folder / network_file(entry)).read_bytes()
+        return content_hash(self._common, self.setting.hw.canonical_json(), network, str(self.rtl_images))
 
     def _key(self, entry: Entry) -> str:
         method = self.methods[entry.method]
@@ -265,12 +319,17 @@ class _Comparison:
             own = read_bytes(method.rpartition(":")[0], MOST_TEXT)
         elif not isinstance(method, str):
             own = repr(method).encode()
-        asked = (entry.method, str(entry.limit), str(entry.seed), str(self.setting.epochs))
+        epochs = (str(self.setting.epochs), str(self.setting.search_epochs))
+        asked = (entry.method, str(entry.limit), str(entry.seed), *epochs)
         return content_hash(self._common, self.setting.hw.canonical_json(), own, *asked)
 
 
 def _file(entry: Entry) -> str:
     return f"points/{file_of(entry)}.json"
+
+
+def _rtl_file(entry: Entry) -> str:
+    return f"rtl/{file_of(entry)}.json"
 
 
 def _read(entry: Entry, value: Mapping[str, Any]) -> Point:
@@ -307,7 +366,15 @@ def _limits(at_most: Mapping[str, Sequence[float]]) -> tuple[Limit, ...]:
     return tuple(Limit(metric, float(bound)) for bound in bounds)
 
 
+def _said_of_rtl(ran: Sequence[Rtl]) -> str:
+    return (
+        f"on RTL: {len(ran):,} networks, {sum(one.values for one in ran):,} values of which "
+        f"{sum(one.different for one in ran):,} differ, {sum(one.cycles for one in ran):,} cycles where the models "
+        f"have {sum(one.model_cycles for one in ran):,}; {sum(one.exact for one in ran):,} exact"
+    )
+
+
 def _cells(row: Row) -> tuple[object, ...]:
     names = ("validation_accuracy", "test_accuracy", "latency_ms", "size_mib", "search_s")
     cells = [shown(name, row.numbers.get(name)) for name in names]
-    return (row.method, f"{row.seeds - row.failed} of {row.seeds}", *cells)
+    return (row.method, f"{row.seeds - row.failed} of {row.seeds}", *cells, ran_on_rtl(row))

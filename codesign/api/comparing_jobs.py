@@ -12,7 +12,7 @@ import numpy as np
 
 from codesign._files import atomic_write, write_text
 from codesign._reading import MOST_MODEL, read_arrays
-from codesign.allocation.comparison import Entry, Result
+from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.api.modules import FloatModel
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import load_dataset
@@ -33,6 +33,7 @@ class Setting:
         hw: the accelerator.
         data, data_dir: a data set's name or file, which every job loads again.
         epochs: with quantizers, `float_epochs` before, None as `quantize` has them.
+        search_epochs: of methods that train while they choose; None for each method's own number.
         folder: of the run.
     """
 
@@ -42,6 +43,7 @@ class Setting:
     data_dir: Path | None
     epochs: int
     float_epochs: int | None
+    search_epochs: int | None
     folder: Path
 
     @property
@@ -61,6 +63,11 @@ def file_of(entry: Entry) -> str:
     return f"{method}-{entry.limit.metric}-{entry.limit.bound:.10g}-{entry.seed}"
 
 
+def network_file(entry: Entry) -> str:
+    """Where in the folder an entry's integer network is."""
+    return f"networks/{file_of(entry)}.codesign"
+
+
 def trained_in_float(setting: Setting, seed: int, report: Report) -> None:
     """Train the float network of a seed and write its weights."""
     from codesign.api.quantization import float_weights
@@ -78,14 +85,12 @@ def trained_in_float(setting: Setting, seed: int, report: Report) -> None:
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in found.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    path = setting.folder / float_file(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
+    with atomic_write(_place(setting, float_file(seed))) as file:
         file.write(buffer.getvalue())
 
 
 def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Report) -> Result:
-    """What a method gives: its assignment, which is written beside, trained and measured.
+    """What a method gives: its assignment, trained and measured; it and the integer network are written beside.
 
     A method that knows no limits chooses without; what it chooses has to keep the limit all the same.
 
@@ -102,7 +107,8 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
 
     chosen = method_of(method)
     limits = {entry.limit.metric: entry.limit.bound} if chosen.limited else {}
-    plan = planned(setting.network, chosen, setting.hw, at_most=limits)
+    search_epochs = setting.search_epochs if hasattr(chosen, "with_epochs") else None
+    plan = planned(setting.network, chosen, setting.hw, at_most=limits, search_epochs=search_epochs)
     dataset = load_dataset(setting.data, setting.data_dir, entry.seed)
     arrays = read_arrays(setting.folder / float_file(entry.seed), MOST_MODEL, "the weights of a comparison")
     steps = setting.model.steps if isinstance(setting.model, FloatModel) else ()
@@ -111,14 +117,14 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
     found = carried_out(plan, subject, dataset, entry.seed, report)
     if lines := missed(plan.costs, [entry.limit], found.assignment):
         raise UserError(f"{lines[0]}: the method '{chosen.name}' knows no limits, and what it gives misses this one")
-    path = setting.folder / "assignments" / f"{file_of(entry)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _place(setting, f"assignments/{file_of(entry)}.json")
     write_text(path, found.assignment.to_json())
     made = quantize(
         model,
         dataset,
         assignment=found.assignment,
         hardware=setting.hw,
+        out=_place(setting, network_file(entry)),
         epochs=setting.epochs,
         seed=entry.seed,
         progress=report,
@@ -131,3 +137,29 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         found.allocation.loss,
         found.search_s,
     )
+
+
+def on_rtl(setting: Setting, entry: Entry, images: int, report: Report) -> Rtl:
+    """An entry's integer network with its first test images on the generated RTL, compared with the models.
+
+    Raises:
+        UserError: the network does not run on the accelerator.
+    """
+    from codesign.api.cosimulation import cosim
+
+    network = setting.folder / network_file(entry)
+    found = cosim(
+        setting.hw, network, images=images, data=setting.data, data_dir=setting.data_dir, seed=entry.seed,
+        progress=report,
+    )  # fmt: skip
+    result = found.result
+    return Rtl(
+        images, result.rtl_cycles, result.model_cycles, result.compared_values, result.mismatched_values, found.exact
+    )
+
+
+def _place(setting: Setting, file: str) -> Path:
+    """A file of the folder, whose own folder exists."""
+    path = setting.folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -37,6 +37,12 @@ def compare(
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
     ] = None,
+    search_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of methods that train while they choose; each has its own number.")
+    ] = None,
+    rtl_images: Annotated[
+        int, typer.Option(min=0, help="Test images that every point's network runs on the RTL; none.")
+    ] = 0,
     data_dir: DATA_DIR = None,
     jobs: Annotated[int, typer.Option(min=1, help="Points that are made at a time, in processes.")] = 1,
     json: JSON = None,
@@ -60,6 +66,8 @@ def compare(
             seeds=seeds,
             epochs=epochs,
             float_epochs=float_epochs,
+            search_epochs=search_epochs,
+            rtl_images=rtl_images,
             data_dir=data_dir,
             jobs=jobs,
             progress=report,

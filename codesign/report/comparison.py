@@ -27,6 +27,7 @@ def render_comparison(points: Sequence[Point], title: str, data: str) -> str:
         (
             *(row.method, str(row.limit), f"{row.seeds - row.failed} of {row.seeds}"),
             *(shown(name, row.numbers.get(name)) for name in COLUMNS),
+            ran_on_rtl(row),
             row.why,
         )
         for row in rows
@@ -40,7 +41,7 @@ def render_comparison(points: Sequence[Point], title: str, data: str) -> str:
             (
                 "All rows",
                 "search_s: seconds of a processor, from the trained float network to the assignment",
-                ("method", "limit", "seeds", *COLUMNS, ""),
+                ("method", "limit", "seeds", *COLUMNS, "on RTL", ""),
                 cells,
             )
         ],
@@ -71,6 +72,11 @@ def comparison_figure(rows: Sequence[Row], metric: str) -> go.Figure:
     figure.update_xaxes(title=metric)
     figure.update_yaxes(title="validation accuracy of the integers, %")
     return styled(figure, height=520)
+
+
+def ran_on_rtl(row: Row) -> str:
+    """How many networks of a row did the same on the RTL as in the models; empty if none was to run there."""
+    return f"{row.exact} of {row.on_rtl} exact" if row.on_rtl else ""
 
 
 def shown(name: str, found: Spread | None) -> str:

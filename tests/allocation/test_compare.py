@@ -105,6 +105,40 @@ def test_points_are_what_quantize_gives_and_runs_go_on(
     assert status == 2 and "holds another comparison" in error
 
 
+def test_networks_run_on_the_rtl(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "run", tmp_path / "a.json"
+    given = (
+        "compare", "smallcnn", "--methods", "rmsmp", "--hw", "tiny", "--data", "digits", "--at-most", "latency_ms=1",
+        "--float-epochs", 1, "--epochs", 0, "--seeds", 1, "--json", out, "-o", folder,
+    )  # fmt: skip
+    assert run(*given)[0] == 0
+    assert "rtl" not in json.loads(out.read_text())["points"][0] and not (folder / "rtl").exists()
+    with monkeypatch.context() as patched:  # the same comparison goes on: nothing is trained again
+        patched.setattr(comparing, "evaluated", None)
+        status, printed, error = run(*given, "--rtl-images", 2)
+    assert status == 0, error
+    answer = json.loads(out.read_text())
+    (point,), (row,) = answer["points"], answer["rows"]
+    network = folder / "networks" / "rmsmp-latency_ms-1-0.codesign"
+    same = codesign.cosim("tiny", network, data="digits", images=2)
+    assert point["rtl"] == {
+        "images": 2, "cycles": same.total_cycles, "model_cycles": same.result.model_cycles,
+        "values": same.result.compared_values, "different": 0, "exact": True,
+    }  # fmt: skip
+    assert point["costs"]["latency_ms"] == same.latency_ms
+    assert (row["on_rtl"], row["exact"]) == (1, 1)
+    assert "1 of 1 exact" in printed and f"{same.result.compared_values:,} values of which 0 differ" in printed
+    assert "1 of 1 exact" in (folder / "report.html").read_text()
+
+    with monkeypatch.context() as patched:  # neither again
+        patched.setattr(comparing, "on_rtl", None)
+        assert run(*given, "--rtl-images", 2)[0] == 0
+    whole = network.read_bytes()
+    network.write_bytes(whole[:-1])
+    assert run(*given, "--rtl-images", 2)[0] == 0
+    assert network.read_bytes() == whole
+
+
 def without_time(point: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in point.items() if key != "search_s"}
 
@@ -121,7 +155,7 @@ def test_a_method_that_breaks_is_a_row_and_is_tried_again(run: Run, place: Path,
 
 
 def test_jobs_can_be_sent_to_other_processes() -> None:
-    setting = Setting(zoo.get("smallcnn"), precise(), "digits", None, 1, None, Path("run"))
+    setting = Setting(zoo.get("smallcnn"), precise(), "digits", None, 1, None, None, Path("run"))
     job = partial(evaluated, setting, "hawq-v3", Entry("hawq-v3", Limit("latency_ms", 1.0), 0))
     assert pickle.loads(pickle.dumps(job)).args[2] == job.args[2]
 
@@ -151,6 +185,8 @@ def test_means_and_deviations_by_hand() -> None:
         ({"at_most": {"lut": [1.0]}}, "at_most lut: no such metric, must be one of latency_ms"),
         ({"at_most": {"latency_ms": [1.0], "bops": [1.0]}}, "at_most: 2 metrics given, must be one"),
         ({"at_most": {"latency_ms": [1.0, 1.0]}}, "at_most latency_ms: 1, 1 given, must be different"),
+        ({"search_epochs": 0}, "search_epochs: 0 given, must be at least 1"),
+        ({"rtl_images": -1}, "rtl_images: -1 given, must be at least 0"),
         ({"seeds": 0}, "seeds: 0 given, must be at least 1"),
         ({"seeds": 20_000}, "20,000 points, must be at most 10,000"),
         ({"network": "resnet9"}, "resnet9: no such network"),
