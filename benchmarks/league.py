@@ -57,7 +57,12 @@ def limits_ms(network: Network, hardware: str) -> tuple[float, ...]:
 
 
 def compared(
-    model: FloatModel | Network, data: str, methods: Sequence[str], hardware: str, folder: Path, given: argparse.Namespace
+    model: FloatModel | Network,
+    data: str,
+    methods: Sequence[str],
+    hardware: str,
+    folder: Path,
+    given: argparse.Namespace,
 ) -> Compared:
     """A comparison of some methods on an accelerator."""
     network = model.network if isinstance(model, FloatModel) else model
