@@ -59,8 +59,8 @@ def trace(
 ) -> tuple[str, list[int]]:
     """Which beat is taken in every cycle after `start`, `.` where none is, and the cycles of `pass_loaded`.
 
-    The stream is that of the layers, unless it is given. Beats are always there; `done`, `taken` and `idle` say in which
-    cycles the executor gives its answers.
+    The stream is that of the layers, unless it is given. Beats are always there; `done`, `taken` and `idle` say in
+    which cycles the executor gives its answers.
     """
     stream = stream or build(layers, SHAPE)
     loader = Loader(SHAPE)
@@ -173,7 +173,7 @@ def test_an_early_load_waits_for_nothing_but_that_the_step_before_is_taken() -> 
         stream = Stream(SHAPE, np.random.default_rng(0))
         stream.layer(Op.MAX_POOL)
         stream.load(2, 0, 0, early=True)
-            taken = max(cycle, SHAPE.descriptor_beats + 1)  # the TAKE state at the earliest
+        taken = max(cycle, SHAPE.descriptor_beats + 1)  # the TAKE state at the earliest
         text, _ = trace([], 60, taken=lambda now, cycle=cycle: now >= cycle, idle=lambda cycle: False, stream=stream)
         assert text.index("l") == taken + 2 + SHAPE.descriptor_beats + 2
 
