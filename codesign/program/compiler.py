@@ -208,6 +208,7 @@ class _Compiler:
         target = plan.written
         assert target is not None
         fields = {"op": Op.LOAD, "target": target.memory, "out_base": target.base, "load_words": target.words}
+        fields |= {"early": plan.early}
         self.emit_descriptor(fields)
         self.emit_zeros(target.words * self.geometry.load_beats)
 

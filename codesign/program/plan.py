@@ -111,6 +111,7 @@ class StepPlan:
         windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words, store_words: activation words of a load or a store.
+        early: of a load: whether it does not wait for the step before.
         dropped, bursts: of a fence: beats behind the descriptor that are skipped, bursts up to the next fence.
     """
 
@@ -125,6 +126,7 @@ class StepPlan:
     beats: int = 0
     load_words: int = 0
     store_words: int = 0
+    early: bool = False
     dropped: int = 0
     bursts: int = 0
 

@@ -137,7 +137,7 @@ def plan_step(step: Step, source: Placement | None, target: Placement | None, ge
     if step.kind is Kind.LOAD:
         assert target is not None
         beats += target.words * geometry.load_beats
-        return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words, beats=beats)
+        return StepPlan(-1, Op.LOAD, step.rows, target, load_words=target.words, early=step.early, beats=beats)
     if step.kind is Kind.STORE:
         assert source is not None
         words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel

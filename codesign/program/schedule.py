@@ -50,6 +50,7 @@ class Step:
         source, target, residual: stored maps that are read and written; target None for int32 results. A store reads
             `rows` of `source` and writes them where the load of `target` reads them; the network's result if target
             is None.
+        early: of a load: whether it may begin while the step before runs.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Step:
     target: StoredMap | None
     residual: StoredMap | None
     kind: Kind | None = None
+    early: bool = False
 
 
 @dataclass(frozen=True, eq=False)

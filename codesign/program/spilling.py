@@ -5,20 +5,26 @@ those of a residual operand) are loaded, the strip is computed and stored. A sto
 the program stream where the loads of later layers find it, so a load is the same whether the host wrote the rows or
 the accelerator. After every layer a fence keeps the reader from going on before the rows are in memory. From the first
 map on that only later layers need, and from which they fit, everything runs on chip.
+
+The input of the next strip is loaded early. Where two fit beside each other, and half the height is worth it, that is
+while a strip is computed; else while it is stored, when its own input is no longer needed. Outputs and residual
+operands lie in the other memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product, zip_longest
 from math import ceil, gcd
+from typing import NamedTuple
 
 from codesign.errors import UserError
 from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows
 from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
+from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
 
 
@@ -38,13 +44,27 @@ class _Strip:
         return (self.source,) if self.residual is None else (self.source, self.residual)
 
 
+class _Cut(NamedTuple):
+    """A layer in strips.
+
+    Attributes:
+        strips: from the top.
+        ahead: whether a strip's input is loaded while the strip before it is computed.
+        number: the same where rows and `ahead` are.
+    """
+
+    strips: tuple[_Strip, ...]
+    ahead: bool
+    number: int
+
+
 class Spills:
     """The spilled first layers of a network, for any widths of its maps' codes, with memories of `depth` words."""
 
     def __init__(self, network: NetworkShape, geometry: Geometry, depth: int) -> None:
         self.network, self.geometry, self.depth = network, geometry, depth
-        self._cut: dict[tuple[int, ...], tuple[tuple[_Strip, ...], int]] = {}
-        self._numbers: dict[tuple[tuple[Rows, ...], ...], int] = {}
+        self._cut: dict[tuple[int, ...], _Cut] = {}
+        self._numbers: dict[tuple[bool, tuple[tuple[Rows, ...], ...]], int] = {}
         self._always: dict[int, bool] = {}
 
     def check(self, count: int, widths: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -85,8 +105,10 @@ class Spills:
         places: dict[str, Place] = {}
         for index in range(count):
             steps += self.layer(index, count, widths)
-            for strip in self._strips(index, widths)[0]:
-                places[strip.source.name] = (0, 0)
+            cut = self._strips(index, widths)
+            for number, strip in enumerate(cut.strips):
+                behind = cut.ahead and number % 2
+                places[strip.source.name] = (0, self.depth - self._words(strip.source, widths) if behind else 0)
                 places[strip.target.name] = (1, self._target_base(strip, widths))
                 if strip.residual is not None:
                     places[strip.residual.name] = (1, 0)
@@ -98,22 +120,33 @@ class Spills:
         # where its rows are wanted later: whole by what follows, or by strips
         wanted = [StoredMap(target, (0, target.height))] if index == count - 1 else []
         for reader in self._readers(index, count):
-            for strip in self._strips(reader, widths)[0]:
+            for strip in self._strips(reader, widths).strips:
                 wanted += (stored for stored in strip.loaded if stored.tensor.name == target.name)
         steps: list[Step] = []
-        for strip in self._strips(index, widths)[0]:
-            steps += (Step(-1, None, each.rows, None, each, None, Kind.LOAD) for each in strip.loaded)
+
+        def load(stored: StoredMap, early: bool = False) -> None:
+            steps.append(Step(-1, None, stored.rows, None, stored, None, Kind.LOAD, early))
+
+        strips, ahead, _ = self._strips(index, widths)
+        load(strips[0].source)
+        for strip, following in zip_longest(strips, strips[1:]):
+            if strip.residual is not None:
+                load(strip.residual)
             steps.append(Step(index, strip.part, strip.rows, strip.source, strip.target, strip.residual))
+            if ahead and following is not None:
+                load(following.source, early=True)
             for destination in wanted:
                 rows = max(strip.rows[0], destination.rows[0]), min(strip.rows[1], destination.rows[1])
                 if rows[0] < rows[1]:
                     steps.append(Step(index, None, rows, strip.target, destination, None, Kind.STORE))
+            if not ahead and following is not None:
+                load(following.source, early=steps[-1].kind is Kind.STORE)
         steps.append(Step(-1, None, (0, 0), None, None, None, Kind.FENCE))
         return steps
 
     def key(self, index: int, count: int, widths: Mapping[str, int]) -> tuple[int, ...]:
         """What decides about `layer`, but for the widths of the layer's own maps."""
-        numbers = (self._strips(each, widths)[1] for each in (index, *self._readers(index, count)))
+        numbers = (self._strips(each, widths).number for each in (index, *self._readers(index, count)))
         return index == count - 1, *numbers
 
     def _readers(self, index: int, count: int) -> list[int]:
@@ -121,37 +154,77 @@ class Spills:
         layers = self.network.layers
         return [each for each in range(index + 1, count) if layers[index].output.name in maps_of(layers[each])]
 
-    def _strips(self, index: int, widths: Mapping[str, int]) -> tuple[tuple[_Strip, ...], int]:
-        """The strips of a layer, as high as they fit, and a number for the rows that they hold."""
+    def _strips(self, index: int, widths: Mapping[str, int]) -> _Cut:
+        """The strips of a layer."""
         layer = self.network.layers[index]
         key = index, *(widths[name] for name in maps_of(layer) if name in widths)
         if key not in self._cut:
-            strips = tuple(self._cut_strips(index, widths))
-            rows = tuple(tuple(stored.rows for stored in (*strip.loaded, strip.target)) for strip in strips)
-            self._cut[key] = strips, self._numbers.setdefault(rows, len(self._numbers))
+            single = self._cut_strips(index, widths, ahead=False)
+            assert single is not None
+            found, ahead = single, False
+            if len(single) > 1 and not self.geometry.second_reader:  # which may need the port that loads write by
+                double = self._cut_strips(index, widths, ahead=True)
+                if double is not None and self._cycles(double, widths, True) < self._cycles(single, widths, False):
+                    found, ahead = double, True
+            rows = tuple(tuple(stored.rows for stored in (*strip.loaded, strip.target)) for strip in found)
+            self._cut[key] = _Cut(found, ahead, self._numbers.setdefault((ahead, rows), len(self._numbers)))
         return self._cut[key]
 
-    def _cut_strips(self, index: int, widths: Mapping[str, int]) -> Iterator[_Strip]:
+    def _cut_strips(self, index: int, widths: Mapping[str, int], ahead: bool) -> tuple[_Strip, ...] | None:
+        """Strips as high as they fit; `ahead`, two inputs in their memory, None if these do not.
+
+        Raises:
+            UserError: the rows of a single strip do not fit.
+        """
         layer, geometry = self.network.layers[index], self.geometry
         height = layer.output.height
         unit = _unit(layer.output.width, geometry)
         size = ceil(height / unit) * unit
         while True:
-            strips = [
+            strips = tuple(
                 _strip(self.network, index, (start, min(start + size, height)), geometry)
                 for start in range(0, height, size)
-            ]
+            )
             stored = (item for strip in strips for item in self._stored(strip, widths))
             largest, need = max(stored, key=lambda item: item[1])
-            if need <= self.depth:
-                yield from strips
-                return
+            inputs = [self._words(strip.source, widths) for strip in strips]
+            both = max(map(sum, pairwise(inputs)), default=0) if ahead else 0
+            if max(need, both) <= self.depth:
+                return strips
             if size == unit:
+                if ahead:
+                    return None
                 raise UserError(
                     f"{layer.name}: {largest.name} takes {need} words, an activation memory has {self.depth}; set "
                     f"buffers.activation_words to {1 << (need - 1).bit_length()}"
                 )
             size = ceil(size / unit / 2) * unit
+
+    def _cycles(self, strips: Sequence[_Strip], widths: Mapping[str, int], ahead: bool) -> int:
+        """About how long strips take, to choose between ways of cutting: formats of filters are not known here."""
+        beats, slow = self.geometry.load_beats, self.geometry.hw.memory.cycles_per_beat
+        loads = [self._words(strip.source, widths) * beats * slow for strip in strips]
+        total = loads[0]
+        for strip, following in zip_longest(strips, loads[1:], fillvalue=0):
+            assert isinstance(strip, _Strip)
+            work = self._work(strip, widths)
+            store = self._words(strip.target, widths) * beats
+            total += max(work, following) + store if ahead else work + max(store, following)
+        return total
+
+    def _work(self, strip: _Strip, widths: Mapping[str, int]) -> int:
+        """About the cycles of a strip's windows, or those of its weights, if these take longer."""
+        layer, geometry = strip.part, self.geometry
+        out = layer.output
+        words = ceil(strip.source.tensor.channels / geometry.codes_by_width[widths[strip.source.tensor.name]])
+        taps = layer.kernel[0] * layer.kernel[1]
+        if not isinstance(layer, ConvShape):
+            return out.height * out.width * words * taps
+        passes = ceil(layer.filters / geometry.rows)
+        steps = taps * (words if layer.groups == 1 else 1)
+        tiling = tile_pixels(out.height * out.width, steps, passes, geometry)
+        beats = geometry.weight_beats(steps * geometry.groups) * geometry.hw.memory.cycles_per_beat
+        return passes * max(tiling.length, beats)
 
     def _stored(self, strip: _Strip, widths: Mapping[str, int]) -> Iterator[tuple[StoredMap, int]]:
         """What the memories hold, and the words from their beginnings to its end."""

@@ -317,7 +317,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         ]
 
         # ---- writing: only one of loader, pooling unit and post-processing writes at a time --------------------
-        # while two readers read, nobody writes to that memory, except loads, which wait until nothing runs
+        # to each memory; an early load writes to the one that the step before it does not write to. While two readers
+        # read, nobody writes to that memory, except loads, which wait until nothing runs then
         for index, memory in enumerate((memory_0, memory_1)):
             selected = Signal(name=f"selected_{index}")
             loads = Signal(name=f"loads_{index}")

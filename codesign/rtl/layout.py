@@ -141,6 +141,7 @@ DESCRIPTOR = Layout(
         Field("last_block", 11),  # the same of the last block
         Field("block_tiles", 7),  # tiles of `columns` pixels in a block
         Field("last_block_tiles", 7),
+        Field("early", 1),  # LOAD: the step before may still run: it neither writes nor needs what is loaded over
     ),
 )
 

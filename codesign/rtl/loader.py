@@ -35,8 +35,9 @@ class Loader(SharedModule):
 
     It runs ahead of the executor: the next layer's descriptor and passes load while the current one computes, held
     back only when both pass slots are taken, when a weight ring is full, or when the previous descriptor has not
-    been taken yet. LOAD waits until the executor is idle. `moved` tells what a beat taken in this cycle is: program,
-    weights or words of a map.
+    been taken yet. LOAD waits until the executor is idle, unless it is `early`: then the step before, which alone may
+    still run once its descriptor was taken, writes the other memory and needs none of the words that are loaded over.
+    `moved` tells what a beat taken in this cycle is: program, weights or words of a map.
 
     Handshakes: `descriptor_valid` until `descriptor_taken`; `pass_loaded` pulses when a pass is complete in the
     rings; the executor answers `pass_done` when it no longer needs a pass.
@@ -173,7 +174,7 @@ class Loader(SharedModule):
                     m.d.comb += self.more.eq(1)
                     m.next = "DESCRIPTOR"
             with m.State("LOAD_WAIT"):
-                with m.If(self.executor_idle):
+                with m.If(self.executor_idle | d.early):
                     m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.comb += [self.beat_ready.eq(1), self.loading.eq(1)]

@@ -9,7 +9,7 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
 from codesign.integer.network import IntegerNetwork, IntegerTensor
-from codesign.program import compile_network
+from codesign.program import Planner, compile_network
 from codesign.program.schedule import Kind
 from codesign.program.shapes import shape_of
 from codesign.program.strips import build_schedule
@@ -60,6 +60,41 @@ def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int,
             assert step.target.name in fenced
             assert sorted(stored[step.target.name]) == list(range(*step.target.rows))
     assert wanted == len(stored) > 1
+
+
+@pytest.mark.parametrize("ports", [1, 2])
+@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512), (29, 10, 256)])
+def test_an_early_load_is_nothing_to_the_step_that_may_still_run(
+    height: int, width: int, words: int, ports: int
+) -> None:
+    """That step writes the other memory, and reads none of the words that are loaded over, with two readers none."""
+    data = with_words(words).model_dump() | {
+        "buffers": {"activation_words": words, "weight_words": 512, "read_ports": ports}
+    }
+    hw = Hardware.model_validate(data | {"columns": 3})
+    planner = Planner(shape_of(block_network(height, width)), hw)
+    assert planner.schedule.spilled > 0
+    before = None
+    early = beside = 0
+    for planned in planner.steps:
+        load = planned.plan.written
+        if planned.step.kind is Kind.LOAD:
+            if planned.step.early:
+                assert before is not None and load is not None
+                early += 1
+                beside += before.step.kind is not Kind.STORE
+                written = before.plan.written
+                assert written is None or written.memory != load.memory
+                for read in (before.source, before.residual):
+                    if read is not None and read.memory == load.memory:
+                        assert ports == 1
+                        assert read.base + read.words <= load.base or load.base + load.words <= read.base
+        elif planned.step.kind is Kind.FENCE:
+            before = None
+        else:
+            before = planned
+    assert early
+    assert bool(beside) == (ports == 1)
 
 
 @pytest.mark.parametrize(

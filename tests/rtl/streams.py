@@ -47,10 +47,10 @@ class Stream:
         self.emit("d", word, self.shape.descriptor_beats)
         return word
 
-    def load(self, words: int, memory: int, address: int) -> None:
+    def load(self, words: int, memory: int, address: int, early: bool = False) -> None:
         """The input map: `words` activation words from `address` on, group after group."""
         shape = self.shape
-        self.descriptor(Op.LOAD, load_words=words, target=memory, out_base=address)
+        self.descriptor(Op.LOAD, load_words=words, target=memory, out_base=address, early=early)
         every = (1 << shape.groups) - 1
         for word in range(words):
             for part in range(shape.load_beats):

@@ -55,12 +55,14 @@ def trace(
     done: Callable[[int], bool] = lambda cycle: False,
     taken: Callable[[int], bool] = lambda cycle: True,
     idle: Callable[[int], bool] = lambda cycle: True,
+    stream: Stream | None = None,
 ) -> tuple[str, list[int]]:
     """Which beat is taken in every cycle after `start`, `.` where none is, and the cycles of `pass_loaded`.
 
-    Beats are always there; `done`, `taken` and `idle` say in which cycles the executor gives its answers.
+    The stream is that of the layers, unless it is given. Beats are always there; `done`, `taken` and `idle` say in
+    which cycles the executor gives its answers.
     """
-    stream = build(layers, SHAPE)
+    stream = stream or build(layers, SHAPE)
     loader = Loader(SHAPE)
     text, loaded = "", []
 
@@ -159,6 +161,21 @@ def test_a_load_waits_until_the_executor_is_idle() -> None:
     for cycle in (0, wait, wait + 5):
         text, _ = trace(layers, wait + 12, idle=lambda now, cycle=cycle: now >= cycle)
         assert text.index("l") == max(cycle, wait) + 1
+
+
+def test_an_early_load_waits_for_nothing_but_that_the_step_before_is_taken() -> None:
+    """The executor is never idle; a descriptor in front of the load is taken in some cycle."""
+    stream = Stream(SHAPE, np.random.default_rng(0))
+    stream.load(2, 0, 0, early=True)
+    text, _ = trace([], SHAPE.descriptor_beats + 12, idle=lambda cycle: False, stream=stream)
+    assert text.index("l") == SHAPE.descriptor_beats + 2
+    for cycle in (0, 9, 30):
+        stream = Stream(SHAPE, np.random.default_rng(0))
+        stream.layer(Op.MAX_POOL)
+        stream.load(2, 0, 0, early=True)
+        taken = max(cycle, SHAPE.descriptor_beats + 1)  # the TAKE state at the earliest
+        text, _ = trace([], 60, taken=lambda now, cycle=cycle: now >= cycle, idle=lambda cycle: False, stream=stream)
+        assert text.index("l") == taken + 2 + SHAPE.descriptor_beats + 2
 
 
 def test_finished_after_the_end_and_padding_is_dropped() -> None:

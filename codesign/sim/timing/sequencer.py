@@ -193,15 +193,21 @@ class End:
 
 @dataclass(frozen=True)
 class Load:
-    """Rows of a map are loaded, `beats` behind the descriptor."""
+    """Rows of a map are loaded, `beats` behind the descriptor.
+
+    Attributes:
+        early: whether the executor need not be idle; only the cycles in which it is count as those of a load.
+    """
 
     beats: int
+    early: bool = False
 
     def __call__(self, now: Now) -> None:
         last = now.reader.take(now.descriptor_beats, now.ready)
-        begin = max(last + 2, now.executor) + 1  # DISPATCH, then LOAD_WAIT until the executor is idle
+        # DISPATCH, then LOAD_WAIT until the executor is idle
+        begin = (last + 2 if self.early else max(last + 2, now.executor)) + 1
         now.end = now.reader.take(self.beats, begin)
-        now.load += now.end - begin + 1
+        now.load += max(0, now.end - max(begin, now.executor) + 1)
         now.ready = now.end + 1
 
 
@@ -429,7 +435,7 @@ class Sequencer:
 
     def _acts(self, plan: StepPlan) -> list[Act]:
         if plan.op == Op.LOAD:
-            return [Load(plan.load_words * self.geometry.load_beats)]
+            return [Load(plan.load_words * self.geometry.load_beats, plan.early)]
         if plan.op == Op.FENCE:
             return [Fence(plan.dropped)]
         if plan.windows is not None:

@@ -16,7 +16,7 @@ from codesign.sim.synthesis.resources import synthesize_hardware
 from codesign.verify.predictor_fit import drawn
 
 
-@pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", "xc7z045"])
+@pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", pytest.param("xc7z045", marks=pytest.mark.slow)])
 def test_every_module_of_the_rtl_is_predicted_as_often_as_it_appears(name: str) -> None:
     hw = load_hardware(name)
     assert instances(Geometry(hw)) == dict(Hierarchy(modules_of(generate(hw)), TOP, "accelerator").instances(TOP))
