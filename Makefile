@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws reset-bench test test-slow random-graphs fuzz lint clean kill-test
+.PHONY: setup demo kws league reset-bench test test-slow random-graphs fuzz lint clean kill-test
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
 	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
+	@echo "make league     all methods that choose bits, on two networks, every point on the RTL (needs the data folder; hours)"
 	@echo "make reset-bench  resets at random moments of runs, in Verilator and Icarus (needs iverilog; tens of minutes)"
 	@echo "make test       the tests"
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
@@ -32,6 +33,11 @@ demo: $(READY)
 kws: DATA ?= $(or $(CODESIGN_DATA),../shared/data)
 kws: $(READY)
 	$(BIN)/codesign cosim xc7z020_w8a8 $(DATA)/mlperf_tiny_models/kws_ref_model.tflite --data kws01 --data-dir $(DATA) --images 10
+
+league: DATA ?= $(or $(CODESIGN_DATA),../shared/data)
+league: OUT ?= league
+league: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/league.py --out $(OUT) --data-dir $(DATA)
 
 reset-bench: $(READY)
 	$(BIN)/python benchmarks/reset_bench.py

@@ -36,7 +36,7 @@ from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report, silent
 from codesign.api.planning import method_of
 from codesign.api.quantization import model_to_train
-from codesign.api.quantizing import DEFAULT_EPOCHS
+from codesign.api.quantizing import DEFAULT_EPOCHS, Quantizing
 from codesign.api.workers import workers
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import data_hash
@@ -132,6 +132,7 @@ def compare(
     seeds: int = 3,
     epochs: int | None = None,
     float_epochs: int | None = None,
+    learning_rate: float | None = None,
     search_epochs: int | None = None,
     rtl_images: int = 0,
     data_dir: str | Path | None = None,
@@ -150,6 +151,7 @@ def compare(
         seeds: 0, 1, ... of float training, of what methods draw, and of training with quantizers.
         epochs: with quantizers; 12.
         float_epochs: of training in float, once for each seed; 20, none where the network brings its weights.
+        learning_rate: of the training with quantizers, as `quantize` takes it.
         search_epochs: of methods that train while they choose; each has its own number.
         rtl_images: first test images that the integer network of every point runs on the generated RTL, where every
             value, cycle and counter is compared with the models; by default none.
@@ -163,6 +165,7 @@ def compare(
     require("torch", "a comparison of methods")
     chosen = _methods(methods)
     limits = _limits(at_most)
+    Quantizing(epochs=epochs, learning_rate=learning_rate).check()
     if seeds < 1:
         raise UserError(f"{option('seeds')}: {seeds} given, must be at least 1")
     for name, given, least in (("search_epochs", search_epochs, 1), ("rtl_images", rtl_images, 0)):
@@ -179,6 +182,7 @@ def compare(
         None if data_dir is None else Path(data_dir),
         DEFAULT_EPOCHS if epochs is None else epochs,
         float_epochs,
+        learning_rate,
         search_epochs,
         folder,
     )
@@ -192,6 +196,7 @@ def compare(
         "seeds": seeds,
         "epochs": setting.epochs,
         "float_epochs": float_epochs,
+        "learning_rate": learning_rate,
         "search_epochs": search_epochs,
         "hardware": json.loads(setting.hw.canonical_json()),
     }
@@ -319,8 +324,8 @@ class _Comparison:
             own = read_bytes(method.rpartition(":")[0], MOST_TEXT)
         elif not isinstance(method, str):
             own = repr(method).encode()
-        epochs = (str(self.setting.epochs), str(self.setting.search_epochs))
-        asked = (entry.method, str(entry.limit), str(entry.seed), *epochs)
+        training = (self.setting.epochs, self.setting.learning_rate, self.setting.search_epochs)
+        asked = (entry.method, str(entry.limit), str(entry.seed), *map(str, training))
         return content_hash(self._common, self.setting.hw.canonical_json(), own, *asked)
 
 

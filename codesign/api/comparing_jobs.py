@@ -14,6 +14,7 @@ from codesign._files import atomic_write, write_text
 from codesign._reading import MOST_MODEL, read_arrays
 from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.api.modules import FloatModel
+from codesign.api.quantizing import DEFAULT_RATE
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
@@ -33,6 +34,7 @@ class Setting:
         hw: the accelerator.
         data, data_dir: a data set's name or file, which every job loads again.
         epochs: with quantizers, `float_epochs` before, None as `quantize` has them.
+        learning_rate: of these epochs; None as `quantize` has it.
         search_epochs: of methods that train while they choose; None for each method's own number.
         folder: of the run.
     """
@@ -43,6 +45,7 @@ class Setting:
     data_dir: Path | None
     epochs: int
     float_epochs: int | None
+    learning_rate: float | None
     search_epochs: int | None
     folder: Path
 
@@ -126,6 +129,7 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         hardware=setting.hw,
         out=_place(setting, network_file(entry)),
         epochs=setting.epochs,
+        learning_rate=_learning_rate(setting),
         seed=entry.seed,
         progress=report,
     )
@@ -137,6 +141,13 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         found.allocation.loss,
         found.search_s,
     )
+
+
+def _learning_rate(setting: Setting) -> float | None:
+    """That of `quantize` on the model as the user gave it: here it always brings weights."""
+    if not setting.epochs or setting.learning_rate is not None or isinstance(setting.model, FloatModel):
+        return setting.learning_rate
+    return DEFAULT_RATE
 
 
 def on_rtl(setting: Setting, entry: Entry, images: int, report: Report) -> Rtl:

@@ -183,6 +183,7 @@ def quantize(
     group_rows: int | None = None,
     post_training: Sequence[str] | None = None,
     epochs: int | None = None,
+    learning_rate: float | None = None,
     training_rule: str | None = None,
     regime: str | None = None,
     distill: float | None = None,
@@ -222,6 +223,7 @@ def quantize(
         percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
             `codesign.api.quantizing.Quantizing`; `teacher` may be a module.
         epochs: with quantizers; 12, and 0 trains nothing.
+        learning_rate: of these, the largest; 0.002, and 0.0005 from weights that the network brings.
         float_epochs: before; 20, but none where the network brings its weights, from which training goes on if some
             are asked for.
         train: a loop of one's own instead of these epochs. It gets a module and the data set and trains the module in
@@ -315,13 +317,14 @@ def quantize(
         group_rows=group_rows,
         post_training=post_training,
         epochs=epochs,
+        learning_rate=learning_rate,
         training_rule=training_rule,
         regime=regime,
         distill=distill,
         teacher=taught_by,
         temperature=temperature,
     )
-    options = quantizing.options(formats, act_bits, floats, train, loss)
+    options = quantizing.options(formats, act_bits, floats, train, loss, brings)
     by = quantizing.method or DEFAULT_METHOD
     if plan is not None:  # what does not go with any assignment is said before anything is trained
         _with_assignment(options, plan.space.assignment([0] * len(plan.space.groups)))

@@ -31,6 +31,8 @@ CHOICES: dict[str, tuple[str, Mapping[str, Described]]] = {
 """By option: what it chooses, and from what."""
 
 DEFAULT_METHOD = "rmsmp"
+DEFAULT_RATE, RATE_FROM_GIVEN_WEIGHTS = 2e-3, 5e-4
+"""Largest learning rates of training with quantizers."""
 DEFAULT_EPOCHS, DEFAULT_FLOAT_EPOCHS, DEFAULT_ACT_BITS, DEFAULT_GROUP_ROWS, DEFAULT_TEMPERATURE = 12, 20, 4, 4, 4.0
 
 
@@ -47,6 +49,7 @@ class Quantizing:
         group_rows: of the granularity `group`; 4.
         post_training: names of `CHOICES` in their order, as a sequence or with commas between them.
         epochs: with quantizers; 12, and 0 trains nothing.
+        learning_rate: of these, the largest; 0.002, and 0.0005 from weights that the network brings.
         distill: share of a float network's results in the loss (Hinton et al. 2015).
         teacher: of `distill`: a float model or its file; the network itself if not given.
         temperature: of `distill`; 4.
@@ -62,6 +65,7 @@ class Quantizing:
     group_rows: int | None = None
     post_training: Sequence[str] | None = None
     epochs: int | None = None
+    learning_rate: float | None = None
     training_rule: str | None = None
     regime: str | None = None
     distill: float | None = None
@@ -75,6 +79,7 @@ class Quantizing:
         float_training: FloatOptions | None = None,
         train: Loop | None = None,
         loss: Loss | None = None,
+        brings_weights: bool = False,
     ) -> QuantizeOptions:
         """What `codesign.quant.pipeline.quantize` takes; UserError for what has no effect or does not go together.
 
@@ -83,6 +88,7 @@ class Quantizing:
             act_bits: of activations.
             float_training: before; 20 epochs if None.
             train, loss: of the user; see `codesign.api.quantization.quantize`.
+            brings_weights: the network was trained elsewhere, so that much is lost where training goes far from it.
         """
         from codesign.quant.options import (
             PERCENTILE,
@@ -94,7 +100,7 @@ class Quantizing:
             WeightOptions,
         )
 
-        self._check(train is not None)
+        self.check(train is not None)
         calibration = CalibrationOptions(
             self.calibration or "mse",
             PERCENTILE if self.percentile is None else self.percentile,
@@ -102,6 +108,7 @@ class Quantizing:
             self.calibration_images,
         )
         epochs = DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        default_rate = RATE_FROM_GIVEN_WEIGHTS if brings_weights else DEFAULT_RATE
         found = QuantizeOptions(
             FormatOptions(self.method or DEFAULT_METHOD, ratio, act_bits),
             float_training or FloatOptions(DEFAULT_FLOAT_EPOCHS),
@@ -111,6 +118,7 @@ class Quantizing:
             TrainingOptions(
                 epochs,
                 self.training_rule or "default",
+                default_rate if self.learning_rate is None else self.learning_rate,
                 distillation=self._distillation(),
                 loop=train,
                 loss=loss,
@@ -120,7 +128,8 @@ class Quantizing:
         found.check()
         return found
 
-    def _check(self, own_loop: bool) -> None:
+    def check(self, own_loop: bool = False) -> None:
+        """UserError for what has no effect or does not go together."""
         for name, (_, registry) in CHOICES.items():
             value = getattr(self, name)
             for part in [] if value is None else _parts(value) if name == "post_training" else [value]:
@@ -128,9 +137,15 @@ class Quantizing:
                     more = f"; or one that allocates, with {option('hw', 'hardware')}" if name == "method" else ""
                     raise UserError(f"{option(name)}: '{part}' given, must be {', '.join(registry)}{more}")
         if own_loop:
-            refuse({"epochs": self.epochs, "regime": self.regime}, f"beside {option('train')}, a loop that has its own")
+            own = {"epochs": self.epochs, "learning_rate": self.learning_rate, "regime": self.regime}
+            refuse(own, f"beside {option('train')}, a loop that has its own")
+        if self.learning_rate is not None and not 0 < self.learning_rate <= 1:
+            raise UserError(f"{option('learning_rate')}: {self.learning_rate:g} given, must be above 0, at most 1")
         if self.epochs == 0:
-            learning = {"training_rule": self.training_rule, "regime": self.regime, "distill": self.distill}
+            learning = {
+                "learning_rate": self.learning_rate, "training_rule": self.training_rule, "regime": self.regime,
+                "distill": self.distill,
+            }  # fmt: skip
             refuse(learning, f"with {option('epochs')} 0, which trains nothing")
         if self.distill is None:
             refuse({"teacher": self.teacher, "temperature": self.temperature}, f"without {option('distill')}")
@@ -179,7 +194,7 @@ def how(settings: Mapping[str, Any]) -> str:
 
 
 DONE = (
-    "epochs", "training_rule", "calibration", "calibration_images", "zero_shot", "weight_scale", "granularity",
-    "post_training", "distillation",
+    "epochs", "learning_rate", "training_rule", "calibration", "calibration_images", "zero_shot", "weight_scale",
+    "granularity", "post_training", "distillation",
 )  # fmt: skip
 """Of a result's settings: what the answer repeats."""

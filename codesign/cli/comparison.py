@@ -37,6 +37,9 @@ def compare(
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the training with quantizers; as `codesign quantize` has it.")
+    ] = None,
     search_epochs: Annotated[
         int | None, typer.Option(min=1, help="Of methods that train while they choose; each has its own number.")
     ] = None,
@@ -66,6 +69,7 @@ def compare(
             seeds=seeds,
             epochs=epochs,
             float_epochs=float_epochs,
+            learning_rate=learning_rate,
             search_epochs=search_epochs,
             rtl_images=rtl_images,
             data_dir=data_dir,

@@ -94,6 +94,13 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         Annotated[int, typer.Option(min=0, help="Epochs with the quantizers; 0 trains nothing.", **PANEL)],
         DEFAULT_EPOCHS,
     ),
+    "learning_rate": (
+        Annotated[
+            float | None,
+            typer.Option(help="Of these epochs, the largest; 0.002, from weights that come along 0.0005.", **PANEL),
+        ],
+        None,
+    ),
     "training_rule": (
         Annotated[str | None, typer.Option(metavar="RULE", help=_names("training_rule", "How it trains:"), **PANEL)],
         None,

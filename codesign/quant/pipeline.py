@@ -222,6 +222,7 @@ def prepared(
         "ratio": {str(form): share for form, share in shares.items()},
         "act_bits": model.act_bits,
         "epochs": 0,
+        "learning_rate": None,
         "training_rule": options.training.rule,
         "weight_scale": options.weights.scale or options.training.given_rule.weights.initial,
         "granularity": options.weights.granularity,
@@ -307,7 +308,8 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
         )
     history = [*before, *metrics]
     share = 0.0 if options.distillation is None else options.distillation.share
-    settings = {**stage.settings, "epochs": len(history), "distillation": share}
+    settings = {**stage.settings, "epochs": len(history), "learning_rate": options.learning_rate}
+    settings["distillation"] = share
     return replace(stage, settings=settings, history={**stage.history, "qat": history})
 
 

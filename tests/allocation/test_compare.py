@@ -155,7 +155,7 @@ def test_a_method_that_breaks_is_a_row_and_is_tried_again(run: Run, place: Path,
 
 
 def test_jobs_can_be_sent_to_other_processes() -> None:
-    setting = Setting(zoo.get("smallcnn"), precise(), "digits", None, 1, None, None, Path("run"))
+    setting = Setting(zoo.get("smallcnn"), precise(), "digits", None, 1, None, None, None, Path("run"))
     job = partial(evaluated, setting, "hawq-v3", Entry("hawq-v3", Limit("latency_ms", 1.0), 0))
     assert pickle.loads(pickle.dumps(job)).args[2] == job.args[2]
 
@@ -186,6 +186,8 @@ def test_means_and_deviations_by_hand() -> None:
         ({"at_most": {"latency_ms": [1.0], "bops": [1.0]}}, "at_most: 2 metrics given, must be one"),
         ({"at_most": {"latency_ms": [1.0, 1.0]}}, "at_most latency_ms: 1, 1 given, must be different"),
         ({"search_epochs": 0}, "search_epochs: 0 given, must be at least 1"),
+        ({"learning_rate": 2.0}, "learning_rate: 2 given, must be above 0, at most 1"),
+        ({"learning_rate": 0.1, "epochs": 0}, "learning_rate: has no effect with epochs 0"),
         ({"rtl_images": -1}, "rtl_images: -1 given, must be at least 0"),
         ({"seeds": 0}, "seeds: 0 given, must be at least 1"),
         ({"seeds": 20_000}, "20,000 points, must be at most 10,000"),

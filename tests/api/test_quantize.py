@@ -60,6 +60,18 @@ def test_a_module_is_read_with_its_weights_and_left_as_it_is() -> None:
     assert isinstance(again, FloatModel) and again.state.keys() == model.state.keys()
 
 
+def test_training_from_given_weights_goes_in_smaller_steps(arrays: Arrays) -> None:
+    given: dict[str, Any] = {"act_bits": 4, "ratio": "fixed4:1", "method": "fixed", "epochs": 1, "float_epochs": 1}
+    assert codesign.quantize("smallcnn", "digits", **given).to_json()["learning_rate"] == 2e-3
+    usual = codesign.quantize(Branching(), arrays, **given)
+    assert usual.to_json()["learning_rate"] == 5e-4
+    wide = codesign.quantize(Branching(), arrays, **given, learning_rate=0.02)
+    assert wide.to_json()["learning_rate"] == 0.02
+    assert usual.result.history["qat"] != wide.result.history["qat"]
+    untrained = codesign.quantize(Branching(), arrays, **given | {"epochs": 0})
+    assert untrained.to_json()["learning_rate"] is None
+
+
 def test_a_module_that_cannot_be_read() -> None:
     class Wild(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -195,6 +207,7 @@ def test_options_without_effect(module: nn.Module, arrays: Arrays) -> None:
 
     for given, says in (
         ({"train": train, "epochs": 3}, "^epochs: has no effect beside train"),
+        ({"train": train, "learning_rate": 0.1}, "^learning_rate: has no effect beside train"),
         ({"train": train, "float_epochs": 3}, "^float_epochs: has no effect beside train"),
         ({"train": train, "loss": F.cross_entropy}, "^loss: has no effect beside train"),
         ({"train": train, "distill": 0.5}, "^distillation: has a loss of its own"),

@@ -108,6 +108,11 @@ DOORS: dict[str, tuple[tuple[object, ...], QuantizeOptions, QuantizeOptions]] = 
         replace(BASE, training=TrainingOptions(1, "lsq+")),
         ONE,
     ),
+    "learning rate": (
+        ("--epochs", 1, "--learning-rate", 0.03),
+        replace(BASE, training=TrainingOptions(1, learning_rate=0.03)),
+        ONE,
+    ),
     "distillation": (
         ("--epochs", 1, "--distill", 0.5),
         replace(BASE, training=TrainingOptions(1, distillation=DistillationOptions(0.5))),
@@ -149,7 +154,8 @@ def test_an_option_gives_what_a_direct_call_gives(
     assert not same(found, quantize(network, dataset, without).integer_network)
     answer = json.loads((tmp_path / "a.json").read_text())
     assert answer["test_accuracy"] == expected.test_accuracy
-    for key in ("calibration", "weight_scale", "granularity", "post_training", "training_rule", "zero_shot", "epochs"):
+    for key in ("calibration", "weight_scale", "granularity", "post_training", "training_rule", "zero_shot", "epochs",
+                "learning_rate"):  # fmt: skip
         assert answer[key] == expected.integer_network.provenance[key]
     assert answer["calibration"] in out and all(step in out for step in answer["post_training"])
 
@@ -181,6 +187,9 @@ WRONG = {
         "ocs",
     ): "ocs: halves weights for rows of one fixed format; the formats are pot4, fixed4, fixed8",
     ("--post-training", "adaround", "--training-rule", "pact"): "adaround: needs scales that stay",
+    ("--learning-rate", "0"): "--learning-rate: 0 given, must be above 0, at most 1",
+    ("--learning-rate", "nan"): "--learning-rate: nan given, must be above 0, at most 1",
+    ("--learning-rate", "0.1", "--epochs", "0"): "--learning-rate: has no effect with --epochs 0",
     ("--regime", "slow"): "--regime: 'slow' given, must be plain, profit",
     ("--regime", "profit", "--epochs", "2"): "regime 'profit': 2 epochs; it trains in three parts, at least 3 are",
     ("--training-rule", "sgd"): "--training-rule: 'sgd' given, must be default, ste",
