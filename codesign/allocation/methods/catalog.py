@@ -26,6 +26,7 @@ from codesign.allocation.methods.hybrid_net import HybridNet
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.limpq import Limpq
+from codesign.allocation.methods.mpnasee import MPNASEE
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
@@ -45,6 +46,6 @@ _ALL: tuple[Method, ...] = (
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),
-    *(Opq(),),
+    *(Opq(), MPNASEE),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
