@@ -11,6 +11,7 @@ from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
 from codesign.allocation.methods.bit_mixer import BitMixer
 from codesign.allocation.methods.bp_nas import BP_NAS
 from codesign.allocation.methods.bsq import BSQ
+from codesign.allocation.methods.ddq import DDQ
 from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
@@ -46,6 +47,6 @@ _ALL: tuple[Method, ...] = (
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),
-    *(Opq(), MPNASEE),
+    *(Opq(), MPNASEE, DDQ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

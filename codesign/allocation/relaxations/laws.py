@@ -207,12 +207,7 @@ class HardConcrete(Law):
         edge = np.log((1 - self.threshold) / self.threshold)
         for axis, phi in zip(self.decisions.axes, self.gates, strict=True):
             law = np.clip(array(open_probability(phi).double()), 1e-12, 1 - 1e-12)
-            margin = np.log(law / (1 - law)) - edge  # above 0: open
-            shut, opened = np.maximum(margin, 0.0), np.maximum(-margin, 0.0)
-            along = np.zeros((len(margin), len(axis.bits)))
-            along[:, 1:] += np.cumsum(opened, axis=1)
-            along[:, :-1] += shut  # the next gate is shut; what is behind it does not matter
-            total += (along - along.min(1, keepdims=True))[:, list(axis.place)]
+            total += of_gates(np.log(law / (1 - law)) - edge)[:, list(axis.place)]
         return total
 
 
@@ -249,6 +244,16 @@ def nested(gates: Tensor) -> Tensor:
     ones = gates.new_ones((len(gates), 1))
     through = torch.cat([ones, gates.cumprod(1)], dim=1)
     return through * torch.cat([1 - gates, ones], dim=1)
+
+
+def of_gates(margin: FloatArray) -> FloatArray:
+    """(n, places + 1) by how much gates would have to turn, from (n, places) margins, above 0 where a gate is open."""
+    shut, opened = np.maximum(margin, 0.0), np.maximum(-margin, 0.0)
+    along = np.zeros((len(margin), margin.shape[1] + 1))
+    along[:, 1:] += np.cumsum(opened, axis=1)
+    along[:, :-1] += shut  # the next gate is shut; what is behind it does not matter
+    found: FloatArray = along - along.min(1, keepdims=True)
+    return found
 
 
 def between(bits: Tensor, axis: Axis) -> Tensor:
