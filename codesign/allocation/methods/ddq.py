@@ -21,7 +21,7 @@ DDQ = RelaxedMethod(
     decides="layer: bits of weights and of activations",
     law=GatedLevels,
     term=Weighted(1.0),
-    schedule=Schedule(law_rate=0.05),
+    schedule=Schedule(law_rate=0.02),
     network=leveled_network,
     trainer=LevelRelaxer,
     deviations=(

@@ -29,9 +29,6 @@ from codesign.quant.learned_levels import LeveledNetwork, even
 from codesign.quant.placing import array
 from codesign.quant.qat import QatNetwork
 
-START = 0.5
-"""Where parameters of gates start: open. They stay within -1 and 1."""
-
 
 class GatedLevels(Law):
     """Levels of every layer's weights and of every map that layers read, and gates of the decisions.
@@ -42,7 +39,7 @@ class GatedLevels(Law):
     Attributes:
         layers, maps: names of tensors that have levels.
         levels: of each layer, then of each map, (2^most bits,) in any order.
-        gates: of each axis (decisions, widths - 1).
+        gates: of each axis (decisions, widths - 1), between -1 and 1.
     """
 
     def __init__(self, decisions: Decisions) -> None:
@@ -62,8 +59,9 @@ class GatedLevels(Law):
         self.owners = (*((owner[name], 0) for name in self.layers), *((owner[reader[one]], 1) for one in self.maps))
         sizes = [2 ** int(decisions.axes[number].bits[-1]) for _, number in self.owners]
         self.levels = nn.ParameterList([nn.Parameter(torch.zeros(size)) for size in sizes])
-        shapes = [(decisions.shape[0], len(axis.bits) - 1) for axis in decisions.axes]
-        self.gates = nn.ParameterList([nn.Parameter(torch.full(shape, START)) for shape in shapes])
+        steps = [len(axis.bits) - 1 for axis in decisions.axes]
+        starts = [1 - torch.arange(1, count + 1) / (count + 1) for count in steps]  # the last one shuts first
+        self.gates = nn.ParameterList([nn.Parameter(start.repeat(decisions.shape[0], 1)) for start in starts])
 
     @torch.no_grad()
     def load(self, network: LeveledNetwork) -> None:
