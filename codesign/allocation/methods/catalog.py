@@ -1,4 +1,4 @@
-"""Every method by its name, and the names of those that are not here yet."""
+"""Every method by its name."""
 
 from __future__ import annotations
 
