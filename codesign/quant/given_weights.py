@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from codesign.formats.assignment import Assignment
-from codesign.formats.row_format import RowFormat
 from codesign.quant.batch_norms import layer_results, norm_like
-from codesign.quant.qat import QatNetwork, QuantConv
-from codesign.quant.training_rules import DEFAULT, TrainingRule
-from codesign.workload.network import Network
+from codesign.quant.qat import QuantConv
+from codesign.quant.widest import WidestNetwork
 
 
 class GivenConv(QuantConv):
@@ -51,29 +46,11 @@ class GivenConv(QuantConv):
         return normalized
 
 
-class GivenNetwork(QatNetwork):
-    """Fused passes of such layers, with maps that are quantized as in every network."""
+class GivenNetwork(WidestNetwork):
+    """Fused passes of such layers, which have the most bits until weights are given; maps are as in every network."""
 
-    def __init__(
-        self,
-        network: Network,
-        state: Mapping[str, Tensor],
-        form: RowFormat,
-        act_bits: int,
-        training_rule: TrainingRule = DEFAULT,
-        *,
-        input_signed: bool = False,
-    ) -> None:
-        """Build from a network without batch norms and its weights, which have `form` until others are given.
-
-        Raises:
-            UserError: as `QatNetwork`.
-        """
-        super().__init__(
-            network, state, Assignment.uniform(network, form, act_bits), training_rule, input_signed=input_signed
-        )
-        for item in self.fused.convs:
-            self.convs[self._conv_of[item.name]] = GivenConv(self.conv(item.name))
+    def layer_like(self, layer: QuantConv) -> GivenConv:
+        return GivenConv(layer)
 
     def give(self, name: str, values: Tensor, steps: Tensor) -> None:
         """Set the weights of a layer: (rows, weights of a row) real values, and (rows,) their steps."""

@@ -13,13 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from codesign.formats.assignment import Assignment
-from codesign.formats.row_format import RowFormat
-from codesign.integer.layer_bits import maps_read
 from codesign.quant.fake_quant import ActivationQuantizer, quantize_activation
-from codesign.quant.qat import QatNetwork, QuantConv
-from codesign.quant.training_rules import DEFAULT, TrainingRule
-from codesign.workload.network import Network
+from codesign.quant.qat import QuantConv
+from codesign.quant.widest import WidestNetwork
 
 Factors = tuple[Tensor, Tensor]
 """Logarithms of the factors on step and range."""
@@ -75,32 +71,14 @@ class RangedQuantizer(ActivationQuantizer):
         return quantize_activation(x, self.log_scale + step, self.low, self.high)
 
 
-class RangedNetwork(QatNetwork):
+class RangedNetwork(WidestNetwork):
     """Fused passes with steps and ranges of every weighted layer and of the map that it reads."""
 
-    def __init__(
-        self,
-        network: Network,
-        state: Mapping[str, Tensor],
-        form: RowFormat,
-        act_bits: int,
-        training_rule: TrainingRule = DEFAULT,
-        *,
-        input_signed: bool = False,
-    ) -> None:
-        """Build from a network without batch norms and its weights; `form` and `act_bits` are the most there may be.
+    def layer_like(self, layer: QuantConv) -> RangedConv:
+        return RangedConv(layer)
 
-        Raises:
-            UserError: as `QatNetwork`.
-        """
-        super().__init__(
-            network, state, Assignment.uniform(network, form, act_bits), training_rule, input_signed=input_signed
-        )
-        self.reads = maps_read(self.fused)
-        for tensor in dict.fromkeys(self.reads.values()):
-            self.quantizers[self._quantizer_of[tensor]] = RangedQuantizer(self.quantizer(tensor))
-        for item in self.fused.convs:
-            self.convs[self._conv_of[item.name]] = RangedConv(self.conv(item.name))
+    def map_like(self, quantizer: ActivationQuantizer) -> RangedQuantizer:
+        return RangedQuantizer(quantizer)
 
     def set(self, weights: Mapping[str, Factors], maps: Mapping[str, Factors]) -> None:
         """Set the factors of layers, (rows,) each, and of the maps that these layers read, numbers; by layer."""

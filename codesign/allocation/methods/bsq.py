@@ -1,7 +1,7 @@
 """BSQ (Yang et al., ICLR 2021): bits of weights are trained, and a group lasso empties whole bit planes of layers."""
 
 from codesign.allocation.methods.protocol import Task
-from codesign.allocation.methods.relaxed import RelaxedMethod
+from codesign.allocation.methods.relaxed import RelaxedMethod, widest_network
 from codesign.allocation.relaxations.bit_planes import BitPlanes, PlaneRelaxer
 from codesign.allocation.relaxations.decisions import Decisions
 from codesign.allocation.relaxations.terms import Nothing
@@ -11,13 +11,8 @@ from codesign.quant.given_weights import GivenNetwork
 
 def given_network(task: Task, decisions: Decisions) -> GivenNetwork:
     """The task's float network, to be given weights, calibrated on the subject's images at the most bits."""
-    subject = task.subject
-    form, _ = max(decisions.pairs, key=lambda pair: pair[0].bits)
-    widest = max(bits for _, bits in decisions.pairs)
-    signed = subject.model.fused.input.signed
-    network = GivenNetwork(subject.model.network, subject.state, form, widest, input_signed=signed)
-    network.calibrate(subject.images)
-    network.normalize(subject.images)
+    network = widest_network(GivenNetwork, task, decisions)
+    network.normalize(task.subject.images)
     return network
 
 

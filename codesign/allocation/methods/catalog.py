@@ -1,4 +1,4 @@
-"""Every method by its name, and the names of those that are not here yet."""
+"""Every method by its name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from codesign.allocation.methods.bayesian_bits import BAYESIAN_BITS
 from codesign.allocation.methods.bit_mixer import BitMixer
 from codesign.allocation.methods.bp_nas import BP_NAS
 from codesign.allocation.methods.bsq import BSQ
+from codesign.allocation.methods.ddq import DDQ
 from codesign.allocation.methods.dnas import DNAS
 from codesign.allocation.methods.dq import DQ
 from codesign.allocation.methods.edmips import EDMIPS
@@ -26,6 +27,7 @@ from codesign.allocation.methods.hybrid_net import HybridNet
 from codesign.allocation.methods.impq import Impq
 from codesign.allocation.methods.jasq import Jasq
 from codesign.allocation.methods.limpq import Limpq
+from codesign.allocation.methods.mpnasee import MPNASEE
 from codesign.allocation.methods.mpqnnco import MPQNNCO
 from codesign.allocation.methods.msq import Msq
 from codesign.allocation.methods.obacwa import OBACWA
@@ -45,6 +47,6 @@ _ALL: tuple[Method, ...] = (
     *(EDMIPS, DNAS, BP_NAS, FRACBITS, HMQ, BAYESIAN_BITS, DQ, Limpq()),
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),
-    *(Opq(),),
+    *(Opq(), MPNASEE, DDQ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}

@@ -1,7 +1,7 @@
 """DQ (Uhlich et al., ICLR 2020): step and range are learned, bits follow; a penalty for what is above the limit."""
 
 from codesign.allocation.methods.protocol import Task
-from codesign.allocation.methods.relaxed import RelaxedMethod
+from codesign.allocation.methods.relaxed import RelaxedMethod, widest_network
 from codesign.allocation.relaxations.decisions import Decisions
 from codesign.allocation.relaxations.ranges import Ranges
 from codesign.allocation.relaxations.terms import Excess
@@ -11,13 +11,7 @@ from codesign.quant.ranges import RangedNetwork
 
 def ranged_network(task: Task, decisions: Decisions) -> RangedNetwork:
     """The task's float network with steps and ranges, calibrated on the subject's images at the most bits."""
-    subject = task.subject
-    form, _ = max(decisions.pairs, key=lambda pair: pair[0].bits)
-    widest = max(bits for _, bits in decisions.pairs)
-    signed = subject.model.fused.input.signed
-    network = RangedNetwork(subject.model.network, subject.state, form, widest, input_signed=signed)
-    network.calibrate(subject.images)
-    return network
+    return widest_network(RangedNetwork, task, decisions)
 
 
 DQ = RelaxedMethod(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from codesign.allocation.methods.joint import solved_jointly
 from codesign.allocation.methods.protocol import Allocation, Task
@@ -20,6 +21,9 @@ from codesign.allocation.space import Granularity, Space
 from codesign.quant.mixture import MixedNetwork
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training_rules import DEFAULT, TrainingRule
+from codesign.quant.widest import WidestNetwork
+
+N = TypeVar("N", bound=WidestNetwork)
 
 MOST_EXACT = 200
 """Groups up to which what is nearest within the limits is found by the integer program; beyond by equal slopes."""
@@ -31,6 +35,17 @@ def mixed_network(task: Task, decisions: Decisions, rule: TrainingRule = DEFAULT
     signed = subject.model.fused.input.signed
     network = MixedNetwork(subject.model.network, subject.state, decisions.pairs, rule, input_signed=signed)
     network.mix(decisions.of_layers(decisions.one_hot(decisions.widest)))
+    network.calibrate(subject.images)
+    return network
+
+
+def widest_network(kind: type[N], task: Task, decisions: Decisions) -> N:
+    """The task's float network as another kind, calibrated on the subject's images at the most bits."""
+    subject = task.subject
+    form, _ = max(decisions.pairs, key=lambda pair: pair[0].bits)
+    widest = max(bits for _, bits in decisions.pairs)
+    signed = subject.model.fused.input.signed
+    network = kind(subject.model.network, subject.state, form, widest, input_signed=signed)
     network.calibrate(subject.images)
     return network
 

@@ -6,6 +6,7 @@ expected over. When training ends it says how much each choice is worse than the
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -88,23 +89,15 @@ class Softmax(Law):
 
 
 class Gumbel(Law):
-    """DNAS: a sample of the Gumbel softmax (eqs. 9 and 10 there) with a temperature that falls.
+    """DNAS: a sample of the Gumbel softmax (eqs. 9 and 10 there) with a temperature that falls (`cooled`)."""
 
-    Attributes:
-        start, decay: the temperature is `start` * exp(-`decay` * epoch) of 90 epochs as the paper has them, however
-            many are trained.
-    """
-
-    EPOCHS = 90
-
-    def __init__(self, decisions: Decisions, start: float = 5.0, decay: float = 0.045) -> None:
+    def __init__(self, decisions: Decisions) -> None:
         super().__init__(decisions)
         self.logits = nn.Parameter(torch.zeros(decisions.shape))
-        self.start, self.decay = start, decay
-        self.temperature = start
+        self.temperature = cooled(0.0)
 
     def at(self, progress: float) -> None:
-        self.temperature = self.start * float(np.exp(-self.decay * self.EPOCHS * progress))
+        self.temperature = cooled(progress)
 
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Soft samples: what the network runs is what is paid for."""
@@ -118,6 +111,29 @@ class Gumbel(Law):
 
     def regrets(self) -> FloatArray:
         return log_odds(self.probabilities())
+
+
+class TwoGumbels(Softmax):
+    """MP-NAS: Gumbel softmax samples of the formats of weights and of the widths of activations, apart (`cooled`).
+
+    The share of a pair is the product of both samples', among the pairs that are choices.
+    """
+
+    def __init__(self, decisions: Decisions) -> None:
+        super().__init__(decisions, 0.0)
+        self.temperature = cooled(0.0)
+
+    def at(self, progress: float) -> None:
+        self.temperature = cooled(progress)
+
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Soft samples: what the network runs is what is paid for."""
+        scores = torch.zeros(self.decisions.shape)
+        for logits, place in ((self.weights, self._form_of), (self.maps, self._width_of)):
+            noise = uniform(logits.shape, generator, torch.float64).float()
+            scores = scores + (logits + gumbel(noise))[:, place]
+        found = torch.softmax(scores / self.temperature, dim=1)
+        return found, found
 
 
 class Fractional(Law):
@@ -191,19 +207,23 @@ class HardConcrete(Law):
         edge = np.log((1 - self.threshold) / self.threshold)
         for axis, phi in zip(self.decisions.axes, self.gates, strict=True):
             law = np.clip(array(open_probability(phi).double()), 1e-12, 1 - 1e-12)
-            margin = np.log(law / (1 - law)) - edge  # above 0: open
-            shut, opened = np.maximum(margin, 0.0), np.maximum(-margin, 0.0)
-            along = np.zeros((len(margin), len(axis.bits)))
-            along[:, 1:] += np.cumsum(opened, axis=1)
-            along[:, :-1] += shut  # the next gate is shut; what is behind it does not matter
-            total += (along - along.min(1, keepdims=True))[:, list(axis.place)]
+            total += of_gates(np.log(law / (1 - law)) - edge)[:, list(axis.place)]
         return total
 
 
 def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """softmax((logits - log(-log(noise))) / temperature) along the last axis, with noise uniform in (0, 1)."""
-    gumbel = -torch.log(-torch.log(noise.clamp(1e-20, 1 - 6e-8)))
-    return torch.softmax((logits + gumbel) / temperature, dim=-1)
+    return torch.softmax((logits + gumbel(noise)) / temperature, dim=-1)
+
+
+def gumbel(noise: Tensor) -> Tensor:
+    """Gumbel variables from noise uniform in (0, 1): -log(-log(noise))."""
+    return -torch.log(-torch.log(noise.clamp(1e-20, 1 - 6e-8)))
+
+
+def cooled(progress: float, start: float = 5.0, decay: float = 0.045) -> float:
+    """DNAS's temperature, `start` * exp(-`decay` * epoch) of its 90 epochs, at a share of however many are trained."""
+    return start * math.exp(-decay * 90 * progress)
 
 
 def hard_concrete(phi: Tensor, noise: Tensor) -> Tensor:
@@ -224,6 +244,16 @@ def nested(gates: Tensor) -> Tensor:
     ones = gates.new_ones((len(gates), 1))
     through = torch.cat([ones, gates.cumprod(1)], dim=1)
     return through * torch.cat([1 - gates, ones], dim=1)
+
+
+def of_gates(margin: FloatArray) -> FloatArray:
+    """(n, places + 1) by how much gates would have to turn, from (n, places) margins, above 0 where a gate is open."""
+    shut, opened = np.maximum(margin, 0.0), np.maximum(-margin, 0.0)
+    along = np.zeros((len(margin), margin.shape[1] + 1))
+    along[:, 1:] += np.cumsum(opened, axis=1)
+    along[:, :-1] += shut  # the next gate is shut; what is behind it does not matter
+    found: FloatArray = along - along.min(1, keepdims=True)
+    return found
 
 
 def between(bits: Tensor, axis: Axis) -> Tensor:

@@ -36,13 +36,7 @@ class RangeLaw(Law):
 
     def __init__(self, decisions: Decisions) -> None:
         super().__init__(decisions)
-        given = ",".join(decisions.space.names)
-        fixed = all(form.scheme is Scheme.FIXED and form.bits > 1 for form, _ in decisions.pairs)
-        if not fixed or len(decisions.axes) < 2:
-            raise UserError(
-                f"{option('choices')}: {given} given, must be every pair of some fixed-point weights and activations, "
-                "whose bits follow from learned ranges"
-            )
+        check_every_pair(decisions, "whose bits follow from learned ranges")
 
     @abstractmethod
     def factors(self, number: int) -> Factors:
@@ -184,6 +178,16 @@ class PowersOfTwo(RangeLaw):
         other = held & (chosen @ axis.members.T == 0)
         found: Tensor = self.logits[number].masked_fill(other[:, :, None], -torch.inf)
         return found
+
+
+def check_every_pair(decisions: Decisions, why: str) -> None:
+    """UserError unless the choices are every pair of some widths of fixed point; `why` ends its sentence."""
+    given = ",".join(decisions.space.names)
+    fixed = all(form.scheme is Scheme.FIXED and form.bits > 1 for form, _ in decisions.pairs)
+    if not fixed or len(decisions.axes) < 2:
+        raise UserError(
+            f"{option('choices')}: {given} given, must be every pair of some fixed-point weights and activations, {why}"
+        )
 
 
 def levels(bits: float, sign: int) -> float:
