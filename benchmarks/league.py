@@ -3,7 +3,8 @@
 Run `python benchmarks/league.py --out FOLDER [--data-dir FOLDER] [--jobs N]`, or `make league`; a run that was
 interrupted goes on. It is `codesign compare` four times:
 
-* MLPerf Tiny's ResNet-8 with its own weights (`pretrainedResnet.tflite` in the data folder) on `cifar10_small`,
+* MLPerf Tiny's ResNet-8 with its own weights (`pretrainedResnet.tflite` in the data folder), batch norms measured anew
+  behind its convolutions, on `cifar10_small`,
 * MLPerf Tiny's DS-CNN, trained in float on FSDD's spoken digits,
 
 each on an accelerator of eight rows of fixed point (`hw_configs/league`), where bits of weights and of maps buy cycles.
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from resnet8_cifar import resnet8
+from resnet8_cifar import resnet8, with_batch_norms
 from rich.console import Console
 
 import codesign
@@ -122,8 +123,9 @@ def main() -> None:
     of_hardware: dict[str, list[str]] = {}
     for name in asked:
         of_hardware.setdefault(OWN_HARDWARE.get(name, HARDWARE), []).append(name)
+    images = codesign.load_dataset("cifar10_small", given.data_dir).train_images[:512]
     subjects: list[tuple[str, FloatModel | Network, str]] = [
-        ("ResNet-8", resnet8(given.data_dir), "cifar10_small"),
+        ("ResNet-8", with_batch_norms(resnet8(given.data_dir), images), "cifar10_small"),
         ("DS-CNN", zoo.get("dscnn"), "fsdd"),
     ]
     points = []

@@ -22,8 +22,10 @@ from codesign.api.networks import float_model
 from codesign.api.reading import Reading
 from codesign.data.sources import Images, Labels, load_dataset
 from codesign.formats.assignment import Assignment
+from codesign.quant.module import build_module
 from codesign.quant.options import RunOptions
 from codesign.quant.qat import QatNetwork
+from codesign.workload.layers import BatchNorm, Conv, Layer
 
 MODEL = "mlperf_tiny_models/pretrainedResnet.tflite"
 
@@ -35,6 +37,40 @@ def resnet8(folder: Path) -> FloatModel:
     first = found.network.layers[1].name
     (name,) = (name for name in found.state if name.startswith(first) and name.endswith("weight"))
     return replace(found, state={**found.state, name: found.state[name] * 255})
+
+
+def with_batch_norms(model: FloatModel, images: Images) -> FloatModel:
+    """The same function with a batch norm behind every convolution, which files of inference have lost.
+
+    Its statistics are those of the convolution's results on the images, and its scale and shift undo them. Some methods
+    look at such statistics: ZeroQ distils images from them.
+    """
+    module = build_module(model.network)
+    module.load_state_dict(dict(model.state))
+    results: dict[str, Tensor] = {}
+    convs = [layer.name for layer in model.network.layers if isinstance(layer, Conv)]
+    for name in convs:
+        module.get_submodule(name).register_forward_hook(lambda *of, name=name: results.update({name: of[2]}))
+    with torch.no_grad():
+        module.eval()(torch.from_numpy(np.asarray(images)))
+    norms = {name: f"{name}/norm" for name in convs}
+    layers: list[Layer] = []
+    state = dict(model.state)
+    for layer in model.network.layers:
+        layers.append(replace(layer, inputs=tuple(norms.get(name, name) for name in layer.inputs)))
+        if (norm := norms.get(layer.name)) is None:
+            continue
+        layers.append(BatchNorm(norm, (layer.name,)))
+        mean_of = results[layer.name].mean(dim=(0, 2, 3))
+        variance = results[layer.name].var(dim=(0, 2, 3))
+        state |= {
+            f"{norm}.weight": (variance + BatchNorm.eps).sqrt(),
+            f"{norm}.bias": mean_of,
+            f"{norm}.running_mean": mean_of,
+            f"{norm}.running_var": variance,
+            f"{norm}.num_batches_tracked": torch.tensor(1),
+        }
+    return replace(model, network=replace(model.network, name="resnet8", layers=tuple(layers)), state=state)
 
 
 class Bench:
