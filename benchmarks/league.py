@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for what was found")
     parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
     parser.add_argument("--methods", default="all", help="names with commas between them")
+    parser.add_argument("--networks", default="resnet8,dscnn", help="one or both")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=2, help="with quantizers, of every point")
     parser.add_argument("--search-epochs", type=int, default=1, help="of methods that train while they choose")
@@ -130,6 +131,8 @@ def main() -> None:
     ]
     points = []
     for title, model, data in subjects:
+        if (model.network if isinstance(model, FloatModel) else model).name not in given.networks.split(","):
+            continue
         rows: list[Row] = []
         for hardware, methods in of_hardware.items():
             folder = given.out / f"{data}-{hardware}"
