@@ -127,7 +127,7 @@ def main() -> None:
     images = codesign.load_dataset("cifar10_small", given.data_dir).train_images[:512]
     subjects: list[tuple[str, FloatModel | Network, str]] = [
         ("ResNet-8", with_batch_norms(resnet8(given.data_dir), images), "cifar10_small"),
-        ("DS-CNN", zoo.get("dscnn"), "fsdd"),
+        ("DS-CNN", zoo.get("dscnn", classes=10), "fsdd"),
     ]
     points = []
     for title, model, data in subjects:
