@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim.ideal": {"arch", "workload"},
     "sim.amed": {"arch", "workload", "sim.ideal"},
     "allocation": MODELS | {"sim", "sim.timing", "allocation.solvers"},
-    "allocation.sensitivities": MODELS | {"data", "quant", "allocation"},
+    "allocation.sensitivities": MODELS | {"data", "quant", "allocation", "allocation.relaxations"},
     "allocation.relaxations": MODELS | {"quant", "allocation"},
     "allocation.methods": MODELS
     | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities", "allocation.relaxations"},

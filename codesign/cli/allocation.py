@@ -39,7 +39,7 @@ def table(
         typer.Option(
             metavar="NAME",
             help="weight-variance, weight-error, output-error, kl, taylor, hessian-eigenvalue, hessian-trace, "
-            "hessian-trace-both, gauss-newton, noise-gain, decision-noise, aiw.",
+            "hessian-trace-both, gauss-newton, noise-gain, decision-noise, aiw, learned-steps.",
         ),
     ] = "noise-gain",
     choices: Annotated[

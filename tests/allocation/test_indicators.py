@@ -15,11 +15,16 @@ from codesign.allocation.problem import Limit
 from codesign.allocation.relaxations.decisions import Decisions
 from codesign.allocation.relaxations.indicators import JointTrainer, covering, erased, importance
 from codesign.allocation.relaxations.training import Schedule
+from codesign.allocation.sensitivities.learned_steps import LearnedSteps, mixture_of
+from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import Space, parse_choices
+from codesign.quant.mixture import MixedNetwork
 from codesign.quant.qat import QatNetwork
 from codesign.quant.training_rules import training_rule
 from tests.allocation.subjects import TINY, subject_of
 from tests.allocation.test_relaxations import ALL, task_of
+
+LAYERS = ("a", "b", "fc")
 
 
 def test_a_step_that_is_smaller_than_the_next_wider_one_is_erased() -> None:
@@ -32,6 +37,18 @@ def test_a_step_that_is_smaller_than_the_next_wider_one_is_erased() -> None:
 )
 def test_uniform_passes_have_every_width(choices: str, places: tuple[int, ...]) -> None:
     assert covering(Decisions(Space(TINY, parse_choices(choices, 4)))) == places
+
+
+def differentiated(subject: Subject, network: MixedNetwork, places: list[int]) -> QatNetwork:
+    """A network quantized so, with the map steps of the mixture and the gradients of the loss."""
+    pairs = Decisions(subject.space).pairs
+    plain = QatNetwork(TINY, subject.state, subject.space.assignment(places), training_rule("lsq"))
+    plain.quantizer("b").log_scale.data.copy_(network.quantizer("b").log_scale.data)  # no layer reads it
+    for layer, place in zip(LAYERS, places, strict=True):
+        own = network.mixed_map(layer).width(pairs[place][1])
+        plain.quantizer(network.reads[layer]).log_scale.data.copy_(own.log_scale.data)
+    torch.nn.functional.cross_entropy(plain(subject.images), subject.labels).backward()  # type: ignore[no-untyped-call]
+    return plain
 
 
 def test_a_step_adds_up_the_gradients_of_networks_quantized_so() -> None:
@@ -47,13 +64,7 @@ def test_a_step_adds_up_the_gradients_of_networks_quantized_so() -> None:
     by_hand = torch.zeros_like(network.conv("fc").weight)
     of_steps = 0.0
     for places in ([0] * 3, [1] * 3, [5] * 3, drawn):
-        plain = QatNetwork(TINY, subject.state, subject.space.assignment(places), training_rule("lsq"))
-        plain.quantizer("b").log_scale.data.copy_(network.quantizer("b").log_scale.data)  # no layer reads it
-        for layer, place in zip(("a", "b", "fc"), places, strict=True):
-            own = network.mixed_map(layer).width(decisions.pairs[place][1])
-            plain.quantizer(network.reads[layer]).log_scale.data.copy_(own.log_scale.data)
-        loss = torch.nn.functional.cross_entropy(plain(subject.images), subject.labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        plain = differentiated(subject, network, places)
         gradient, steps = plain.conv("fc").weight.grad, plain.conv("fc").log_alpha.grad
         assert gradient is not None and steps is not None
         by_hand += gradient
@@ -81,7 +92,7 @@ def test_the_choice_is_the_least_sum_of_steps_of_all() -> None:
     before = importance(network, decisions, 2.0)
     JointTrainer(network, decisions, "limpq").train(subject.images, subject.labels, method.schedule, 0)
     sums = np.zeros((3, 3))
-    for number, layer in enumerate(("a", "b", "fc")):
+    for number, layer in enumerate(LAYERS):
         for place, (form, bits) in enumerate(decisions.pairs):
             own = network.mixed(layer).form(form)
             weights = float((own.log_alpha.detach().exp() / form.largest).mean())
@@ -89,3 +100,45 @@ def test_the_choice_is_the_least_sum_of_steps_of_all() -> None:
     assert np.allclose(importance(network, decisions, 2.0), sums) and not np.allclose(before, sums, rtol=1e-3)
     best = min(sum(sums[at, place] for at, place in enumerate(p)) for p, cost in latencies.items() if cost <= most)
     assert found.loss == pytest.approx(best)
+
+
+def test_the_sensitivity_is_of_steps_after_training() -> None:
+    """AdamW's first step moves a logarithm by the rate, against the sign of the gradient, here of networks apart."""
+    subject, rate = subject_of(ALL, seed=2), 0.05
+    losses = LearnedSteps(3.0, Schedule(1, rate)).losses(subject)
+    start = mixture_of(subject, Decisions(subject.space), training_rule("lsq"))
+    drawn = torch.randint(6, (3,), generator=torch.Generator().manual_seed(2)).tolist()
+    passes = [([place] * 3) for place in covering(Decisions(subject.space))] + [drawn]
+    runs = [(places, differentiated(subject, start, places)) for places in passes]
+    sums = np.zeros((3, 6))
+    for number, layer in enumerate(LAYERS):
+        for place, choice in enumerate(subject.space.choices):
+            rows, width = torch.zeros(len(subject.weights(layer))), torch.zeros(())
+            for places, plain in runs:
+                used = subject.space.choices[places[number]]
+                of_rows, of_map = plain.conv(layer).log_alpha, plain.quantizer(start.reads[layer]).log_scale
+                assert of_rows.grad is not None
+                rows += of_rows.grad * (used.form == choice.form)
+                if used.act_bits == choice.act_bits and layer != "a":  # the image's step follows from its range
+                    assert of_map.grad is not None
+                    width += of_map.grad
+            weights = start.mixed(layer).form(choice.form)
+            of_weights = (weights.log_alpha.detach() - rate * rows.sign()).exp() / choice.form.largest
+            own = start.mixed_map(layer).width(choice.act_bits).log_scale.detach() - rate * width.sign()
+            sums[number, place] = float(own.exp()) + 3 * float(of_weights.mean())
+    assert losses == pytest.approx(sums, rel=1e-4)
+    task = task_of(subject)
+    found = Limpq(3.0, Schedule(1, rate)).allocate(replace(task, seed=subject.seed))
+    assert found.loss == pytest.approx(losses.min(axis=1).sum())
+
+
+def test_it_trains_on_all_training_images() -> None:
+    subject = subject_of("w2a4,w4a4,w8a8", images=24)
+    fewer = replace(subject, images=subject.images[:9], labels=subject.labels[:9])
+    both = replace(fewer, training=(subject.images, subject.labels))
+    method = LearnedSteps(schedule=Schedule(1, 2e-3, batch=8))
+    assert not np.allclose(method.losses(fewer), method.losses(both), rtol=1e-4)
+    decisions = Decisions(subject.space)
+    network = mixture_of(fewer, decisions, training_rule("lsq"))
+    JointTrainer(network, decisions, "").train(subject.images, subject.labels, method.schedule, subject.seed)
+    assert (method.losses(both) == importance(network, decisions, 2.0)).all()

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 from codesign.allocation.methods.joint import solved_jointly
 from codesign.allocation.methods.protocol import Allocation, Task
-from codesign.allocation.methods.relaxed import mixed_network, told
+from codesign.allocation.methods.relaxed import told
 from codesign.allocation.relaxations.decisions import Decisions
-from codesign.allocation.relaxations.indicators import JointTrainer, importance
 from codesign.allocation.relaxations.training import Schedule
+from codesign.allocation.sensitivities.learned_steps import LearnedSteps
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.space import Granularity
-from codesign.quant.training_rules import training_rule
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ class Limpq:
             UserError: nothing keeps them, or training diverged.
         """
         decisions = Decisions(task.space, task.pins)
-        network = mixed_network(task, decisions, training_rule("lsq"))
-        trainer = JointTrainer(network, decisions, self.name)
-        history = trainer.train(*task.training_images, self.schedule, task.seed, task.progress)
-        found = solved_jointly(self, task, importance(network, decisions, self.alpha), Milp())
+        steps = LearnedSteps(self.alpha, self.schedule)
+        losses, history = steps.learned(
+            task.subject, decisions, task.training_images, task.seed, self.name, task.progress
+        )
+        found = solved_jointly(self, task, losses, Milp())
         return replace(found, notes=(*found.notes, told(task, history)))

@@ -56,10 +56,7 @@ class Task:
         Raises:
             UserError: there are no class numbers.
         """
-        images, labels = self.training or (self.subject.images, self.subject.labels)
-        if not len(labels) or int(labels.min()) < 0:
-            raise UserError(f"network '{self.space.network.name}': no images with classes, which training needs")
-        return images, labels
+        return self.subject.to_train_on(self.training)
 
     def missed(self, assignment: Assignment) -> list[str]:
         """Limits that the assignment misses, with what it has, by the exact joint costs."""

@@ -14,6 +14,7 @@ from codesign.allocation.relaxations.laws import Law
 from codesign.allocation.relaxations.relaxing import Relaxer
 from codesign.allocation.relaxations.terms import Term
 from codesign.allocation.relaxations.training import Schedule
+from codesign.allocation.sensitivities.learned_steps import mixture_of
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
@@ -31,12 +32,7 @@ MOST_EXACT = 200
 
 def mixed_network(task: Task, decisions: Decisions, rule: TrainingRule = DEFAULT) -> MixedNetwork:
     """The task's float network in all choices at once, calibrated on the subject's images at the widest."""
-    subject = task.subject
-    signed = subject.model.fused.input.signed
-    network = MixedNetwork(subject.model.network, subject.state, decisions.pairs, rule, input_signed=signed)
-    network.mix(decisions.of_layers(decisions.one_hot(decisions.widest)))
-    network.calibrate(subject.images)
-    return network
+    return mixture_of(task.subject, decisions, rule)
 
 
 def widest_network(kind: type[N], task: Task, decisions: Decisions) -> N:

@@ -38,7 +38,7 @@ def subject_on(
 
     Args:
         space: its network takes the images.
-        dataset: training images are what is seen, drawn at random.
+        dataset: of its training images some, drawn at random, are what is seen.
         float_state: trained weights; nothing is trained then unless `floats` say that training goes on.
         floats: training in float.
         images: how many.
@@ -62,6 +62,7 @@ def subject_on(
         placed(dataset.train_images[chosen]),
         placed(dataset.train_labels[chosen]),
         run.seed,
+        (placed(dataset.train_images), placed(dataset.train_labels)),
     )
 
 

@@ -35,6 +35,7 @@ class Subject:
         module: its layers, batch norms not folded.
         images, labels: of the training images, those that sensitivities see.
         seed: of what they draw.
+        training: all training images (N, C, H, W) and class numbers (N,), for those that train.
     """
 
     space: Space
@@ -43,8 +44,20 @@ class Subject:
     images: Tensor
     labels: Tensor
     seed: int = 0
+    training: tuple[Tensor, Tensor] | None = None
     _known: dict[tuple[str, RowFormat], Tensor] = field(default_factory=dict)
     _quantizers: dict[tuple[str, int], ActivationQuantizer] = field(default_factory=dict)
+
+    def to_train_on(self, given: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Images and class numbers: those that are given, else all training images, else those that are seen.
+
+        Raises:
+            UserError: there are no class numbers.
+        """
+        images, labels = given or self.training or (self.images, self.labels)
+        if not len(labels) or int(labels.min()) < 0:
+            raise UserError(f"network '{self.space.network.name}': no images with classes, which training needs")
+        return images, labels
 
     def weights(self, layer: str) -> Tensor:
         """(rows, weights of a row) of a layer."""
