@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sim.synthesis": {"execution", "arch", "rtl", "rtl.array", "sim"},
     "sim.ideal": {"arch", "workload"},
     "sim.amed": {"arch", "workload", "sim.ideal"},
-    "allocation": MODELS | {"sim", "sim.timing", "allocation.solvers"},
+    "allocation": MODELS | {"program", "sim", "sim.timing", "allocation.solvers"},
     "allocation.sensitivities": MODELS | {"data", "quant", "allocation", "allocation.relaxations"},
     "allocation.relaxations": MODELS | {"quant", "allocation"},
     "allocation.methods": MODELS

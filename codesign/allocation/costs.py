@@ -1,4 +1,4 @@
-"""What assignments cost: exact cycles of the whole network on an accelerator, sizes, bit operations.
+"""What assignments cost: cycles, traffic and energy of the whole network on an accelerator, sizes, bit operations.
 
 A joint cost is of a whole assignment. The additive costs of a table follow from it by differences: what changes if one
 group alone gets another choice while the others keep the base. At the base, and one change away from it, an additive
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from codesign._typing import FloatArray, IntArray
+from codesign.allocation.planned_costs import PLANNED, Spent, planned_costs
 from codesign.allocation.space import FormatChoice, Space
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
@@ -24,6 +25,7 @@ from codesign.formats.ratio import band_ratio
 from codesign.formats.row_format import RowFormat
 from codesign.integer.layer_bits import maps_read
 from codesign.sim.clock import Clock, known_clock
+from codesign.sim.energy import unit_energies
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
 from codesign.workload.network import Network
 
@@ -31,11 +33,15 @@ MIB = 8 * (1 << 20)
 """Bits of it."""
 UNITS = {
     "latency_ms": "milliseconds of an image, by the exact timing model at the lower of configured and evidenced clock",
+    "energy_mj": "millijoules of an image, estimated from counts of operations and energies of single ones",
+    "traffic_mib": "mebibytes of an image that go over the memory bus, read and written, exact",
     "size_mib": "mebibytes of the weights, at the bits of their formats, without what is pruned",
     "bops": "multiply-accumulates times bits of weights times bits of activations (HAWQ-V3)",
     "impq_bops": "bit operations of products and sums (IMPQ, eq. 7)",
 }
 """By metric."""
+JOINT = ("latency_ms", *PLANNED)
+"""Metrics of the whole network that no sum over its layers is exact for."""
 
 
 def running(network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:
@@ -78,6 +84,8 @@ class Costs:
         self.clock: Clock = known_clock(hw)
         self._timers: dict[tuple[tuple[str, int], ...], NetworkTimer] = {}
         self._cycles: dict[str, int] = {}
+        self._planned: dict[str, dict[str, Spent]] = {}
+        self._units = unit_energies()
         self._reads = maps_read(space.fused)
 
     def cycles(self, assignment: Assignment) -> int:
@@ -86,13 +94,6 @@ class Costs:
         if key not in self._cycles:
             self._cycles[key] = int(self._timer(assignment).assignment(assignment).total[0])
         return self._cycles[key]
-
-    def of_layers(self, assignment: Assignment) -> dict[str, int]:
-        """Cycles of each weighted layer."""
-        timer = self._timer(assignment)
-        found = timer.assignment(assignment).layers[0]
-        names = [layer.name for layer in timer.planner.network.layers]
-        return {name: int(count) for name, count in zip(names, found, strict=True) if name in self.space.convs}
 
     def _timer(self, assignment: Assignment) -> NetworkTimer:
         widths = (("", assignment.act_bits), *sorted(assignment.tensors.items()))
@@ -104,9 +105,15 @@ class Costs:
         """Of one image."""
         return self.clock.milliseconds(self.cycles(assignment))
 
-    def of(self, assignment: Assignment) -> dict[str, float]:
-        """All costs by metric, joint."""
-        found = {"latency_ms": self.latency_ms(assignment), "size_mib": 0.0, "bops": 0.0, "impq_bops": 0.0}
+    def of(self, assignment: Assignment, metrics: Iterable[str] = UNITS) -> dict[str, float]:
+        """Costs by metric, joint; those alone that are asked for are computed."""
+        metrics = tuple(metrics)
+        of_rows = self._of_rows(assignment) if not set(JOINT).issuperset(metrics) else {}
+        return {metric: self._total(assignment, metric) if metric in JOINT else of_rows[metric] for metric in metrics}
+
+    def _of_rows(self, assignment: Assignment) -> dict[str, float]:
+        """What costs of rows add up to."""
+        found = dict.fromkeys((metric for metric in UNITS if metric not in JOINT), 0.0)
         shape, left = self._timer(assignment).without_pruned(assignment)
         for conv in shape.convs:
             weights = math.prod(conv.weight[1:])
@@ -127,59 +134,88 @@ class Costs:
             "impq_bops": macs * impq,
         }
 
-    def additive(self, base: IntArray) -> Additive:
+    def _total(self, assignment: Assignment, metric: str) -> float:
+        if metric in PLANNED:
+            return self._planned_of(assignment)[metric].total
+        return self.latency_ms(assignment)
+
+    def _of_layers(self, assignment: Assignment, metric: str) -> dict[str, float]:
+        """A joint cost of each weighted layer; latencies in cycles."""
+        if metric in PLANNED:
+            found: Mapping[str, float] = self._planned_of(assignment)[metric].layers
+        else:
+            timer = self._timer(assignment)
+            cycles = timer.assignment(assignment).layers[0].tolist()
+            found = {layer.name: float(n) for layer, n in zip(timer.planner.network.layers, cycles, strict=True)}
+        return {name: found[name] for name in self.space.convs}
+
+    def _planned_of(self, assignment: Assignment) -> dict[str, Spent]:
+        key = assignment.content_hash
+        if key not in self._planned:
+            self._planned[key] = planned_costs(self._timer(assignment), assignment, self._units)
+        return self._planned[key]
+
+    def additive(self, base: IntArray, metrics: Iterable[str] = UNITS) -> Additive:
         """The costs of a table by differences from the base, (groups,) places of choices.
 
-        At the base the latencies of the groups add up to that of the network: each layer has its own cycles, and what
-        is none's (pooling, the start) in proportion. Of rows, and of layers that are tied, cycles are found together,
-        and each has its share. Sizes and operations of a table are of rows as they are before anything is pruned: what
-        leaves the next layer along with a row is in the joint costs alone, which are below the sum then.
+        At the base what is joint (`JOINT`) adds up to that of the network: each layer has its own part, and what is
+        none's (pooling, the start) in proportion. Of rows, and of layers that are tied, it is found together, and each
+        has its share. Sizes and operations of a table are of rows as they are before anything is pruned: what leaves
+        the next layer along with a row is in the joint costs alone, which are below the sum then.
 
         Raises:
             UserError: a choice cannot run on the accelerator; the message names it.
         """
-        space = self.space
+        space, metrics = self.space, tuple(metrics)
         groups, choices = space.groups, space.choices
-        costs = {metric: np.zeros((len(groups), len(choices))) for metric in UNITS}
+        costs = {metric: np.zeros((len(groups), len(choices))) for metric in metrics}
+        fixed = dict.fromkeys(metrics, 0.0)
         for number, group in enumerate(groups):
             rows = group.rows[1] - group.rows[0]
             weights = math.prod(space.convs[group.layer].weight_shape[1:])
             for place, choice in enumerate(choices):
                 for metric, cost in self._row(group.layer, choice.form.bits, choice.act_bits, weights).items():
-                    costs[metric][number, place] = rows * cost
-        start = self._ran(base, "the base")
-        fixed = dict.fromkeys(UNITS, 0.0)
-        fixed["latency_ms"] = start
-        of_layers = self.of_layers(space.assignment(base))
-        whole = sum(of_layers.values())
-        together = self._moved_together()
-        for members in together:
-            change = np.zeros(len(choices))
+                    if metric in costs:
+                        costs[metric][number, place] = rows * cost
+        joint = [metric for metric in metrics if metric in JOINT]
+        start = self._ran(base, "the base", joint)
+        parts = {metric: self._of_layers(space.assignment(base), metric) for metric in joint}
+        fixed |= start
+        for members in self._moved_together():
+            layers = {groups[member].layer for member in members}
+            changes = {metric: np.zeros(len(choices)) for metric in joint}
             for place, choice in enumerate(choices):
                 changed = base.copy()
                 changed[members] = place
-                change[place] = self._ran(changed, f"{choice} in {groups[members[0]].layer}") - start
-            own = sum(of_layers[name] for name in {groups[member].layer for member in members}) / whole
-            share = max(start * own, -float(change.min()))  # no cost is negative
-            each = (change + share) / len(members)
-            at_base = float(each[base[members]].sum())
-            # rows that have several choices at the base: in proportion, so that they add up to what it takes
-            costs["latency_ms"][members] = each * (share / at_base if at_base > 0 else 1.0)
-            fixed["latency_ms"] -= share
-        if abs(fixed["latency_ms"]) < 1e-9 * start:
-            fixed["latency_ms"] = 0.0
+                ran = self._ran(changed, f"{choice} in {groups[members[0]].layer}", joint)
+                for metric, change in changes.items():
+                    change[place] = ran[metric] - start[metric]
+            for metric, change in changes.items():
+                own = sum(parts[metric][name] for name in layers) / sum(parts[metric].values())
+                share = max(start[metric] * own, -float(change.min()))  # no cost is negative
+                each = (change + share) / len(members)
+                at_base = float(each[base[members]].sum())
+                # rows that have several choices at the base: in proportion, so that they add up to what it takes
+                costs[metric][members] = each * (share / at_base if at_base > 0 else 1.0)
+                fixed[metric] -= share
+        for metric in joint:
+            if abs(fixed[metric]) < 1e-9 * start[metric]:
+                fixed[metric] = 0.0
         return Additive(costs, fixed)
 
     def _moved_together(self) -> Sequence[IntArray]:
-        """Groups whose latencies are found at once: layers that are tied, rows of a layer."""
+        """Groups whose joint costs are found at once: layers that are tied, rows of a layer."""
         place: dict[str, list[int]] = {}
         owner = {layer: names[0] for names in self.space.ties for layer in names}
         for number, group in enumerate(self.space.groups):
             place.setdefault(owner.get(group.layer, group.layer), []).append(number)
         return [np.array(members) for members in place.values()]
 
-    def _ran(self, chosen: IntArray, what: str) -> float:
+    def _ran(self, chosen: IntArray, what: str, metrics: Sequence[str]) -> dict[str, float]:
+        """Joint costs of (groups,) choices; UserError if they cannot run, whatever is asked for."""
         try:
-            return self.latency_ms(self.space.assignment(chosen))
+            assignment = self.space.assignment(chosen)
+            self.cycles(assignment)
+            return {metric: self._total(assignment, metric) for metric in metrics}
         except UserError as error:
             raise UserError(f"{self.space.network.name} on {self.hw.name}, {what}: {error}") from None

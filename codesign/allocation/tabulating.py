@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from codesign._typing import FloatArray, IntArray
-from codesign.allocation.costs import Costs
+from codesign.allocation.costs import UNITS, Costs
 from codesign.allocation.space import Space
 from codesign.allocation.table import Table, table_of
 from codesign.errors import UserError
@@ -18,15 +18,16 @@ def tabulated(
     costs: Costs,
     base: IntArray,
     *,
+    metrics: Iterable[str] = UNITS,
     pins: Mapping[str, str] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Table:
-    """The table of (groups, choices) losses, with costs by differences from the base.
+    """The table of (groups, choices) losses, with costs of these metrics by differences from the base.
 
     Raises:
         UserError: a choice cannot run on the accelerator, or a loss is not a number.
     """
-    found = costs.additive(base)
+    found = costs.additive(base, metrics)
     groups = {
         group.name: {
             name: (

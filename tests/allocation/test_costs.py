@@ -72,16 +72,24 @@ def test_an_assignment_says_what_was_chosen() -> None:
     assert (rows.chosen(names) == chosen).all()
 
 
+JOINT = {
+    "latency_ms": lambda answer: answer["latency_ms"],
+    "energy_mj": lambda answer: answer["energy_mj"],
+    "traffic_mib": lambda answer: answer["signals"]["traffic_bytes"] / 2**20,
+}
+"""From the answer of `codesign simulate`."""
+
+
 @pytest.mark.parametrize("name", ["smallcnn", "resnet8"])
-def test_latencies_are_exact_at_the_base_and_one_change_away(name: str) -> None:
+def test_joint_costs_are_exact_at_the_base_and_one_change_away(name: str) -> None:
     """By the simulation, which plans and times the network anew."""
     hw, network = precise(), zoo.get(name)
     space = Space(network, parse_choices("w4a4,w8a4,w8a8", 4))
     costs = Costs(space, hw)
     base = np.full(len(space.groups), 2)
     found = costs.additive(base)
-    latency = found.costs["latency_ms"]
-    assert (latency >= 0).all() and found.fixed == dict.fromkeys(found.costs, 0.0)
+    assert all((found.costs[metric] >= 0).all() for metric in JOINT)
+    assert found.fixed == dict.fromkeys(found.costs, 0.0)
     tied = {layer: names for names in space.ties for layer in names}
     some = [number for number, group in enumerate(space.groups) if group.layer not in tied][::3]
     for number, place in [(0, 2), *((number, place) for number in some for place in (0, 1))]:
@@ -89,9 +97,10 @@ def test_latencies_are_exact_at_the_base_and_one_change_away(name: str) -> None:
         chosen[number] = place
         assignment = space.assignment(chosen)
         simulated = codesign.simulate(hw, network, assignment=assignment).to_json()
-        added = latency[np.arange(len(chosen)), chosen].sum()
-        assert added == pytest.approx(simulated["latency_ms"], rel=1e-9)
-        assert costs.of(assignment)["latency_ms"] == pytest.approx(simulated["latency_ms"], rel=1e-12)
+        for metric, of in JOINT.items():
+            added = found.costs[metric][np.arange(len(chosen)), chosen].sum()
+            assert added == pytest.approx(of(simulated), rel=1e-9)
+            assert costs.of(assignment)[metric] == pytest.approx(of(simulated), rel=1e-12)
         assert costs.cycles(assignment) == simulated["total_cycles"]
 
 
@@ -134,7 +143,14 @@ def test_the_command_writes_a_table_that_solve_reads(run: Run, tmp_path: Path) -
     found = Table.read(table)
     assert [group.name for group in found.groups] == ["conv1", "conv2", "conv3", "fc"]
     assert found.pins == {"conv1": "w8a8"} and found.provenance["base"] == "w8a8"
-    assert json.loads(out.read_text())["metrics"] == ["latency_ms", "size_mib", "bops", "impq_bops"]
+    assert json.loads(out.read_text())["metrics"] == [
+        "latency_ms",
+        "energy_mj",
+        "traffic_mib",
+        "size_mib",
+        "bops",
+        "impq_bops",
+    ]
     most = sum(group.choices[-1].costs["latency_ms"] for group in found.groups)
     status, printed, _ = run("solve", table, "--at-most", f"latency_ms={most * 0.95}")
     assert status == 0 and "proven" in printed

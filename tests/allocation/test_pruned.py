@@ -39,6 +39,8 @@ def test_costs_of_pruned_rows_by_hand_and_by_simulation() -> None:
     assert found["bops"] == pytest.approx(macs * 8 * 4)
     answer = codesign.simulate(hw, network, assignment=assignment).to_json()
     assert costs.cycles(assignment) == answer["total_cycles"]
+    assert found["traffic_mib"] == pytest.approx(sum(answer["bytes_moved"].values()) / 2**20)
+    assert found["energy_mj"] == pytest.approx(answer["energy_mj"])
     assert answer["total_cycles"] < costs.cycles(space.assignment([1] * len(space.groups)))
     table = costs.additive(np.ones(len(space.groups), dtype=np.int64)).costs
     assert all((table[metric][:, 0] == 0).all() for metric in ("size_mib", "bops", "impq_bops"))

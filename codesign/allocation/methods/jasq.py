@@ -70,7 +70,7 @@ class Jasq:
 
         def lost(policy: IntArray) -> float:
             assignment = space.assignment(policy)
-            size = task.costs.of(assignment)["size_mib"]
+            size = task.costs.of(assignment, ("size_mib",))["size_mib"]
             return -self.fitness(probability(task, assignment) / 100, size, target)
 
         evolution = Mutating(space, rng, self.population, self.drawn)
@@ -90,7 +90,7 @@ class Jasq:
             if limit.metric == "size_mib" and limit.sense == "most" and limit.bound > 0:
                 return limit.bound
         widest = task.space.assignment([task.space.widest] * len(task.space.groups))
-        return task.costs.of(widest)["size_mib"] / 2
+        return task.costs.of(widest, ("size_mib",))["size_mib"] / 2
 
 
 class Mutating(Tournaments):

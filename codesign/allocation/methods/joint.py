@@ -40,7 +40,7 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
     best: tuple[float, IntArray] | None = None
     met: set[bytes] = set()
     for _ in range(ROUNDS):
-        table = tabulated(space, losses, costs, base, pins=task.pins)
+        table = tabulated(space, losses, costs, base, metrics=metrics, pins=task.pins)
         try:
             found = solve(table, solver, limits, seed=task.seed)
         except UserError:
@@ -53,7 +53,7 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
                 continue
             break
         chosen = space.chosen(found.point.choices)
-        exact = costs.of(space.assignment(chosen))
+        exact = costs.of(space.assignment(chosen), metrics)
         kept = not task.missed(space.assignment(chosen))
         rounds.append(_round(task, chosen, found.point.loss, metrics, found, kept))
         if kept and (best is None or found.point.loss < best[0]):
@@ -75,7 +75,8 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
 def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> None:
     """UserError where neither an additive table nor the cheapest choices keep the limits; nothing is trained for it."""
     losses = np.zeros((len(space.groups), len(space.choices)))
-    table = tabulated(space, losses, costs, base_of(space, None), pins=pins)
+    metrics = {limit.metric for limit in limits}
+    table = tabulated(space, losses, costs, base_of(space, None), metrics=metrics, pins=pins)
     try:
         check_feasible(Problem.of(table, limits))
     except UserError:
@@ -86,7 +87,7 @@ def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: M
 def _round(
     task: Task, chosen: IntArray, loss: float, metrics: tuple[str, ...], found: Solution | None, kept: bool
 ) -> Round:
-    exact = task.costs.of(task.space.assignment(chosen))
+    exact = task.costs.of(task.space.assignment(chosen), metrics)
     additive = exact if found is None else found.point.costs
     return Round(
         loss, {metric: additive[metric] for metric in metrics}, {metric: exact[metric] for metric in metrics}, kept
@@ -156,7 +157,7 @@ def _excess(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> fl
     """By how much limits are missed, as shares of them, added up."""
     if not limits:
         return 0.0
-    found = costs.of(assignment)
+    found = costs.of(assignment, {limit.metric for limit in limits})
     total = 0.0
     for limit in limits:
         over = found[limit.metric] - limit.bound

@@ -65,7 +65,7 @@ class Task:
 
 def missed(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> list[str]:
     """Limits that an assignment misses, with what it has, by the exact joint costs."""
-    found = costs.of(assignment)
+    found = costs.of(assignment, {limit.metric for limit in limits})
     lines = []
     for limit in limits:
         over = found[limit.metric] - limit.bound

@@ -123,5 +123,5 @@ class BudgetRelaxer(Relaxer):
     def _kept(self, chosen: IntArray) -> bool:
         """Whether (decisions,) choices keep the limits, by exact costs."""
         costs, space = self.costs.costs, self.decisions.space
-        found = costs.of(space.assignment(self.decisions.of_groups(chosen)))
+        found = costs.of(space.assignment(self.decisions.of_groups(chosen)), self.costs.bounds)
         return all(found[metric] <= bound * (1 + 1e-9) for metric, bound in self.costs.bounds.items())

@@ -54,7 +54,7 @@ class ExpectedCosts:
 
     def rebase(self, chosen: IntArray) -> None:
         """Make tables whose base are (decisions,) choices."""
-        found = self.costs.additive(self.decisions.of_groups(chosen))
+        found = self.costs.additive(self.decisions.of_groups(chosen), self.metrics)
         self.tables: dict[str, Tensor] = {}
         self.fixed: dict[str, float] = {}
         for metric in self.metrics:
