@@ -17,9 +17,10 @@ import numpy as np
 from codesign._typing import FloatArray, IntArray
 from codesign.allocation.planned_costs import PLANNED, Spent, planned_costs
 from codesign.allocation.space import FormatChoice, Space
+from codesign.arch.checks import did_you_mean
 from codesign.arch.hardware import Hardware
 from codesign.arch.scheme import Scheme
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 from codesign.formats.assignment import Assignment
 from codesign.formats.ratio import band_ratio
 from codesign.formats.row_format import RowFormat
@@ -42,6 +43,22 @@ UNITS = {
 """By metric."""
 JOINT = ("latency_ms", *PLANNED)
 """Metrics of the whole network that no sum over its layers is exact for."""
+OF_HARDWARE = ("lut", "luts", "ff", "ffs", "dsp", "dsps", "bram", "brams", "bram36")
+"""What an accelerator occupies. It is given where bits are chosen, and no choice of them changes it: no metric."""
+
+
+def check_metric(metric: str, where: str) -> None:
+    """UserError for a limit `where` on what assignments do not cost; of what the accelerator occupies it says why."""
+    if metric in UNITS:
+        return
+    if metric.lower() in OF_HARDWARE:
+        raise UserError(
+            f"{where}: the accelerator is given, and no choice of bits changes what it occupies; 'codesign search' and "
+            "'codesign sweep' choose accelerators by that, 'codesign synth' says how much it is"
+        )
+    if metric == "accuracy":
+        raise UserError(f"{where}: an accuracy has a floor, no ceiling: {option('at_least')} accuracy=0.9")
+    raise UserError(f"{where}: no such metric, must be one of {', '.join(UNITS)}{did_you_mean(metric, UNITS)}")
 
 
 def running(network: Network, hw: Hardware) -> tuple[FormatChoice, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign._extras import require
 from codesign._files import write_text
+from codesign.allocation.floors import Reached, Tried
 from codesign.allocation.space import Granularity
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
@@ -19,7 +20,7 @@ from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report
-from codesign.api.planning import Plan, planned
+from codesign.api.planning import Plan, check_validation, planned, reaching
 from codesign.api.tabulating import model_and_data, subject_for
 from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
@@ -54,6 +55,8 @@ class Allocated(Answer):
         accelerator: that it is for.
         seed: of training and of what is drawn.
         search_s: seconds of a processor that the method took on the trained network.
+        validation: accuracy so calibrated on validation images, where a floor asked for it.
+        tried: limits on the latency, where the least one was looked for that reaches the floor.
     """
 
     allocation: Allocation
@@ -70,6 +73,8 @@ class Allocated(Answer):
     accelerator: Hardware
     seed: int
     search_s: float
+    validation: float | None = None
+    tried: tuple[Tried, ...] = ()
 
     @property
     def assignment(self) -> Assignment:
@@ -107,6 +112,8 @@ class Allocated(Answer):
             "calibrated_accuracy": self.accuracy,
             "float_accuracy": self.float_accuracy,
             "images": self.images,
+            "validation_accuracy": self.validation,
+            "tried": [asdict(one) for one in self.tried],
             "rounds": rounds,
             "search_s": self.search_s,
             "file": None if self.file is None else str(self.file),
@@ -127,8 +134,10 @@ class Allocated(Answer):
                     "limits": ", ".join(map(str, self.limits)) or "none",
                     "calibrated": f"{percent(self.accuracy, 2)} of {self.images:,} training images, float "
                     f"{percent(self.float_accuracy, 2)}; the weights are those of training in float",
+                    **({} if self.validation is None else {"validation": f"{percent(self.validation, 2)}, calibrated"}),
                 }
             ),
+            *([_tried(self.tried)] if self.tried else []),
         ]
         if self.allocation.rounds:
             metrics = list(self.allocation.rounds[0].exact)
@@ -142,6 +151,17 @@ class Allocated(Answer):
             found.append(Table("additive tables against the whole network", ("", "loss", *columns, "kept"), lines))
         found += [Line(text) for text in self.allocation.notes]
         return [*found, *([] if self.file is None else [Facts({"file": self.file})])]
+
+
+def _tried(tried: Sequence[Tried]) -> Table:
+    lines = [
+        (
+            one.limit_ms,
+            *(("", "nothing keeps it") if one.accuracy is None else (one.latency_ms, percent(one.accuracy, 2))),
+        )
+        for one in tried
+    ]
+    return Table("limits that were tried", ("latency_ms at most", "latency_ms", "validation"), lines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,7 +236,9 @@ def allocate(
         method: a name that `codesign methods` lists, one of your own, or FILE.py:NAME of it.
         hardware: the accelerator.
         data: whatever `load_dataset` takes; of its training images some are looked at.
-        at_most, at_least: limits by metric: latency_ms, size_mib, bops, impq_bops.
+        at_most, at_least: limits by metric: latency_ms, energy_mj, traffic_mib, size_mib, bops, impq_bops. At least
+            `accuracy`, 0 to 1, is of the calibrated network on the validation images; where nothing else is limited
+            from above, the least latency that reaches it is looked for.
         pin: choices by layer (or row, `conv1[3]`) that are given.
         choices: such as `w4a4,w8a8`, instead of the method's own.
         granularity: `layer` or `row`, instead of the method's own.
@@ -249,6 +271,7 @@ def allocate(
         search_epochs=search_epochs,
     )
     dataset = dataset or load_dataset(data, data_dir, seed)
+    check_validation(plan, dataset)
     subject = subject_for(
         plan.space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress
     )
@@ -263,12 +286,40 @@ def carried_out(plan: Plan, subject: Subject, dataset: Dataset, seed: int, progr
     """What a plan gives on a trained network.
 
     Args:
-        plan: method, space, limits.
+        plan: method, space, limits. Its floor is of the calibrated network.
         subject: of the plan's space.
         dataset: that the subject's images are of; methods that train take all of its training images.
         seed: of what the method draws.
         progress: told of every epoch of a method that trains.
+
+    Raises:
+        UserError: nothing keeps the limits, or what does falls short of the floor.
     """
+    if plan.floor is None:
+        return _chosen(plan, subject, dataset, seed, progress)
+    from codesign.allocation.methods.evaluator import Evaluator
+    from codesign.quant.training import accuracy
+
+    images, labels = dataset.validation_images, dataset.validation_labels
+    begun = time.process_time()
+
+    def attempt(bare: Plan) -> Reached[Allocated]:
+        made = _chosen(bare, subject, dataset, seed, progress)
+        share = accuracy(Evaluator(subject).calibrated(made.assignment), images, labels)
+        return Reached(share, made.costs["latency_ms"], replace(made, validation=share))
+
+    found, tried = reaching(plan, attempt, len(labels), "calibrated and not trained")
+    return replace(with_floor(found.made, plan, tried), search_s=time.process_time() - begun)
+
+
+def with_floor(allocated: Allocated, plan: Plan, tried: tuple[Tried, ...]) -> Allocated:
+    """What an attempt gave, as what the plan with its floor gives."""
+    assert plan.floor is not None
+    return replace(allocated, limits=(*plan.limits, plan.floor), tried=tried)
+
+
+def _chosen(plan: Plan, subject: Subject, dataset: Dataset, seed: int, progress: Report | None) -> Allocated:
+    """What a plan without a floor gives."""
     task = plan.task(subject, dataset, seed, progress)
     begun = time.process_time()
     allocation = plan.done(task)

@@ -17,7 +17,7 @@ from codesign._files import content_hash, write_json, write_text
 from codesign._reading import MOST_TEXT, read_bytes
 from codesign._sources import source_hash, tool_versions
 from codesign.allocation.comparison import Entry, Point, Result, Row, Rtl, rows_of
-from codesign.allocation.costs import UNITS
+from codesign.allocation.costs import check_metric
 from codesign.allocation.problem import Limit
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table
@@ -364,8 +364,7 @@ def _limits(at_most: Mapping[str, Sequence[float]]) -> tuple[Limit, ...]:
     if len(at_most) != 1:
         raise UserError(f"{option('at_most')}: {len(at_most)} metrics given, must be one, such as latency_ms=1,2,4")
     ((metric, bounds),) = at_most.items()
-    if metric not in UNITS:
-        raise UserError(f"{option('at_most')} {metric}: no such metric, must be one of {', '.join(UNITS)}")
+    check_metric(metric, f"{option('at_most')} {metric}")
     if len(set(bounds)) < len(bounds) or not bounds:
         raise UserError(f"{option('at_most')} {metric}: {', '.join(f'{b:g}' for b in bounds)} given, must be different")
     return tuple(Limit(metric, float(bound)) for bound in bounds)

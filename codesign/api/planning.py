@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from codesign._reading import excerpt, is_regular, what_is
-from codesign.allocation.costs import UNITS, Costs, running
+from codesign.allocation.costs import Costs, running
+from codesign.allocation.floors import Reached, Tried, falls_short, floor_of, least_latency, reaches
+from codesign.allocation.problem import Limit
 from codesign.allocation.space import FormatChoice, Granularity, Space, parse_choices
 from codesign.api.notes import Report
 from codesign.api.solving import limits_of
@@ -23,8 +27,9 @@ from codesign.workload.network import Network
 
 if TYPE_CHECKING:
     from codesign.allocation.methods.protocol import Allocation, Method, Task
-    from codesign.allocation.problem import Limit
     from codesign.allocation.sensitivities.subject import Subject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,7 @@ class Plan:
         costs: exact ones, of the accelerator.
         limits: that are to be kept; the cheapest choices keep them.
         pins: choices by group that are given.
+        floor: on the accuracy on validation images of what is made of the choices.
     """
 
     method: Method
@@ -44,6 +50,35 @@ class Plan:
     costs: Costs
     limits: tuple[Limit, ...]
     pins: Mapping[str, str]
+    floor: Limit | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the least latency is looked for that reaches the floor: where nothing is limited from above."""
+        bounded = any(limit.sense == "most" for limit in self.limits)
+        return self.floor is not None and self.method.limited and not bounded
+
+    @property
+    def slowest_ms(self) -> float:
+        """The most that a choice in all layers takes, but for what is pinned."""
+        from codesign.allocation.methods.joint import pinned
+
+        space = self.space
+        alike = [pinned(space, self.pins, np.full(len(space.groups), place)) for place in range(len(space.choices))]
+        return max(self.costs.latency_ms(space.assignment(chosen)) for chosen in alike)
+
+    def without_floor(self, limit_ms: float | None = None) -> Plan:
+        """The plan without its floor, and with a limit on the latency, which nothing may keep."""
+        more = () if limit_ms is None else (Limit("latency_ms", limit_ms),)
+        return replace(self, limits=(*self.limits, *more), floor=None)
+
+    def check_reachable(self) -> None:
+        """UserError where nothing keeps the limits."""
+        from codesign.allocation.methods.joint import check_reachable
+
+        if self.limits:
+            check = getattr(self.method, "check_reachable", check_reachable)
+            check(self.space, self.costs, self.limits, self.pins)
 
     def task(self, subject: Subject, dataset: Dataset, seed: int, progress: Report | None = None) -> Task:
         """For the method, with the trained network and the images that it may train on."""
@@ -61,6 +96,44 @@ class Plan:
         if missed := task.missed(found.assignment):
             raise UserError(f"{missed[0]}: what the method '{self.method.name}' gave does not keep it")
         return found
+
+
+def reaching(
+    plan: Plan, attempt: Callable[[Plan], Reached[T]], images: int, how: str
+) -> tuple[Reached[T], tuple[Tried, ...]]:
+    """What keeps the plan's floor, at the least latency where it searches, and the limits that were tried for it.
+
+    Args:
+        plan: with a floor.
+        attempt: carries out a plan without one, and measures the accuracy on validation images.
+        images: how many those are.
+        how: the network was made of what the method chose, for the message.
+
+    Raises:
+        UserError: what was reached falls short; or what `attempt` raises.
+    """
+    floor = plan.floor
+    assert floor is not None
+
+    def within(limit_ms: float) -> Reached[T]:
+        bounded = plan.without_floor(limit_ms)
+        bounded.check_reachable()
+        return attempt(bounded)
+
+    if plan.searches:
+        found, tried = least_latency(floor, within, plan.slowest_ms)
+    else:
+        found, tried = attempt(plan.without_floor()), ()
+    if not reaches(floor, found.accuracy):
+        by = f"the method '{plan.method.name}'{' at its slowest choices' if tried else ''}"
+        raise falls_short(floor, found.accuracy, images, by, how)
+    return found, tried
+
+
+def check_validation(plan: Plan, dataset: Dataset) -> None:
+    """UserError where there are no images to measure the floor's accuracy on."""
+    if plan.floor is not None and not len(dataset.validation_labels):
+        raise UserError(f"{plan.floor}: data set '{dataset.name}' has no validation images, which it is of")
 
 
 def planned(
@@ -81,7 +154,6 @@ def planned(
         UserError: something has no such name or does not go together, a choice does not run on the accelerator, or
             nothing keeps the limits.
     """
-    from codesign.allocation.methods.joint import check_reachable
     from codesign.allocation.methods.protocol import check_limits
 
     chosen = method_of(method)
@@ -91,20 +163,21 @@ def planned(
     pins = dict(pin or {})
     check_pins(space, pins)
     costs = Costs(space, hw)
-    limits = limits_of(at_most or {}, at_least or {})
+    floor, floors = floor_of(at_least or {})
+    limits = limits_of(at_most or {}, floors)
     for place, name in enumerate(space.names):
         try:
             costs.cycles(space.assignment([place] * len(space.groups)))
         except UserError as error:
             raise UserError(f"{option('choices')}: {name} on {hw.name}: {error}") from None
-    check_limits(chosen, limits, tuple(UNITS))
+    check_limits(chosen, limits)
     if hasattr(chosen, "check"):
         chosen.check(space)
     if hasattr(chosen, "check_bands"):
         chosen.check_bands(hw)
-    if limits:
-        getattr(chosen, "check_reachable", check_reachable)(space, costs, limits, pins)
-    return Plan(chosen, space, costs, limits, pins)
+    plan = Plan(chosen, space, costs, limits, pins, floor)
+    plan.check_reachable()
+    return plan
 
 
 def _training_for(method: Method, epochs: int) -> Method:

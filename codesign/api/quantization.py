@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign._extras import require
+from codesign.allocation.floors import Reached
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, percent
 from codesign.api.datasets import load_dataset
@@ -17,7 +18,7 @@ from codesign.api.given import check_data_dir, refuse
 from codesign.api.modules import FloatModel, is_module, read_module
 from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_assignment, read_network
 from codesign.api.notes import Report
-from codesign.api.planning import Plan, planned
+from codesign.api.planning import Plan, check_validation, planned, reaching
 from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DEFAULT_METHOD, DONE, Quantizing, how
 from codesign.api.reading import NOTHING, Reading
 from codesign.arch.hardware import Hardware
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
     from codesign.integer.measured import Measured
     from codesign.quant.options import FloatOptions, QuantizeOptions, RunOptions
-    from codesign.quant.pipeline import QuantizeResult
+    from codesign.quant.pipeline import QuantizeResult, Stage
     from codesign.quant.training import Loop, Loss
 
 DEFAULT_ALLOCATION = "codesign"
@@ -217,7 +218,8 @@ def quantize(
             `act_bits` and `method`; what `allocate` gives. With `hardware` it must run on it.
         method: what deals formats: a name that `codesign quantize --help` lists, or what `allocate` takes, with
             `hardware`; `rmsmp`, and within limits `codesign`.
-        at_most, at_least: limits on the whole network, as `allocate` takes them.
+        at_most, at_least: limits on the whole network, as `allocate` takes them; a floor on the `accuracy` is of the
+            result, on the validation images.
         calibration, weight_scale, granularity, post_training, training_rule, regime: names that
             `codesign quantize --help` lists.
         percentile, calibration_images, zero_shot, group_rows, distill, teacher, temperature: see
@@ -244,7 +246,7 @@ def quantize(
     """
     require("torch", "quantizing")
     from codesign.quant.options import FloatOptions, RunOptions
-    from codesign.quant.pipeline import quantize as run_pipeline
+    from codesign.quant.pipeline import measured, quantized
 
     def images() -> Dataset:
         loaded = load_dataset(data, data_dir, seed, validation=validation, test=test)
@@ -332,17 +334,19 @@ def quantize(
         options = _with_assignment(options, given)
         by = "assignment"
     dataset = dataset or images()
+    if plan is not None:
+        check_validation(plan, dataset)
     if not isinstance(data, Dataset | str | Path):
         dataset = _with_classes(dataset, source)
     run = RunOptions(seed, progress, device=device, checkpoints=None if checkpoints is None else Path(checkpoints))
     state = model.state if isinstance(model, FloatModel) else None
     allocated = None
     if plan is not None:
-        allocated, state = _allocated(plan, dataset, floats, state, run, progress)
+        stage, allocated = _allocated(plan, dataset, options, state, run, progress)
         given, by = allocated.assignment, allocated.method
-        check_pruning(source, given)
-        options = _with_assignment(replace(options, float_training=replace(floats, continued=False)), given)
-    result = run_pipeline(source, dataset, options, float_state=state, test=len(dataset.test_labels) > 0, run=run)
+    else:
+        stage = quantized(source, dataset, options, float_state=state, run=run)
+    result = measured(stage, test=len(dataset.test_labels) > 0)
     integers = with_steps(result.integer_network, model.steps if isinstance(model, FloatModel) else ())
     if out is not None:
         save_network(integers, Path(out))
@@ -376,19 +380,49 @@ def _with_assignment(options: QuantizeOptions, assignment: Assignment) -> Quanti
 def _allocated(
     plan: Plan,
     dataset: Dataset,
-    floats: FloatOptions,
+    options: QuantizeOptions,
     state: Mapping[str, Tensor] | None,
     run: RunOptions,
     progress: Report | None,
-) -> tuple[Allocated, Mapping[str, Tensor]]:
-    """What the plan gives on the network as it is trained in float, and the weights of that."""
-    from codesign.api.allocating import carried_out
-    from codesign.api.tabulating import subject_for
+) -> tuple[Stage, Allocated]:
+    """The network quantized as the plan says, which is carried out on it as it is trained in float.
 
-    trained = float_weights(plan.space.network, dataset, floats, state, run)
-    model = FloatModel(plan.space.network, trained)
+    The plan's floor is of the result. Where it searches, every assignment that is tried is trained.
+    """
+    from codesign.api.allocating import carried_out, with_floor
+    from codesign.api.tabulating import subject_for
+    from codesign.quant.pipeline import measured, quantized
+
+    network, floats = plan.space.network, options.float_training
+    trained = float_weights(network, dataset, floats, state, run)
+    model = FloatModel(network, trained)
     subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=progress)
-    return carried_out(plan, subject, dataset, run.seed, progress), trained
+    options = replace(options, float_training=replace(floats, continued=False))
+
+    def quantized_so(given: Assignment) -> Stage:
+        check_pruning(network, given)
+        own = run
+        if plan.searches and run.checkpoints is not None:
+            own = replace(run, checkpoints=run.checkpoints / given.content_hash)
+        return quantized(network, dataset, _with_assignment(options, given), float_state=trained, run=own)
+
+    if plan.floor is None:
+        allocated = carried_out(plan, subject, dataset, run.seed, progress)
+        return quantized_so(allocated.assignment), allocated
+    known: dict[str, Reached[tuple[Stage, Allocated]]] = {}
+
+    def attempt(bare: Plan) -> Reached[tuple[Stage, Allocated]]:
+        allocated = carried_out(bare, subject, dataset, run.seed, progress)
+        key = allocated.assignment.content_hash
+        if key not in known:
+            stage = quantized_so(allocated.assignment)
+            share = measured(stage).validation.accuracy
+            known[key] = Reached(share, allocated.costs["latency_ms"], (stage, allocated))
+        return known[key]
+
+    found, tried = reaching(plan, attempt, len(dataset.validation_labels), "quantized")
+    stage, allocated = found.made
+    return stage, with_floor(allocated, plan, tried)
 
 
 def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:

@@ -150,13 +150,23 @@ def quantize(
         UserError: network and data do not fit, an option is unknown, has no effect or does not go with another one,
             training diverged, or the network cannot be fused or lowered; the message says where.
     """
-    options.check()
     _check_test(dataset, test)
+    return measured(quantized(network, dataset, options, float_state=float_state, run=run), test=test)
+
+
+def quantized(
+    network: Network,
+    dataset: Dataset,
+    options: QuantizeOptions,
+    *,
+    float_state: Mapping[str, Tensor] | None = None,
+    run: RunOptions = RunOptions(),  # noqa: B008  frozen
+) -> Stage:
+    """All steps but the last, for those who measure more than once; arguments and errors are those of `quantize`."""
+    options.check()
     stage = prepared(network, dataset, options, float_state=float_state, run=run)
     stage = calibrated(stage, options.calibration, options.post_training)
-    if options.training.trains:
-        stage = trained(stage, options.training)
-    return measured(stage, test=test)
+    return trained(stage, options.training) if options.training.trains else stage
 
 
 def prepared(

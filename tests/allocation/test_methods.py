@@ -361,8 +361,15 @@ def test_what_cannot_be_allocated_is_said(
 
 
 def test_limits_on_what_costs_do_not_have_are_refused() -> None:
-    with pytest.raises(UserError, match="at_most lut: no such metric, must be one of latency_ms, size_mib, bops"):
-        check_limits(HAWQ_V3, [Limit("lut", 3.0)], ("latency_ms", "size_mib", "bops"))
+    with pytest.raises(
+        UserError, match="at_least latency: no such metric, must be one of latency_ms, energy_mj, tra.*mea"
+    ):
+        check_limits(HAWQ_V3, [Limit("latency", 3.0, "least")])
+    with pytest.raises(UserError, match="at_most accuracy: an accuracy has a floor, no ceiling: at_least accuracy=0.9"):
+        check_limits(HAWQ_V3, [Limit("accuracy", 0.9)])
+    for metric in ("luts", "dsps", "brams", "LUT", "bram36"):
+        with pytest.raises(UserError, match=f"at_most {metric}: the accelerator is given.*search.*synth"):
+            check_limits(HAWQ_V3, [Limit(metric, 3.0)])
 
 
 def test_the_command_lists_what_works(run: Run, tmp_path: Path) -> None:

@@ -123,7 +123,10 @@ def test_within_limits_the_method_is_codesign(run: Run, tmp_path: Path, monkeypa
         (("--method", "fixed", "--at-most", "latency_ms=1"), "--method: 'fixed' given, must be codesign, rmsmp, impq"),
         (("--method", "rmsmp", "--at-most", "latency_ms=1"), "the method 'rmsmp' knows no limits"),
         (("--at-most", "latency_ms=0.001"), "the smallest feasible latency_ms is 0.02"),
-        (("--at-most", "lut=3"), "--at-most lut: no such metric, must be one of latency_ms"),
+        (
+            ("--at-most", "lut=3"),
+            "--at-most lut: the accelerator is given, and no choice of bits changes what it occup",
+        ),
         (("--at-most", "latency_ms=1", "--ratio", "fixed4:1"), "--ratio: has no effect beside --hw"),
         (("--at-most", "latency_ms=1", "--post-training", "ocs"), "ocs: makes rows that an assignment does not name"),
     ],

@@ -43,7 +43,7 @@ def dealt(
     Raises:
         UserError: a limit or a pin, which a ratio does not know.
     """
-    check_limits(method, task.limits, ())
+    check_limits(method, task.limits)
     if task.pins:
         raise UserError(f"{option('pin')}: the method '{method.name}' deals all rows of a layer by its rule")
     space = task.space

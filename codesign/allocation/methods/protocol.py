@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from codesign._typing import IntArray
-from codesign.allocation.costs import Costs
+from codesign.allocation.costs import Costs, check_metric
 from codesign.allocation.methods.evaluator import Evaluator
 from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.subject import Subject
@@ -175,13 +175,11 @@ def checked(method: Method, task: Task, chosen: IntArray, loss: float | None, ro
     return Allocation(assignment, choices, loss, rounds)
 
 
-def check_limits(method: Method, limits: Sequence[Limit], metrics: Sequence[str]) -> None:
+def check_limits(method: Method, limits: Sequence[Limit]) -> None:
     """UserError for a limit that the method does not know, or on a metric that costs do not have."""
     for limit in limits:
         if not method.limited:
             raise UserError(
                 f"{limit}: the method '{method.name}' knows no limits: the accelerator decides what it costs"
             )
-        if limit.metric not in metrics:
-            where = f"{option(f'at_{limit.sense}')} {limit.metric}"
-            raise UserError(f"{where}: no such metric, must be one of {', '.join(metrics)}")
+        check_metric(limit.metric, f"{option(f'at_{limit.sense}')} {limit.metric}")

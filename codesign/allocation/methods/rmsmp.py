@@ -32,7 +32,7 @@ class Rmsmp:
 
     def allocate(self, task: Task) -> Allocation:
         """The assignment by Algorithm 1; UserError for limits and pins, which its rule does not know."""
-        check_limits(self, task.limits, ())
+        check_limits(self, task.limits)
         if task.pins:
             raise UserError(f"pins: the method '{self.name}' deals all rows of a layer by its rule")
         images = array(task.subject.images)
