@@ -17,6 +17,19 @@ AT_MOST = Annotated[
 AT_LEAST = Annotated[
     list[str] | None, typer.Option("--at-least", metavar="METRIC=VALUE", help="A floor; may be given several times.")
 ]
+METRICS = "latency_ms, energy_mj, traffic_mib, size_mib, bops, impq_bops"
+CEILINGS = Annotated[
+    list[str] | None,
+    typer.Option("--at-most", metavar="METRIC=VALUE", help=f"A ceiling on {METRICS}; may be given several times."),
+]
+FLOORS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at-least",
+        metavar="METRIC=VALUE",
+        help="A floor on these, or on the accuracy on validation images; with no ceiling the least latency for it.",
+    ),
+]
 PIN = Annotated[
     list[str] | None, typer.Option("--pin", metavar="GROUP=CHOICE", help="A choice that is given; several times.")
 ]
@@ -134,8 +147,8 @@ def allocate(
         str, typer.Option(metavar="DATASET", help="Training images: a name, a folder of images, an .npz file.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the assignment goes, as JSON.")],
-    at_most: AT_MOST = None,
-    at_least: AT_LEAST = None,
+    at_most: CEILINGS = None,
+    at_least: FLOORS = None,
     pin: PIN = None,
     choices: Annotated[
         str | None, typer.Option(metavar="CHOICE,...", help="Such as w4a4,w8a8, instead of the method's own.")

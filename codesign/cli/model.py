@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from codesign.cli.allocation import AT_LEAST, AT_MOST, numbers_by_name
+from codesign.cli.allocation import CEILINGS, FLOORS, numbers_by_name
 from codesign.cli.quantizing import NOTHING as AS_USUAL
 from codesign.cli.quantizing import Quantizing, quantizes
 from codesign.cli.reading import INPUT_SHAPE, NOTHING, Reading, numbers, reads, shape
@@ -37,8 +37,8 @@ def quantize(
         Path | None,
         typer.Option(metavar="FILE", help="Formats of rows and bits of maps, such as `allocate` writes; no method."),
     ] = None,
-    at_most: AT_MOST = None,
-    at_least: AT_LEAST = None,
+    at_most: CEILINGS = None,
+    at_least: FLOORS = None,
     float_epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
@@ -58,7 +58,8 @@ def quantize(
     """Train a network, quantize it, lower it to integers and save them.
 
     With --hw in the row formats, their ratio and the activations that suit an accelerator. With --at-most, such as
-    latency_ms=2, formats and bits of every layer are chosen so that the accelerator keeps it.
+    latency_ms=2, formats and bits of every layer are chosen so that the accelerator keeps it; with --at-least
+    accuracy=0.9 so that the result has it, at the least latency where there is no other limit.
     """
     from codesign.api.quantization import quantize as run
     from codesign.cli.output import progress, save, show

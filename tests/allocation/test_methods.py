@@ -338,7 +338,10 @@ def test_a_method_of_ones_own_and_what_allocate_writes(run: Run, tmp_path: Path)
         (("--method", "hawq-v3", "--pin", "conv9=w4a4"), "--pin conv9=w4a4: no group is named so; did you mean 'conv"),
         (("--method", "hawq-v3", "--pin", "conv1=w3a4"), "--pin conv1=w3a4: must be one of w4a4, w8a8"),
         (("--method", "hawq-v3", "--choices", "w16a4"), "--choices: 'w16a4' given, must be FORMAT"),
-        (("--method", "hawq-v3", "--at-most", "lut=3"), "--at-most lut: no such metric, must be one of latency_ms"),
+        (
+            ("--method", "hawq-v3", "--at-most", "lut=3"),
+            "--at-most lut: the accelerator is given, and no choice of bits changes",
+        ),
         (("--method", "rmsmp", "--at-most", "latency_ms=1"), "--at-most latency_ms=1: the method 'rmsmp' knows no"),
         (
             ("--method", "fracbits", "--choices", "w3,pot3"),
