@@ -45,7 +45,7 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
             found = solve(table, solver, limits, seed=task.seed)
         except UserError:
             if not rounds:
-                base = cheapest(space, costs, task.limits, task.pins)
+                base = least_used(space, costs, task.limits, task.pins)
                 if task.missed(space.assignment(base)):
                     raise
                 rounds.append(_round(task, base, _loss(losses, base), metrics, None, True))
@@ -73,15 +73,40 @@ def solved_jointly(method: Method, task: Task, losses: FloatArray, solver: Solve
 
 
 def check_reachable(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> None:
-    """UserError where neither an additive table nor the cheapest choices keep the limits; nothing is trained for it."""
+    """UserError where neither an additive table nor the choices that use least keep them; nothing is trained for it."""
     losses = np.zeros((len(space.groups), len(space.choices)))
     metrics = {limit.metric for limit in limits}
     table = tabulated(space, losses, costs, base_of(space, None), metrics=metrics, pins=pins)
     try:
         check_feasible(Problem.of(table, limits))
     except UserError:
-        if missed(costs, limits, space.assignment(cheapest(space, costs, limits, pins))):
+        if missed(costs, limits, space.assignment(least_used(space, costs, limits, pins))):
             raise
+
+
+def least_used(space: Space, costs: Costs, limits: Sequence[Limit], pins: Mapping[str, str]) -> IntArray:
+    """Choices that miss the limits least, of the cheapest and of those that use least by tables around each other.
+
+    A table is wrong away from its base, also in that nothing keeps a limit: what it has as least is timed.
+    """
+    best = cheapest(space, costs, limits, pins)
+    least = _excess(costs, limits, space.assignment(best))
+    base = base_of(space, None)
+    losses = np.zeros((len(space.groups), len(space.choices)))
+    for _ in range(ROUNDS):
+        if not least:
+            break
+        table = tabulated(space, losses, costs, base, metrics={limit.metric for limit in limits}, pins=pins)
+        problem = Problem.of(table, limits)
+        places = np.where(problem.present, problem.joined, np.inf).argmin(axis=1)
+        chosen = space.chosen(problem.names_of(places))
+        over = _excess(costs, limits, space.assignment(chosen))
+        if over < least:
+            best, least = chosen, over
+        if (chosen == base).all():
+            break
+        base = chosen
+    return best
 
 
 def _round(
