@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.allocation.methods.joint import cheapest, pinned, walked_down
+from codesign.allocation.methods.joint import least_used, pinned, walked_down
 from codesign.allocation.methods.protocol import Allocation, Task, checked
 from codesign.allocation.solvers.metropolis import acceptance, drawn, softmax
 from codesign.allocation.space import Granularity
@@ -65,7 +65,7 @@ class Amed:
         reference = zeta(task.evaluator.of(full).cross_entropy, latency_full)
         if self.published_reference:
             reference = 2 * self.alpha + self.beta * latency_full
-        best = cheapest(space, task.costs, task.limits, task.pins)
+        best = least_used(space, task.costs, task.limits, task.pins)
         value = np.inf
         for _ in range(self.rounds):
             law = softmax(scores / self.temperature, present)

@@ -11,7 +11,7 @@ from codesign._typing import FloatArray
 from codesign.allocation.methods.ddpg import MEMORY, NOISE_KEPT, Ddpg
 from codesign.allocation.methods.haq import layer_facts, probability
 from codesign.allocation.methods.hierarchy import Hierarchy, KernelPolicy
-from codesign.allocation.methods.joint import cheapest
+from codesign.allocation.methods.joint import least_used
 from codesign.allocation.methods.kernels import KernelSpace, check
 from codesign.allocation.methods.protocol import Allocation, Task, checked
 from codesign.allocation.space import Granularity, Space
@@ -87,7 +87,7 @@ class AutoQ:
             if best is None or -reward < best[0]:
                 best = (-reward, policy)
         if best is None:  # says which limit is missed
-            return checked(self, task, cheapest(task.space, task.costs, task.limits, task.pins), None, ())
+            return checked(self, task, least_used(task.space, task.costs, task.limits, task.pins), None, ())
         return Allocation(kernels.assignment(best[1]), kernels.choices(best[1]), best[0])
 
     def reward(self, accuracy: float, latency: float, limited: bool) -> float:

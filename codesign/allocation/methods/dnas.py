@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from codesign._typing import IntArray
-from codesign.allocation.methods.joint import cheapest, walked_down
+from codesign.allocation.methods.joint import least_used, walked_down
 from codesign.allocation.methods.protocol import Allocation, Task, checked
 from codesign.allocation.methods.relaxed import RelaxedMethod, told, trained
 from codesign.allocation.relaxations.expected_costs import ExpectedCosts
@@ -53,7 +53,7 @@ class Dnas(RelaxedMethod):
             if best is None or value < best[0]:
                 best = (value, chosen)
         if best is None:
-            chosen = cheapest(task.space, task.costs, task.limits, task.pins)
+            chosen = least_used(task.space, task.costs, task.limits, task.pins)
             best = (task.evaluator.of(task.space.assignment(chosen)).cross_entropy, chosen)
         found = checked(self, task, best[1], best[0], ())
         return replace(found, notes=(told(task, history),))

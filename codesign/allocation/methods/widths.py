@@ -125,7 +125,7 @@ class WidthSpace:
         """
         if policy is None:
             task = self.task
-            return checked(method, task, joint.cheapest(task.space, task.costs, task.limits, task.pins), None, ())
+            return checked(method, task, joint.least_used(task.space, task.costs, task.limits, task.pins), None, ())
         chosen = of_groups(self.task, policy[: len(self.task.space.together)])
         names = self.task.space.names
         choices = {group.name: names[at] for group, at in zip(self.task.space.groups, chosen.tolist(), strict=True)}
