@@ -43,6 +43,8 @@ CONFIGS = Path(__file__).parents[1] / "hw_configs" / "league"
 HARDWARE = "fixed"
 OWN_HARDWARE = {"rmsmp": "rows", "msq": "sp2"}
 FLOAT_EPOCHS = 20
+LEARNING_RATE = 5e-4
+"""Of few epochs from trained weights: larger steps first undo what they know."""
 
 
 def limits_ms(network: Network, hardware: str) -> tuple[float, ...]:
@@ -77,6 +79,7 @@ def compared(
             folder,
             seeds=given.seeds,
             epochs=given.epochs,
+            learning_rate=LEARNING_RATE,
             search_epochs=given.search_epochs,
             float_epochs=None if isinstance(model, FloatModel) else FLOAT_EPOCHS,
             rtl_images=1,
