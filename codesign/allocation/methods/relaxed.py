@@ -105,13 +105,13 @@ def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dic
     return law, decisions, history
 
 
-def told(task: Task, history: list[dict[str, float]]) -> str:
-    """What training was, in a line for the user."""
+def told(task: Task, history: list[dict[str, float]], weights: str = "the weights stay the float ones") -> str:
+    """What training was, and what became of its weights, in a line for the user."""
     last = history[-1]
     costs = [f"{name} {value:.4g}" for name, value in last.items() if name not in ("loss", "accuracy")]
     expected = f", expected {', '.join(costs)} then" if costs else ""
     epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     return (
         f"{epochs} on {len(task.training_images[1]):,} training images to choose, loss "
-        f"{history[0]['loss']:.4g} to {last['loss']:.4g}{expected}; the weights stay the float ones"
+        f"{history[0]['loss']:.4g} to {last['loss']:.4g}{expected}; {weights}"
     )
