@@ -155,7 +155,7 @@ def allocate(
     ] = None,
     granularity: Annotated[Literal["layer", "row"] | None, typer.Option(help="Instead of the method's own.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images that are looked at; 64.")] = None,
-    weights: Annotated[
+    keep_weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where weights go that the method trained; `quantize --weights` takes them."),
     ] = None,
@@ -187,7 +187,7 @@ def allocate(
             granularity=granularity,
             images=images,
             out=out,
-            weights=weights,
+            keep_weights=keep_weights,
             float_epochs=float_epochs,
             search_epochs=search_epochs,
             data_dir=data_dir,

@@ -39,7 +39,9 @@ def quantize(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Beside --assignment: start from these, which `allocate --weights` kept."),
+        typer.Option(
+            metavar="FILE", help="Beside --assignment: start from these, which `allocate --keep-weights` wrote."
+        ),
     ] = None,
     at_most: CEILINGS = None,
     at_least: FLOORS = None,

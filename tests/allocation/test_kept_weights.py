@@ -57,7 +57,14 @@ def test_one_call_and_two_give_the_same_integers(tmp_path: Path) -> None:
     )
     assert "quantizing starts from its weights" in str(one) and "from the weights of the search" in str(one)
     found = codesign.allocate(
-        "smallcnn", method=QUICK, hardware=precise(), data=data, at_most=limits, float_epochs=1, out=given, weights=kept
+        "smallcnn",
+        method=QUICK,
+        hardware=precise(),
+        data=data,
+        at_most=limits,
+        float_epochs=1,
+        out=given,
+        keep_weights=kept,
     )
     assert found.allocation.weights is not None and set(load_state(kept)) == set(found.allocation.weights)
     again: dict[str, Any] = {"assignment": given, "hardware": precise(), "float_epochs": 1, "epochs": 0}
@@ -87,8 +94,12 @@ def test_weights_of_another_network_are_refused() -> None:
 @pytest.mark.parametrize(
     ("command", "options", "says"),
     [
-        ("allocate", ("--method", "edmips"), "--weights: has no effect on the method 'edmips', which keeps none"),
-        ("allocate", ("--method", "bit-mixer", "--weights", "no/w"), "no/w: its folder does not exist"),
+        (
+            "allocate",
+            ("--method", "edmips", "--keep-weights", "w"),
+            "--keep-weights: has no effect on the method 'edmips', which keeps none",
+        ),
+        ("allocate", ("--method", "bit-mixer", "--keep-weights", "no/w"), "no/w: its folder does not exist"),
         ("quantize", ("--method", "bit-mixer"), "--weights: has no effect without --assignment"),
         ("quantize", ("--assignment", "a.json"), "w: no such file"),
         (
@@ -114,6 +125,6 @@ def test_weights_without_an_effect_are_refused(
     assignment = replace(space, network=codesign.workload.zoo.get("smallcnn")).assignment([0] * 4)
     Path("a.json").write_text(assignment.to_json())
     Path("hw.yaml").write_text(json.dumps(precise().model_dump(mode="json", exclude_defaults=True, exclude={"name"})))
-    weights = () if "--weights" in options else ("--weights", "w")
+    weights = () if "--weights" in options or "--keep-weights" in options else ("--weights", "w")
     status, _, error = run(command, "smallcnn", *options, *weights, "--hw", "hw.yaml", "--data", "digits", "-o", "out")
     assert status == 2 and says in error and error.count("\n") == 1 and "float ..." not in error, error

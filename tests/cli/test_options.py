@@ -75,6 +75,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--assignment", "a.json", "--method", "pot"), "--method: has no effect beside --assignment"),
     ((*QUANTIZE, "--assignment", "a.json", "--at-most", "bops=1"), "--at-most: has no effect beside --assignment"),
     ((*QUANTIZE, "--assignment", "a.json", "--at-least", "bops=1"), "--at-least: has no effect beside --assignment"),
+    ((*QUANTIZE, "--weights", "w.safetensors"), "--weights: has no effect without --assignment"),
     ((*QUANTIZE, "--at-most", "latency_ms=1"), "--at-most: has no effect without --hw, the accelerator that"),
     ((*QUANTIZE, "--method", "hawq-v3"), "--method: has no effect without --hw, the accelerator that costs are of"),
     ((*TABLE, "--sensitivity", "weight-error", "--images", "3"), "--images: has no effect on the sensitivity"),
@@ -92,6 +93,10 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     (
         ("allocate", "smallcnn", "--method", "hawq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
          "--search-epochs", "3"), "--search-epochs: 3 given, but the method 'hawq' does not train while it chooses",
+    ),
+    (
+        ("allocate", "smallcnn", "--method", "opq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
+         "--keep-weights", "w"), "--keep-weights: has no effect on the method 'opq', which keeps none",
     ),
     (
         ("compare", "smallcnn", "--methods", "hawq", "--hw", "tiny", "--data", "digits", "--at-most", "latency_ms=1",
