@@ -276,7 +276,8 @@ def allocate(
         check_folder(keep_weights)
         if not getattr(plan.method, "keeps_weights", False):
             raise UserError(
-                f"{option('keep_weights')}: has no effect on the method '{plan.method.name}', which keeps none: leave it out"
+                f"{option('keep_weights')}: has no effect on the method '{plan.method.name}', which keeps none: "
+                "leave it out"
             )
     dataset = dataset or load_dataset(data, data_dir, seed)
     check_validation(plan, dataset)

@@ -39,9 +39,7 @@ def quantize(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Beside --assignment: start from these, which `allocate --keep-weights` wrote."
-        ),
+        typer.Option(metavar="FILE", help="Beside --assignment: start from what `allocate --keep-weights` wrote."),
     ] = None,
     at_most: CEILINGS = None,
     at_least: FLOORS = None,
