@@ -223,6 +223,7 @@ def allocate(
     granularity: Granularity | None = None,
     images: int | None = None,
     out: str | Path | None = None,
+    keep_weights: str | Path | None = None,
     float_epochs: int | None = None,
     search_epochs: int | None = None,
     data_dir: str | Path | None = None,
@@ -244,6 +245,7 @@ def allocate(
         granularity: `layer` or `row`, instead of the method's own.
         images: training images that are looked at; 64.
         out: the file to save the assignment in, which `quantize`, `simulate` and `cosim` take.
+        keep_weights: the file to save the weights in that a method trained, safetensors, from which `quantize` starts.
         search_epochs: of a method that trains while it chooses, over the training images.
         float_epochs, data_dir, seed, progress: as `quantize` takes them.
 
@@ -270,12 +272,23 @@ def allocate(
         granularity=granularity,
         search_epochs=search_epochs,
     )
+    if keep_weights is not None:
+        check_folder(keep_weights)
+        if not getattr(plan.method, "keeps_weights", False):
+            raise UserError(
+                f"{option('keep_weights')}: has no effect on the method '{plan.method.name}', which keeps none: "
+                "leave it out"
+            )
     dataset = dataset or load_dataset(data, data_dir, seed)
     check_validation(plan, dataset)
     subject = subject_for(
         plan.space, model, dataset, images=images, float_epochs=float_epochs, seed=seed, progress=progress
     )
     found = carried_out(plan, subject, dataset, seed, progress)
+    if keep_weights is not None and found.allocation.weights is not None:
+        from codesign.quant.checkpoint import save_state
+
+        save_state(found.allocation.weights, Path(keep_weights))
     if out is None:
         return found
     write_text(out, found.assignment.to_json())

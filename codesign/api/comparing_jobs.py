@@ -127,6 +127,7 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         dataset,
         assignment=found.assignment,
         hardware=setting.hw,
+        weights=found.allocation.weights,
         out=_place(setting, network_file(entry)),
         epochs=setting.epochs,
         learning_rate=_learning_rate(setting),

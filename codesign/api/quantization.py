@@ -19,7 +19,16 @@ from codesign.api.modules import FloatModel, is_module, read_module
 from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_assignment, read_network
 from codesign.api.notes import Report
 from codesign.api.planning import Plan, check_validation, planned, reaching
-from codesign.api.quantizing import DEFAULT_ACT_BITS, DEFAULT_FLOAT_EPOCHS, DEFAULT_METHOD, DONE, Quantizing, how
+from codesign.api.quantizing import (
+    DEFAULT_ACT_BITS,
+    DEFAULT_FLOAT_EPOCHS,
+    DEFAULT_METHOD,
+    DONE,
+    Quantizing,
+    how,
+    starting,
+    with_assignment,
+)
 from codesign.api.reading import NOTHING, Reading
 from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
@@ -172,6 +181,7 @@ def quantize(
     ratio: str | Ratio | None = None,
     act_bits: int | None = None,
     assignment: Assignment | str | Path | None = None,
+    weights: Mapping[str, Tensor] | str | Path | None = None,
     method: str | Method | None = None,
     at_most: Mapping[str, float] | None = None,
     at_least: Mapping[str, float] | None = None,
@@ -216,6 +226,8 @@ def quantize(
         act_bits: of activations, instead of `hardware`; 4.
         assignment: the format of every row and the bits of every tensor, or the file of it, instead of `ratio`,
             `act_bits` and `method`; what `allocate` gives. With `hardware` it must run on it.
+        weights: beside `assignment`, what quantizing starts from instead of the float weights, or the file of it; what
+            `allocate` keeps of methods that train.
         method: what deals formats: a name that `codesign quantize --help` lists, or what `allocate` takes, with
             `hardware`; `rmsmp`, and within limits `codesign`.
         at_most, at_least: limits on the whole network, as `allocate` takes them; a floor on the `accuracy` is of the
@@ -264,11 +276,14 @@ def quantize(
         model = model_to_train(network, input_shape)
     source = model.network if isinstance(model, FloatModel) else model
     formats = parse_ratio(ratio) if isinstance(ratio, str) else ratio
-    given, plan = None, None
+    given, plan, start = None, None, None
+    if assignment is None:
+        refuse({"weights": weights}, f"without {option('assignment')}, that they were trained for")
     if assignment is not None:
         refuse({"ratio": ratio, "act_bits": act_bits}, f"beside {option('assignment')}, which says both")
         chosen_already = {"method": method, "at_most": at_most or None, "at_least": at_least or None}
         refuse(chosen_already, f"beside {option('assignment')}")
+        start = None if weights is None else starting(weights)
         given = assignment if isinstance(assignment, Assignment) else read_assignment(assignment)
         given.check(source)
         check_pruning(source, given)
@@ -329,9 +344,10 @@ def quantize(
     options = quantizing.options(formats, act_bits, floats, train, loss, brings)
     by = quantizing.method or DEFAULT_METHOD
     if plan is not None:  # what does not go with any assignment is said before anything is trained
-        _with_assignment(options, plan.space.assignment([0] * len(plan.space.groups)))
+        some = starting({}) if getattr(plan.method, "keeps_weights", False) else None
+        with_assignment(options, plan.space.assignment([0] * len(plan.space.groups)), some)
     if given is not None:
-        options = _with_assignment(options, given)
+        options = with_assignment(options, given, start)
         by = "assignment"
     dataset = dataset or images()
     if plan is not None:
@@ -370,13 +386,6 @@ def _allocates(method: str | Method | None) -> bool:
     return (method in METHODS and method not in FORMAT_METHODS) or ".py:" in method
 
 
-def _with_assignment(options: QuantizeOptions, assignment: Assignment) -> QuantizeOptions:
-    """The options with formats that are given; UserError for what does not go with them."""
-    found = replace(options, formats=replace(options.formats, assignment=assignment))
-    found.check()
-    return found
-
-
 def _allocated(
     plan: Plan,
     dataset: Dataset,
@@ -399,23 +408,24 @@ def _allocated(
     subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=run.seed, progress=progress)
     options = replace(options, float_training=replace(floats, continued=False))
 
-    def quantized_so(given: Assignment) -> Stage:
+    def quantized_so(allocated: Allocated) -> Stage:
+        given, kept, own = allocated.assignment, allocated.allocation.weights, run
         check_pruning(network, given)
-        own = run
         if plan.searches and run.checkpoints is not None:
-            own = replace(run, checkpoints=run.checkpoints / given.content_hash)
-        return quantized(network, dataset, _with_assignment(options, given), float_state=trained, run=own)
+            own = replace(run, checkpoints=run.checkpoints / _key(allocated))
+        start = None if kept is None else starting(kept)
+        return quantized(network, dataset, with_assignment(options, given, start), float_state=trained, run=own)
 
     if plan.floor is None:
         allocated = carried_out(plan, subject, dataset, run.seed, progress)
-        return quantized_so(allocated.assignment), allocated
+        return quantized_so(allocated), allocated
     known: dict[str, Reached[tuple[Stage, Allocated]]] = {}
 
     def attempt(bare: Plan) -> Reached[tuple[Stage, Allocated]]:
         allocated = carried_out(bare, subject, dataset, run.seed, progress)
-        key = allocated.assignment.content_hash
+        key = _key(allocated)
         if key not in known:
-            stage = quantized_so(allocated.assignment)
+            stage = quantized_so(allocated)
             share = measured(stage).validation.accuracy
             known[key] = Reached(share, allocated.costs["latency_ms"], (stage, allocated))
         return known[key]
@@ -423,6 +433,12 @@ def _allocated(
     found, tried = reaching(plan, attempt, len(dataset.validation_labels), "quantized")
     stage, allocated = found.made
     return stage, with_floor(allocated, plan, tried)
+
+
+def _key(allocated: Allocated) -> str:
+    """Of what training with quantizers depends on, beside what is the same for all."""
+    kept = allocated.allocation.weights
+    return allocated.assignment.content_hash + ("" if kept is None else f"-{starting(kept).hash}")
 
 
 def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,13 @@ from codesign.quant.choices import Described as Described
 from codesign.quant.training_rules import TRAINING_RULES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from codesign.api.modules import FloatModel
+    from codesign.formats.assignment import Assignment
     from codesign.formats.ratio import Ratio
     from codesign.quant.options import DistillationOptions, FloatOptions, QuantizeOptions
+    from codesign.quant.starting import StartingWeights
     from codesign.quant.training import Loop, Loss
 
 CHOICES: dict[str, tuple[str, Mapping[str, Described]]] = {
@@ -175,6 +179,24 @@ def _parts(given: Sequence[str]) -> list[str]:
     return [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
 
 
+def starting(weights: Mapping[str, Tensor] | str | Path) -> StartingWeights:
+    """Weights that are given, or those of a file."""
+    from codesign.quant.checkpoint import load_state
+    from codesign.quant.starting import StartingWeights
+
+    return StartingWeights(load_state(Path(weights)) if isinstance(weights, str | Path) else weights)
+
+
+def with_assignment(
+    options: QuantizeOptions, assignment: Assignment, start: StartingWeights | None = None
+) -> QuantizeOptions:
+    """The options with formats that are given, and weights to start from; UserError for what does not go with them."""
+    formats = replace(options.formats, assignment=assignment)
+    found = replace(options, formats=formats, weights=replace(options.weights, start=start))
+    found.check()
+    return found
+
+
 def how(settings: Mapping[str, Any]) -> str:
     """What was done, in a line, from the settings of a result."""
     images = f"{settings['calibration_images']} {'distilled' if settings['zero_shot'] else 'training'} images"
@@ -188,6 +210,8 @@ def how(settings: Mapping[str, Any]) -> str:
     if settings.get("own_training"):
         trained = f"trained by a loop of one's own, by the rule {settings['training_rule']}"
     parts.append(trained if settings["epochs"] or "own_training" in settings else "not trained with quantizers")
+    if "start" in settings:
+        parts.append("from the weights of the search")
     if settings["distillation"]:
         parts.append(f"distilled by {settings['distillation']:g}")
     return ", ".join(parts)

@@ -155,6 +155,10 @@ def allocate(
     ] = None,
     granularity: Annotated[Literal["layer", "row"] | None, typer.Option(help="Instead of the method's own.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images that are looked at; 64.")] = None,
+    keep_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where weights go that the method trained; `quantize --weights` takes them."),
+    ] = None,
     float_epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs of training in float; 20; of models with weights none, or from them."),
@@ -183,6 +187,7 @@ def allocate(
             granularity=granularity,
             images=images,
             out=out,
+            keep_weights=keep_weights,
             float_epochs=float_epochs,
             search_epochs=search_epochs,
             data_dir=data_dir,

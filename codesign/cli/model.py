@@ -37,6 +37,10 @@ def quantize(
         Path | None,
         typer.Option(metavar="FILE", help="Formats of rows and bits of maps, such as `allocate` writes; no method."),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Beside --assignment: start from what `allocate --keep-weights` wrote."),
+    ] = None,
     at_most: CEILINGS = None,
     at_least: FLOORS = None,
     float_epochs: Annotated[
@@ -73,6 +77,7 @@ def quantize(
             ratio=ratio,
             act_bits=act_bits,
             assignment=assignment,
+            weights=weights,
             at_most=numbers_by_name("--at-most", at_most),
             at_least=numbers_by_name("--at-least", at_least),
             **vars(quantizing),

@@ -13,7 +13,7 @@ from codesign._files import check_output
 from codesign.api.given import is_shipped
 from codesign.errors import UserError
 
-OUTPUTS = {"out": "--out", "json": "--json", "csv": "--csv"}
+OUTPUTS = {"out": "--out", "json": "--json", "csv": "--csv", "keep_weights": "--keep-weights"}
 """Parameters of commands that name what is written, and how they are called; `checkpoints` is read, too."""
 
 F = TypeVar("F", bound=Callable[..., Any])

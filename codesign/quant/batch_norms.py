@@ -41,3 +41,14 @@ def layer_results(network: QatNetwork, images: Tensor) -> dict[str, Tensor]:
         for hook in hooks:
             hook.remove()
     return found
+
+
+@torch.no_grad()
+def without_norm(weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """(rows, ...) weights and (rows,) biases that give what a layer and the batch norm behind it give in evaluation."""
+    if norm is None:
+        return weight.detach().clone(), bias.detach().clone()
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shape = (-1, *(1 for _ in weight.shape[1:]))
+    return weight * gain.reshape(shape), (bias - norm.running_mean) * gain + norm.bias

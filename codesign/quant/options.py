@@ -28,6 +28,7 @@ from codesign.quant.choices import (
     PostTrainingStep,
     known,
 )
+from codesign.quant.starting import StartingWeights
 from codesign.quant.training_rules import DEFAULT_RULE, TrainingRule, training_rule
 from codesign.workload.network import Network
 
@@ -112,11 +113,14 @@ class WeightOptions:
         scale: one of `codesign.quant.choices.WEIGHT_SCALES`; None takes the training rule's own.
         granularity: one of `codesign.quant.choices.GRANULARITIES`.
         group_rows: rows of a group, for the granularity `group`.
+        start: weights to begin with; those of training in float by default, which are measured beside the result and
+            teach all the same.
     """
 
     scale: str | None = None
     granularity: str = "row"
     group_rows: int = 4
+    start: StartingWeights | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -300,6 +304,11 @@ class QuantizeOptions:
             raise UserError(
                 f"equalize: changes the ranges that the calibration rule '{FROM_BATCH_NORMS}' takes from batch norms; "
                 f"choose one of {', '.join(CALIBRATION_RULES)}"
+            )
+        if self.weights.start is not None and calibration.rule == FROM_BATCH_NORMS:
+            raise UserError(
+                f"calibration rule '{FROM_BATCH_NORMS}': takes ranges from the batch norms of training in float, which "
+                f"the given weights have not; choose one of {', '.join(CALIBRATION_RULES)}"
             )
         if "adaround" in steps and (rule.weights.shape != "plain" or rule.weights.scale in ("peak", "magnitude")):
             raise UserError(

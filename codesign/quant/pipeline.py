@@ -193,7 +193,9 @@ def prepared(
     history: dict[str, list[dict[str, float]]] = {}
     with on(run.device):
         module = build_module(network, run.seed)
-        floats = options.float_training
+        floats, start = options.float_training, options.weights.start
+        if start is not None:  # weights of another network are said before anything is trained
+            start.instead_of(fold_batchnorm(network, module.state_dict())[1], network.name)
         if float_state is not None:
             _load(module, network, float_state)
         if (float_state is None or floats.continued) and floats.loop is not None:
@@ -214,6 +216,8 @@ def prepared(
                 loss_of=floats.loss,
             )
         folded, state = fold_batchnorm(network, module.state_dict())
+        if start is not None:
+            state = start.instead_of(state, network.name)
         for name in (name for name, step in steps.items() if step.works_on == "float"):
             folded, state = _float_step(name, folded, state, options.formats)
         images = _images(module, dataset, options.calibration, run.seed)
@@ -241,6 +245,7 @@ def prepared(
         "seed": run.seed,
         "dataset": dataset.name,
         "dataset_note": dataset.note,
+        **({} if start is None else {"start": start.hash}),
         **({"mean": list(dataset.mean), "std": list(dataset.std)} if dataset.mean else {}),
     }
     return Stage(network, dataset, module, model, images, options.formats, run, settings, history)
@@ -315,6 +320,7 @@ def trained(stage: Stage, options: TrainingOptions) -> Stage:
             distillation=None if options.distillation is None else _distillation(stage, options.distillation),
             checkpoint=run.checkpoints / file if run.checkpoints is not None else None,
             loss_of=options.loss,
+            start=str(stage.settings.get("start", "")),
         )
     history = [*before, *metrics]
     share = 0.0 if options.distillation is None else options.distillation.share

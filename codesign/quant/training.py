@@ -66,6 +66,7 @@ def train(
     distillation: Distillation | None = None,
     loss_of: Loss | None = None,
     checkpoint: Path | None = None,
+    start: str = "",
 ) -> list[dict[str, float]]:
     """Train in place by AdamW on the cross entropy, with a linear warm-up and a cosine decay of the rate.
 
@@ -83,6 +84,7 @@ def train(
         loss_of: what is minimised instead of the cross entropy; not with a teacher, which has a loss of its own.
         checkpoint: a file that keeps the state after every epoch; if it is there, training continues from it, to the
             result that it would have had without the interruption. Of a finished run nothing is left to do.
+        start: what the weights are that training starts from; a checkpoint is of the same.
 
     Returns:
         The metrics of every epoch.
@@ -97,7 +99,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(epochs * batches))
     settings = {
         "phase": phase, "epochs": epochs, "learning_rate": learning_rate, "batch": batch, "weight_decay": weight_decay,
-        "augment": augment, "seed": seed, "scale_rate": scale_rate, "images": list(images.shape),
+        "augment": augment, "seed": seed, "start": start, "scale_rate": scale_rate, "images": list(images.shape),
         "distillation": None if distillation is None else [distillation.temperature, distillation.share],
         "teacher": _hash(distillation.teacher) if distillation is not None and checkpoint is not None else "",
         **({} if loss_of is None else {"loss": getattr(loss_of, "__qualname__", type(loss_of).__qualname__)}),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from codesign.integer.fusing import FusedConv, FusedNetwork
-from codesign.quant.batch_norms import layer_results, norm_like
+from codesign.quant.batch_norms import layer_results, norm_like, without_norm
 from codesign.quant.mixture import MixedConv, MixedNetwork, Pair
 from codesign.quant.qat import QuantConv
 
@@ -79,6 +79,17 @@ class TransitionalNetwork(MixedNetwork):
             layer.in_float = in_float
             shares[name] = torch.eye(count)[place].expand(len(layer.formats), -1)
         self.mix(shares)
+
+    @torch.no_grad()
+    def folded(self) -> dict[str, Tensor]:
+        """Float weights and biases with the norms that are used now in them, by `LAYER.weight` and `LAYER.bias`."""
+        found = {}
+        for item in self.fused.convs:
+            layer = self.transitional(item.name)
+            norm = layer.norms[layer.transition] if layer.norms else None
+            assert norm is None or isinstance(norm, nn.BatchNorm2d)
+            found[f"{item.name}.weight"], found[f"{item.name}.bias"] = without_norm(layer.weight, layer.bias, norm)
+        return found
 
 
 def layers_before(network: FusedNetwork) -> dict[str, str | None]:

@@ -73,7 +73,16 @@ def test_the_proxy_task_has_its_share_of_every_class() -> None:
     assert f"1 epoch on {len(seen)} training images" in found.notes[-1] and 12 <= len(seen) <= 14
 
 
-@pytest.mark.parametrize(("metric", "factor"), [("size_mib", 1000.0), ("bops", 1000.0), ("latency_ms", -1000.0)])
+def test_energy_is_paid_for_where_nothing_is_limited() -> None:
+    subject = subject_of(ALL, images=12)
+    task = task_of(subject)
+    _, _, history = trained(MPNASEE.with_epochs(1), task)
+    every = [task.costs.of(subject.space.assignment([place] * 3))["energy_mj"] for place in range(6)]
+    assert set(history[-1]) == {"loss", "accuracy", "energy_mj"}
+    assert 0.99 * min(every) < history[-1]["energy_mj"] < 1.01 * max(every)
+
+
+@pytest.mark.parametrize(("metric", "factor"), [("size_mib", 1000.0), ("energy_mj", 1000.0), ("latency_ms", -1000.0)])
 def test_a_cost_that_is_all_that_counts_leads_to_its_end(metric: str, factor: float) -> None:
     """Of whatever metric is limited, by enumeration; the limit is below what is cheapest, so it counts throughout."""
     subject = subject_of("w2a4,w4a4,w8a8", images=12)

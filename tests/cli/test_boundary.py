@@ -184,7 +184,7 @@ def test_every_command_looks_at_its_outputs(name: str) -> None:
 
     checked = commands()[name]
     assert hasattr(checked, "__wrapped__"), "must be guarded"
-    inputs = {"file", "run", "config", "assignment", "data_dir", "checkpoints", "float_weights"}
+    inputs = {"file", "run", "config", "assignment", "data_dir", "checkpoints", "weights"}
     for parameter in inspect.signature(checked, eval_str=True).parameters.values():
         if "Path" in str(parameter.annotation):
             assert parameter.name in OUTPUTS or parameter.name in inputs

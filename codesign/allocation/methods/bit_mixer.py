@@ -53,10 +53,11 @@ class BitMixer:
     decides = "layer: bits of weights and activations together"
     choices = "w2a4,w4a4,w8a8"
     limited = True
+    keeps_weights = True
     granularity: Granularity = "layer"
     deviations = (
-        "the trained weights and transitional batch norms give the choice alone: an assignment has no weights, and "
-        "quantize trains it anew; the paper runs any choice with them",
+        "quantize trains the choice, from the trained weights with the transitional batch norms of the choice in them "
+        "and steps found anew; the paper runs any choice with them",
         "the choice is a search by cross entropy on training images that were held out: a table, the integer program, "
         "then changes of one and of two layers; the paper looks at averages of bits",
         "batch norms are put back behind the layers of the folded network; running statistics move by a fifth",
@@ -94,7 +95,9 @@ class BitMixer:
         start = task.space.chosen(table.choices)
         chosen, loss = improved(task, losses, [start, *alike(task)], measured, self.evaluations)
         found = checked(self, task, chosen, loss, table.rounds)
-        return replace(found, notes=(told(replace(task, training=(images[own], labels[own])), history),))
+        take(network, decisions, chosen[[members[0] for members in task.space.together]])
+        line = told(replace(task, training=(images[own], labels[own])), history, "quantizing starts from its weights")
+        return replace(found, notes=(line,), weights=network.folded())
 
 
 def meta_network(task: Task, decisions: Decisions) -> TransitionalNetwork:

@@ -38,7 +38,8 @@ BSQ = RelaxedMethod(
         "s is the largest weight of the layer, which adjusting moves with the planes and training does not; rows get "
         "scales of their own afterwards",
         "a layer keeps one plane at least, and at most one more than at first",
-        "maps have the accelerator's bits; training after the choice is that of quantize",
+        "maps have the accelerator's bits; training after the choice is that of quantize, from the float weights: the "
+        "paper goes on from its own, which a few epochs of the group lasso leave worse",
         "the official code has no licence: written from the paper's equations",
     ),
 )

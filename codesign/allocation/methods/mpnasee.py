@@ -50,15 +50,16 @@ def proxy_of(labels: Tensor, share: float, seed: int) -> IntArray:
 MPNASEE = Mpnasee(
     name="mpnasee",
     paper="MP-NAS, Gong et al. 2019",
-    equations="Gumbel softmax over bits of weights and over bits of maps; loss + lambda E[cost] from tables of layers",
+    equations="Gumbel softmax over bits of weights, and of maps; loss + lambda E[energy] from tables of layers",
     decides="layer: bits of weights and of activations",
     law=TwoGumbels,
     term=Weighted(1.0),
     schedule=Schedule(law_rate=0.05, apart=0.2),
+    pays="energy_mj",
     deviations=(
         "the network is the given one; the paper searches its architecture along with the bits",
-        "the cost is the expected exact cost of the limits, of the latency without them; the paper's is energy, from a "
-        "table",
+        "the energy is that of what the exact timing model counts, by differences from a base; the paper's is a table "
+        "of its own; with limits of other metrics these are paid for instead",
         "with limits the term counts what is above them, so its factor need not be searched",
         "the proxy task is half of the training images of every class, from the float network on; a fifth of them is "
         "for the choices alone",

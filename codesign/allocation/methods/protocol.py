@@ -107,6 +107,8 @@ class Allocation:
         loss: by the method's own measure; None where it has none of the whole.
         rounds: of solving additive tables.
         notes: what a user should know.
+        weights: that the method trained for these choices: those of the network without
+            batch norms, by `LAYER.weight` and `LAYER.bias`, from which quantizing starts.
     """
 
     assignment: Assignment
@@ -114,6 +116,7 @@ class Allocation:
     loss: float | None
     rounds: tuple[Round, ...] = ()
     notes: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] | None = None
 
 
 class Method(Protocol):

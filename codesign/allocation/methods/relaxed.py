@@ -57,6 +57,7 @@ class RelaxedMethod:
         schedule: of training.
         network: that is trained, calibrated.
         trainer: that trains it with the law.
+        pays: the metric whose cost counts where none is limited.
     """
 
     name: str
@@ -72,6 +73,7 @@ class RelaxedMethod:
     limited: bool = True
     network: Callable[[Task, Decisions], QatNetwork] = mixed_network
     trainer: type[Relaxer] = Relaxer
+    pays: str = "latency_ms"
 
     def with_epochs(self, epochs: int) -> RelaxedMethod:
         """The method that trains so long."""
@@ -98,20 +100,20 @@ def trained(method: RelaxedMethod, task: Task) -> tuple[Law, Decisions, list[dic
     """The law after training on the task's training images, whose decisions it is of, and metrics of every epoch."""
     decisions = Decisions(task.space, task.pins)
     law = method.law(decisions)
-    costs = ExpectedCosts(task.costs, decisions, task.limits)
+    costs = ExpectedCosts(task.costs, decisions, task.limits, method.pays)
     network = method.network(task, decisions)
     trainer = method.trainer(network, decisions, law, costs, method.term, method.name)
     history = trainer.train(*task.training_images, method.schedule, task.seed, task.progress)
     return law, decisions, history
 
 
-def told(task: Task, history: list[dict[str, float]]) -> str:
-    """What training was, in a line for the user."""
+def told(task: Task, history: list[dict[str, float]], weights: str = "the weights stay the float ones") -> str:
+    """What training was, and what became of its weights, in a line for the user."""
     last = history[-1]
     costs = [f"{name} {value:.4g}" for name, value in last.items() if name not in ("loss", "accuracy")]
     expected = f", expected {', '.join(costs)} then" if costs else ""
     epochs = f"{len(history)} epoch{'s' if len(history) > 1 else ''}"
     return (
         f"{epochs} on {len(task.training_images[1]):,} training images to choose, loss "
-        f"{history[0]['loss']:.4g} to {last['loss']:.4g}{expected}; the weights stay the float ones"
+        f"{history[0]['loss']:.4g} to {last['loss']:.4g}{expected}; {weights}"
     )

@@ -44,12 +44,14 @@ class Paid:
 
 
 class ExpectedCosts:
-    """Expected costs of the metrics that are limited from above; of the latency where none is."""
+    """Expected costs of the metrics that are limited from above; of the metric `otherwise` where none is."""
 
-    def __init__(self, costs: Costs, decisions: Decisions, limits: Sequence[Limit] = ()) -> None:
+    def __init__(
+        self, costs: Costs, decisions: Decisions, limits: Sequence[Limit] = (), otherwise: str = "latency_ms"
+    ) -> None:
         self.costs, self.decisions = costs, decisions
         self.bounds = {limit.metric: limit.bound for limit in limits if limit.sense == "most"}
-        self.metrics = tuple(self.bounds) or ("latency_ms",)
+        self.metrics = tuple(self.bounds) or (otherwise,)
         self.rebase(decisions.widest)
 
     def rebase(self, chosen: IntArray) -> None:
