@@ -27,8 +27,8 @@ LEAST_MARGIN = 1e-4
 """Of the largest margin: a tie of two classes would say infinitely much of one image."""
 
 
-def gains(subject: Subject, classes: int = CLASSES) -> dict[str, Tensor]:
-    """G of every weight, (rows, weights of a row) float64 by layer."""
+def gains(subject: Subject, classes: int = CLASSES, least_margin: float = LEAST_MARGIN) -> dict[str, Tensor]:
+    """G of every weight, (rows, weights of a row) float64 by layer; margins as `smallest_margins` gives them."""
     model = subject.model
     names = {name: f"convs.{model._conv_of[name]}.weight" for name in subject.space.convs}
     given = dict(model.named_parameters())
@@ -41,7 +41,7 @@ def gains(subject: Subject, classes: int = CLASSES) -> dict[str, Tensor]:
 
     each = vmap(grad(difference), in_dims=(None, 0, 0, 0))
     found = {key: torch.zeros(weight.shape, dtype=torch.float64) for key, weight in weights.items()}
-    own, order, margins = smallest_margins(subject, classes)
+    own, order, margins = smallest_margins(subject, classes, least_margin)
     with subject.in_float(), torch.no_grad():  # what is differentiated is told by `grad`
         for column, between in zip(order.T, margins.T, strict=True):
             for start in range(0, len(column), AT_ONCE):
@@ -54,12 +54,17 @@ def gains(subject: Subject, classes: int = CLASSES) -> dict[str, Tensor]:
     return {name: (found[key] / count).flatten(1) for name, key in names.items()}
 
 
-def smallest_margins(subject: Subject, classes: int = CLASSES) -> tuple[Tensor, Tensor, Tensor]:
-    """(images,) classes that the float network chooses, (images, classes) the nearest others, and how far they are."""
+def smallest_margins(
+    subject: Subject, classes: int = CLASSES, least_margin: float = LEAST_MARGIN
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(images,) classes that the float network chooses, (images, classes) the nearest others, and how far they are.
+
+    No margin counts as less than `least_margin` times the largest one.
+    """
     results = subject.float_results
     own = results.argmax(1)
     margins = results.gather(1, own[:, None]) - results
-    floor = LEAST_MARGIN * float(margins.max())
+    floor = least_margin * float(margins.max())
     order = margins.scatter(1, own[:, None], float("inf")).argsort(1)[:, : min(classes, results.shape[1] - 1)]
     return own, order, margins.gather(1, order).clamp(min=floor)
 
@@ -70,9 +75,12 @@ class NoiseGain:
 
     Attributes:
         classes: margins of an image that count.
+        least_margin: what closer ones count as, of the largest: of few images the closest decisions say nearly all, and
+            of rows by chance. The bound says nothing of decisions that noise turns anyway.
     """
 
     classes: int = CLASSES
+    least_margin: float = LEAST_MARGIN
 
     name = "noise-gain"
     summary = "bound on changed decisions: squared margin gradients over margins, times squared error"
@@ -82,7 +90,7 @@ class NoiseGain:
     rows = True
 
     def losses(self, subject: Subject) -> FloatArray:
-        return self.losses_by(gains(subject, self.classes), subject)
+        return self.losses_by(gains(subject, self.classes, self.least_margin), subject)
 
     def losses_by(self, gain: Mapping[str, Tensor], subject: Subject) -> FloatArray:
         """The same from what `gains` gives."""
