@@ -37,7 +37,7 @@ from codesign.report.comparison import shown
 from codesign.workload import zoo
 from codesign.workload.network import Network
 
-SHARES = (0.25, 0.5, 0.75)
+SHARES = "0.25,0.5,0.75"
 """Limits, between the fastest uniform choice and 8 bits everywhere."""
 CONFIGS = Path(__file__).parents[1] / "hw_configs" / "league"
 HARDWARE = "fixed"
@@ -47,8 +47,8 @@ LEARNING_RATE = 5e-4
 """Of few epochs from trained weights: larger steps first undo what they know."""
 
 
-def limits_ms(network: Network, hardware: str) -> tuple[float, ...]:
-    """Three limits on the latency."""
+def limits_ms(network: Network, hardware: str, shares: Sequence[float]) -> tuple[float, ...]:
+    """Limits on the latency at shares of the way from the fastest uniform choice to 8 bits everywhere."""
     hw = codesign.load_hardware(CONFIGS / f"{hardware}.yaml")
     space = Space(network, running(network, hw))
     costs = Costs(space, hw)
@@ -56,7 +56,7 @@ def limits_ms(network: Network, hardware: str) -> tuple[float, ...]:
         name: costs.latency_ms(space.assignment([place] * len(space.groups))) for place, name in enumerate(space.names)
     }
     least, most = min(uniform.values()), uniform["w8a8"]
-    return tuple(round(least + share * (most - least), 4) for share in SHARES)
+    return tuple(round(least + share * (most - least), 4) for share in shares)
 
 
 def compared(
@@ -75,7 +75,7 @@ def compared(
             methods,
             CONFIGS / f"{hardware}.yaml",
             data,
-            {"latency_ms": limits_ms(network, HARDWARE)},
+            {"latency_ms": limits_ms(network, HARDWARE, [float(share) for share in given.shares.split(",")])},
             folder,
             seeds=given.seeds,
             epochs=given.epochs,
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
     parser.add_argument("--methods", default="all", help="names with commas between them")
     parser.add_argument("--networks", default="resnet8,dscnn", help="one or both")
+    parser.add_argument("--shares", default=SHARES, help="where the limits are")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=2, help="with quantizers, of every point")
     parser.add_argument("--search-epochs", type=int, default=1, help="of methods that train while they choose")
