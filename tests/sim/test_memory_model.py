@@ -47,6 +47,7 @@ def run(hw: Hardware, classes: int = 300, images: int = 1) -> cosim.CosimResult:
 FARTHEST = Memory(width_bits=32, latency=4096, burst_beats=1)
 
 
+@pytest.mark.slow
 def test_the_farthest_memory_with_the_shortest_bursts_is_exact() -> None:
     """8,192 requests may wait for an answer."""
     assert run(single(FARTHEST)).exact
