@@ -14,14 +14,13 @@ calibrated with. Three tables, of calibrated networks without training but for t
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from resnet8_cifar import Bench, resnet8, spread
+from resnet8_cifar import Bench, options, resnet8, spread
 from rich.console import Console
 
 from codesign import quantize, simulate
@@ -140,11 +139,7 @@ def trained_in_a_ratio(model: FloatModel, seeds: int, epochs: int, folder: Path,
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=128, help="that losses and calibration look at")
-    parser.add_argument("--test-images", type=int, default=10_000, help="and half as many for validation")
+    parser = options(__doc__, 128)
     parser.add_argument("--epochs", type=int, default=12, help="of the networks that are trained")
     parser.add_argument("--tables", default="ratio,bits,trained", help="which of the three")
     given = parser.parse_args()

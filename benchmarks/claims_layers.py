@@ -13,7 +13,6 @@ Seeds draw the images that are looked at and calibrated with, and what a method 
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from statistics import mean
 
 import numpy as np
 import torch
-from resnet8_cifar import Bench, resnet8, spread
+from resnet8_cifar import Bench, options, resnet8, spread
 from rich.console import Console
 
 from codesign.allocation.costs import Costs
@@ -125,11 +124,7 @@ def table(console: Console, title: str, found: Found) -> None:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=64, help="that losses and calibration look at")
-    parser.add_argument("--test-images", type=int, default=10_000, help="and half as many for validation")
+    parser = options(__doc__, 64)
     given = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(highlight=False, soft_wrap=True)

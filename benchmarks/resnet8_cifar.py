@@ -6,6 +6,7 @@ at and calibrated with, and splits off validation images; the weights are the sa
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -28,6 +29,16 @@ from codesign.quant.qat import QatNetwork
 from codesign.workload.layers import BatchNorm, Conv, Layer
 
 MODEL = "mlperf_tiny_models/pretrainedResnet.tflite"
+
+
+def options(doc: str | None, images: int) -> argparse.ArgumentParser:
+    """What all of these benchmarks are asked: data, seeds, and how many images are looked at."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=images, help="that losses and calibration look at")
+    parser.add_argument("--test-images", type=int, default=10_000, help="and half as many for validation")
+    return parser
 
 
 def resnet8(folder: Path) -> FloatModel:

@@ -17,7 +17,6 @@ calibration images that a seed draws; test images are looked at for this table o
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from resnet8_cifar import Bench, resnet8, spread
+from resnet8_cifar import Bench, options, resnet8, spread
 from rich.console import Console
 
 from codesign._files import content_hash, write_json
@@ -196,12 +195,8 @@ def table(console: Console, name: str, found: list[list[dict[str, Any]]]) -> Non
 
 def main() -> None:
     """Print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, 64)
     parser.add_argument("--out", type=Path, required=True, help="folder for what was found")
-    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=64, help="that losses and calibration look at")
-    parser.add_argument("--test-images", type=int, default=10_000, help="and half as many for validation")
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
