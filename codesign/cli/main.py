@@ -41,7 +41,9 @@ from codesign.cli.outputs import guarded
 from codesign.errors import UserError, command_line
 
 RETRY_S = 0.01
-"""Pause before an interrupt is delivered that came while Python ran a finalizer."""
+"""Pause before an interrupt is delivered that came where Python can only print and forget it."""
+_interrupted = threading.Event()
+"""A KeyboardInterrupt was raised: whatever exception then ends the command is its consequence."""
 
 TRACEBACK = "CODESIGN_TRACEBACK"
 """Variable that has tracebacks printed."""
@@ -99,7 +101,7 @@ def run(arguments: list[str] | None = None) -> None:
     if not os.environ.get(TRACEBACK):
         # what ends a thread, or is raised where Python can only print it, comes to the command as its consequence
         threading.excepthook = lambda _: None
-        sys.unraisablehook = lambda _: None
+    sys.unraisablehook = _unraisable
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup wants it
         signal.signal(signal.SIGHUP, _terminate)
@@ -115,16 +117,19 @@ def _run(arguments: list[str] | None) -> None:
     try:
         status = app(args=arguments, prog_name="codesign", standalone_mode=False)
         _flush(sys.stdout)
-    except UserError as error:
-        _fail(str(error), 2)
-    except typer.TyperException as error:
-        _fail(f"{error.format_message()} (try --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
         _end(1)  # nobody reads any more, nobody is told
     except Exception as error:
-        _fail(describe(error), 1)
+        if _interrupted.is_set():  # a library made another exception of it
+            status = 130
+        elif isinstance(error, UserError):
+            _fail(str(error), 2)
+        elif isinstance(error, typer.TyperException):
+            _fail(f"{error.format_message()} (try --help)", 2)
+        else:
+            _fail(describe(error), 1)
     if status == 130:
         _fail("interrupted", 130)
     _end(status if isinstance(status, int) else 0)
@@ -219,7 +224,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             signal.setitimer(signal.ITIMER_REAL, RETRY_S)
             return
         caller = caller.f_back
+    _interrupted.set()
     raise KeyboardInterrupt
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where the first was raised in a callback of a library, which cannot pass it on."""
+    if os.environ.get(TRACEBACK):
+        sys.__unraisablehook__(what)
+    if issubclass(what.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, RETRY_S)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

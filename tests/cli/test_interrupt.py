@@ -65,20 +65,39 @@ def test_interrupt(phase: str, arguments: list[str], tmp_path: Path) -> None:
     assert not left, f"still running: {left}"
 
 
-def test_an_interrupt_inside_a_finalizer_is_not_lost() -> None:
-    code = """
-import os, signal, time
-from codesign.cli import main
-
+FINALIZED = """
 class Finalized:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
+        interrupt()
 
 def job():
     Finalized()
     time.sleep(30)
+"""
+WRAPPED = """
+def job():
+    try:
+        interrupt()
+    except BaseException as error:  # as pybind does where a callback raises
+        raise RuntimeError("a callback failed") from error
+"""
+FORGOTTEN = """
+def job():
+    ctypes.CFUNCTYPE(None)(interrupt)()  # ctypes prints what a callback raises, and goes on
+    time.sleep(30)
+"""
 
+
+@pytest.mark.parametrize("job", [FINALIZED, WRAPPED, FORGOTTEN], ids=["finalizer", "wrapped", "callback"])
+def test_an_interrupt_that_a_library_keeps_is_not_lost(job: str) -> None:
+    code = f"""
+import ctypes, os, signal, time
+from codesign.cli import main
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+{job}
 main.app.command()(job)
 main.run(["job"])
 """
