@@ -12,7 +12,7 @@ from codesign.rtl.modules import SharedModule
 
 
 class StreamReader(SharedModule):
-    """Reads `bursts` bursts from `address` upwards and offers their beats in order; `more` adds `more_bursts` to them.
+    """Reads `bursts` bursts from `address` upwards and offers their beats in order; `more` goes on with `more_bursts`.
 
     A burst is requested only when the FIFO has room for all of it, so `rready` is always high and the memory is
     never held up. `address` must be a multiple of the burst size in bytes, so that no burst crosses 4 KiB.
@@ -73,13 +73,16 @@ class StreamReader(SharedModule):
         open_bursts = Signal(range(depth // burst + 1))  # requested and not ended
         position = Signal(range(max(2, burst)))  # of the next beat in its burst
         received, last = Signal(), Signal()
+        # `remaining` is 0, `room` is all, and enough for a burst: registers, since a comparison is too long a way to
+        # what a request, or the end of the run, sets going
+        all_requested, all_taken, has_room = Signal(init=1), Signal(init=1), Signal(init=1)
         m.d.comb += [
-            self.arvalid.eq((remaining != 0) & (room >= burst) & (~self.stop | offering)),
+            self.arvalid.eq(~all_requested & has_room & (~self.stop | offering)),
             self.araddr.eq(address),
             self.arlen.eq(burst - 1),
             requested.eq(self.arvalid & self.arready),
             self.rready.eq(1),
-            self.idle.eq((remaining == 0) & (room == depth)),
+            self.idle.eq(all_requested & all_taken),
             fifo.w_data.eq(self.rdata),
             fifo.w_en.eq(received),
             self.beat.eq(fifo.r_data),
@@ -90,32 +93,45 @@ class StreamReader(SharedModule):
             last.eq(position == burst - 1),
             self.response_error.eq(received & (self.rresp != OKAY)),
             self.length_error.eq(self.rvalid & ((open_bursts == 0) | (self.rlast != last))),
-            self.drained.eq((remaining == 0) & ((room == depth) | (open_bursts == 0))),
+            self.drained.eq(all_requested & (all_taken | (open_bursts == 0))),
         ]
         m.d.sync += [
             room.eq(room - Mux(requested, burst, 0) + taken),
+            all_taken.eq(~requested & (all_taken | (taken & (room == depth - 1)))),
+            has_room.eq(
+                Mux(requested, room >= 2 * burst, has_room)
+                | (taken & (room == Mux(requested, 2 * burst - 1, burst - 1)))
+            ),
             offering.eq(self.arvalid & ~self.arready),
             open_bursts.eq(open_bursts + requested - (received & self.rlast)),
         ]
         with m.If(received):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
-        with m.If(self.stop & ~self.arvalid):
-            m.d.sync += remaining.eq(0)
         with m.If(requested):
             m.d.sync += address.eq(address + burst * geometry.beat_bytes)
-        with m.If(requested | self.more):
-            m.d.sync += remaining.eq(remaining + Mux(self.more, self.more_bursts, 0) - requested)
+            m.d.sync += [remaining.eq(remaining - 1), all_requested.eq(remaining == 1)]
+        with m.Elif(self.stop & ~self.arvalid):
+            m.d.sync += [remaining.eq(0), all_requested.eq(1)]
+        with m.If(self.more):
+            m.d.sync += [remaining.eq(self.more_bursts), all_requested.eq(self.more_bursts == 0)]
         with m.If(self.start):
-            m.d.sync += [address.eq(self.address), remaining.eq(self.bursts)]
+            m.d.sync += [address.eq(self.address), remaining.eq(self.bursts), all_requested.eq(self.bursts == 0)]
         return m
 
 
-def holds(m: Module, fifo: SyncFIFOBuffered, name: str) -> Signal:
-    """A register that says whether `fifo.level` is not 0: the level is a sum, too long a way to the executor."""
-    held, any_held = Signal(range(fifo.depth + 1), name=f"{name}_held"), Signal(name=f"{name}_waiting")
+def held(m: Module, fifo: SyncFIFOBuffered, name: str, *amounts: int) -> tuple[Signal, ...]:
+    """For each amount, at least 1, a register that says whether `fifo.level` is as large.
+
+    The level is a sum, and comparing it a carry chain: too long a way to the executor.
+    """
+    level = Signal(range(fifo.depth + 1), name=f"{name}_held")
     came, went = fifo.w_en & fifo.w_rdy, fifo.r_rdy & fifo.r_en
-    m.d.sync += [held.eq(held + came - went), any_held.eq(came | Mux(went, held != 1, any_held))]
-    return any_held
+    m.d.sync += level.eq(level + came - went)
+    answer = tuple(Signal(name=f"{name}_at_least_{amount}") for amount in amounts)
+    for flag, amount in zip(answer, amounts, strict=True):
+        # one more makes it as large, or one less no longer
+        m.d.sync += flag.eq(Mux(came == went, flag, Mux(came, level >= amount - 1, level > amount)))
+    return answer
 
 
 class ResultWriter(SharedModule):
@@ -181,7 +197,9 @@ class ResultWriter(SharedModule):
         aw_now, w_now, sent = Signal(), Signal(), Signal()
         offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
         outstanding, answered = Signal(16), Signal()
-        waiting, beats_waiting = holds(m, fifo, "results"), holds(m, beats, "beats")
+        all_answered = Signal(init=1)  # `outstanding` is 0
+        (waiting,) = held(m, fifo, "results", 1)
+        beats_waiting, crowded = held(m, beats, "beats", 1, depth // 2)
         lane_bits = (geometry.beat_bytes - 1).bit_length()
         lane = address[2:lane_bits]
         m.d.comb += [
@@ -189,7 +207,7 @@ class ResultWriter(SharedModule):
             fifo.w_en.eq(self.valid),
             beats.w_data.eq(self.store_data),
             beats.w_en.eq(self.store_valid),
-            self.crowded.eq(beats.level >= depth // 2),
+            self.crowded.eq(crowded),
             offering.eq((storing | fifo.r_rdy) & (~self.stop | offered)),
             self.awvalid.eq(offering & ~aw_sent),
             self.awaddr.eq(Cat(address[:lane_bits] & 0, address[lane_bits:])),
@@ -203,12 +221,16 @@ class ResultWriter(SharedModule):
             self.moved.eq(Cat(sent & ~storing, sent & storing)),
             fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
             beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
-            answered.eq(self.bvalid & (outstanding != 0)),
+            answered.eq(self.bvalid & ~all_answered),
             self.error.eq(answered & (self.bresp != OKAY)),
             self.empty.eq(~waiting & ~self.valid & ~beats_waiting & ~self.store_valid),
-            self.idle.eq(self.empty & (outstanding == 0)),
+            self.idle.eq(self.empty & all_answered),
         ]
-        m.d.sync += [outstanding.eq(outstanding + sent - answered), offered.eq(offering & ~sent)]
+        m.d.sync += [
+            outstanding.eq(outstanding + sent - answered),
+            all_answered.eq(~sent & Mux(answered, outstanding == 1, all_answered)),
+            offered.eq(offering & ~sent),
+        ]
         with m.If(self.store_valid):
             m.d.sync += of_map.eq(1)
         with m.Elif(self.valid):

@@ -208,6 +208,12 @@ class PostProcessor(SharedModule):
             """A parameter, or what comes with it, in cycle t + `cycle`."""
             return delay(value, cycle - 2)
 
+        def promptly(value: Value, cycle: int) -> Value:
+            """The same for what much logic reads: early in the cycle, since a register with a reset stays one, while
+            shift registers are memories in LUTs, which take a nanosecond more.
+            """
+            return delay(at(value, cycle - 1), 1, reset=True)
+
         # ---- addresses: physical group g serves lane (g - param.group) mod groups, if there is one ------
         strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]
         offsets: list[Value] = []
@@ -248,7 +254,7 @@ class PostProcessor(SharedModule):
             ]
 
         # ---- residual operand (t+6 .. t+9) ----------------------------------------------------------------------
-        element_6, group_7 = at(operand_element, 6), at(operand_group, 7)
+        element_6, group_7 = promptly(operand_element, 6), promptly(operand_group, 7)
         place_6 = element_6
         if narrow_bits:
             shares = d.residual_code == code_number(narrow_bits)
@@ -339,14 +345,14 @@ class PostProcessor(SharedModule):
                     wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
-        valid_13, mask_13 = delay(valid, 11, reset=True), at(lane_mask, 13)
+        valid_13, mask_13 = delay(valid, 11, reset=True), promptly(lane_mask, 13)
         m.d.comb += [
             self.wide_valid.eq(valid_13 & d.wide & mask_13[0]),
             self.wide_channel.eq(at(param.channel, 13)),
         ]
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
-        group_13, element_13 = at(param.group, 13), at(param.element, 13)
+        group_13, element_13 = promptly(param.group, 13), promptly(param.element, 13)
         if out_narrow is not None:
             second, element_13 = element_13[0], Mux(out_narrow, element_13 >> 1, element_13)
             for j, code in enumerate(results):

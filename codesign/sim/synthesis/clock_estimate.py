@@ -51,6 +51,12 @@ _IN_SLICE = ("S", "CI", "CIN", "CYINIT", "PCIN")
 """Inputs whose wire does not leave the slice, of carry cells and DSP cascades."""
 
 
+def lut_delay_ns(family: Family, inputs: int) -> float:
+    """Of a LUT and the wire to it; from seven inputs on it is several, joined by multiplexers inside the slice."""
+    delays = _DELAYS[family]
+    return WIRE_NS + delays.lut + max(0, inputs - 6) * delays.multiplexer
+
+
 def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> float:
     """Nanoseconds of the slowest of `path_ends_ns`; 0 where there is no path."""
     return max(path_ends_ns(cells, family, inputs).values(), default=0.0)

@@ -31,10 +31,10 @@ from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
+from codesign.sim.synthesis.flows import synthesis_job
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
-    FLOWS,
-    MEMORY_STEPS,
+    YOSYS_JOB,
     Cells,
     Progress,
     box,
@@ -163,11 +163,10 @@ def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
     """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
-    key = _key("shell", FLOWS[family], top, text)
+    key = _key("shell", family, top, text)
     if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
-            job = {"pass": FLOWS[family], "module": top, "memory": MEMORY_STEPS[family], "netlist": "top"}
-            status, log = run_yosys(text, job, folder, processes)
+            status, log = run_yosys(text, synthesis_job(family, top, "top"), folder, processes)
             statistics(folder / "statistics.json", top, status, log)  # the last file that a job writes
             netlist = json.loads((folder / "netlist.json").read_text())["modules"]
         found = _contexts(netlist, top, frozenset(cores))
@@ -258,11 +257,10 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    key = _key("core", FLOWS[family], text)
+    key = _key("core", family, text)
     if (stored := Cache().get(PLACE, key, dict)) is None:
-        job = {"pass": FLOWS[family], "module": name, "memory": MEMORY_STEPS[family], "netlist": "top"}
         with scratch_folder() as folder:
-            status, log = run_yosys(text, job, folder, processes)
+            status, log = run_yosys(text, synthesis_job(family, name, "top"), folder, processes)
             cells = statistics(folder / "statistics.json", name, status, log)
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
@@ -273,7 +271,7 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
 
 def _key(*inputs: str) -> str:
     """Of a run of Yosys."""
-    return content_hash(yosys_version(), source_hash(__name__, given=("codesign.arch",)), *inputs)
+    return content_hash(yosys_version(), source_hash(__name__, YOSYS_JOB, given=("codesign.arch",)), *inputs)
 
 
 def _wrapper(context: Context, name: str) -> str:

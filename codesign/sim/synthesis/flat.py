@@ -9,7 +9,8 @@ from codesign._processes import Processes
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.store import Cache
-from codesign.sim.synthesis.netlist import FLOWS, Cells, Progress, run_yosys, statistics, yosys_version
+from codesign.sim.synthesis.flows import synthesis_job
+from codesign.sim.synthesis.netlist import YOSYS_JOB, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.synthesis.resources import Resources, count
 
 
@@ -19,7 +20,7 @@ def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Pr
     Raises:
         RuntimeError: Yosys gave no statistics.
     """
-    job = {"pass": FLOWS[family], "module": top, "memory": None, "netlist": netlist}
+    job = synthesis_job(family, top, netlist, memories_known=False)
     status, log = run_yosys(verilog, job, folder, processes)
     return statistics(folder / "statistics.json", top, status, log)
 
@@ -31,8 +32,8 @@ def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed.
     """
-    sources = source_hash(__name__, given=("codesign.arch", "codesign.sim.synthesis.resources"))
-    key = content_hash(yosys_version(), sources, FLOWS[family], top, verilog)
+    sources = source_hash(__name__, YOSYS_JOB, given=("codesign.arch", "codesign.sim.synthesis.resources"))
+    key = content_hash(yosys_version(), sources, family, top, verilog)
     if (stored := Cache().get("flat", key, Cells)) is not None:
         return stored
     report = progress or (lambda phase, done, total: None)

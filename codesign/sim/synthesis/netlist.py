@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from codesign._processes import Processes, last_lines
-from codesign.arch.devices import Family
 from codesign.errors import UserError
 
 Cells = dict[str, int]
@@ -23,14 +22,8 @@ Cells = dict[str, int]
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
-FLOWS: dict[Family, str] = {
-    "xc7": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
-    "ecp5": "synth_ecp5 -noiopad",
-}
-"""Yosys pass by device family; flattens. No pads and clock buffers: the accelerator is part of a larger design."""
-
-MEMORY_STEPS: dict[Family, tuple[str, str]] = {"xc7": ("map_memory", "map_ffram"), "ecp5": ("map_ram", "map_ffram")}
-"""Label of the flow's step that maps memories, and of the one after it."""
+YOSYS_JOB = "codesign.sim.synthesis.yosys_job"
+"""Program of the processes."""
 
 _NO_CELL = "$scopeinfo"
 """What flattening leaves of a module: its name, for debuggers."""
@@ -67,7 +60,7 @@ def run_yosys(verilog: str, job: Mapping[str, Any], folder: Path, processes: Pro
     (folder / "design.v").write_text(verilog)
     (folder / "job.json").write_text(json.dumps(job))
     log = folder / "yosys.log"
-    return processes.start(["-m", "codesign.sim.synthesis.yosys_job", str(folder)], log).wait(), log
+    return processes.start(["-m", YOSYS_JOB, str(folder)], log).wait(), log
 
 
 def statistics(path: Path, name: str, status: int, log: Path) -> Cells:

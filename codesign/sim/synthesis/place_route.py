@@ -35,7 +35,7 @@ from codesign.sim.synthesis.flat import run_flat
 from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
-from codesign.sim.synthesis.netlist import FLOWS, Progress, modules_of, yosys_version
+from codesign.sim.synthesis.netlist import YOSYS_JOB, Progress, modules_of, yosys_version
 from codesign.sim.synthesis.resources import Resources
 
 PACKAGE = "CABGA756"
@@ -165,10 +165,11 @@ def route(
     # the design is in the key as text, the device by its options
     sources = source_hash(
         __name__,
+        YOSYS_JOB,
         given=("codesign.arch", "codesign.rtl", "codesign.sim.synthesis.known", "codesign.sim.synthesis.resources"),
     )
     options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
-    key = content_hash(tool, sources, FLOWS[device.family], text, *options)
+    key = content_hash(tool, sources, device.family, text, *options)
     if (stored := Cache().get("routed", key, Routed.from_json)) is not None:
         return stored
     begin = time.monotonic()

@@ -16,9 +16,10 @@ from typing import Any, Literal, NamedTuple
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
 from codesign.sim.synthesis.composition import compose
+from codesign.sim.synthesis.flows import FLOWS
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
-from codesign.sim.synthesis.netlist import FLOWS, Cells, Progress, modules_of, yosys_version
+from codesign.sim.synthesis.netlist import Cells, Progress, modules_of, yosys_version
 
 Flow = Literal["xilinx", "ecp5"]
 FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
@@ -139,7 +140,7 @@ class Synthesis:
             "fits": self.total.fits(device) if device else None,
             "device": device.name if device else None,
             "device_totals": {key: getattr(device, key) for key in Resources._fields} if device else None,
-            "flow": FLOWS[self.family],
+            "flow": str(FLOWS[self.family]),
             "tool": self.tool,
             "per_module": [
                 {"module": module.name, "instances": module.instances, **module.together._asdict()}

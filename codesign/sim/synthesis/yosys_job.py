@@ -1,11 +1,12 @@
 """One run of Yosys, as `python -m codesign.sim.synthesis.yosys_job FOLDER`; see `codesign.sim.synthesis.netlist`.
 
-Reads design.v and job.json in FOLDER. A job that synthesizes writes statistics.json and, if it asks for it,
-netlist.json; its keys:
+Reads design.v and job.json in FOLDER. A job that synthesizes (`codesign.sim.synthesis.flows.synthesis_job`) writes
+statistics.json and, if it asks for it, netlist.json; its keys:
 
     pass      the synthesis flow, a Yosys command
     module    the top module
     memory    label of the flow's step that maps memories and of the one after it; null runs the flow as it is
+    mapping   `codesign.sim.synthesis.flows.LutMapping`, its LUTs as ABC reads them; null keeps that of the flow
     netlist   whether to write the netlist; "top" leaves out what the library says of its cells, which is most of it
 
 A job that takes a module apart (`codesign.sim.synthesis.composition`) has the key `split`, the module's name, and
@@ -20,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from codesign.sim.synthesis.flows import LUTS_FILE
+
 LONGEST_DELAY = 64
 """Registers in a row that count as a delay of an input."""
 
@@ -29,16 +32,18 @@ def main(folder: Path) -> None:
     from pyosys import libyosys as yosys
 
     job = json.loads((folder / "job.json").read_text())
-    os.chdir(folder)  # paths in Yosys scripts cannot hold blanks
+    os.chdir(folder)
+    here = f"/proc/{os.getpid()}/cwd"  # paths in Yosys scripts cannot hold blanks: not those of its own files either
+    os.environ["TMPDIR"] = here
     design = yosys.Design()
-    commands = _split(job["split"]) if "split" in job else _synthesis(job)
+    commands = _split(job["split"]) if "split" in job else _synthesis(job, here)
     yosys.run_pass("read_verilog design.v", design)
     for command in commands:
-        if command is _MAPS_MEMORIES:
+        if _MAPS_MEMORIES in command:
             cells = json.loads(Path("memories.json").read_text())["design"]["num_cells_by_type"]
             # Reading the maps of memories takes as long as all the rest of a small module: not where there is none.
             start = job["memory"][0 if any(kind.startswith("$mem") for kind in cells) else 1]
-            command = f"{_flow(job)} -run {start}:"
+            command = command.replace(_MAPS_MEMORIES, f"-run {start}:")
         yosys.run_pass(command, design)
     if "split" in job:
         Path("unfinished.v").rename("split.v")
@@ -46,18 +51,23 @@ def main(folder: Path) -> None:
         Path("unfinished.json").rename("statistics.json")
 
 
-_MAPS_MEMORIES = "the flow from its memories on"
+_MAPS_MEMORIES = "-run memories:"
+"""Stands for the label of the step from which the flow goes on once it is known whether there are any."""
 
 
-def _flow(job: dict[str, Any]) -> str:
-    return f"{job['pass']} -top {_selection(job['module'])}"
-
-
-def _synthesis(job: dict[str, Any]) -> list[str]:
-    flow = _flow(job)
-    commands = [flow]
+def _synthesis(job: dict[str, Any], here: str) -> list[str]:
+    flow = f"{job['pass']} -top {_selection(job['module'])}"
+    begin, commands = "-run begin:", []
     if job["memory"] is not None:
-        commands = [f"{flow} -run begin:{job['memory'][0]}", "tee -q -o memories.json stat -json", _MAPS_MEMORIES]
+        begin = _MAPS_MEMORIES
+        commands = [f"{flow} -run begin:{job['memory'][0]}", "tee -q -o memories.json stat -json"]
+    if (mapping := job["mapping"]) is None:
+        commands += [f"{flow} {begin}"]
+    else:
+        Path(LUTS_FILE).write_text(mapping["luts"])
+        commands += [f"{flow} {begin}{mapping['step']}"]
+        commands += [command.format(luts=f"{here}/{LUTS_FILE}") for command in mapping["commands"]]
+        commands += [f"{flow} -run {mapping['following']}:"]
     if job["netlist"]:
         alone = [f"select {_selection(job['module'])}", "write_json -selected netlist.json", "select -clear"]
         commands += alone if job["netlist"] == "top" else ["write_json netlist.json"]

@@ -1,0 +1,100 @@
+"""How Yosys synthesizes for a device family: its own flow, but for how logic becomes look-up tables.
+
+For 7-series, Yosys 0.70 maps logic for area alone: it gives every LUT one picosecond beside carry chains and memories
+in picoseconds, and a LUT2 two fifths of the cost of a LUT6, since a vendor's tool may pack two small ones into one. So
+it prefers chains of LUT2, as slow as they are long. Here logic is mapped with the delays by which the clock is
+estimated (`codesign.sim.synthesis.clock_estimate`) and with the costs by which LUTs are counted
+(`codesign.sim.synthesis.resources`): every LUT is one. For the ECP5 Yosys has delays, and its flow is run as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from codesign.arch.devices import Family
+from codesign.sim.synthesis.clock_estimate import lut_delay_ns
+
+LUTS_FILE = "luts.txt"
+"""Costs and delays as ABC reads them, in the job's folder."""
+
+
+class LutMapping(NamedTuple):
+    """What is run in place of one step of a flow.
+
+    Attributes:
+        step: its label.
+        following: label of the step after it.
+        commands: Yosys commands; `{luts}` stands for the file.
+        luts: by number of inputs, from 1 on, the number of LUTs that one takes.
+    """
+
+    step: str
+    following: str
+    commands: tuple[str, ...]
+    luts: tuple[int, ...]
+
+
+class Flow(NamedTuple):
+    """Synthesis for a family.
+
+    Attributes:
+        command: a Yosys pass; it flattens. No pads and clock buffers: the accelerator is part of a larger design.
+        memory: label of the step that maps memories, and of the one after it.
+        mapping: in place of the pass's own, if any.
+    """
+
+    command: str
+    memory: tuple[str, str]
+    mapping: LutMapping | None
+
+    def __str__(self) -> str:
+        """What a person has to know to run it again."""
+        if self.mapping is None:
+            return self.command
+        return f"{self.command}, with {self.mapping.step}: {'; '.join(self.mapping.commands)}"
+
+
+_XC7 = LutMapping(
+    "map_luts",
+    "finalize",
+    (
+        "opt_expr -mux_undef -noclkinv",
+        "abc9 -lut {luts}",
+        "clean",
+        "xilinx_srl -fixed -minlen 3",
+        "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+        "xilinx_dffopt",
+        "opt_lut_ins -tech xilinx",
+    ),
+    (1, 1, 1, 1, 1, 1, 2, 4),
+)
+"""The pass's own step (`help synth_xilinx`) but for the LUTs. Of 7 and 8 inputs they are joined by multiplexers."""
+FLOWS: dict[Family, Flow] = {
+    "xc7": Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XC7),
+    "ecp5": Flow("synth_ecp5 -noiopad", ("map_ram", "map_ffram"), None),
+}
+
+
+def synthesis_job(family: Family, module: str, netlist: bool | str, memories_known: bool = True) -> dict[str, Any]:
+    """A job of `codesign.sim.synthesis.yosys_job` that synthesizes.
+
+    Args:
+        family: of the device.
+        module: the top module.
+        netlist: whether to write the netlist; "top" leaves out what the library says of its cells.
+        memories_known: False has the step that maps memories run whether there are any or not.
+    """
+    flow = FLOWS[family]
+    job: dict[str, Any] = {
+        "pass": flow.command,
+        "module": module,
+        "memory": list(flow.memory) if memories_known else None,
+        "netlist": netlist,
+        "mapping": None,
+    }
+    if flow.mapping is not None:
+        luts = enumerate(flow.mapping.luts, 1)
+        job["mapping"] = flow.mapping._asdict() | {
+            "luts": "".join(f"{n} {taken} {round(1e3 * lut_delay_ns(family, n))}\n" for n, taken in luts)
+        }
+    return job
