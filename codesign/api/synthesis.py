@@ -20,6 +20,7 @@ from codesign.sim.clock import Clock, synthesized_clock
 from codesign.sim.synthesis.place_route import TIME_LIMIT_S, Routed, check_device, place_and_route
 from codesign.sim.synthesis.resources import FAMILY, Flow, Resources, synthesize_hardware
 from codesign.sim.synthesis.resources import Synthesis as Synthesized
+from codesign.sim.synthesis.slow_path import advice, stretches
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,8 +72,12 @@ class Synthesis(Answer):
         fit: list[Block] = [resource_table(self.hardware, result.total), Facts({"fits": answer["fits"]})]
         facts = {
             "estimated clock": f"{result.fmax_estimate_mhz:.1f} MHz, {answer['fmax_estimate_is']}",
-            "slowest path": f"{result.slowest_ns:.2f} ns, ends in {result.slowest_module}",
+            "shortened by": advice(answer["slowest_path_mended_by"], result.next_ns),
         }
+        path = [
+            (part.module, ", ".join(f"{number} {kind}" for kind, number in part.cells.items()), round(part.ns, 2))
+            for part in stretches(result.slowest)
+        ]
         return [
             Table(
                 f"{self.hardware.name}, {result.tool}, {answer['flow']}",
@@ -81,6 +86,12 @@ class Synthesis(Answer):
                 ("all", "", *result.total),
             ),
             *(fit if self.device is not None else []),
+            Table(
+                "slowest path before placement, register to register",
+                ("through", "cells", "ns"),
+                path,
+                ("all", "", round(result.slowest_ns, 2)),
+            ),
             Facts(facts),
             *(_routed_blocks(self.hardware, self.routed) if self.routed is not None else []),
             Facts({"clock": self.clock}),

@@ -11,7 +11,8 @@ benchmarks/clock_estimate.py compares it with place and route.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from codesign.arch.devices import Family
@@ -57,22 +58,74 @@ def lut_delay_ns(family: Family, inputs: int) -> float:
     return WIRE_NS + delays.lut + max(0, inputs - 6) * delays.multiplexer
 
 
-def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> float:
-    """Nanoseconds of the slowest of `path_ends_ns`; 0 where there is no path."""
-    return max(path_ends_ns(cells, family, inputs).values(), default=0.0)
+class Step(NamedTuple):
+    """A cell on a path.
+
+    Attributes:
+        cell: its name.
+        kind: of cell.
+        ns: from the clock's edge until its output is there; of the last one, where the path ends, its setup included.
+    """
+
+    cell: str
+    kind: str
+    ns: float
 
 
-def path_ends_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> dict[str, float]:
-    """For every cell where paths end, the nanoseconds of the slowest one, its setup included.
+class Timing(NamedTuple):
+    """Of a netlist.
 
-    Paths go from register to register of a netlist as Yosys writes it; boxes begin and end paths.
+    Attributes:
+        ends_ns: for every cell where paths end, the nanoseconds of the slowest one, its setup included.
+        slowest: the cells of the slowest path of all, from the register where it begins (a wire from outside has none)
+            to where it ends; empty where there is none.
+    """
+
+    ends_ns: dict[str, float]
+    slowest: tuple[Step, ...]
+
+
+def timing(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> Timing:
+    """Of the paths from register to register of a netlist as Yosys writes it; boxes begin and end paths.
 
     Args:
         cells: the netlist's, by name.
         family: whose cells they are.
         inputs: wires that come from registers outside.
     """
-    return _Network(cells, _DELAYS[family], inputs).ends()
+    network = _Network(cells, _DELAYS[family], inputs)
+    ends = network.ends()
+    return Timing(ends, network.path(max(ends, key=lambda name: ends[name])) if ends else ())
+
+
+def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> float:
+    """Nanoseconds of the slowest path, see `timing`; 0 where there is none."""
+    return max(timing(cells, family, inputs).ends_ns.values(), default=0.0)
+
+
+class Cut(NamedTuple):
+    """Where a register would shorten a path the most: behind its cell `place`, leaving ways of at most `ns`."""
+
+    place: int
+    ns: float
+
+
+def best_cut(path: Sequence[Step], family: Family) -> Cut | None:
+    """Where a register would shorten a path the most; None where it would not."""
+    if not path:
+        return None
+    whole = path[-1].ns
+    cuts = [
+        Cut(place, max(step.ns + WIRE_NS, _DELAYS[family].clock_to_output + whole - step.ns))
+        for place, (step, following) in enumerate(pairwise(path))
+        if not (_is_carry(step.kind) and _is_carry(following.kind))  # a chain is cut where its sum leaves it
+    ]
+    found = min(cuts, key=lambda cut: cut.ns, default=None)
+    return found if found is not None and found.ns < whole else None
+
+
+def _is_carry(kind: str) -> bool:
+    return kind.startswith(("CARRY4", "CCU2C"))
 
 
 class _Network:
@@ -95,11 +148,30 @@ class _Network:
     def ends(self) -> dict[str, float]:
         """By register or box, the latest time at which an input of it is there, setup included."""
         ends: dict[str, float] = {}
-        for name, cell in self._cells.items():
-            for port, bits in _ports(cell, "input"):
-                if not self._passes(cell, port) and any(bit in self._driver or bit in self._arrival for bit in bits):
-                    ends[name] = max(ends.get(name, 0.0), self._at(cell, port, bits) + self._setup(cell, port))
+        for name in self._cells:
+            if found := self._arrivals(name):
+                ends[name] = max(found)[0]
         return ends
+
+    def _arrivals(self, name: str) -> list[tuple[float, int]]:
+        """Of a cell where paths end, when each wire into it is there, setup included."""
+        cell = self._cells[name]
+        found: list[tuple[float, int]] = []
+        for port, bits in _ports(cell, "input"):
+            if not self._passes(cell, port) and any(bit in self._driver or bit in self._arrival for bit in bits):
+                setup = self._setup(cell, port)
+                found += [(at + setup, bit) for at, bit in self._at(cell, port, bits)] or [(setup, -1)]
+        return found
+
+    def path(self, end: str) -> tuple[Step, ...]:
+        """The slowest path that ends in a cell, after `ends`."""
+        ns, wire = max(self._arrivals(end))
+        steps = [Step(end, self._cells[end]["type"], ns)]
+        while wire in self._driver:
+            name = self._driver[wire][0]
+            steps.append(Step(name, self._cells[name]["type"], self._arrival[wire]))
+            wire = max(self._ways(wire))[1]
+        return tuple(reversed(steps))
 
     def _settle(self, wire: int) -> None:
         """Note when `wire` and all that it depends on are there.
@@ -154,8 +226,8 @@ class _Network:
             return port.startswith(_READ_ADDRESSES)
         return kind.startswith(("DSP48E1", "MULT18X18D")) and not _registers(cell)
 
-    def _at(self, cell: Mapping[str, Any], port: str, bits: list[int]) -> float:
-        """When the input's last bit is there."""
+    def _at(self, cell: Mapping[str, Any], port: str, bits: list[int]) -> list[tuple[float, int]]:
+        """When each bit of an input is there."""
         kind = cell["type"]
         inside = (kind.startswith(("CARRY4", "CCU2C", "DSP48E1")) and port in _IN_SLICE) or (
             kind.startswith(_MULTIPLEXERS) and port not in ("S", "SD", "C0")
@@ -163,28 +235,34 @@ class _Network:
         wire = 0.0 if inside else WIRE_NS
         for bit in bits:
             self._settle(bit)
-        return max((self._arrival[bit] + wire for bit in bits if bit in self._arrival), default=0.0)
+        return [(self._arrival[bit] + wire, bit) for bit in bits if bit in self._arrival]
 
     def _time(self, wire: int) -> float:
         """When an output is there; what it depends on is known."""
+        return max(self._ways(wire))[0]
+
+    def _ways(self, wire: int) -> list[tuple[float, int]]:
+        """When an output could be there by each wire into the cell, and that wire; -1 stands for the cell itself."""
         name, port, place = self._driver[wire]
         cell, delays = self._cells[name], self._delays
         kind = cell["type"]
         if name in self._sequential:
-            return self._clocked(cell, port)
-        inputs = {near: self._at(cell, near, bits) for near, bits in self._through(cell, port, place)}
-        latest = max(inputs.values(), default=0.0)
-        if kind.startswith(("CARRY4", "CCU2C")):
-            chained = max((at for near, at in inputs.items() if near in _CARRY_IN), default=0.0)
-            fresh = max((at for near, at in inputs.items() if near not in _CARRY_IN), default=0.0)
-            return max(fresh + delays.carry_in, chained + (delays.carry if port in _CARRY_OUT else delays.carry_out))
-        if kind.startswith(("LUT", "INV")):
-            return latest + delays.lut
-        if kind.startswith(_MULTIPLEXERS):
-            return latest + delays.multiplexer
-        if kind.startswith(("DSP48E1", "MULT18X18D")):
-            return latest + delays.product
-        return max(latest + delays.lut, delays.shift_register)  # a memory in LUTs
+            return [(self._clocked(cell, port), -1)]
+        ways = [(0.0, -1)]
+        for near, bits in self._through(cell, port, place):
+            if _is_carry(kind):
+                chained = delays.carry if port in _CARRY_OUT else delays.carry_out
+                delay = chained if near in _CARRY_IN else delays.carry_in
+            elif kind.startswith(_MULTIPLEXERS):
+                delay = delays.multiplexer
+            elif kind.startswith(("DSP48E1", "MULT18X18D")):
+                delay = delays.product
+            else:
+                delay = delays.lut
+            ways += [(at + delay, bit) for at, bit in self._at(cell, near, bits)]
+        if kind.startswith(_LUT_MEMORIES):
+            ways.append((delays.shift_register, -1))
+        return ways
 
     def _clocked(self, cell: Mapping[str, Any], port: str) -> float:
         """When an output of a register, a memory or a box is there after the clock's edge."""

@@ -30,7 +30,7 @@ from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
-from codesign.sim.synthesis.clock_estimate import path_ends_ns, slowest_path_ns
+from codesign.sim.synthesis.clock_estimate import Step, timing
 from codesign.sim.synthesis.flows import synthesis_job
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
@@ -83,17 +83,23 @@ class Composition(NamedTuple):
     Attributes:
         cells: shared out among its modules.
         paths_ns: the slowest path that ends in every module, before placement
-        (`codesign.sim.synthesis.clock_estimate`); outputs
-            of cores, which are registers in this project, begin a path. Modules without registers have none.
+            (`codesign.sim.synthesis.clock_estimate`); outputs of cores, which are registers in this project, begin a
+            path. Modules without registers have none.
+        slowest: the slowest path of all, its cells named by the module that they belong to.
     """
 
     cells: ByModule
     paths_ns: dict[str, float]
+    slowest: tuple[Step, ...]
 
-    @property
-    def slowest_ns(self) -> float:
-        """Of the slowest path of all."""
-        return max(self.paths_ns.values())
+
+class _Around(NamedTuple):
+    """What surrounds the cores: the same of it, and how often a core appears in which context."""
+
+    cells: ByModule
+    paths_ns: dict[str, float]
+    slowest: tuple[Step, ...]
+    contexts: dict[Context, int]
 
 
 def compose(verilog: str, top: str, family: Family, progress: Progress | None = None) -> Composition:
@@ -123,7 +129,7 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
             if (core := parts.get(name + _CORE)) is not None:
                 shell[name + _CORE] = box(core)
                 cores[name + _CORE] = core
-        cells, paths, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
+        cells, paths, slowest, contexts = _shell("\n".join(shell.values()), top, family, hierarchy, cores, processes)
         report("synthesis", 1, 1 + len(contexts))
         executor = WorkerThreads(worker_count(None, YOSYS_BYTES)[0])  # which wait for Yosys
         items = [*contexts]
@@ -133,12 +139,18 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
                 item = items[outcome.index]
                 module = item.core.removesuffix(_CORE)
                 of_module = cells.setdefault(module, {})
-                held, path_ns = outcome.result()
-                paths[module] = max(paths.get(module, 0.0), path_ns)
+                held, path = outcome.result()
+                if path:
+                    slowest = max(slowest, path, key=_ns)
+                    paths[module] = max(paths.get(module, 0.0), _ns(path))
                 for kind, number in held.items():
                     of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
                 report("synthesis", done, 1 + len(contexts))
-    return Composition({name: {} for name in hierarchy.instances(top)} | cells, paths)
+    return Composition({name: {} for name in hierarchy.instances(top)} | cells, paths, slowest)
+
+
+def _ns(path: tuple[Step, ...]) -> float:
+    return path[-1].ns if path else 0.0
 
 
 def _is_plain_leaf(name: str, hierarchy: Hierarchy, modules: Mapping[str, str]) -> bool:
@@ -161,8 +173,8 @@ def _split(name: str, text: str, processes: Processes) -> str:
 
 def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
-) -> tuple[ByModule, dict[str, float], dict[Context, int]]:
-    """Cells around the cores by module, the slowest path into each, and how often a core appears in which context."""
+) -> _Around:
+    """What surrounds the cores."""
     key = _key("shell", family, top, text)
     if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
@@ -172,16 +184,18 @@ def _shell(
         found = _contexts(netlist, top, frozenset(cores))
         owner = _owners(netlist[top]["cells"], text, top, hierarchy)
         paths: dict[str, float] = {}
-        for name, path_ns in path_ends_ns(netlist[top]["cells"], family).items():
+        timed = timing(netlist[top]["cells"], family)
+        for name, path_ns in timed.ends_ns.items():
             paths[owner[name]] = max(paths.get(owner[name], 0.0), path_ns)
         stored = {
             "cells": _by_module(netlist[top]["cells"], owner),
             "paths_ns": paths,
+            "slowest": [step._replace(cell=owner[step.cell]) for step in timed.slowest],
             "contexts": [[*context, number] for context, number in found.items()],
         }
         Cache().put(PLACE, key, stored)
     contexts = {Context(core, tuple(map(tuple, ports))): number for core, ports, number in stored["contexts"]}
-    return stored["cells"], stored["paths_ns"], contexts
+    return _Around(stored["cells"], stored["paths_ns"], tuple(Step(*step) for step in stored["slowest"]), contexts)
 
 
 def _contexts(netlist: Mapping[str, Any], top: str, cores: frozenset[str]) -> dict[Context, int]:
@@ -253,7 +267,9 @@ def _by_module(cells: Mapping[str, Any], owner: Mapping[str, str]) -> ByModule:
 _STARTS = re.compile(r"^module\s+(\\\S+|\w+)", re.MULTILINE)
 
 
-def _in_context(context: Context, core: str, family: Family, processes: Processes, _: Report) -> tuple[Cells, float]:
+def _in_context(
+    context: Context, core: str, family: Family, processes: Processes, _: Report
+) -> tuple[Cells, tuple[Step, ...]]:
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
@@ -264,9 +280,11 @@ def _in_context(context: Context, core: str, family: Family, processes: Processe
             cells = statistics(folder / "statistics.json", name, status, log)
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
-        stored = {"cells": cells, "slowest_ns": slowest_path_ns(netlist["cells"], family, wires)}
+        module = context.core.removesuffix(_CORE)
+        path = [step._replace(cell=module) for step in timing(netlist["cells"], family, wires).slowest]
+        stored = {"cells": cells, "slowest": path}
         Cache().put(PLACE, key, stored)
-    return stored["cells"], stored["slowest_ns"]
+    return stored["cells"], tuple(Step(*step) for step in stored["slowest"])
 
 
 def _key(*inputs: str) -> str:

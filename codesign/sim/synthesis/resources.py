@@ -15,11 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
+from codesign.sim.synthesis.clock_estimate import Step
 from codesign.sim.synthesis.composition import compose
 from codesign.sim.synthesis.flows import FLOWS
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
 from codesign.sim.synthesis.netlist import Cells, Progress, modules_of, yosys_version
+from codesign.sim.synthesis.slow_path import mending, stretches
 
 Flow = Literal["xilinx", "ecp5"]
 FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
@@ -102,6 +104,7 @@ class Synthesis:
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
         paths_ns: by module, of the slowest path that ends in it, with one delay for every wire.
+        slowest: the slowest path of all, its cells named by their modules.
     """
 
     top: str
@@ -110,6 +113,12 @@ class Synthesis:
     modules: tuple[ModuleResources, ...]
     tool: str
     paths_ns: Mapping[str, float]
+    slowest: tuple[Step, ...]
+
+    @property
+    def next_ns(self) -> float:
+        """Of the slowest path that ends in another module than the slowest one of all."""
+        return max((ns for module, ns in self.paths_ns.items() if module != self.slowest_module), default=0.0)
 
     @property
     def slowest_ns(self) -> float:
@@ -137,6 +146,9 @@ class Synthesis:
             "fmax_estimate_is": CLOCK_ESTIMATE,
             "slowest_path_ns": self.slowest_ns,
             "slowest_path_ends_in": self.slowest_module,
+            "slowest_path": [part._asdict() for part in stretches(self.slowest)],
+            "slowest_path_mended_by": mending(self.slowest, self.family),
+            "next_slowest_path_ns": self.next_ns,
             "fits": self.total.fits(device) if device else None,
             "device": device.name if device else None,
             "device_totals": {key: getattr(device, key) for key in Resources._fields} if device else None,
@@ -156,14 +168,14 @@ def synthesize(verilog: str, top: str, family: Family, progress: Progress | None
         UserError: Yosys is not installed.
         RuntimeError: Yosys failed, or used a cell that is not in `CELLS`.
     """
-    cells, paths_ns = compose(verilog, top, family, progress)
+    cells, paths_ns, slowest = compose(verilog, top, family, progress)
     instances = Hierarchy(modules_of(verilog), top, top).instances(top)
     modules = [ModuleResources(name, instances[name], count(held, family, name)) for name, held in cells.items()]
     modules.sort(key=lambda module: (-module.together.lut, module.name))
     total = Resources()
     for module in modules:
         total = total.plus(module.together)
-    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)", paths_ns)
+    return Synthesis(top, family, total, tuple(modules), f"Yosys {yosys_version()} (pyosys)", paths_ns, slowest)
 
 
 def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progress | None = None) -> Synthesis:

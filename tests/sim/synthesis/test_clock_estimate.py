@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from codesign.sim.synthesis.clock_estimate import WIRE_NS, slowest_path_ns
+from codesign.sim.synthesis.clock_estimate import WIRE_NS, Step, best_cut, slowest_path_ns, timing
+from codesign.sim.synthesis.slow_path import advice, mending, stretches
 
 
 def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[int]], **parameters: str) -> dict[str, Any]:
@@ -81,3 +82,41 @@ def test_an_ecp5_path_of_seven_luts_is_near_what_nextpnr_found() -> None:
     last = cell("TRELLIS_FF", {"DI": [9]}, {"Q": [100]})
     path = {str(i): item for i, item in enumerate((first, last, *luts))}
     assert 1e3 / slowest_path_ns(path, "ecp5") == pytest.approx(83.5, rel=0.15)
+
+
+def test_the_slowest_path_names_its_cells_and_where_a_register_helps() -> None:
+    luts = [cell("LUT1", {"I0": [2 + i if i else 2]}, {"O": [3 + i if i < 3 else 9]}) for i in range(4)]
+    beside = cell("LUT2", {"I0": [2], "I1": [4]}, {"O": [50]})
+    found = timing(between_flip_flops(*luts, beside), "xc7").slowest
+    assert [step.kind for step in found] == ["FDRE", "LUT1", "LUT1", "LUT1", "LUT1", "FDRE"]
+    assert [step.cell for step in found] == ["0", "2", "3", "4", "5", "1"]
+    level = 0.642 + WIRE_NS
+    assert [step.ns for step in found] == pytest.approx(
+        [0.303, *(0.303 + n * level for n in range(1, 5)), 0.303 + 4 * level + WIRE_NS]
+    )
+    cut = best_cut(found, "xc7")
+    assert cut is not None
+    assert cut.place == 2, "behind the second of four"
+    assert cut.ns == pytest.approx(0.303 + 2 * level + WIRE_NS)
+
+
+def test_a_path_in_words() -> None:
+    path = [
+        Step("a", "FDRE", 0.3),
+        Step("a", "LUT6", 2.0),
+        Step("b", "LUT4", 3.7),
+        Step("b", "CARRY4", 4.2),
+        Step("b", "CARRY4", 4.3),
+        Step("a", "LUT2", 6.0),
+        Step("a", "FDRE", 7.1),
+    ]
+    assert [(part.module, part.cells, round(part.ns, 2)) for part in stretches(path)] == [
+        ("a", {"register": 1, "LUT": 1}, 2.0),
+        ("b", {"LUT": 1, "carry": 2}, 2.3),
+        ("a", {"LUT": 1, "register": 1}, 2.8),
+    ]
+    mended = mending(path, "xc7")
+    assert mended is not None
+    assert mended == {"after": "b", "before": "b", "cells": 3, "leaves_ns": pytest.approx(3.7 + WIRE_NS)}
+    assert advice(mended, 6.5).startswith("a register within b, behind 3 cells: 4.78 ns; then others count, of 6.50 ns")
+    assert mending([Step("a", "FDRE", 0.303), Step("a", "FDRE", 1.383)], "xc7") is None
