@@ -31,7 +31,7 @@ from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import Step, timing
-from codesign.sim.synthesis.flows import synthesis_job
+from codesign.sim.synthesis.flows import FLOWS, synthesis_job
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
     YOSYS_JOB,
@@ -175,7 +175,7 @@ def _shell(
     text: str, top: str, family: Family, hierarchy: Hierarchy, cores: Iterable[str], processes: Processes
 ) -> _Around:
     """What surrounds the cores."""
-    key = _key("shell", family, top, text)
+    key = _key("shell", repr(FLOWS[family]), top, text)
     if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
             status, log = run_yosys(text, synthesis_job(family, top, "top"), folder, processes)
@@ -273,7 +273,7 @@ def _in_context(
     """Cells of a core in a context, and its slowest path."""
     name = context.core + _CONTEXT
     text = f"{core}\n{_wrapper(context, name)}"
-    key = _key("core", family, text)
+    key = _key("core", repr(FLOWS[family]), text)
     if (stored := Cache().get(PLACE, key, dict)) is None:
         with scratch_folder() as folder:
             status, log = run_yosys(text, synthesis_job(family, name, "top"), folder, processes)

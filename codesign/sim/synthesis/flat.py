@@ -9,7 +9,7 @@ from codesign._processes import Processes
 from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.store import Cache
-from codesign.sim.synthesis.flows import synthesis_job
+from codesign.sim.synthesis.flows import FLOWS, synthesis_job
 from codesign.sim.synthesis.netlist import YOSYS_JOB, Cells, Progress, run_yosys, statistics, yosys_version
 from codesign.sim.synthesis.resources import Resources, count
 
@@ -33,7 +33,7 @@ def flat_cells(verilog: str, top: str, family: Family, progress: Progress | None
         RuntimeError: Yosys failed.
     """
     sources = source_hash(__name__, YOSYS_JOB, given=("codesign.arch", "codesign.sim.synthesis.resources"))
-    key = content_hash(yosys_version(), sources, family, top, verilog)
+    key = content_hash(yosys_version(), sources, repr(FLOWS[family]), top, verilog)
     if (stored := Cache().get("flat", key, Cells)) is not None:
         return stored
     report = progress or (lambda phase, done, total: None)

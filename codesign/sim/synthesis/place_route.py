@@ -32,6 +32,7 @@ from codesign.errors import UserError, option
 from codesign.execution.store import Cache
 from codesign.sim.synthesis.clock_estimate import slowest_path_ns
 from codesign.sim.synthesis.flat import run_flat
+from codesign.sim.synthesis.flows import FLOWS
 from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
@@ -169,7 +170,7 @@ def route(
         given=("codesign.arch", "codesign.rtl", "codesign.sim.synthesis.known", "codesign.sim.synthesis.resources"),
     )
     options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
-    key = content_hash(tool, sources, device.family, text, *options)
+    key = content_hash(tool, sources, repr(FLOWS[device.family]), text, *options)
     if (stored := Cache().get("routed", key, Routed.from_json)) is not None:
         return stored
     begin = time.monotonic()
