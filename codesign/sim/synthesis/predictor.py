@@ -143,7 +143,8 @@ def parts(g: Geometry) -> Iterator[Part]:
     )
     yield part("stream_reader")
     depth = g.hw.memory.read_fifo_beats
-    yield part("stream_reader__fifo", beat, beat * ceil(depth / 32), bram36=blocks(family, depth, beat))
+    ram = blocks(family, depth, beat)
+    yield part("stream_reader__fifo", beat, beat * ceil(depth / 32) * (ram == 0), bram36=ram)
     yield part("result_writer", beat)
     yield part("result_writer__fifo", ADDRESS_BITS + 32, rows)
     yield part("result_writer__beats", beat)
