@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -130,7 +130,8 @@ def held(m: Module, fifo: SyncFIFOBuffered, name: str, *amounts: int) -> tuple[S
     answer = tuple(Signal(name=f"{name}_at_least_{amount}") for amount in amounts)
     for flag, amount in zip(answer, amounts, strict=True):
         # one more makes it as large, or one less no longer
-        m.d.sync += flag.eq(Mux(came == went, flag, Mux(came, level >= amount - 1, level > amount)))
+        grown = level >= amount - 1 if amount > 1 else Const(1)
+        m.d.sync += flag.eq(Mux(came == went, flag, Mux(came, grown, level > amount)))
     return answer
 
 
