@@ -119,11 +119,11 @@ def _run(arguments: list[str] | None) -> None:
         _flush(sys.stdout)
     except (KeyboardInterrupt, typer.Abort):
         status = 130
-    except BrokenPipeError:
-        _end(1)  # nobody reads any more, nobody is told
     except Exception as error:
-        if _interrupted.is_set():  # a library made another exception of it
+        if _interrupted.is_set():  # a library made another exception of it, or a worker's pipe broke
             status = 130
+        elif isinstance(error, BrokenPipeError):
+            _end(1)  # nobody reads any more, nobody is told
         elif isinstance(error, UserError):
             _fail(str(error), 2)
         elif isinstance(error, typer.TyperException):

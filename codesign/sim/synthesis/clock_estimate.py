@@ -62,12 +62,12 @@ class Step(NamedTuple):
     """A cell on a path.
 
     Attributes:
-        cell: its name.
+        where: the cell's name, or that of the module which it belongs to.
         kind: of cell.
         ns: from the clock's edge until its output is there; of the last one, where the path ends, its setup included.
     """
 
-    cell: str
+    where: str
     kind: str
     ns: float
 
@@ -104,9 +104,9 @@ def slowest_path_ns(cells: Mapping[str, Any], family: Family, inputs: Iterable[i
 
 
 class Cut(NamedTuple):
-    """Where a register would shorten a path the most: behind its cell `place`, leaving ways of at most `ns`."""
+    """Where a register would shorten a path the most: behind so many of its cells, leaving ways of at most `ns`."""
 
-    place: int
+    cells: int
     ns: float
 
 
@@ -116,8 +116,8 @@ def best_cut(path: Sequence[Step], family: Family) -> Cut | None:
         return None
     whole = path[-1].ns
     cuts = [
-        Cut(place, max(step.ns + WIRE_NS, _DELAYS[family].clock_to_output + whole - step.ns))
-        for place, (step, following) in enumerate(pairwise(path))
+        Cut(cells, max(step.ns + WIRE_NS, _DELAYS[family].clock_to_output + whole - step.ns))
+        for cells, (step, following) in enumerate(pairwise(path), 1)
         if not (_is_carry(step.kind) and _is_carry(following.kind))  # a chain is cut where its sum leaves it
     ]
     found = min(cuts, key=lambda cut: cut.ns, default=None)

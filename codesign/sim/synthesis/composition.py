@@ -85,7 +85,7 @@ class Composition(NamedTuple):
         paths_ns: the slowest path that ends in every module, before placement
             (`codesign.sim.synthesis.clock_estimate`); outputs of cores, which are registers in this project, begin a
             path. Modules without registers have none.
-        slowest: the slowest path of all, its cells named by the module that they belong to.
+        slowest: the slowest path of all, told by modules.
     """
 
     cells: ByModule
@@ -190,7 +190,7 @@ def _shell(
         stored = {
             "cells": _by_module(netlist[top]["cells"], owner),
             "paths_ns": paths,
-            "slowest": [step._replace(cell=owner[step.cell]) for step in timed.slowest],
+            "slowest": [step._replace(where=owner[step.where]) for step in timed.slowest],
             "contexts": [[*context, number] for context, number in found.items()],
         }
         Cache().put(PLACE, key, stored)
@@ -281,7 +281,7 @@ def _in_context(
             netlist = json.loads((folder / "netlist.json").read_text())["modules"][name]
         wires = [bit for port in netlist["ports"].values() if port["direction"] == "input" for bit in port["bits"]]
         module = context.core.removesuffix(_CORE)
-        path = [step._replace(cell=module) for step in timing(netlist["cells"], family, wires).slowest]
+        path = [step._replace(where=module) for step in timing(netlist["cells"], family, wires).slowest]
         stored = {"cells": cells, "slowest": path}
         Cache().put(PLACE, key, stored)
     return stored["cells"], tuple(Step(*step) for step in stored["slowest"])

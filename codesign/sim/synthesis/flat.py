@@ -20,7 +20,7 @@ def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Pr
     Raises:
         RuntimeError: Yosys gave no statistics.
     """
-    job = synthesis_job(family, top, netlist, memories_known=False)
+    job = synthesis_job(family, top, netlist, looks_for_memories=False)
     status, log = run_yosys(verilog, job, folder, processes)
     return statistics(folder / "statistics.json", top, status, log)
 

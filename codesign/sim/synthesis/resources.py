@@ -104,7 +104,7 @@ class Synthesis:
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
         paths_ns: by module, of the slowest path that ends in it, with one delay for every wire.
-        slowest: the slowest path of all, its cells named by their modules.
+        slowest: the slowest path of all, told by modules.
     """
 
     top: str

@@ -31,9 +31,9 @@ class Stretch(NamedTuple):
 
 
 def stretches(path: Sequence[Step]) -> list[Stretch]:
-    """A path, whose cells are named by their modules, module after module."""
+    """A path told by modules, one after the other."""
     found, before = [], 0.0
-    for module, group in groupby(path, key=lambda step: step.cell):
+    for module, group in groupby(path, key=lambda step: step.where):
         steps = list(group)
         cells = Counter(_word(step.kind) for step in steps)
         found.append(Stretch(module, dict(cells), steps[-1].ns - before))
@@ -48,8 +48,8 @@ def mending(path: Sequence[Step], family: Family) -> dict[str, Any] | None:
     cut = best_cut(path, family)
     if cut is None:
         return None
-    before, behind = path[cut.place], path[cut.place + 1]
-    return {"after": before.cell, "before": behind.cell, "cells": cut.place + 1, "leaves_ns": cut.ns}
+    before, behind = path[cut.cells - 1 : cut.cells + 1]
+    return {"after": before.where, "before": behind.where, "cells": cut.cells, "leaves_ns": cut.ns}
 
 
 def advice(mended: dict[str, Any] | None, next_ns: float) -> str:

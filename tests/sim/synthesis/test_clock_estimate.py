@@ -89,14 +89,14 @@ def test_the_slowest_path_names_its_cells_and_where_a_register_helps() -> None:
     beside = cell("LUT2", {"I0": [2], "I1": [4]}, {"O": [50]})
     found = timing(between_flip_flops(*luts, beside), "xc7").slowest
     assert [step.kind for step in found] == ["FDRE", "LUT1", "LUT1", "LUT1", "LUT1", "FDRE"]
-    assert [step.cell for step in found] == ["0", "2", "3", "4", "5", "1"]
+    assert [step.where for step in found] == ["0", "2", "3", "4", "5", "1"]
     level = 0.642 + WIRE_NS
     assert [step.ns for step in found] == pytest.approx(
         [0.303, *(0.303 + n * level for n in range(1, 5)), 0.303 + 4 * level + WIRE_NS]
     )
     cut = best_cut(found, "xc7")
     assert cut is not None
-    assert cut.place == 2, "behind the second of four"
+    assert cut.cells == 3, "a register and two of four LUTs"
     assert cut.ns == pytest.approx(0.303 + 2 * level + WIRE_NS)
 
 
