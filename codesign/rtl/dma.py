@@ -75,7 +75,9 @@ class StreamReader(SharedModule):
         received, last = Signal(), Signal()
         # `remaining` is 0, `room` is all, and enough for a burst: registers, since a comparison is too long a way to
         # what a request, or the end of the run, sets going
-        all_requested, all_taken, has_room = Signal(init=1), Signal(init=1), Signal(init=1)
+        all_requested = Signal(init=1)
+        all_taken = Signal(init=1)
+        has_room = Signal(init=1)
         m.d.comb += [
             self.arvalid.eq(~all_requested & has_room & (~self.stop | offering)),
             self.araddr.eq(address),
@@ -197,7 +199,8 @@ class ResultWriter(SharedModule):
         aw_sent, w_sent = Signal(), Signal()
         aw_now, w_now, sent = Signal(), Signal(), Signal()
         offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
-        outstanding, answered = Signal(16), Signal()
+        outstanding = Signal(16)
+        answered = Signal()
         all_answered = Signal(init=1)  # `outstanding` is 0
         (waiting,) = held(m, fifo, "results", 1)
         beats_waiting, crowded = held(m, beats, "beats", 1, depth // 2)

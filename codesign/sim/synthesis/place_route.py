@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,8 @@ class Routed:
 
     def modules(self) -> list[tuple[str, float]]:
         """The path's modules in its order, each with the nanoseconds spent in it and on the way to it."""
-        found: list[tuple[str, float]] = []
-        for step in self.path:
-            if found and found[-1][0] == step.module:
-                found[-1] = (step.module, found[-1][1] + step.delay_ns)
-            else:
-                found.append((step.module, step.delay_ns))
-        return found
+        stretches = groupby(self.path, key=lambda step: step.module)
+        return [(module, sum(step.delay_ns for step in steps)) for module, steps in stretches]
 
 
 def place_and_route(
