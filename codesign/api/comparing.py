@@ -35,8 +35,8 @@ from codesign.api.modules import FloatModel
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report, silent
 from codesign.api.planning import method_of
-from codesign.api.quantization import model_to_train
 from codesign.api.quantizing import DEFAULT_EPOCHS, Quantizing
+from codesign.api.trainable import model_to_train
 from codesign.api.workers import workers
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import data_hash

@@ -73,8 +73,8 @@ def network_file(entry: Entry) -> str:
 
 def trained_in_float(setting: Setting, seed: int, report: Report) -> None:
     """Train the float network of a seed and write its weights."""
-    from codesign.api.quantization import float_weights
     from codesign.api.quantizing import DEFAULT_FLOAT_EPOCHS
+    from codesign.api.trainable import float_weights
     from codesign.quant.options import FloatOptions, RunOptions
 
     model = setting.model

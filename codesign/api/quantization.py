@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ from codesign.api.blocks import Block, Facts, Table, percent
 from codesign.api.datasets import load_dataset
 from codesign.api.files import check_folder
 from codesign.api.given import check_data_dir, refuse
-from codesign.api.modules import FloatModel, is_module, read_module
-from codesign.api.networks import HardwareLike, float_model, hardware_of, name_of, read_assignment, read_network
+from codesign.api.modules import FloatModel, is_module
+from codesign.api.networks import HardwareLike, hardware_of, read_assignment
 from codesign.api.notes import Report
 from codesign.api.planning import Plan, check_validation, planned, reaching
 from codesign.api.quantizing import (
@@ -29,7 +28,7 @@ from codesign.api.quantizing import (
     starting,
     with_assignment,
 )
-from codesign.api.reading import NOTHING, Reading
+from codesign.api.trainable import float_weights, model_to_train, module_for, with_classes
 from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
@@ -46,14 +45,13 @@ from codesign.workload.network import Network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.export import ExportedProgram
 
     from codesign.allocation.methods.protocol import Method
     from codesign.api.allocating import Allocated
     from codesign.api.datasets import DatasetLike, ImagesLike
     from codesign.api.networks import NetworkLike
     from codesign.integer.measured import Measured
-    from codesign.quant.options import FloatOptions, QuantizeOptions, RunOptions
+    from codesign.quant.options import QuantizeOptions, RunOptions
     from codesign.quant.pipeline import QuantizeResult, Stage
     from codesign.quant.training import Loop, Loss
 
@@ -353,7 +351,7 @@ def quantize(
     if plan is not None:
         check_validation(plan, dataset)
     if not isinstance(data, Dataset | str | Path):
-        dataset = _with_classes(dataset, source)
+        dataset = with_classes(dataset, source)
     run = RunOptions(seed, progress, device=device, checkpoints=None if checkpoints is None else Path(checkpoints))
     state = model.state if isinstance(model, FloatModel) else None
     allocated = None
@@ -449,54 +447,3 @@ def check_runs(network: Network, hw: Hardware, assignment: Assignment) -> None:
         NetworkTimer(network_shape(network, assignment), hw).assignment(assignment)
     except UserError as error:
         raise UserError(f"{option('assignment')}: {network.name} on {hw.name}: {error}") from None
-
-
-def model_to_train(network: NetworkLike, input_shape: tuple[int, ...] | None) -> FloatModel | Network:
-    """The network, with its weights if it brings some; UserError for one that has integers, or no layers to train."""
-    found = float_model(network, Reading(input_shape=input_shape))
-    if found is not None:
-        return found
-    refuse({"input_shape": input_shape}, f"on {name_of(network)}, which is no file")
-    layers = read_network(network, NOTHING)
-    if not isinstance(layers, Network):
-        name = name_of(network)
-        if isinstance(layers, IntegerNetwork):
-            raise UserError(f"{name}: quantized already; codesign import {name} -o FILE gives its integers")
-        raise UserError(
-            f"{name}: a topology, which has no weights to train; must be a network, a float model, a module"
-        )
-    return layers
-
-
-def module_for(module: nn.Module | ExportedProgram, dataset: Dataset) -> FloatModel:
-    """A module, read for the images of a data set; features are no images. A program has a shape of its own."""
-    import torch
-
-    if not isinstance(module, torch.nn.Module):
-        return read_module(module)
-    shape = dataset.shape
-    return read_module(module, shape[:1] if shape[1:] == (1, 1) else shape)
-
-
-def _with_classes(dataset: Dataset, network: Network) -> Dataset:
-    """Of arrays the labels may not show every class that the network tells apart."""
-    results = prod(network.shapes[network.output.name])
-    return replace(dataset, classes=max(results, dataset.classes))
-
-
-def float_weights(
-    network: Network,
-    dataset: Dataset,
-    floats: FloatOptions,
-    state: Mapping[str, Tensor] | None,
-    run: RunOptions,
-) -> Mapping[str, Tensor]:
-    """Weights after the training in float that the pipeline begins with; `state` if nothing is trained."""
-    from codesign.quant.options import NO_TRAINING, FormatOptions, QuantizeOptions
-    from codesign.quant.pipeline import prepared
-
-    if state is not None and not floats.continued:
-        return state
-    options = QuantizeOptions(FormatOptions("fixed", parse_ratio("fixed8:1"), 8), floats, training=NO_TRAINING)
-    module = prepared(network, dataset, options, float_state=state, run=run).module
-    return {name: value.detach().cpu() for name, value in module.state_dict().items()}

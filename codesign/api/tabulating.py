@@ -22,8 +22,8 @@ from codesign.api.given import check_data_dir, refuse
 from codesign.api.modules import FloatModel, is_module
 from codesign.api.networks import HardwareLike, hardware_of
 from codesign.api.notes import Report, note
-from codesign.api.quantization import model_to_train, module_for
 from codesign.api.quantizing import DEFAULT_FLOAT_EPOCHS
+from codesign.api.trainable import model_to_train, module_for
 from codesign.arch.checks import did_you_mean
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
