@@ -21,7 +21,8 @@ from codesign.program.dealing import Narrow, Row, deal_filters, places_of
 from codesign.program.plan import PassPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import tile_pixels
-from codesign.rtl.geometry import PASS_CYCLES, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import PASS_CYCLES
 from codesign.rtl.layout import DESCRIPTOR
 
 

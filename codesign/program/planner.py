@@ -20,7 +20,8 @@ from codesign.program.schedule import Kind, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.strips import build_schedule
 from codesign.program.tiling import Tiling
-from codesign.rtl.geometry import COORD_BITS, SUM_BITS, Geometry
+from codesign.rtl.geometry import COORD_BITS, Geometry
+from codesign.rtl.latencies import SUM_BITS
 from codesign.rtl.layout import KERNEL_BITS, STRIDE_BITS, Op
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from codesign.rtl.geometry import PASS_CYCLES, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import PASS_CYCLES
 
 
 @dataclass(frozen=True)

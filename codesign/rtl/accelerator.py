@@ -23,7 +23,8 @@ from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.control import Control
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
-from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.layout import Op, code_number
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place

@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.axi import ADDRESS_BITS, axi4_lite_slave, bus, pass_on, prefixed
 from codesign.rtl.axi_lite import LiteSlave
 from codesign.rtl.counters import BYTES, COUNTERS
-from codesign.rtl.geometry import WRITE_STAGE, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.registers import (
     BURSTS_BITS,

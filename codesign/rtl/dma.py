@@ -7,7 +7,8 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
-from codesign.rtl.geometry import STORE_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import STORE_LATENCY
 from codesign.rtl.modules import SharedModule
 
 

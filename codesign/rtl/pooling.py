@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.array import rotate_right
-from codesign.rtl.geometry import SUM_BITS, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import SUM_BITS
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import split
 from codesign.rtl.window import add_modulo, struct

@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms
-from codesign.rtl.geometry import SUM_BITS, WRITE_STAGE, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import SUM_BITS, WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline

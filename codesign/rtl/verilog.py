@@ -10,7 +10,8 @@ from codesign import __version__
 from codesign.arch.hardware import Hardware
 from codesign.arch.multiplier import NARROW
 from codesign.rtl.accelerator import Accelerator
-from codesign.rtl.geometry import WRITE_STAGE, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.modules import convert
 from codesign.rtl.registers import register_map
 

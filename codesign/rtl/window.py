@@ -8,9 +8,10 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from codesign.rtl.geometry import COORD_BITS, Geometry, bits_for
+from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import Layout
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.words import bits_for
 
 
 def struct(layout: Layout) -> data.StructLayout:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from codesign.rtl.dma import ResultWriter, StreamReader
-from codesign.rtl.geometry import STORE_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import STORE_LATENCY
 from codesign.rtl.modules import convert
 from codesign.sim.synthesis.netlist import modules_of
 from tests.rtl.test_modules import SHAPES

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from codesign.arch.band import Band
 from codesign.arch.memory import Memory
-from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, bits_for
+from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS
 from codesign.rtl.layout import DESCRIPTOR, PARAMS, PASS_HEADER, Layout
 from codesign.rtl.window import struct
+from codesign.rtl.words import bits_for
 from tests.rtl.bench import FIXED4, FIXED8, POT4, geometry, rows
 
 LAYOUTS = [DESCRIPTOR, PASS_HEADER, *PARAMS.values()]

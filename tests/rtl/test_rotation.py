@@ -7,9 +7,9 @@ import pytest
 from amaranth.hdl import Signal
 
 from codesign.rtl.array.array import join, rotate_left, rotate_right
-from codesign.rtl.geometry import bits_for
 from codesign.rtl.select import split
 from codesign.rtl.window import add_modulo
+from codesign.rtl.words import bits_for
 from tests.rtl.bench import evaluate, packed
 
 

@@ -9,7 +9,8 @@ from amaranth.sim import SimulatorContext
 from codesign.arch.memory import Memory
 from codesign.program.packing import pack_map
 from codesign.rtl.dma import ResultWriter
-from codesign.rtl.geometry import STORE_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import STORE_LATENCY
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
 from codesign.rtl.store import StoreUnit

@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.row import Row
-from codesign.rtl.geometry import BUS_RADIX, FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import BUS_RADIX, FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.modules import SharedModule, place
 
 

@@ -11,7 +11,8 @@ from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement, band_name
 from codesign.rtl.array.products import carried
-from codesign.rtl.geometry import WEIGHT_LATENCY, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import WEIGHT_LATENCY
 from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.select import chosen, split
 

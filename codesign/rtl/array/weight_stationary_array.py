@@ -10,8 +10,10 @@ from amaranth.lib.wiring import In, Out
 from codesign.rtl.array.array import merge_rows, ring_writes
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.weight_stationary_row import EVENTS, WeightStationaryRow
-from codesign.rtl.geometry import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY, Geometry, bits_for
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.words import bits_for
 
 
 class WeightStationaryArray(SharedModule):

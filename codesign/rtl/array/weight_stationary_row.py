@@ -13,8 +13,9 @@ from codesign.rtl.array.dot_product import dot_product
 from codesign.rtl.array.packed import packed_sums, side_by_side
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.array.row import WeightBank, decoded
-from codesign.rtl.geometry import Geometry, bits_for
+from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.words import bits_for
 
 EVENTS = frozenset({"take", "add", "show"})
 """What acts when it arrives, of the control that passes from row to row; the rest is looked at with it."""

@@ -25,7 +25,8 @@ from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.axi import ADDRESS_BITS
-from codesign.rtl.geometry import BUS_RADIX, PARAM_BITS, SUM_BITS, Geometry
+from codesign.rtl.geometry import PARAM_BITS, Geometry
+from codesign.rtl.latencies import BUS_RADIX, SUM_BITS
 from codesign.sim.synthesis.resources import Resources
 
 COEFFICIENTS = Path(__file__).parent / "predictor.json"

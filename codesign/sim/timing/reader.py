@@ -11,7 +11,7 @@ slower than they arrive.
 from __future__ import annotations
 
 from codesign.arch.memory import Memory
-from codesign.rtl.geometry import FIFO_LATENCY
+from codesign.rtl.latencies import FIFO_LATENCY
 
 
 class ReadClock:

@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 
 from codesign.arch.hardware import Hardware
 from codesign.program.plan import PassPlan, StepPlan
-from codesign.rtl.geometry import FIFO_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE, Geometry
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import FIFO_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE
 from codesign.rtl.layout import Op
 from codesign.sim.timing.reader import Reader
 

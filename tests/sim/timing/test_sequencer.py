@@ -16,7 +16,7 @@ from codesign.integer.network import IntegerConv, IntegerNetwork
 from codesign.program import Plan, Planner
 from codesign.program.dealing import row_of, rows_of
 from codesign.program.shapes import shape_of, shape_of_fused
-from codesign.rtl.geometry import FIFO_LATENCY
+from codesign.rtl.latencies import FIFO_LATENCY
 from codesign.sim.timing.plan_timing import estimate
 from codesign.sim.timing.reader import ReadClock, Reader
 from codesign.sim.timing.sequencer import Now, Sequencer, Stop
