@@ -98,6 +98,7 @@ def _main(
 def run(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its status; every failure is one line on stderr, whatever it is."""
     _mend_streams()
+    _interrupted.clear()
     if not os.environ.get(TRACEBACK):
         # what ends a thread, or is raised where Python can only print it, comes to the command as its consequence
         threading.excepthook = lambda _: None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codesign.integer.network import IntegerConv, IntegerNetwork
-from tests.fuzz.kinds import NoJudge
+from tests.fuzz.case import NoJudge
 
 MOST_MACS = 50_000_000
 """Of networks that are run."""

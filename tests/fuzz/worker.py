@@ -72,7 +72,8 @@ def _forget_peak() -> None:
 def _tried(kind: str, number: int, seeds: Path, folder: Path, answers: Any) -> dict[str, Any]:
     from codesign._text import one_line
     from codesign.errors import UserError
-    from tests.fuzz.kinds import ACCEPTED, EQUAL, LONGEST_LINE, REFUSED, TRACEBACK, WRONG, NoJudge, case_of
+    from tests.fuzz.case import ACCEPTED, EQUAL, LONGEST_LINE, REFUSED, TRACEBACK, WRONG, NoJudge
+    from tests.fuzz.kinds import case_of
 
     random.seed(0)
     case = case_of(kind, number, seeds, folder)
