@@ -88,10 +88,11 @@ class ModuleLibrary:
         with scratch_folder() as folder:
             source, target, log = folder / "design.il", folder / "design.v", folder / "yosys.log"
             source.write_text(text)
-            script = "\n".join((f"read_rtlil {source}", *_TO_VERILOG, f"write_verilog -noattr {target}"))
+            # in the folder, since a path in a Yosys script cannot hold blanks
+            script = "\n".join((f"read_rtlil {source.name}", *_TO_VERILOG, f"write_verilog -noattr {target.name}"))
             # a process of its own: Yosys prints and, on an error, exits
             with log.open("wb") as output:
-                status = run_child([sys.executable, "-c", _YOSYS, script], output)
+                status = run_child([sys.executable, "-c", _YOSYS, script], output, folder)
             if status or not target.exists():
                 raise RuntimeError(f"Yosys could not write Verilog:\n{log.read_text(errors='replace')[-2000:]}")
             return _MEMORY.sub(_zeroed, _BANNER.sub("", target.read_text()))

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from amaranth.hdl import Module
@@ -111,6 +113,13 @@ def test_a_failed_conversion_leaves_nothing_behind() -> None:
     register = Register(1)
     assert place(register) is register
     play(register, {"d": [0]}, [], 1)
+
+
+def test_temporary_files_may_lie_in_a_folder_with_blanks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generate.__wrapped__(SHAPES["tiny"])
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
+    assert generate.__wrapped__(SHAPES["tiny"]) == expected
 
 
 def test_the_same_bytes_in_any_process() -> None:

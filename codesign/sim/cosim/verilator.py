@@ -95,6 +95,7 @@ def build(
     folder = cache_folder() / "verilator" / key
     if _is_built(folder / top, key):
         return folder
+    _check_paths(folder.parent, verilator_root())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if _is_built(folder / top, key):
@@ -114,6 +115,13 @@ def build(
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
     return folder
+
+
+def _check_paths(cache: Path, package: Path) -> None:
+    """UserError for places that make cannot build in, or read from: it takes blanks for the end of a name."""
+    for place, mended in ((cache, "set CODESIGN_CACHE to another one"), (package, "install it in another one")):
+        if any(letter.isspace() for letter in str(place)):
+            raise UserError(f"{place}: a simulation cannot be built with blanks in the folder's name; {mended}")
 
 
 _built: dict[Path, tuple[int, ...]] = {}
