@@ -134,18 +134,20 @@ def compose(verilog: str, top: str, family: Family, progress: Progress | None = 
         executor = WorkerThreads(worker_count(None, YOSYS_BYTES)[0])  # which wait for Yosys
         items = [*contexts]
         jobs = [partial(_in_context, item, cores[item.core], family, processes) for item in items]
+        held: dict[int, tuple[Cells, tuple[Step, ...]]] = {}
         with contextlib.closing(executor.map(jobs)) as outcomes:
             for done, outcome in enumerate(outcomes, 2):
-                item = items[outcome.index]
-                module = item.core.removesuffix(_CORE)
-                of_module = cells.setdefault(module, {})
-                held, path = outcome.result()
-                if path:
-                    slowest = max(slowest, path, key=_ns)
-                    paths[module] = max(paths.get(module, 0.0), _ns(path))
-                for kind, number in held.items():
-                    of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
+                held[outcome.index] = outcome.result()
                 report("synthesis", done, 1 + len(contexts))
+    for index, item in enumerate(items):  # in their order, not that of their ends: of equal paths always the same
+        module = item.core.removesuffix(_CORE)
+        of_module = cells.setdefault(module, {})
+        counts, path = held[index]
+        if path:
+            slowest = max(slowest, path, key=_ns)
+            paths[module] = max(paths.get(module, 0.0), _ns(path))
+        for kind, number in counts.items():
+            of_module[kind] = of_module.get(kind, 0) + contexts[item] * number
     return Composition({name: {} for name in hierarchy.instances(top)} | cells, paths, slowest)
 
 

@@ -2,11 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from codesign.arch.devices import Family
+from codesign.execution.executor import Job, WorkerThreads
 from codesign.sim.synthesis import composition
 from codesign.sim.synthesis.composition import Context, compose
 from codesign.sim.synthesis.flat import flat_resources
@@ -102,6 +105,22 @@ def test_cores_are_synthesized_once_for_each_context_and_never_twice(
     assert ran == []
     compose(array(3, 3, constant_left=True), "top", "ecp5")
     assert ran == ["top"]  # another number of rows has no new kind of element
+
+
+def test_what_is_found_does_not_lean_on_which_core_is_done_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores in several contexts have paths that are equally slow: the one that is told is always the same."""
+    run = WorkerThreads.map
+    found = []
+    for backwards in (False, True):
+
+        def in_order(self: WorkerThreads, jobs: Sequence[Job[Any]], backwards: bool = backwards) -> Iterator[Any]:
+            yield from sorted(run(self, jobs), key=lambda outcome: outcome.index, reverse=backwards)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(WorkerThreads, "map", in_order)
+            found.append(compose(array(2, 3, constant_left=True), "top", "ecp5"))
+    assert found[0].slowest[-1].where == "element"
+    assert found[0] == found[1]
 
 
 def test_every_module_gets_its_own_registers() -> None:
