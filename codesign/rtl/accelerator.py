@@ -201,8 +201,11 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         if geometry.has_crumbs:
             step = Mux(narrow, window.step << 1, step)
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
-        pool_first, pool_last = Signal(READ_LATENCY - 1), Signal(READ_LATENCY - 1)
-        storing, store_line, store_begins = Signal(), Signal(READ_LATENCY - 1), Signal()
+        pool_first = Signal(READ_LATENCY - 1)
+        pool_last = Signal(READ_LATENCY - 1)
+        storing = Signal()
+        store_line = Signal(READ_LATENCY - 1)
+        store_begins = Signal()
         m.d.comb += storing.eq(d.op == Op.STORE)
         step_2 = Signal(geometry.weight_addr_bits, reset_less=True)
         first_2 = Signal()
@@ -246,14 +249,16 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pairs_2 = Signal.like(executor.header.pairs, name="pairs_2", reset_less=True)
             m.d.sync += pairs_2.eq(executor.header.pairs)
             m.d.comb += array.pairs.eq(delay(pairs_2, early, "pairs"))
-        tile_last, tile_final = Signal(), Signal()
+        tile_last = Signal()
+        tile_final = Signal()
         m.d.comb += [
             tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),
             tile_final.eq(window.final & tile_last),
         ]
         if stationary:
             m.submodules.drain = place(drain := DrainSequencer(geometry), abort)
-            valid_2, tap_2 = Signal(), Signal()
+            valid_2 = Signal()
+            tap_2 = Signal()
             m.d.sync += [valid_2.eq(window.valid & ~executor.pooling), tap_2.eq(window.tap)]
             whole = Mux(tile_final, d.last_block_tiles, d.block_tiles)
             m.d.comb += [

@@ -41,7 +41,8 @@ class LiteSlave(SharedModule):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        address_held, data_held = Signal(), Signal()
+        address_held = Signal()
+        data_held = Signal()
         strobes = Signal(4, reset_less=True)
         m.d.comb += [
             self.awready.eq(~address_held),
@@ -59,7 +60,8 @@ class LiteSlave(SharedModule):
         with m.Elif(self.bready):
             m.d.sync += self.bvalid.eq(0)
 
-        reading, looked_up = Signal(), Signal()
+        reading = Signal()
+        looked_up = Signal()
         m.d.comb += [self.arready.eq(~reading & ~self.rvalid), self.rresp.eq(OKAY)]
         m.d.sync += looked_up.eq(reading & ~looked_up)
         with m.If(self.arvalid & self.arready):

@@ -87,8 +87,13 @@ class Control(SharedModule):
 
         # ---- the run -------------------------------------------------------------------------------------------
         running = Signal()
-        idle, done, error = Signal(), Signal(), Signal(4)
-        start, stop, expired, failed = Signal(), Signal(), Signal(), Signal()
+        idle = Signal()
+        done = Signal()
+        error = Signal(4)
+        start = Signal()
+        stop = Signal()
+        expired = Signal()
+        failed = Signal()
         cause = Signal(4)
         layers = Signal(LAYERS_BITS)
         quiet = Signal(range(quiet_cycles(self._geometry) + 1))
@@ -113,7 +118,8 @@ class Control(SharedModule):
             with m.If(event):
                 m.d.comb += cause.eq(code)
         m.d.sync += silence.eq(Mux(~running | self.progress, 0, silence + 1))
-        over, broken = Signal(), Signal()
+        over = Signal()
+        broken = Signal()
         with m.If(running):
             m.d.comb += [broken.eq(failed), over.eq(self.finished & ~failed)]
             m.d.sync += layers.eq(layers + self.layer_done)
@@ -129,7 +135,8 @@ class Control(SharedModule):
             m.d.sync += self.abort.eq(0)
 
         # ---- registers -----------------------------------------------------------------------------------------
-        enable, pending = Signal(2), Signal(2)
+        enable = Signal(2)
+        pending = Signal(2)
         m.d.sync += self.interrupt.eq((enable & pending).any())
         low = registers["PROGRAM_ADDRESS"]["value"].low
         address = Signal(ADDRESS_BITS - low)

@@ -69,11 +69,13 @@ class StreamReader(SharedModule):
         address = Signal(ADDRESS_BITS)
         remaining = Signal(24)
         room = Signal(range(depth + 1), init=depth)
-        requested, taken = Signal(), Signal()
+        requested = Signal()
+        taken = Signal()
         offering = Signal()  # a request was offered and not taken: it may not be withdrawn
         open_bursts = Signal(range(depth // burst + 1))  # requested and not ended
         position = Signal(range(max(2, burst)))  # of the next beat in its burst
-        received, last = Signal(), Signal()
+        received = Signal()
+        last = Signal()
         # `remaining` is 0, `room` is all, and enough for a burst: registers, since a comparison is too long a way to
         # what a request, or the end of the run, sets going
         all_requested = Signal(init=1)
@@ -197,9 +199,13 @@ class ResultWriter(SharedModule):
         storing = beats.r_rdy
         of_map = Signal()  # what came last is a beat, and so is all that waits: selects data, far from `storing`
         address = Mux(of_map, beat_address, fifo.r_data[:ADDRESS_BITS])
-        aw_sent, w_sent = Signal(), Signal()
-        aw_now, w_now, sent = Signal(), Signal(), Signal()
-        offering, offered = Signal(), Signal()  # the first result is being offered; it was, and was not taken
+        aw_sent = Signal()
+        w_sent = Signal()
+        aw_now = Signal()
+        w_now = Signal()
+        sent = Signal()
+        offering = Signal()  # the first result is being offered
+        offered = Signal()  # it was, and was not taken
         outstanding = Signal(16)
         answered = Signal()
         all_answered = Signal(init=1)  # `outstanding` is 0

@@ -79,8 +79,11 @@ class Executor(SharedModule):
         gap = Signal(16)
         at_pass_end = Signal()
         drain = Signal(16)
-        header, upcoming = self.header, Signal(struct(geometry.pass_header))
-        started, ready, last_pass = Signal(), Signal(), Signal()
+        header = self.header
+        upcoming = Signal(struct(geometry.pass_header))
+        started = Signal()
+        ready = Signal()
+        last_pass = Signal()
         bare = Signal()  # no pass header, no weights
 
         m.d.comb += [

@@ -117,8 +117,10 @@ class Loader(SharedModule):
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
         m.d.comb += view.eq(header[: geometry.pass_header.bits])
-        pass_started, pass_loaded = Signal(), Signal()
-        room, unknown = Signal(), Signal()
+        pass_started = Signal()
+        pass_loaded = Signal()
+        room = Signal()
+        unknown = Signal()
         m.d.comb += [room.eq(step != free), self.more_bursts.eq(d.load_words)]
 
         with m.FSM(name="loader") as fsm:

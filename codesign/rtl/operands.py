@@ -48,7 +48,9 @@ class Joins:
         self._far: Value | None = None  # whether lines have two rows, five cycles after the fetch
         if not geometry.narrow_bits:
             return
-        bands, splitting, tall = geometry.row_bands, Signal(name="splitting"), Signal(name="tall")
+        bands = geometry.row_bands
+        splitting = Signal(name="splitting")
+        tall = Signal(name="tall")
         m.d.comb += [
             splitting.eq(_among(row, [geometry.splits(band) for band in bands])),
             tall.eq(_among(row, [geometry.splits(band) and geometry.band_height(band) > 1 for band in bands])),
@@ -141,7 +143,8 @@ class OperandPlace:
     def _wider(self, at: _Where, codes: int, name: str) -> _Where:
         """The place of the same channel among codes of twice the bits, of `codes` in a group."""
         upper = at.element >= codes // 2
-        twice, beyond = Cat(upper, at.group), Signal(name=f"operand_beyond{name}")
+        twice = Cat(upper, at.group)
+        beyond = Signal(name=f"operand_beyond{name}")
         groups = self._geometry.groups
         self._m.d.comb += beyond.eq(twice >= groups)  # which half of the group counts
         return _Where(

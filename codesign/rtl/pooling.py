@@ -62,7 +62,8 @@ class PoolingUnit(SharedModule):
         width = digit + SUM_BITS
 
         codes: list[Value] = split(self.word, digit)
-        first, last = Signal(), Signal()
+        first = Signal()
+        last = Signal()
         later = m.d.comb
         if geometry.second_reader:
             later = m.d.sync
@@ -113,7 +114,8 @@ class PoolingUnit(SharedModule):
 
         # max: the word leaves with its groups in their rotated places
         key = Signal(geometry.key_bits)
-        index, word = Signal(geometry.act_addr_bits), Signal(12)
+        index = Signal(geometry.act_addr_bits)
+        word = Signal(12)
         last_word = Signal(12, reset_less=True)
         groups = split(Cat(*(register[:digit] for register in reduced)), geometry.group_bits)
         for g, group in enumerate(rotate_right(groups, key)):

@@ -113,11 +113,18 @@ class PostProcessor(SharedModule):
         lines = [Signal(lead, name=f"line_{i}") for i in range(len(flags))]
         m.d.sync += [line.eq((line << 1) | flag) for line, flag in zip(lines, flags, strict=True)]
         tile_comes, pass_comes, drain_comes, final_comes = (line[-1] for line in lines)
-        active, pass_last, drain, final, slot = Signal(), Signal(), Signal(), Signal(), Signal()
+        active = Signal()
+        pass_last = Signal()
+        drain = Signal()
+        final = Signal()
+        slot = Signal()
         most_codes = dot << (narrow_bits > 0)  # of a group
         row = Signal(range(max(rows, groups * most_codes)))
-        element, group = Signal(range(max(2, most_codes))), Signal(range(max(2, groups)))
-        tile_offset, tile_key, word = Signal(abits), Signal(kbits), Signal(12)
+        element = Signal(range(max(2, most_codes)))
+        group = Signal(range(max(2, groups)))
+        tile_offset = Signal(abits)
+        tile_key = Signal(kbits)
+        word = Signal(12)
         last_word = Signal(12, reset_less=True)
         m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
@@ -126,7 +133,8 @@ class PostProcessor(SharedModule):
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2 - 1, of_plain - 1, 2 * of_plain - 1)
         m.d.comb += row_end.eq(active & (row == Mux(self.averaging, of_word, rows - 1)))
-        out_word, beyond = Signal(12), Signal()  # where sums go that leave in words of other codes than they came in
+        out_word = Signal(12)
+        beyond = Signal()  # where sums go that leave in words of other codes than they came in
         with m.If(active):
             m.d.sync += row.eq(row + 1)
             if not modes:
@@ -178,7 +186,8 @@ class PostProcessor(SharedModule):
         m.submodules.params = params = Memory(
             shape=data.ArrayLayout(param_struct, geometry.line_rows), depth=2 * geometry.param_lines, init=[]
         )
-        write, read = params.write_port(), params.read_port()
+        write = params.write_port()
+        read = params.read_port()
         asked, inside = Mux(self.averaging, 0, row), geometry.line_rows.bit_length() - 1
         m.d.comb += [
             write.en.eq(self.param_write_en),
@@ -305,7 +314,8 @@ class PostProcessor(SharedModule):
             shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
             # shifted + zero: beyond NEAR bits only its sign counts
             near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
-            below, above = Signal(name=f"below_{j}", reset_less=True), Signal(name=f"above_{j}", reset_less=True)
+            below = Signal(name=f"below_{j}", reset_less=True)
+            above = Signal(name=f"above_{j}", reset_less=True)
             clipped = Signal(most, name=f"clipped_{j}", reset_less=True)
             factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
             result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
@@ -337,7 +347,9 @@ class PostProcessor(SharedModule):
             ]
             results.append(clipped)  # t+13
             if j == 0:
-                low_half, sign, wide = Signal(32, reset_less=True), Signal(reset_less=True), Signal(32, reset_less=True)
+                low_half = Signal(32, reset_less=True)
+                sign = Signal(reset_less=True)
+                wide = Signal(32, reset_less=True)
                 beyond = Signal(reset_less=True)
                 m.d.sync += [
                     low_half.eq(shifted[:32]),

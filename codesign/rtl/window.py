@@ -150,7 +150,8 @@ class WindowGenerator(SharedModule):
                 "edge": unsigned(1),  # whether that is the last one of a map row
             }
         )
-        walker, home = Signal(origin), Signal(origin, reset_less=True)  # this pixel, and the tile's first one
+        walker = Signal(origin)  # this pixel
+        home = Signal(origin, reset_less=True)  # the tile's first one
         after = Signal(origin)
 
         pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
@@ -158,7 +159,8 @@ class WindowGenerator(SharedModule):
         kx, ky = Counter(m, "kx", d.kernel_w), Counter(m, "ky", d.kernel_h)
         word = Counter(m, "word", self.header.words)
         tile = Counter(m, "tile", d.tiles)
-        offset, offset_key = Signal(abits), Signal(kbits)
+        offset = Signal(abits)
+        offset_key = Signal(kbits)
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
         step_key: Value = Const(1 % groups, kbits)
         if geometry.second_reader:
@@ -167,7 +169,10 @@ class WindowGenerator(SharedModule):
         step = Signal(geometry.step_bits)
 
         begin = Signal()
-        last_pixel, last_tile, last_tap, tile_end = Signal(), Signal(), Signal(), Signal()
+        last_pixel = Signal()
+        last_tile = Signal()
+        last_tap = Signal()
+        tile_end = Signal()
         end: Value = Const(groups - 1)
         if geometry.hw.half_words:
             end = Mux(d.half, groups // 2 - 1, groups - 1)
@@ -256,10 +261,15 @@ class WindowGenerator(SharedModule):
                     ]
         if geometry.second_reader:
             # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
-            second, beyond = Signal(origin, reset_less=True), Signal(origin)
-            second_pixel, reads = Signal(range(groups // 2)), Signal()
+            second = Signal(origin, reset_less=True)
+            beyond = Signal(origin)
+            second_pixel = Signal(range(groups // 2))
+            reads = Signal()
             second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
-            of_first_tap, known, passed, late = Signal(), Signal(), Signal(), Signal()
+            of_first_tap = Signal()
+            known = Signal()
+            passed = Signal()
+            late = Signal()
             next_home = Signal(origin, reset_less=True)
             m.d.comb += [
                 beyond.eq(Mux(second_pixel < columns - geometry.half_columns, onward(second), second)),
@@ -313,9 +323,13 @@ class WindowGenerator(SharedModule):
             What is `absent` counts as padding. The first cycle adds coordinates, the second compares them: block RAM
             is still busy with the address.
             """
-            x, y = Signal(signed(COORD_BITS), reset_less=True), Signal(signed(COORD_BITS), reset_less=True)
-            key, key_within = Signal(kbits, reset_less=True), Signal(kbits, reset_less=True)
-            addr, turned, pad = Signal(abits), Signal(kbits), Signal()
+            x = Signal(signed(COORD_BITS), reset_less=True)
+            y = Signal(signed(COORD_BITS), reset_less=True)
+            key = Signal(kbits, reset_less=True)
+            key_within = Signal(kbits, reset_less=True)
+            addr = Signal(abits)
+            turned = Signal(kbits)
+            pad = Signal()
             missing = Signal()
             m.d.sync += [
                 missing.eq(absent),
@@ -329,7 +343,8 @@ class WindowGenerator(SharedModule):
             ]
             return addr, turned, pad
 
-        drained, ended = Signal(), Signal()
+        drained = Signal()
+        ended = Signal()
         m.d.comb += [
             begin.eq(kx.first & ky.first & (self.pooling | ((pixel == 0) & word.first))),
             drained.eq(self.window_end),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def test_every_kind_of_module_is_clean(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_configurations_are_clean(name: str, tmp_path: Path) -> None:
     assert lint(load_hardware(name), tmp_path) == ""
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *STATIONARY])
+def test_every_signal_has_a_name_of_its_own(name: str) -> None:
+    """Amaranth calls one `signal` whose name it does not find out: in a tuple of assignments all but the last."""
+    text = generate((SHAPES | STATIONARY)[name])
+    assert re.findall(r"^\s*(?:wire|reg)\b[^;]*?((?:\\\$|\bsignal\b|\\signal\$)\S*)", text, re.MULTILINE) == []
 
 
 def of_width(seed: int, bits: int) -> Hardware:

@@ -62,8 +62,11 @@ class WeightStationaryArray(SharedModule):
     def _places(self, m: Module) -> dict[str, Value]:
         """Where the sums of every read belong, in the cycle after `step_valid`."""
         geometry = self._geometry
-        add, open_, bank = Signal(), Signal(), Signal()
-        column, tile = Signal(bits_for(geometry.columns)), Signal(geometry.place_bits - 1)
+        add = Signal()
+        open_ = Signal()
+        bank = Signal()
+        column = Signal(bits_for(geometry.columns))
+        tile = Signal(geometry.place_bits - 1)
         m.d.sync += add.eq(self.step_valid)
         with m.If(self.step_valid & self.step_take):
             m.d.sync += [column.eq(0), tile.eq(0), open_.eq(self.step_open), bank.eq(bank ^ self.step_open)]
@@ -74,7 +77,9 @@ class WeightStationaryArray(SharedModule):
 
     def _shown(self, m: Module) -> dict[str, Value]:
         """Which tile is drained, in the cycle after `drain`."""
-        show, bank, tile = Signal(), Signal(), Signal(self._geometry.place_bits - 1)
+        show = Signal()
+        bank = Signal()
+        tile = Signal(self._geometry.place_bits - 1)
         m.d.sync += show.eq(self.drain)
         with m.If(self.drain):
             m.d.sync += [tile.eq(Mux(self.drain_first, 0, tile + 1)), bank.eq(bank ^ self.drain_first)]
@@ -163,7 +168,8 @@ class DrainSequencer(SharedModule):
         rows = self._geometry.rows
         left = Signal(self._count_bits)
         row = Signal(range(max(2, rows)))
-        final, due = Signal(), Signal()
+        final = Signal()
+        due = Signal()
         m.d.comb += [
             due.eq((left != 0) & (row == rows - 1)),
             self.tile.eq(self.block | due),

@@ -129,7 +129,8 @@ class RowAccumulators(SharedModule):
             memory = Memory(shape=unsigned(geometry.acc_bits), depth=1 << geometry.place_bits, init=[])
             m.submodules[f"memory_{j}"] = memory
             write = memory.write_port()
-            read, drain = memory.read_port(domain="comb"), memory.read_port(domain="comb")
+            read = memory.read_port(domain="comb")
+            drain = memory.read_port(domain="comb")
             m.d.comb += [
                 read.addr.eq(self.tile),
                 drain.addr.eq(self.show_tile),
