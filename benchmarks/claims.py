@@ -27,7 +27,8 @@ from codesign import quantize, simulate
 from codesign.allocation.costs import MIB, Costs
 from codesign.allocation.methods.dealt_rows import dealt_rows
 from codesign.allocation.problem import Limit
-from codesign.allocation.sensitivities.noise_gain import LEAST_MARGIN, NoiseGain, gains
+from codesign.allocation.sensitivities.decisions import DecisionNoise
+from codesign.allocation.sensitivities.noise_gain import LEAST_MARGIN, NoiseGain
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solving import solve
 from codesign.allocation.space import GRANULARITIES, Space, parse_choices
@@ -70,7 +71,7 @@ def rows_in_a_ratio(model: FloatModel, benches: list[Bench], console: Console) -
             "all rows Fixed of 4 bits": [{item.name: (FIXED4,) * item.weight_shape[0] for item in fused.convs}],
             "in the ratio, at random": shuffled,
             "in the ratio, RMSMP's rule": [dealt],
-            "in the ratio, least noise": [dealt_rows(subject, gains(subject), ratio)],
+            "in the ratio, least noise": [dealt_rows(subject, DecisionNoise().gains(subject), ratio)],
         }
         for name, ones in ways.items():
             for rows in ones:

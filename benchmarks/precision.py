@@ -5,7 +5,7 @@ model, beside that of the same accelerator without `act_modes` and `pairs`; the 
 against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; the processor time of
 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing elements of 8
 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes;
-results are cached).
+results are cached), `--accelerators` those of whole accelerators with and without both.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import convert
+from codesign.rtl.verilog import TOP, generate
 from codesign.sim.synthesis.resources import synthesize
 from codesign.sim.timing.network_timer import NetworkTimer, network_shape
 from codesign.sim.timing.plan_timing import estimate
@@ -180,13 +181,31 @@ def print_elements(console: Console) -> None:
         console.print(f"| {name} | {' | '.join(shown)} |")
 
 
+FLAGSHIPS = ("xc7z020", "xc7z020_fixed_lut", "xc7z045")
+
+
+def print_accelerators(console: Console) -> None:
+    """LUTs of whole accelerators without `act_modes` and `pairs`, and with them."""
+    console.print("| accelerator | multipliers | without | with | |\n| --- | ---: | ---: | ---: | ---: |")
+    for name in FLAGSHIPS:
+        given = load_hardware(name)
+        for bits in sorted({16, given.multiplier_bits}):
+            hw = Hardware.model_validate(given.model_dump(mode="json") | {"multiplier_bits": bits})
+            without, luts = (synthesize(generate(each), TOP, "xc7").total.lut for each in (plain(hw), hw))
+            console.print(f"| {name} | {bits} bits | {without:,} | {luts:,} | {100 * (luts / without - 1):+.1f} % |")
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--elements", action="store_true", help="LUTs of processing elements instead of latencies")
+    parser.add_argument("--accelerators", action="store_true", help="LUTs of whole accelerators instead")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    for table in [print_elements] if given.elements else [print_latencies, print_mixed_rows, print_law, print_timer]:
+    tables = [print_latencies, print_mixed_rows, print_law, print_timer]
+    if given.elements or given.accelerators:
+        tables = [print_elements] * given.elements + [print_accelerators] * given.accelerators
+    for table in tables:
         table(console)
 
 

@@ -35,15 +35,15 @@ def add_modulo(a: Value, b: Value, modulus: int) -> Value:
 class Counter:
     """Counts 0 to `count` - 1; whether it stands at either end is kept in registers, not found by comparing.
 
-    `count` is there one cycle before the first `step` and stays; it is at least 1.
+    `count` is there one cycle before the first `step` and stays; it is at least 1, and at most `most`.
     """
 
-    def __init__(self, m: Module, name: str, count: Value) -> None:
-        self.value = Signal(len(count), name=name)
+    def __init__(self, m: Module, name: str, count: Value, most: int | None = None) -> None:
+        self.value = Signal(len(count) if most is None else range(most), name=name)
         self.first = Signal(name=f"{name}_first")
         self.last = Signal(name=f"{name}_last")
         self._count = count
-        self._before_last = Signal(len(count), name=f"{name}_before_last", reset_less=True)
+        self._before_last = Signal(len(self.value), name=f"{name}_before_last", reset_less=True)
         m.d.sync += self._before_last.eq(count - 2)
 
     def step(self) -> list[Any]:
@@ -154,7 +154,6 @@ class WindowGenerator(SharedModule):
         home = Signal(origin, reset_less=True)  # the tile's first one
         after = Signal(origin)
 
-        pixel = Signal(range(geometry.block_pixels if stationary else groups))  # cycle of the tap
         reading = Signal()
         kx, ky = Counter(m, "kx", d.kernel_w), Counter(m, "ky", d.kernel_h)
         word = Counter(m, "word", self.header.words)
@@ -173,17 +172,19 @@ class WindowGenerator(SharedModule):
         last_tile = Signal()
         last_tap = Signal()
         tile_end = Signal()
-        end: Value = Const(groups - 1)
+        cycles: Value = Const(groups, bits_for(groups + 1))  # of a tap
         if geometry.hw.half_words:
-            end = Mux(d.half, groups // 2 - 1, groups - 1)
-        if stationary:  # one cycle late after a change of tile: blocks are longer than that
-            end = Signal(len(d.block), reset_less=True)
-            m.d.sync += end.eq(Mux(last_tile, d.last_block, d.block) - 1)
+            cycles = Mux(d.half, groups // 2, groups)
+        if stationary:
+            cycles = Signal(len(d.block))
+            m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
+        # cycle of the tap; weight stationary, the count changes with the tile, a cycle late: blocks are longer than that
+        pixel = Counter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
         before_edge = Signal(12, reset_less=True)
         m.d.sync += before_edge.eq(d.out_w - 2)
         m.d.comb += [
-            last_pixel.eq(self.pooling | (pixel == end)),
-            reading.eq(1 if stationary else self.pooling | (pixel < columns)),
+            last_pixel.eq(self.pooling | pixel.last),
+            reading.eq(1 if stationary else self.pooling | (pixel.value < columns)),
             last_tile.eq(self.header.single | tile.last),
             last_tap.eq(kx.last & ky.last & word.last),
             tile_end.eq(last_pixel & last_tap),
@@ -216,11 +217,11 @@ class WindowGenerator(SharedModule):
         m.d.comb += after.eq(Mux(Mux(self.pooling, tile_end, reading), onward(walker), walker))
 
         left = Signal()  # the tile is left for the next one
-        counted = self.pooling | (pixel < groups) if stationary else 1
+        counted = self.pooling | (pixel.value < groups) if stationary else 1
         with m.If(self.advance):
-            m.d.sync += [walker.eq(after), pixel.eq(pixel + 1), step.eq(step + counted)]
+            m.d.sync += [walker.eq(after), *pixel.step(), step.eq(step + counted)]
             with m.If(last_pixel):
-                m.d.sync += pixel.eq(0)
+                m.d.sync += pixel.restart()
                 with m.If(~self.pooling & ~last_tap):
                     m.d.sync += walker.eq(home)
                 with m.If(~kx.last):
@@ -263,7 +264,7 @@ class WindowGenerator(SharedModule):
             # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
             second = Signal(origin, reset_less=True)
             beyond = Signal(origin)
-            second_pixel = Signal(range(groups // 2))
+            second_pixel = Counter(m, "second_pixel", Const(groups // 2), groups // 2)
             reads = Signal()
             second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
             of_first_tap = Signal()
@@ -272,8 +273,8 @@ class WindowGenerator(SharedModule):
             late = Signal()
             next_home = Signal(origin, reset_less=True)
             m.d.comb += [
-                beyond.eq(Mux(second_pixel < columns - geometry.half_columns, onward(second), second)),
-                passed.eq(reads & of_first_tap & (second_pixel == groups // 2 - 1)),
+                beyond.eq(Mux(second_pixel.value < columns - geometry.half_columns, onward(second), second)),
+                passed.eq(reads & of_first_tap & second_pixel.last),
             ]
             with m.If(self.advance & begin):
                 m.d.sync += known.eq(0)
@@ -288,11 +289,11 @@ class WindowGenerator(SharedModule):
                 with m.If(late):
                     m.d.sync += [walker.eq(beyond), home.eq(beyond)]
             with m.If(reads):
-                m.d.sync += [second.eq(beyond), second_pixel.eq(second_pixel + 1)]
-                with m.If(second_pixel == groups // 2 - 1):
+                m.d.sync += [second.eq(beyond), *second_pixel.step()]
+                with m.If(second_pixel.last):
                     m.d.sync += reads.eq(0)
             with m.If(self.advance & d.half & last_pixel):
-                m.d.sync += [second.eq(after), second_pixel.eq(0), reads.eq(1)]
+                m.d.sync += [second.eq(after), *second_pixel.restart(), reads.eq(1)]
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
                 m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
         with m.If(self.start):
@@ -307,7 +308,7 @@ class WindowGenerator(SharedModule):
                         place.edge.eq(d.out_w == 1),
                     ]
             m.d.sync += [
-                pixel.eq(0),
+                *pixel.restart(),
                 *kx.restart(),
                 *ky.restart(),
                 *word.restart(),
@@ -346,13 +347,13 @@ class WindowGenerator(SharedModule):
         drained = Signal()
         ended = Signal()
         m.d.comb += [
-            begin.eq(kx.first & ky.first & (self.pooling | ((pixel == 0) & word.first))),
+            begin.eq(kx.first & ky.first & (self.pooling | (pixel.first & word.first))),
             drained.eq(self.window_end),
             ended.eq(self.pass_end),
         ]
         if stationary and geometry.drains_early:
             with m.If(~self.pooling):
-                m.d.comb += [drained.eq((pixel == 0) & last_tap), ended.eq((pixel == 0) & last_tap & last_tile)]
+                m.d.comb += [drained.eq(pixel.first & last_tap), ended.eq(pixel.first & last_tap & last_tile)]
         m.d.sync += [
             self.valid.eq(self.advance & reading),
             self.first.eq(self.advance & begin & (self.pooling | self.header.fresh)),
@@ -363,9 +364,9 @@ class WindowGenerator(SharedModule):
         for port, value in zip((self.addr, self.key, self.pad), read(walker, tap, Const(0, 1)), strict=True):
             m.d.comb += port.eq(value)
         if stationary:
-            m.d.sync += self.tap.eq(self.advance & ~self.pooling & (pixel == 0))
+            m.d.sync += self.tap.eq(self.advance & ~self.pooling & pixel.first)
         else:
-            m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel, 0)[:columns])
+            m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel.value, 0)[:columns])
         if geometry.second_reader:
             ports = (self.second_addr, self.second_key, self.second_pad)
             beside = [
@@ -380,5 +381,5 @@ class WindowGenerator(SharedModule):
             absent = self.pooling & (~d.pairs | (kx.last & d.odd))
             for port, value in zip(ports, read(place, chosen, absent), strict=True):
                 m.d.comb += port.eq(value)
-            m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel, 0)[: len(self.second_column)])
+            m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel.value, 0)[: len(self.second_column)])
         return m

@@ -19,7 +19,6 @@ from codesign.allocation.methods.own import Codesign
 from codesign.allocation.methods.protocol import Task
 from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.decisions import DecisionNoise
-from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.sensitivities.preparing import subject_on
 from codesign.allocation.sensitivities.subject import Subject
 from codesign.allocation.space import Space
@@ -70,7 +69,7 @@ def test_no_other_dealing_loses_less(data: st.DataObject) -> None:
 
 def test_dealt_rows_are_a_choice_with_their_own_loss(hw: Hardware, subject: Subject) -> None:
     """The loss of a layer is what its rows lose one by one, and what its map does; the counts are the ratio's."""
-    ratio, gain = band_ratio(hw), gains(subject)
+    ratio, gain = band_ratio(hw), DecisionNoise().gains(subject)
     dealt = dealt_rows(subject, gain, ratio)
     for forms in dealt.values():
         assert Counter(forms) == Counter(row_counts(len(forms), ratio))

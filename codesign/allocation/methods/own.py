@@ -16,7 +16,6 @@ from codesign.allocation.methods.local_search import alike, improved
 from codesign.allocation.methods.protocol import ALL_THAT_RUN, Allocation, Task, checked
 from codesign.allocation.problem import Limit
 from codesign.allocation.sensitivities.decisions import DecisionNoise
-from codesign.allocation.sensitivities.noise_gain import gains
 from codesign.allocation.solvers.lagrangian import Lagrangian
 from codesign.allocation.solvers.milp import Milp
 from codesign.allocation.solvers.protocol import Solver
@@ -57,8 +56,9 @@ class Codesign:
 
     def allocate(self, task: Task) -> Allocation:
         """An assignment that keeps the limits, and loses no more jointly than what the table alone gives."""
-        gain = gains(task.subject)
-        task, losses = with_dealt_rows(task, DecisionNoise().losses_by(gain, task.subject), gain)
+        noise = DecisionNoise()
+        gain = noise.gains(task.subject)
+        task, losses = with_dealt_rows(task, noise.losses_by(gain, task.subject), gain)
         space = task.space
         solver: Solver = Milp() if len(space.together) <= MOST_IN_PROGRAM else Lagrangian()
         table = solved_jointly(self, task, losses, solver)
