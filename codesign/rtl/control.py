@@ -98,11 +98,14 @@ class Control(SharedModule):
         layers = Signal(LAYERS_BITS)
         quiet = Signal(range(quiet_cycles(self._geometry) + 1))
         timeout = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT)
-        silence = Signal(TIMEOUT_BITS)  # cycles without progress
+        # progress comes late in a cycle: a register takes it, and of the cycles without it all but the last are counted
+        moved = Signal(init=1)
+        silence = Signal(TIMEOUT_BITS)
+        most_silence = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT - 1)
         m.d.comb += [
             idle.eq(~running & ~self.abort),
             self.go.eq(start & idle),
-            expired.eq(silence == timeout),
+            expired.eq(~moved & (silence == most_silence)),
             self.clear.eq(self.abort & self.drained & (quiet == 0)),
             failed.eq(cause != Error.NONE),
         ]
@@ -117,7 +120,11 @@ class Control(SharedModule):
         for code, event in reversed(causes.items()):  # the first one wins
             with m.If(event):
                 m.d.comb += cause.eq(code)
-        m.d.sync += silence.eq(Mux(~running | self.progress, 0, silence + 1))
+        m.d.sync += [
+            moved.eq(~running | self.progress),
+            silence.eq(Mux(moved, 0, silence + 1)),
+            most_silence.eq(timeout - 1),
+        ]
         over = Signal()
         broken = Signal()
         with m.If(running):

@@ -178,7 +178,7 @@ class WindowGenerator(SharedModule):
         if stationary:
             cycles = Signal(len(d.block))
             m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
-        # cycle of the tap; weight stationary, the count changes with the tile, a cycle late: blocks are longer than that
+        # cycle of the tap; of a block they change with the tile, a cycle late: blocks are longer than that
         pixel = Counter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
         before_edge = Signal(12, reset_less=True)
         m.d.sync += before_edge.eq(d.out_w - 2)

@@ -2,8 +2,8 @@
 
 A table's latencies are differences from a base. Its solution is timed as a whole; then it becomes the base of the next
 table, which is exact there. A solution that is met again is not better for being met: the limits that it misses are
-tightened by what it misses. The best one that keeps the limits stays, and gets what changes of one or two decisions still
-bring within them: a table that was wrong about the choices beyond it may have left room.
+tightened by what it misses. The best one that keeps the limits stays, and gets what changes of one or two decisions
+still bring within them: a table that was wrong about the choices beyond it may have left room.
 """
 
 from __future__ import annotations
