@@ -16,7 +16,7 @@ from codesign.rtl.layout import code_number
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
 from codesign.rtl.select import chosen, split
-from codesign.rtl.window import add_modulo, struct
+from codesign.rtl.window import Counter, add_modulo, struct
 
 NEAR = 10
 """Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
@@ -119,7 +119,6 @@ class PostProcessor(SharedModule):
         final = Signal()
         slot = Signal()
         most_codes = dot << (narrow_bits > 0)  # of a group
-        row = Signal(range(max(rows, groups * most_codes)))
         element = Signal(range(max(2, most_codes)))
         group = Signal(range(max(2, groups)))
         tile_offset = Signal(abits)
@@ -128,15 +127,16 @@ class PostProcessor(SharedModule):
         last_word = Signal(12, reset_less=True)
         m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
-        of_word: Value = Const(geometry.word_elements - 1)
+        of_word: Value = Const(geometry.word_elements)
         if modes:
             of_plain = geometry.word_elements
-            of_word = of_width(d.in_code, of_plain // 2 - 1, of_plain - 1, 2 * of_plain - 1)
-        m.d.comb += row_end.eq(active & (row == Mux(self.averaging, of_word, rows - 1)))
+            of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
+        row = Counter(m, "row", Mux(self.averaging, of_word, rows), max(rows, groups * most_codes))
+        m.d.comb += row_end.eq(active & row.last)
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in
         with m.If(active):
-            m.d.sync += row.eq(row + 1)
+            m.d.sync += row.step()
             if not modes:
                 with m.If(element == dot - 1):
                     m.d.sync += [element.eq(0), group.eq(group + 1)]
@@ -174,7 +174,7 @@ class PostProcessor(SharedModule):
             m.d.sync += slot.eq(slot ^ pass_last)
         with m.If(tile_comes):
             m.d.sync += [active.eq(1), pass_last.eq(pass_comes), drain.eq(drain_comes), final.eq(final_comes)]
-            m.d.sync += row.eq(0)
+            m.d.sync += row.restart()
             if not modes:
                 m.d.sync += [element.eq(0), group.eq(0)]
         if modes:
@@ -188,7 +188,7 @@ class PostProcessor(SharedModule):
         )
         write = params.write_port()
         read = params.read_port()
-        asked, inside = Mux(self.averaging, 0, row), geometry.line_rows.bit_length() - 1
+        asked, inside = Mux(self.averaging, 0, row.value), geometry.line_rows.bit_length() - 1
         m.d.comb += [
             write.en.eq(self.param_write_en),
             write.addr.eq(self.param_write_addr),
@@ -306,7 +306,7 @@ class PostProcessor(SharedModule):
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
-        joins = Joins(m, geometry, d, delay, row) if "pair" in param_struct.members else None
+        joins = Joins(m, geometry, d, delay, row.value) if "pair" in param_struct.members else None
         for j in range(columns):
             summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
             product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
