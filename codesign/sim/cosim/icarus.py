@@ -12,6 +12,7 @@ from filelock import FileLock
 from codesign._files import cache_folder, content_hash
 from codesign._processes import run_child
 from codesign.errors import UserError
+from codesign.sim.cosim.alone import PLUSARG, run_alone
 
 INSTALL = "apt-get install iverilog"
 
@@ -53,17 +54,9 @@ def build(sources: Mapping[str, str], top: str) -> Path:
 
 
 def run(folder: Path, top: str, work: Path, plusargs: Sequence[str] = ()) -> int:
-    """Run a compiled simulation in the folder `work`; the number in the last line that it prints.
+    """Run a compiled simulation in the folder `work`; the cycles that it took.
 
     Raises:
         RuntimeError: the simulation failed; with the end of what it printed.
     """
-    command = ["vvp", "-N", str(folder / f"{top}.vvp"), *plusargs]
-    log = work / "simulation.log"
-    with log.open("wb") as output:
-        status = run_child(command, output, work)
-    text = log.read_text(errors="replace").strip()
-    last = text.split("\n")[-1].strip()
-    if status or not last.isdigit():
-        raise RuntimeError(f"simulation failed with status {status}:\n{text[-3000:]}")
-    return int(last)
+    return run_alone(["vvp", "-N", str(folder / f"{top}.vvp"), PLUSARG, *plusargs], work)

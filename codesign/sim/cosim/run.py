@@ -21,7 +21,7 @@ from codesign.program.traffic import bytes_moved
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.sim import functional
-from codesign.sim.cosim import icarus
+from codesign.sim.cosim import icarus, waves
 from codesign.sim.cosim.bench import BENCH, MEMORY_BYTES, PUBLIC, SCRAMBLE, Pulse, recorded, scrambled, sources
 from codesign.sim.cosim.verilator import build, run
 from codesign.sim.timing.plan_timing import Timing, estimate
@@ -59,6 +59,7 @@ class CosimResult:
         outputs: (images, classes) int32 results of the RTL; of a network that ends in a map its codes (images, C*H*W).
         sim_cycles_per_s: simulated cycles per second of the simulator's run.
         build_s, wall_s: seconds to build (0 from cache) and to simulate.
+        recording: the waves that were written; None if they were not asked for, or the run ended before their window.
     """
 
     rtl_cycles: int
@@ -73,6 +74,7 @@ class CosimResult:
     build_s: float
     wall_s: float
     timing: Timing
+    recording: waves.Recording | None = None
 
     @property
     def exact(self) -> bool:
@@ -93,30 +95,40 @@ def run_network(
     pulses: Sequence[Pulse] = (),
     simulator: Simulator = "verilator",
     seed: int = 0,
+    recording: waves.WaveRequest | None = None,
 ) -> CosimResult:
     """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
 
     Before image i there is a run that `pulses[i]` ends, if there are so many. `seed` is that of the scrambled bits.
+    Of the first image's run the waves of `recording` are written, whether or not the comparison finds a difference.
 
     Raises:
-        UserError: the network does not fit the hardware, or a tool is missing.
+        UserError: the network does not fit the hardware, a tool is missing, or no such waves can be written.
         RuntimeError: a run did not end as it should.
     """
     program = compile_network(network, hw)
     timing = estimate(program)
+    window = waves.window(recording.what, program, timing) if recording else None
     report = progress or (lambda phase, done, total: None)
     report("build", 0, 1)
     began = time.perf_counter()
     memory_bytes = 1 << (program.memory_bytes - 1).bit_length()
+    if simulator != "icarus":  # which takes its time to make a large memory
+        memory_bytes = max(MEMORY_BYTES, memory_bytes)
+    files = sources(hw, memory_bytes)
+    flags: tuple[str, ...] = ()
     plusargs: list[str] = []
-    if simulator == "icarus":  # which takes its time to make a large memory
-        folder = icarus.build(sources(hw, memory_bytes), BENCH)
-        plusargs = ["+alone"]
-    elif simulator == "scrambled":
-        folder = build(scrambled(sources(hw, max(MEMORY_BYTES, memory_bytes))), BENCH, PUBLIC, SCRAMBLE)
+    if simulator == "scrambled":
+        files, flags = scrambled(files), SCRAMBLE
         plusargs = ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+    if recording:
+        files = waves.traced(files, hw)
+    if simulator == "icarus":
+        folder = icarus.build(files, BENCH)
+    elif recording:
+        folder = waves.build(files, recording.file, flags)
     else:
-        folder = simulate_rtl(hw, max(MEMORY_BYTES, memory_bytes))
+        folder = build(files, BENCH, PUBLIC, flags)
     build_s = time.perf_counter() - began
     report("build", 1, 1)
 
@@ -124,17 +136,27 @@ def run_network(
         write_inputs(program, images, timing.total_cycles, work, pulses)
         began = time.perf_counter()
         plusargs.append(f"+folder={work}")
+        if recording and window:
+            written = work / f"waves{recording.file.suffix}"
+            plusargs += waves.plusargs(window, written)
         if simulator == "icarus":
             speed = icarus.run(folder, BENCH, work, plusargs) / (time.perf_counter() - began)
+        elif recording:
+            report("simulate", 0, len(images))
+            speed = waves.run(folder, work, plusargs) / (time.perf_counter() - began)
+            report("simulate", len(images), len(images))
         else:
             _run_with_progress(folder, work, len(images), plusargs, report)
             last = (work / "progress.txt").read_text().split("\n")[-2].split()
             speed = int(last[1]) / max(float(last[2]), 1e-9)
         wall_s = time.perf_counter() - began
+        kept = waves.keep(written, window, recording, hw) if recording and window else None
         stopped = [line for line in (work / "results.hex").read_text().splitlines() if line.startswith("stopped")]
         if stopped:
-            raise RuntimeError(f"simulation of '{hw.name}' {stopped[0]}")
-        return replace(_compare(program, timing, images, work), sim_cycles_per_s=speed, build_s=build_s, wall_s=wall_s)
+            seen = f"; waves up to then: {kept.file}" if kept else ""
+            raise RuntimeError(f"simulation of '{hw.name}' {stopped[0]}{seen}")
+        result = replace(_compare(program, timing, images, work), sim_cycles_per_s=speed, build_s=build_s)
+        return replace(result, wall_s=wall_s, recording=kept)
 
 
 def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:

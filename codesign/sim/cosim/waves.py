@@ -1,0 +1,457 @@
+"""Waves: the signals of a window of a run in a file, FST or VCD, and a GTKWave layout of those that matter.
+
+The bench of such a run has a process more, which waits for the first cycle of the window and writes what happens up to
+its last one; its file is small, whatever the length of the run. It is another text and another build than the usual
+one, which stays as fast as it is. Cycles are those of the first image, as the counter `total` shows them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from amaranth.hdl import Fragment, Shape
+from amaranth.lib.wiring import Component, Member
+from vcd.gtkw import GTKWSave
+
+from codesign._files import atomic_write, check_output, content_hash, write_text
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError, option
+from codesign.program import Plan
+from codesign.program.plan import owners
+from codesign.rtl.axi import axi4_lite_slave, axi4_master
+from codesign.rtl.byte_counters import ByteCounters
+from codesign.rtl.counters import BYTES, COUNTERS
+from codesign.rtl.executor import Executor
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+from codesign.rtl.loader import Loader
+from codesign.rtl.postprocess import PostProcessor
+from codesign.rtl.window import WindowGenerator
+from codesign.sim.cosim import verilator
+from codesign.sim.cosim.alone import PLUSARG, run_alone
+from codesign.sim.cosim.bench import BENCH
+from codesign.sim.timing.plan_timing import Timing
+
+DEFAULT_FILE = "waves.vcd"
+"""Where waves go that are not sent anywhere; VCD, since FST needs libraries that not every machine has."""
+LAYOUT_SUFFIX = ".gtkw"
+FST_PACKAGES = "liblz4-dev zlib1g-dev"
+_FLAGS = {".vcd": "--trace-vcd", ".fst": "--trace-fst"}
+"""Formats that can be written, and the flag that has Verilator write each."""
+_WRITERS = {".vcd": "Vcd", ".fst": "Fst"}
+_WIDEST = "65536"  # bits of a signal that is still written: a descriptor has more than Verilator's 256
+_RANGE = re.compile(r"(\d+):(\d+)")
+_MARK = "codesign layout "
+SIGNAL = "waves"
+"""Signal of the bench that is high while waves are written; the main program looks at it."""
+
+
+@dataclass(frozen=True)
+class WaveRequest:
+    """Which waves are wanted, and where; `request` looks at both.
+
+    Attributes:
+        what: the name of a layer, or cycles `FIRST:END`.
+        file: to write, `.vcd` or `.fst`; the layout is beside it, `.gtkw`.
+    """
+
+    what: str
+    file: Path
+
+    @property
+    def layout(self) -> Path:
+        """The file of the layout."""
+        return self.file.with_suffix(LAYOUT_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Cycles of the first image whose waves are written.
+
+    The first edge in the file is the one at which the counter `total` becomes `first`, the last one that at which it
+    becomes `end`.
+
+    Attributes:
+        layer: whose cycles they are; None if they were given as numbers.
+    """
+
+    first: int
+    end: int
+    layer: str | None = None
+
+    def __str__(self) -> str:
+        of = f"layer {self.layer}, " if self.layer is not None else ""
+        return f"{of}cycles {self.first:,} to {self.end:,}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Waves that were written.
+
+    Attributes:
+        file, layout: the waves, and the GTKWave layout beside them.
+        window: of the run.
+        layout_kept: a layout was there that somebody had changed; it is as it was.
+    """
+
+    file: Path
+    layout: Path
+    window: Window
+    layout_kept: bool
+
+
+def request(what: str, file: str | Path | None = None) -> WaveRequest:
+    """The waves `what` in `file`, by default `waves.vcd` in the current folder.
+
+    A file that is named is replaced, as outputs of commands are; one that is not is a new one.
+
+    Raises:
+        UserError: a name that ends otherwise than in `.vcd` or `.fst`, a file that cannot be written, or one that is
+            there and was not named.
+    """
+    asked = WaveRequest(what, Path(DEFAULT_FILE if file is None else file))
+    if asked.file.suffix not in _FLAGS:
+        raise UserError(f"{option('waves_out')}: {asked.file} given, its name must end in {' or '.join(_FLAGS)}")
+    if file is None and asked.file.exists():
+        raise UserError(f"{asked.file}: is there already, {option('waves_out')} names a new file, or one to replace")
+    check_output(asked.file)
+    check_output(asked.layout)
+    return asked
+
+
+def window(what: str, plan: Plan, timing: Timing) -> Window:
+    """The window that `what` names: a layer of the plan, or cycles `FIRST:END` of it.
+
+    That of a layer has as many cycles as its timing says: from the end of the step before its first step to the end of
+    its last one, whose `layer_done` is high in the last cycle.
+
+    Raises:
+        UserError: neither a layer nor cycles of the run.
+    """
+    names = [work.name for work in plan.layers]
+    if what in names:
+        number = names.index(what)
+        mine = [step for step, owner in enumerate(owners(step.layer for step in plan.steps)) if owner == number]
+        first = timing.step_ends[mine[0] - 1] if mine[0] else 0
+        return Window(first, timing.step_ends[mine[-1]], what)
+    cycles = _RANGE.fullmatch(what)
+    if cycles and int(cycles[1]) < int(cycles[2]) <= timing.total_cycles:
+        return Window(int(cycles[1]), int(cycles[2]))
+    raise UserError(
+        f"{option('waves')}: '{what}' given, must be cycles FIRST:END with 0 <= FIRST < END <= {timing.total_cycles}, "
+        f"or a layer, one of {', '.join(names)}"
+    )
+
+
+def build(files: Mapping[str, str], file: Path, extra_flags: Sequence[str] = ()) -> Path:
+    """Build `traced` sources in Verilator, so that they can write `file`; the folder.
+
+    Raises:
+        UserError: libraries are missing that this takes.
+    """
+    if file.suffix == ".fst":
+        _check_libraries()
+    trace = (_FLAGS[file.suffix], "--trace-max-width", _WIDEST)
+    return verilator.build(files, BENCH, (SIGNAL,), (*extra_flags, *trace), _main(file.suffix))
+
+
+def run(folder: Path, work: Path, plusargs: Sequence[str]) -> int:
+    """Run what `build` built in the folder `work`; the cycles it took.
+
+    Raises:
+        RuntimeError: the simulation failed.
+    """
+    return run_alone([str(folder / BENCH), PLUSARG, *plusargs], work)
+
+
+def _check_libraries() -> None:
+    """UserError if nothing can be built that writes FST: Verilator's writer uses lz4 and zlib."""
+    command = ["g++", "-x", "c++", "-", "-o", "/dev/null", "-llz4", "-lz"]
+    source = "#include <lz4.h>\n#include <zlib.h>\nint main() { return LZ4_versionNumber() + *zlibVersion(); }\n"
+    try:
+        status = subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode
+    except FileNotFoundError:
+        return  # the build says what is missing
+    if status:
+        raise UserError(
+            f"waves in FST need the headers of lz4 and zlib; install them with: apt-get install {FST_PACKAGES}; "
+            "or name a .vcd file, which needs nothing"
+        )
+
+
+# ---- what the simulation does --------------------------------------------------------------------------------------
+
+
+def plusargs(window: Window, file: Path) -> list[str]:
+    """Arguments of a simulation of `traced` sources, which have it write `file`."""
+    return [f"+waves={file}", f"+waves_first={window.first}", f"+waves_end={window.end}"]
+
+
+def traced(files: Mapping[str, str], hw: Hardware) -> dict[str, str]:
+    """The sources with a bench that writes waves, and has states and operations as text."""
+    bench = files[f"{BENCH}.sv"]
+    body, end = bench.rsplit("endmodule", 1)
+    return {**files, f"{BENCH}.sv": f"{body}{_process(Geometry(hw))}endmodule{end}"}
+
+
+def _process(geometry: Geometry) -> str:
+    # `start` is looked at in the middle of a cycle. The last edge is in the file: it ends a moment later.
+    decoded = "\n".join(text.verilog() for text in _texts(geometry))
+    return f"""
+  // ---- waves of a window of cycles of the first image
+{decoded}
+  string waves_file;
+  longint waves_first, waves_end, waves_cycle;
+  reg {SIGNAL} = 0;  // being written
+  initial if ($value$plusargs("waves=%s", waves_file)) begin
+    status = $value$plusargs("waves_first=%d", waves_first);
+    status = $value$plusargs("waves_end=%d", waves_end);
+    while (!(recording && image == 0 && dut.executor.start)) @(negedge clk);
+    for (waves_cycle = -1; waves_cycle < waves_first; waves_cycle = waves_cycle + 1) @(posedge clk);
+    {SIGNAL} = 1;
+    while (waves_cycle < waves_end) @(posedge clk) waves_cycle = waves_cycle + 1;
+    #0.001 {SIGNAL} = 0;
+  end
+  always @(posedge finished) {SIGNAL} = 0;  // the run was stopped within the window
+`ifndef VERILATOR  // whose main program does this
+  always @(posedge {SIGNAL}) begin
+    $dumpfile(waves_file);
+    $dumpvars(0, {BENCH});
+  end
+  always @(negedge {SIGNAL}) $dumpoff;
+`endif
+"""
+
+
+def _main(suffix: str) -> str:
+    """C++ that runs the bench and writes waves while it wants them; Verilator passes over `$dumpoff`."""
+    kind = _WRITERS[suffix]
+    signal = f"top.rootp->{BENCH}__DOT__{SIGNAL}"
+    return f"""\
+#include "Vtop.h"
+#include "Vtop___024root.h"
+#include "verilated.h"
+#include "verilated_{kind.lower()}_c.h"
+#include <string>
+int main(int argc, char** argv) {{
+  VerilatedContext context;
+  context.commandArgs(argc, argv);
+  context.traceEverOn(true);
+  const std::string option = "+waves=";
+  std::string file = context.commandArgsPlusMatch("waves=");
+  if (file.size() > option.size()) file = file.substr(option.size());
+  Vtop top(&context);
+  Verilated{kind}C writer;
+  top.trace(&writer, 99);
+  while (!context.gotFinish()) {{
+    top.eval();
+    if ({signal} && !writer.isOpen()) writer.open(file.c_str());
+    if ({signal}) writer.dump(context.time());
+    else if (writer.isOpen()) writer.close();
+    if (!top.eventsPending()) break;
+    context.time(top.nextTimeSlot());
+  }}
+  if (writer.isOpen()) writer.close();
+  top.final();
+  return 0;
+}}
+"""
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A signal of the bench that shows a number of the accelerator as text.
+
+    Attributes:
+        name: of the signal, in the bench.
+        value: expression in Verilog.
+        words: the text of each number.
+    """
+
+    name: str
+    value: str
+    words: Mapping[int, str]
+
+    @property
+    def letters(self) -> int:
+        return max(map(len, self.words.values()))
+
+    def verilog(self) -> str:
+        """Declaration, and what drives it; blanks fill short words, since zeros are shown as other things."""
+        cases = "\n".join(f'    {number}: {self.name} = "{self._filled(word)}";' for number, word in self.words.items())
+        return f"""\
+  reg [{8 * self.letters - 1}:0] {self.name};
+  always @* case ({self.value})
+{cases}
+    default: {self.name} = "{self._filled("?")}";
+  endcase"""
+
+    def _filled(self, word: str) -> str:
+        return word.ljust(self.letters)
+
+
+def _texts(geometry: Geometry) -> tuple[_Text, ...]:
+    offset = 0
+    for field in geometry.descriptor.fields:
+        if field.name == "op":
+            break
+        offset += field.bits
+    bits = geometry.descriptor.bits_of("op")
+    executor, loader = _states(Executor(geometry), "executor"), _states(Loader(geometry), "loader")
+    return (
+        _Text("op", f"dut.executor.current[{offset} +: {bits}]", {op.value: op.name for op in Op}),
+        _Text("executor_state", "dut.executor.executor_state", executor),
+        _Text("loader_state", "dut.loader.loader_state", loader),
+    )
+
+
+def _states(component: Component, name: str) -> dict[int, str]:
+    """The states of a component's machine by their numbers."""
+    machine = Fragment.get(component, None).generated[name]
+    return {number: state for state, number in machine.encoding.items()}
+
+
+# ---- the layout ----------------------------------------------------------------------------------------------------
+
+Format = Literal["hex", "dec", "ascii"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A row of the layout: a signal by its full name, how GTKWave shows it, and another name if that says more."""
+
+    signal: str
+    bits: int
+    format: Format = "hex"
+    alias: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As GTKWave has it: with the range of its bits, if there are several."""
+        return f"{self.signal}[{self.bits - 1}:0]" if self.bits > 1 else self.signal
+
+
+def traces(hw: Hardware) -> dict[str, list[Trace]]:
+    """The signals that matter, group by group, first what is looked at first."""
+    geometry = Geometry(hw)
+    walk = _members(WindowGenerator(geometry))
+    executor = _ports("dut.executor", _members(Executor(geometry)))
+    loader = _ports("dut.loader", _members(Loader(geometry)))
+    window = _ports("dut.window", walk)
+    post = _ports("dut.post", _members(PostProcessor(geometry)))
+    moved = _ports("dut.byte_counters", _members(ByteCounters(geometry)))
+    memory = _ports("dut", axi4_master(geometry.beat_bits), "m_axi_")
+    control = _ports("dut", axi4_lite_slave(), "s_axi_ctrl_")
+    text = {item.name: Trace(f"{BENCH}.{item.name}", 8 * item.letters, "ascii") for item in _texts(geometry)}
+    counters = executor("counters", names=COUNTERS)
+    second = [name for name in walk if name.startswith("second_")]
+    channels = {"read": ("ar", "r"), "write": ("aw", "w", "b")}
+    return {
+        "run": [
+            *(Trace(f"{BENCH}.{name}", 1) for name in ("clk", "rst")),
+            Trace(f"{BENCH}.layer", 32, "dec", "steps done"),
+            *counters[:1],
+            *executor("start", "running", "layer_done"),
+            Trace(f"{BENCH}.dut.interrupt", 1),
+        ],
+        "executor": [
+            text["op"],
+            text["executor_state"],
+            *executor("descriptor_valid", "descriptor_taken", "pass_start", "advance", "window_end", "pass_end"),
+            *executor("pass_done", "crowded", "idle"),
+        ],
+        "loader": [
+            text["loader_state"],
+            *loader("beat_valid", "beat_ready", "beat", "descriptor_valid", "pass_loaded", "loading"),
+            *loader("load_valid", "load_target", "load_groups", "load_addr", "load_data"),
+            *loader("param_write_en", "param_write_addr", "weight_write_group", "weight_write_addr"),
+        ],
+        "window generator": window("valid", "first", "last", "addr", "key", "pad", "step", *second),
+        "post-processor": post("write_en", "write_addr", "write_data", "wide_valid", "wide_channel", "wide_data"),
+        **{
+            f"m_axi {name}": memory(*(port for port in axi4_master(geometry.beat_bits) if _channel(port) in prefixes))
+            for name, prefixes in channels.items()
+        },
+        "s_axi_ctrl": control(*axi4_lite_slave()),
+        "counters": [*counters, *moved("counts", names=BYTES), *executor("band_busy")],
+    }
+
+
+def _members(component: Component) -> Mapping[str, Member]:
+    """The ports of a component that is no part of a design."""
+    component._MustUse__used = True  # only its ports were wanted
+    return component.signature.members
+
+
+def _channel(port: str) -> str:
+    """The channel of AXI that a port is of: `ar` of `arvalid`."""
+    return port[:2] if port[:2] in ("ar", "aw") else port[:1]
+
+
+def _ports(instance: str, members: Mapping[str, Member], prefix: str = "") -> Callable[..., list[Trace]]:
+    """A function from names of ports to their rows; an array has one for each element, called by `names` if given."""
+
+    def rows(*ports: str, names: Iterable[str] | None = None) -> list[Trace]:
+        return [row for port in ports for row in _rows(port, names)]
+
+    def _rows(port: str, names: Iterable[str] | None) -> Iterator[Trace]:
+        member = members[port]
+        signal, bits = f"{BENCH}.{instance}.{prefix}{port}", Shape.cast(member.shape).width
+        if not member.dimensions:
+            yield Trace(signal, bits)
+            return
+        (elements,) = member.dimensions
+        called = [None] * elements if names is None else [*names]
+        for element, alias in zip(range(elements), called, strict=True):
+            yield Trace(f"{signal}__{element}", bits, "hex" if alias is None else "dec", alias)
+
+    return rows
+
+
+def layout(hw: Hardware, recording: WaveRequest) -> str:
+    """The save file of GTKWave for the waves of `recording`."""
+    file = io.StringIO()
+    save = GTKWSave(file)
+    save.dumpfile(str(recording.file))
+    save.savefile(str(recording.layout))
+    save.treeopen(f"{BENCH}.")
+    save.treeopen(f"{BENCH}.dut.")
+    save.sst_expanded(True)
+    save.signals_width(240)
+    for group, rows in traces(hw).items():
+        with save.group(group, closed=group not in ("run", "executor", "loader", "window generator")):
+            for row in rows:
+                save.trace(row.name, row.alias, datafmt=row.format)
+    text = file.getvalue()
+    return f"[*] {_MARK}{content_hash(text)}\n{text}"
+
+
+def _is_ours(layout: Path) -> bool:
+    """Whether a layout is as it was written here; GTKWave writes another first line when it saves one."""
+    first, _, rest = layout.read_bytes().decode(errors="replace").partition("\n")
+    return first == f"[*] {_MARK}{content_hash(rest)}"
+
+
+def keep(written: Path, window: Window, asked: WaveRequest, hw: Hardware) -> Recording | None:
+    """Put the waves that a simulation wrote where they were asked for, with a layout; None if there are none.
+
+    Each file is written whole or not at all. A layout that was changed stays: it is somebody's work.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    if not written.exists():
+        return None
+    with written.open("rb") as source, atomic_write(asked.file) as target:
+        shutil.copyfileobj(source, target)
+    kept = asked.layout.exists() and not _is_ours(asked.layout)
+    if not kept:
+        write_text(asked.layout, layout(hw, asked))
+    return Recording(asked.file, asked.layout, window, kept)
