@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, shown
-from codesign.api.given import check_data_dir
+from codesign.api.given import check_data_dir, refuse
 from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network, weight_bits
-from codesign.api.notes import Report
+from codesign.api.notes import Report, note
 from codesign.api.reading import NOTHING, Reading
 from codesign.api.simulation import moved_words, timing_json
 from codesign.arch.hardware import Hardware
-from codesign.errors import UserError
+from codesign.errors import UserError, option
 from codesign.integer.network import IntegerNetwork
 from codesign.program import Plan, compile_network
 from codesign.provenance import provenance
 from codesign.sim.clock import Clock, known_clock
+from codesign.sim.cosim import waves as wave_files
 from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
@@ -94,6 +95,20 @@ class Cosimulation(Answer):
             "sim_cycles_per_s": result.sim_cycles_per_s,
             "build_s": result.build_s,
             "wall_s": result.wall_s,
+            "waves": self._waves_json(),
+        }
+
+    def _waves_json(self) -> dict[str, Any] | None:
+        """Where the waves are, and which cycles of the run; None where there are none."""
+        if (found := self.result.recording) is None:
+            return None
+        return {
+            "file": str(found.file),
+            "layout": str(found.layout),
+            "layout_kept": found.layout_kept,
+            "layer": found.window.layer,
+            "first_cycle": found.window.first,
+            "end_cycle": found.window.end,
         }
 
     def blocks(self) -> Sequence[Block]:
@@ -107,6 +122,9 @@ class Cosimulation(Answer):
             "bytes": moved_words(self.plan),
             "equal": result.exact,
         }
+        if found := result.recording:
+            kept = ", changed by somebody, left as it is" if found.layout_kept else ""
+            facts |= {"waves": f"{found.file}, {found.window}", "layout": f"{found.layout}, for GTKWave{kept}"}
         return [
             Table(
                 f"{self.integers.name} on {self.hardware.name}: RTL against the models",
@@ -134,6 +152,8 @@ def cosim(
     assignment: Assignment | str | Path | None = None,
     act_bits: int | None = None,
     seed: int = 0,
+    waves: str | None = None,
+    waves_out: str | Path | None = None,
     reading: Reading = NOTHING,
     progress: Report | None = None,
 ) -> Cosimulation:
@@ -148,19 +168,27 @@ def cosim(
         bits, ratio, assignment: row formats of a network without integers; at most one.
         act_bits: of all its activations, see `codesign.api.networks.Formats`.
         seed: of random weights and images.
+        waves: whose waves are written, of the first image's run: the name of a layer, or cycles `FIRST:END`.
+        waves_out: where to, a `.vcd` or `.fst` file with a GTKWave layout (`.gtkw`) beside it; a new `waves.vcd` in the
+            current folder by default.
         reading: how a file of another tool is read.
         progress: told how build and simulation go on.
 
     Raises:
-        UserError: an input cannot be used, or the network does not run on the accelerator.
+        UserError: an input cannot be used, the network does not run on the accelerator, or has no such waves.
         RuntimeError: Verilator or the simulation failed.
     """
     hardware = hardware_of(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: has many products and no single program; cosim_encoder runs them")
     check_data_dir(data, data_dir)
+    if waves is None:
+        refuse({"waves_out": waves_out}, f"without {option('waves')}")
+    recording = None if waves is None else wave_files.request(waves, waves_out)
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
     plan = compile_network(net, hardware)
-    result = run_network(hardware, net, codes, progress)
+    result = run_network(hardware, net, codes, progress, recording=recording)
+    if recording and result.recording is None:
+        note(f"{recording.file}: not written, the run was over before its first cycle")
     return Cosimulation(net, plan, result, known_clock(hardware), seed)

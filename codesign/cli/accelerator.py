@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ALONE = ("assignment", "act_bits", "resources", "predict", "energy")
 """Options that say nothing to an encoder."""
+WAVES = {"rich_help_panel": "Waves"}
 IDEAL = {"rich_help_panel": "Ideal systolic array (SCALE-Sim)"}
 
 
@@ -152,6 +153,18 @@ def cosim(
     act_bits: ACT_BITS = None,
     seed: SEED = 0,
     json: JSON = None,
+    waves: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER|FIRST:END", help="Write the waves of a layer, or of cycles, of the first image.", **WAVES
+        ),
+    ] = None,
+    waves_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where to: .vcd or .fst, a GTKWave layout beside it; a new waves.vcd.", **WAVES
+        ),
+    ] = None,
     reading: Reading = NOTHING,
 ) -> None:
     """Run a network on the generated RTL in Verilator and compare every value and cycle with the models.
@@ -178,6 +191,8 @@ def cosim(
                 assignment=assignment,
                 act_bits=act_bits,
                 seed=seed,
+                waves=waves,
+                waves_out=waves_out,
                 reading=reading,
                 progress=report,
             )
@@ -186,6 +201,9 @@ def cosim(
             reading.refuse(f"on {network}, which is no model of another tool")
             refuse(
                 {"data": data, "data_dir": data_dir, **formats}, f"on {found.name}, whose weights and inputs are random"
+            )
+            refuse(
+                {"waves": waves, "waves_out": waves_out}, f"on {found.name}, whose products are programs of their own"
             )
             answer = cosim_encoder(hw, found, sequences=images, seed=seed, progress=report)
     show(answer)

@@ -13,7 +13,13 @@ from codesign._files import check_output
 from codesign.api.given import is_shipped
 from codesign.errors import UserError
 
-OUTPUTS = {"out": "--out", "json": "--json", "csv": "--csv", "keep_weights": "--keep-weights"}
+OUTPUTS = {
+    "out": "--out",
+    "json": "--json",
+    "csv": "--csv",
+    "keep_weights": "--keep-weights",
+    "waves_out": "--waves-out",
+}
 """Parameters of commands that name what is written, and how they are called; `checkpoints` is read, too."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,9 +51,11 @@ def check_outputs(given: Mapping[str, object], folders: frozenset[str] = frozens
     """
     outputs = {OUTPUTS[name]: Path(str(given[name])) for name in OUTPUTS if given.get(name) is not None}
     inputs = [path for name, value in given.items() if name not in OUTPUTS for path in _paths(value)]
-    files = {option: path for option, path in outputs.items() if option.lstrip("-") not in folders}
+    files = [(option, path) for option, path in outputs.items() if option.lstrip("-") not in folders]
+    if (waves := outputs.get(OUTPUTS["waves_out"])) and waves.suffix:  # which have a layout beside them
+        files.append((OUTPUTS["waves_out"], waves.with_suffix(".gtkw")))
     seen: list[tuple[str, Path]] = []
-    for option, path in files.items():
+    for option, path in files:
         check_output(path)
         for source in inputs:
             _check_apart(option, path, source)

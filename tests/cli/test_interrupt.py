@@ -42,7 +42,7 @@ def wait_for(phase: str, process: subprocess.Popen[str]) -> str:
     ("phase", "arguments"),
     [
         ("synthesis", ["synth", "tiny", "--json", "out.json"]),
-        ("build", ["cosim", "tiny", "smallcnn", "--json", "out.json"]),
+        ("build", ["cosim", "tiny", "smallcnn", "--json", "out.json", "--waves", "fc", "--waves-out", "out.vcd"]),
         ("float", ["quantize", "smallcnn", "--data", "digits", "--float-epochs", "5000", "-o", "out.codesign"]),
         ("float", ["search", "digits", "-o", "run"]),
         ("variants", ["sweep", "small", "resnet8", "-o", "run", "--jobs", "2", "--json", "out.json"]),

@@ -26,6 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 NOT_READ = "--data-dir: has no effect on --data digits"
 ENCODER = "on bert_tiny, whose products are timed one by one"
+PROGRAMS = "on bert_tiny, whose products are programs of their own"
 RANDOM = "on bert_tiny, whose weights and inputs are random"
 IDEAL = ("simulate", "--ideal", "4x4", "--dataflow", "os", "smallcnn")
 ON_IDEAL = "says nothing to an ideal array"
@@ -41,6 +42,10 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
         ("--data", "digits"), ("--data-dir", "."), ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a.json"),
         ("--act-bits", "8"),
     )),
+    *((("cosim", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {PROGRAMS}") for option in (
+        ("--waves", "fc"), ("--waves-out", "a.vcd"),
+    )),
+    (("cosim", "tiny", "smallcnn", "--waves-out", "a.vcd"), "--waves-out: has no effect without --waves"),
     *(((*IDEAL, *option), f"{option[0]} given, but it {ON_IDEAL}") for option in (
         ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a"), ("--resources",), ("--predict",),
         ("--act-bits", "8"), ("--batch", "2"), ("--energy", "x"),

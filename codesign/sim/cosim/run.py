@@ -140,6 +140,8 @@ def run_network(
             written = work / f"waves{recording.file.suffix}"
             plusargs += waves.plusargs(window, written)
         if simulator == "icarus":
+            if recording and recording.file.suffix == ".fst":
+                plusargs.append("-fst")
             speed = icarus.run(folder, BENCH, work, plusargs) / (time.perf_counter() - began)
         elif recording:
             report("simulate", 0, len(images))

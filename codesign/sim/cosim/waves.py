@@ -1,4 +1,4 @@
-"""Waves: the signals of a window of a run in a file, FST or VCD, and a GTKWave layout of those that matter.
+"""Waves: the signals of a window of a run in a file, FST or VCD, with a GTKWave layout beside it.
 
 The bench of such a run has a process more, which waits for the first cycle of the window and writes what happens up to
 its last one; its file is small, whatever the length of the run. It is another text and another build than the usual
@@ -7,48 +7,33 @@ one, which stays as fast as it is. Cycles are those of the first image, as the c
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from amaranth.hdl import Fragment, Shape
-from amaranth.lib.wiring import Component, Member
-from vcd.gtkw import GTKWSave
-
-from codesign._files import atomic_write, check_output, content_hash, write_text
+from codesign._files import atomic_write, check_output, scratch_folder, write_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.program import Plan
 from codesign.program.plan import owners
-from codesign.rtl.axi import axi4_lite_slave, axi4_master
-from codesign.rtl.byte_counters import ByteCounters
-from codesign.rtl.counters import BYTES, COUNTERS
-from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import Op
-from codesign.rtl.loader import Loader
-from codesign.rtl.postprocess import PostProcessor
-from codesign.rtl.window import WindowGenerator
 from codesign.sim.cosim import verilator
 from codesign.sim.cosim.alone import PLUSARG, run_alone
 from codesign.sim.cosim.bench import BENCH
+from codesign.sim.cosim.wave_layout import is_unchanged, layout, texts
 from codesign.sim.timing.plan_timing import Timing
 
 DEFAULT_FILE = "waves.vcd"
 """Where waves go that are not sent anywhere; VCD, since FST needs libraries that not every machine has."""
 LAYOUT_SUFFIX = ".gtkw"
 FST_PACKAGES = "liblz4-dev zlib1g-dev"
-_FLAGS = {".vcd": "--trace-vcd", ".fst": "--trace-fst"}
-"""Formats that can be written, and the flag that has Verilator write each."""
-_WRITERS = {".vcd": "Vcd", ".fst": "Fst"}
+_FORMATS = {".vcd": "Vcd", ".fst": "Fst"}
+"""What can be written, by the end of the name, as Verilator calls it."""
 _WIDEST = "65536"  # bits of a signal that is still written: a descriptor has more than Verilator's 256
-_RANGE = re.compile(r"(\d+):(\d+)")
-_MARK = "codesign layout "
+_RANGE = re.compile("([0-9]{1,18}):([0-9]{1,18})")
 SIGNAL = "waves"
 """Signal of the bench that is high while waves are written; the main program looks at it."""
 
@@ -117,8 +102,8 @@ def request(what: str, file: str | Path | None = None) -> WaveRequest:
             there and was not named.
     """
     asked = WaveRequest(what, Path(DEFAULT_FILE if file is None else file))
-    if asked.file.suffix not in _FLAGS:
-        raise UserError(f"{option('waves_out')}: {asked.file} given, its name must end in {' or '.join(_FLAGS)}")
+    if asked.file.suffix not in _FORMATS:
+        raise UserError(f"{option('waves_out')}: {asked.file} given, its name must end in {' or '.join(_FORMATS)}")
     if file is None and asked.file.exists():
         raise UserError(f"{asked.file}: is there already, {option('waves_out')} names a new file, or one to replace")
     check_output(asked.file)
@@ -157,8 +142,8 @@ def build(files: Mapping[str, str], file: Path, extra_flags: Sequence[str] = ())
         UserError: libraries are missing that this takes.
     """
     if file.suffix == ".fst":
-        _check_libraries()
-    trace = (_FLAGS[file.suffix], "--trace-max-width", _WIDEST)
+        check_libraries()
+    trace = (f"--trace-{_FORMATS[file.suffix].lower()}", "--trace-max-width", _WIDEST)
     return verilator.build(files, BENCH, (SIGNAL,), (*extra_flags, *trace), _main(file.suffix))
 
 
@@ -171,18 +156,19 @@ def run(folder: Path, work: Path, plusargs: Sequence[str]) -> int:
     return run_alone([str(folder / BENCH), PLUSARG, *plusargs], work)
 
 
-def _check_libraries() -> None:
+def check_libraries() -> None:
     """UserError if nothing can be built that writes FST: Verilator's writer uses lz4 and zlib."""
-    command = ["g++", "-x", "c++", "-", "-o", "/dev/null", "-llz4", "-lz"]
     source = "#include <lz4.h>\n#include <zlib.h>\nint main() { return LZ4_versionNumber() + *zlibVersion(); }\n"
-    try:
-        status = subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode
-    except FileNotFoundError:
-        return  # the build says what is missing
+    with scratch_folder() as work:
+        command = ["g++", "-x", "c++", "-", "-o", str(work / "program"), "-llz4", "-lz"]
+        try:
+            status = subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode
+        except FileNotFoundError:
+            return  # the build says what is missing
     if status:
         raise UserError(
             f"waves in FST need the headers of lz4 and zlib; install them with: apt-get install {FST_PACKAGES}; "
-            "or name a .vcd file, which needs nothing"
+            "or name a .vcd file, which needs neither"
         )
 
 
@@ -203,7 +189,7 @@ def traced(files: Mapping[str, str], hw: Hardware) -> dict[str, str]:
 
 def _process(geometry: Geometry) -> str:
     # `start` is looked at in the middle of a cycle. The last edge is in the file: it ends a moment later.
-    decoded = "\n".join(text.verilog() for text in _texts(geometry))
+    decoded = "\n".join(text.verilog() for text in texts(geometry))
     return f"""
   // ---- waves of a window of cycles of the first image
 {decoded}
@@ -232,7 +218,7 @@ def _process(geometry: Geometry) -> str:
 
 def _main(suffix: str) -> str:
     """C++ that runs the bench and writes waves while it wants them; Verilator passes over `$dumpoff`."""
-    kind = _WRITERS[suffix]
+    kind = _FORMATS[suffix]
     signal = f"top.rootp->{BENCH}__DOT__{SIGNAL}"
     return f"""\
 #include "Vtop.h"
@@ -247,7 +233,7 @@ int main(int argc, char** argv) {{
   const std::string option = "+waves=";
   std::string file = context.commandArgsPlusMatch("waves=");
   if (file.size() > option.size()) file = file.substr(option.size());
-  Vtop top(&context);
+  Vtop top(&context, "");  // no scope above the bench
   Verilated{kind}C writer;
   top.trace(&writer, 99);
   while (!context.gotFinish()) {{
@@ -265,180 +251,6 @@ int main(int argc, char** argv) {{
 """
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A signal of the bench that shows a number of the accelerator as text.
-
-    Attributes:
-        name: of the signal, in the bench.
-        value: expression in Verilog.
-        words: the text of each number.
-    """
-
-    name: str
-    value: str
-    words: Mapping[int, str]
-
-    @property
-    def letters(self) -> int:
-        return max(map(len, self.words.values()))
-
-    def verilog(self) -> str:
-        """Declaration, and what drives it; blanks fill short words, since zeros are shown as other things."""
-        cases = "\n".join(f'    {number}: {self.name} = "{self._filled(word)}";' for number, word in self.words.items())
-        return f"""\
-  reg [{8 * self.letters - 1}:0] {self.name};
-  always @* case ({self.value})
-{cases}
-    default: {self.name} = "{self._filled("?")}";
-  endcase"""
-
-    def _filled(self, word: str) -> str:
-        return word.ljust(self.letters)
-
-
-def _texts(geometry: Geometry) -> tuple[_Text, ...]:
-    offset = 0
-    for field in geometry.descriptor.fields:
-        if field.name == "op":
-            break
-        offset += field.bits
-    bits = geometry.descriptor.bits_of("op")
-    executor, loader = _states(Executor(geometry), "executor"), _states(Loader(geometry), "loader")
-    return (
-        _Text("op", f"dut.executor.current[{offset} +: {bits}]", {op.value: op.name for op in Op}),
-        _Text("executor_state", "dut.executor.executor_state", executor),
-        _Text("loader_state", "dut.loader.loader_state", loader),
-    )
-
-
-def _states(component: Component, name: str) -> dict[int, str]:
-    """The states of a component's machine by their numbers."""
-    machine = Fragment.get(component, None).generated[name]
-    return {number: state for state, number in machine.encoding.items()}
-
-
-# ---- the layout ----------------------------------------------------------------------------------------------------
-
-Format = Literal["hex", "dec", "ascii"]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A row of the layout: a signal by its full name, how GTKWave shows it, and another name if that says more."""
-
-    signal: str
-    bits: int
-    format: Format = "hex"
-    alias: str | None = None
-
-    @property
-    def name(self) -> str:
-        """As GTKWave has it: with the range of its bits, if there are several."""
-        return f"{self.signal}[{self.bits - 1}:0]" if self.bits > 1 else self.signal
-
-
-def traces(hw: Hardware) -> dict[str, list[Trace]]:
-    """The signals that matter, group by group, first what is looked at first."""
-    geometry = Geometry(hw)
-    walk = _members(WindowGenerator(geometry))
-    executor = _ports("dut.executor", _members(Executor(geometry)))
-    loader = _ports("dut.loader", _members(Loader(geometry)))
-    window = _ports("dut.window", walk)
-    post = _ports("dut.post", _members(PostProcessor(geometry)))
-    moved = _ports("dut.byte_counters", _members(ByteCounters(geometry)))
-    memory = _ports("dut", axi4_master(geometry.beat_bits), "m_axi_")
-    control = _ports("dut", axi4_lite_slave(), "s_axi_ctrl_")
-    text = {item.name: Trace(f"{BENCH}.{item.name}", 8 * item.letters, "ascii") for item in _texts(geometry)}
-    counters = executor("counters", names=COUNTERS)
-    second = [name for name in walk if name.startswith("second_")]
-    channels = {"read": ("ar", "r"), "write": ("aw", "w", "b")}
-    return {
-        "run": [
-            *(Trace(f"{BENCH}.{name}", 1) for name in ("clk", "rst")),
-            Trace(f"{BENCH}.layer", 32, "dec", "steps done"),
-            *counters[:1],
-            *executor("start", "running", "layer_done"),
-            Trace(f"{BENCH}.dut.interrupt", 1),
-        ],
-        "executor": [
-            text["op"],
-            text["executor_state"],
-            *executor("descriptor_valid", "descriptor_taken", "pass_start", "advance", "window_end", "pass_end"),
-            *executor("pass_done", "crowded", "idle"),
-        ],
-        "loader": [
-            text["loader_state"],
-            *loader("beat_valid", "beat_ready", "beat", "descriptor_valid", "pass_loaded", "loading"),
-            *loader("load_valid", "load_target", "load_groups", "load_addr", "load_data"),
-            *loader("param_write_en", "param_write_addr", "weight_write_group", "weight_write_addr"),
-        ],
-        "window generator": window("valid", "first", "last", "addr", "key", "pad", "step", *second),
-        "post-processor": post("write_en", "write_addr", "write_data", "wide_valid", "wide_channel", "wide_data"),
-        **{
-            f"m_axi {name}": memory(*(port for port in axi4_master(geometry.beat_bits) if _channel(port) in prefixes))
-            for name, prefixes in channels.items()
-        },
-        "s_axi_ctrl": control(*axi4_lite_slave()),
-        "counters": [*counters, *moved("counts", names=BYTES), *executor("band_busy")],
-    }
-
-
-def _members(component: Component) -> Mapping[str, Member]:
-    """The ports of a component that is no part of a design."""
-    component._MustUse__used = True  # only its ports were wanted
-    return component.signature.members
-
-
-def _channel(port: str) -> str:
-    """The channel of AXI that a port is of: `ar` of `arvalid`."""
-    return port[:2] if port[:2] in ("ar", "aw") else port[:1]
-
-
-def _ports(instance: str, members: Mapping[str, Member], prefix: str = "") -> Callable[..., list[Trace]]:
-    """A function from names of ports to their rows; an array has one for each element, called by `names` if given."""
-
-    def rows(*ports: str, names: Iterable[str] | None = None) -> list[Trace]:
-        return [row for port in ports for row in _rows(port, names)]
-
-    def _rows(port: str, names: Iterable[str] | None) -> Iterator[Trace]:
-        member = members[port]
-        signal, bits = f"{BENCH}.{instance}.{prefix}{port}", Shape.cast(member.shape).width
-        if not member.dimensions:
-            yield Trace(signal, bits)
-            return
-        (elements,) = member.dimensions
-        called = [None] * elements if names is None else [*names]
-        for element, alias in zip(range(elements), called, strict=True):
-            yield Trace(f"{signal}__{element}", bits, "hex" if alias is None else "dec", alias)
-
-    return rows
-
-
-def layout(hw: Hardware, recording: WaveRequest) -> str:
-    """The save file of GTKWave for the waves of `recording`."""
-    file = io.StringIO()
-    save = GTKWSave(file)
-    save.dumpfile(str(recording.file))
-    save.savefile(str(recording.layout))
-    save.treeopen(f"{BENCH}.")
-    save.treeopen(f"{BENCH}.dut.")
-    save.sst_expanded(True)
-    save.signals_width(240)
-    for group, rows in traces(hw).items():
-        with save.group(group, closed=group not in ("run", "executor", "loader", "window generator")):
-            for row in rows:
-                save.trace(row.name, row.alias, datafmt=row.format)
-    text = file.getvalue()
-    return f"[*] {_MARK}{content_hash(text)}\n{text}"
-
-
-def _is_ours(layout: Path) -> bool:
-    """Whether a layout is as it was written here; GTKWave writes another first line when it saves one."""
-    first, _, rest = layout.read_bytes().decode(errors="replace").partition("\n")
-    return first == f"[*] {_MARK}{content_hash(rest)}"
-
-
 def keep(written: Path, window: Window, asked: WaveRequest, hw: Hardware) -> Recording | None:
     """Put the waves that a simulation wrote where they were asked for, with a layout; None if there are none.
 
@@ -451,7 +263,7 @@ def keep(written: Path, window: Window, asked: WaveRequest, hw: Hardware) -> Rec
         return None
     with written.open("rb") as source, atomic_write(asked.file) as target:
         shutil.copyfileobj(source, target)
-    kept = asked.layout.exists() and not _is_ours(asked.layout)
+    kept = asked.layout.exists() and not is_unchanged(asked.layout)
     if not kept:
-        write_text(asked.layout, layout(hw, asked))
+        write_text(asked.layout, layout(hw, asked.file, asked.layout))
     return Recording(asked.file, asked.layout, window, kept)
