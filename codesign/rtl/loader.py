@@ -121,7 +121,7 @@ class Loader(SharedModule):
         pass_loaded = Signal()
         room = Signal()
         unknown = Signal()
-        m.d.comb += [room.eq(step != free), self.more_bursts.eq(d.load_words)]
+        m.d.comb += self.more_bursts.eq(d.load_words)
 
         with m.FSM(name="loader") as fsm:
             with m.State("STOP"):
@@ -241,6 +241,7 @@ class Loader(SharedModule):
                     m.next = "DESCRIPTOR"
             m.d.comb += self.finished.eq(fsm.ongoing("STOP"))
             weights_taken = taken & fsm.ongoing("WEIGHTS")
+            step_taken = taken & group[-1]
             params_taken = taken & fsm.ongoing("PARAMETERS")
             load_taken = taken & fsm.ongoing("LOAD")
 
@@ -249,6 +250,16 @@ class Loader(SharedModule):
             m.d.sync += self.descriptor_valid.eq(0)
         m.d.comb += self.pass_loaded.eq(pass_loaded)
         m.d.sync += resident.eq(resident + pass_started - self.pass_done)
+
+        # whether `step` is below `free`; a register that follows both, since what is taken leans on it early in a cycle
+        with m.If(self.pass_done):
+            m.d.sync += room.eq(1)
+        with m.Elif(~fsm.ongoing("WEIGHTS")):
+            m.d.sync += room.eq(free != 0)
+        with m.Elif(step_taken):
+            m.d.sync += room.eq(step + 1 != free)
+        with m.Else():
+            m.d.sync += room.eq(step != free)
 
         # ring words held by the pass loaded before the current one, until it is done
         with m.If(pass_started):

@@ -148,6 +148,8 @@ class WindowGenerator(SharedModule):
                 "y": signed(COORD_BITS),
                 "column": unsigned(12),  # output column
                 "edge": unsigned(1),  # whether that is the last one of a map row
+                "near_edge": unsigned(1),  # whether the one behind it is
+                "next": unsigned(abits),  # what leads to the address of the pixel behind it
             }
         )
         walker = Signal(origin)  # this pixel
@@ -180,8 +182,8 @@ class WindowGenerator(SharedModule):
             m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
         # cycle of the tap; of a block they change with the tile, a cycle late: blocks are longer than that
         pixel = Counter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
-        before_edge = Signal(12, reset_less=True)
-        m.d.sync += before_edge.eq(d.out_w - 2)
+        before_near = Signal(12, reset_less=True)
+        m.d.sync += before_near.eq(d.out_w - 3)
         m.d.comb += [
             last_pixel.eq(self.pooling | pixel.last),
             reading.eq(1 if stationary else self.pooling | (pixel.value < columns)),
@@ -197,8 +199,10 @@ class WindowGenerator(SharedModule):
             following = Signal(origin)
             m.d.comb += [
                 following.column.eq(place.column + 1),
-                following.edge.eq(place.column == before_edge),
-                following.addr.eq(place.addr + d.step_pixel),
+                following.edge.eq(place.near_edge),
+                following.near_edge.eq(place.column == before_near),
+                following.next.eq(Mux(following.edge, d.step_row, d.step_pixel)),
+                following.addr.eq(place.addr + place.next),
                 following.key.eq(add_modulo(place.key, d.key_pixel[:kbits], groups)),
                 following.x.eq(place.x + d.stride_x),
                 following.y.eq(place.y),
@@ -207,7 +211,7 @@ class WindowGenerator(SharedModule):
                 m.d.comb += [
                     following.column.eq(0),
                     following.edge.eq(d.out_w == 1),
-                    following.addr.eq(place.addr + d.step_row),
+                    following.near_edge.eq(d.out_w == 2),
                     following.key.eq(add_modulo(place.key, d.key_row[:kbits], groups)),
                     following.x.eq(d.start_x),
                     following.y.eq(place.y + d.stride_y),
@@ -306,6 +310,8 @@ class WindowGenerator(SharedModule):
                         place.y.eq(d.start_y),
                         place.column.eq(0),
                         place.edge.eq(d.out_w == 1),
+                        place.near_edge.eq(d.out_w == 2),
+                        place.next.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
                     ]
             m.d.sync += [
                 *pixel.restart(),
