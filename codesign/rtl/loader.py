@@ -104,6 +104,7 @@ class Loader(SharedModule):
         resident = Signal(range(SLOTS + 1))
         slot = Signal()
         free = Signal(range(depth + 1), init=depth)  # ring words that the other resident pass leaves
+        free_before = Signal(len(free), init=depth - 1)  # the same less one
         last_step = Signal(len(view.steps), reset_less=True)
         m.d.sync += last_step.eq(view.steps - 1)
         line = Signal(range(lines + 1))
@@ -257,17 +258,19 @@ class Loader(SharedModule):
         with m.Elif(~fsm.ongoing("WEIGHTS")):
             m.d.sync += room.eq(free != 0)
         with m.Elif(step_taken):
-            m.d.sync += room.eq(step + 1 != free)
+            m.d.sync += room.eq(step != free_before)
         with m.Else():
             m.d.sync += room.eq(step != free)
 
         # ring words held by the pass loaded before the current one, until it is done
         with m.If(pass_started):
+            alone = (resident == 0) | ((resident == 1) & self.pass_done)
             m.d.sync += [
-                free.eq(Mux((resident == 0) | ((resident == 1) & self.pass_done), depth, depth - steps)),
+                free.eq(Mux(alone, depth, depth - steps)),
+                free_before.eq(Mux(alone, depth - 1, depth - 1 - steps)),
             ]
         with m.Elif(self.pass_done):
-            m.d.sync += free.eq(depth)
+            m.d.sync += [free.eq(depth), free_before.eq(depth - 1)]
 
         if share > 1:
             with m.If(weights_taken & group[0]):

@@ -149,7 +149,9 @@ class WindowGenerator(SharedModule):
                 "column": unsigned(12),  # output column
                 "edge": unsigned(1),  # whether that is the last one of a map row
                 "near_edge": unsigned(1),  # whether the one behind it is
-                "next": unsigned(abits),  # what leads to the address of the pixel behind it
+                # what leads to the address and the key of the pixel behind it
+                "next_addr": unsigned(abits),
+                "next_key": unsigned(kbits),
             }
         )
         walker = Signal(origin)  # this pixel
@@ -201,9 +203,10 @@ class WindowGenerator(SharedModule):
                 following.column.eq(place.column + 1),
                 following.edge.eq(place.near_edge),
                 following.near_edge.eq(place.column == before_near),
-                following.next.eq(Mux(following.edge, d.step_row, d.step_pixel)),
-                following.addr.eq(place.addr + place.next),
-                following.key.eq(add_modulo(place.key, d.key_pixel[:kbits], groups)),
+                following.next_addr.eq(Mux(following.edge, d.step_row, d.step_pixel)),
+                following.next_key.eq(Mux(following.edge, d.key_row, d.key_pixel)),
+                following.addr.eq(place.addr + place.next_addr),
+                following.key.eq(add_modulo(place.key, place.next_key, groups)),
                 following.x.eq(place.x + d.stride_x),
                 following.y.eq(place.y),
             ]
@@ -212,7 +215,6 @@ class WindowGenerator(SharedModule):
                     following.column.eq(0),
                     following.edge.eq(d.out_w == 1),
                     following.near_edge.eq(d.out_w == 2),
-                    following.key.eq(add_modulo(place.key, d.key_row[:kbits], groups)),
                     following.x.eq(d.start_x),
                     following.y.eq(place.y + d.stride_y),
                 ]
@@ -311,7 +313,8 @@ class WindowGenerator(SharedModule):
                         place.column.eq(0),
                         place.edge.eq(d.out_w == 1),
                         place.near_edge.eq(d.out_w == 2),
-                        place.next.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
+                        place.next_addr.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
+                        place.next_key.eq(Mux(d.out_w == 1, d.key_row, d.key_pixel)),
                     ]
             m.d.sync += [
                 *pixel.restart(),
