@@ -5,12 +5,14 @@ model, beside that of the same accelerator without `act_modes` and `pairs`; the 
 against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; the processor time of
 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing elements of 8
 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes;
-results are cached), `--accelerators` those of whole accelerators with and without both.
+results are cached), `--accelerators [NAME ...]` those of whole
+accelerators with and without both.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from time import process_time
 
 import numpy as np
@@ -184,10 +186,10 @@ def print_elements(console: Console) -> None:
 FLAGSHIPS = ("xc7z020", "xc7z020_fixed_lut", "xc7z045")
 
 
-def print_accelerators(console: Console) -> None:
+def print_accelerators(console: Console, names: Sequence[str]) -> None:
     """LUTs of whole accelerators without `act_modes` and `pairs`, and with them."""
     console.print("| accelerator | multipliers | without | with | |\n| --- | ---: | ---: | ---: | ---: |")
-    for name in FLAGSHIPS:
+    for name in names:
         given = load_hardware(name)
         for bits in sorted({16, given.multiplier_bits}):
             hw = Hardware.model_validate(given.model_dump(mode="json") | {"multiplier_bits": bits})
@@ -199,14 +201,16 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--elements", action="store_true", help="LUTs of processing elements instead of latencies")
-    parser.add_argument("--accelerators", action="store_true", help="LUTs of whole accelerators instead")
+    parser.add_argument("--accelerators", nargs="*", metavar="NAME", help="LUTs of whole ones; all flagships")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    tables = [print_latencies, print_mixed_rows, print_law, print_timer]
-    if given.elements or given.accelerators:
-        tables = [print_elements] * given.elements + [print_accelerators] * given.accelerators
-    for table in tables:
-        table(console)
+    if given.elements:
+        print_elements(console)
+    if given.accelerators is not None:
+        print_accelerators(console, given.accelerators or FLAGSHIPS)
+    if not given.elements and given.accelerators is None:
+        for table in (print_latencies, print_mixed_rows, print_law, print_timer):
+            table(console)
 
 
 if __name__ == "__main__":

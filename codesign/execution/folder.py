@@ -27,13 +27,13 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
         UserError: the folder holds another one, or other files, or another process begins in it.
     """
     path = folder / name
-    if not path.is_file() and holds_files(folder):
-        raise UserError(f"{folder}: holds other files, must be a new folder or one of the same {what}")
     with contextlib.nullcontext() if path.is_file() else locked(folder):
         if path.is_file():
             if read_text(path, MOST_TEXT, f"a {what}") != text:
                 raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same {what}")
             return
+        if holds_files(folder):  # nothing of another process that begins: that has the lock
+            raise UserError(f"{folder}: holds other files, must be a new folder or one of the same {what}")
         write_text(path, text)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from codesign._files import atomic_write, content_hash, holds_files, write_json, write_text
-from codesign._reading import MOST_YAML, read_text
+from codesign._files import atomic_write, content_hash, write_json, write_text
 from codesign._sources import source_hash, tool_versions
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.execution.executor import Executor, InProcess, Report
+from codesign.execution.folder import claim
 from codesign.execution.store import RunFolder
 from codesign.integer.storage import save_network
 from codesign.program import compile_network
@@ -252,17 +252,8 @@ def keep_failure(case: Case, folder: Path, original: Case, pair: PairResult) -> 
 
 def _claim(plan: Plan, folder: Path) -> None:
     """A folder holds one campaign; one with more pairs continues it."""
-    path = folder / "campaign.yaml"
     asked = {key: value for key, value in asdict(plan).items() if key != "runs"}
-    if path.is_file():
-        if read_text(path, MOST_YAML, "a campaign") != yaml.safe_dump(asked, sort_keys=False):
-            raise UserError(
-                f"{folder}: holds another campaign, must be a new folder or one of the same seed and options"
-            )
-        return
-    if holds_files(folder):
-        raise UserError(f"{folder}: holds other files, must be a new folder or one of the same campaign")
-    write_text(path, yaml.safe_dump(asked, sort_keys=False))
+    claim(folder, "campaign.yaml", yaml.safe_dump(asked, sort_keys=False), "campaign")
 
 
 def _key(plan: Plan, number: int, count: int) -> str:

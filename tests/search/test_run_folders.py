@@ -138,6 +138,14 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "points").iterdir())) == 8
 
 
+def test_what_another_process_begins_with_is_nobodys_file(tmp_path: Path) -> None:
+    """It has the lock, and files, before the one that says what was asked for is there."""
+    with locked(tmp_path):
+        (tmp_path / "points").mkdir()
+        with pytest.raises(UserError, match="another codesign is at work"):
+            claim(tmp_path, "space.yaml", "text", "sweep")
+
+
 def test_what_killed_writers_left_blocks_nothing(tmp_path: Path) -> None:
     folder, name = tmp_path / "run", ".codesign-0123456789abcdef.tmp"
     (folder / "points").mkdir(parents=True)
