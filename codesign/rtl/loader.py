@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import split
-from codesign.rtl.window import struct
+from codesign.rtl.window import Counter, struct
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -107,7 +107,7 @@ class Loader(SharedModule):
         free_before = Signal(len(free), init=depth - 1)  # the same less one
         last_step = Signal(len(view.steps), reset_less=True)
         m.d.sync += last_step.eq(view.steps - 1)
-        line = Signal(range(lines + 1))
+        line = Counter(m, "line", Const(lines))
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
         write_addr = Signal(geometry.weight_addr_bits)
@@ -201,7 +201,7 @@ class Loader(SharedModule):
                 with m.If(taken):
                     m.d.sync += [header.eq(Cat(header, self.beat)[bits:]), beats.eq(beats - 1)]
                     with m.If(beats == 0):
-                        m.d.sync += [line.eq(0), part.eq(0)]
+                        m.d.sync += [*line.restart(), part.eq(0)]
                         m.next = "PARAMETERS"
             with m.State("PARAMETERS"):
                 m.d.comb += self.beat_ready.eq(1)
@@ -211,8 +211,8 @@ class Loader(SharedModule):
                         m.d.sync += self.headers[i].eq(view)
                 with m.If(taken):
                     with m.If(part == geometry.param_beats - 1):
-                        m.d.sync += [part.eq(0), line.eq(line + 1)]
-                        with m.If(line == lines - 1):
+                        m.d.sync += [part.eq(0), *line.step()]
+                        with m.If(line.last):
                             m.d.sync += [step.eq(0), group.eq(1)]
                             with m.If(view.steps == 0):
                                 m.next = "PASS_END"
@@ -288,7 +288,7 @@ class Loader(SharedModule):
         assert len(records[-1]) == PARAM_BITS
         m.d.sync += [
             self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
-            self.param_write_addr.eq(line + Mux(slot, lines, 0)),
+            self.param_write_addr.eq(line.value + Mux(slot, lines, 0)),
             self.param_write_data.eq(Cat(record[: geometry.param.bits] for record in records)),
             self.weight_write_group.eq(Mux(weights_taken, written, 0)),
             self.weight_write_addr.eq(write_addr),
