@@ -5,8 +5,7 @@ model, beside that of the same accelerator without `act_modes` and `pairs`; the 
 against those at 4/4, beside the ratio of bits that bit-serial hardware such as BARVINN's has; the processor time of
 10,000 assignments with bits per map and per row. `--elements` prints instead the LUTs of processing elements of 8
 products with neither, with codes of two widths, and with filters in two rows as well, by synthesis (some minutes;
-results are cached), `--accelerators [NAME ...]` those of whole
-accelerators with and without both.
+results are cached), `--accelerators [NAME ...]` those of whole accelerators with and without both.
 """
 
 from __future__ import annotations

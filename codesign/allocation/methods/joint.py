@@ -173,12 +173,10 @@ def walked_down(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
 
     while over := excess(chosen):
         moves = []
-        for number, members in enumerate(space.together):
-            if any(space.groups[member].name in task.pins for member in members):
-                continue
+        for number, members in enumerate(_free(task)):
             for place in range(len(space.choices)):
                 changed = chosen.copy()
-                changed[list(members)] = place
+                changed[members] = place
                 brought = over - excess(changed)
                 if brought > 1e-12:
                     lost = max(_loss(losses, changed) - _loss(losses, chosen), 0.0)
@@ -195,33 +193,46 @@ def filled_up(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
     A change is that of one decision, or of two, if there are not too many of these.
     """
     chosen, space, tried = start.copy(), task.space, 0
-    free = [
-        list(members)
-        for members in space.together
-        if not any(space.groups[member].name in task.pins for member in members)
-    ]
+    free = _free(task)
+    if not free:
+        return chosen
+    of_places = np.array([losses[members].sum(axis=0) for members in free])  # (decisions, choices)
     while True:
-        gains = np.array([losses[some, chosen[some]].sum() - losses[some].sum(axis=0) for some in free])
-        single = [((number, place),) for number, place in np.ndindex(gains.shape) if gains[number, place]]
-        double = combinations((change for (change,) in single), 2) if len(free) <= MOST_IN_PAIRS else ()
+        now = chosen[[members[0] for members in free]]
+        gains = of_places[np.arange(len(free)), now][:, None] - of_places
         least = 1e-12 * abs(_loss(losses, chosen))
-        moves = []
-        for changes in (*single, *double):
-            gain = sum(float(gains[change]) for change in changes)
-            if gain > least and len({number for number, _ in changes}) == len(changes):
-                moves.append((-gain, changes))
-        for _, changes in sorted(moves):
+        changes: list[tuple[tuple[int, int], ...]] = [
+            ((number, place),) for number, place in np.argwhere(gains != 0).tolist()
+        ]
+        if len(free) <= MOST_IN_PAIRS:
+            pairs = combinations([each[0] for each in changes], 2)
+            changes += [(one, other) for one, other in pairs if one[0] != other[0]]
+        moves = [(sum(float(gains[change]) for change in each), each) for each in changes]
+        changed_here: set[int] = set()  # whose gains are others now
+        for gain, each in sorted(moves, key=lambda move: (-move[0], move[1])):
+            if gain <= least:
+                break
+            if changed_here.intersection(number for number, _ in each):
+                continue
             if tried == MOST_TRIED:
                 return chosen
             tried += 1
             changed = chosen.copy()
-            for number, place in changes:
+            for number, place in each:
                 changed[free[number]] = place
             if not task.missed(space.assignment(changed)):
                 chosen = changed
-                break
-        else:
+                changed_here.update(number for number, _ in each)
+        if not changed_here:
             return chosen
+
+
+def _free(task: Task) -> list[list[int]]:
+    """The groups of every decision of which none is pinned."""
+    groups, pins = task.space.groups, task.pins
+    return [
+        list(members) for members in task.space.together if not any(groups[member].name in pins for member in members)
+    ]
 
 
 def _excess(costs: Costs, limits: Sequence[Limit], assignment: Assignment) -> float:
