@@ -25,7 +25,7 @@ LATENCY = {
 }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_nothing_is_left_that_one_or_two_changes_would_bring(data: st.DataObject) -> None:
     space: Space = SUBJECT.space

@@ -202,7 +202,7 @@ def filled_up(task: Task, losses: FloatArray, start: IntArray) -> IntArray:
         gains = of_places[np.arange(len(free)), now][:, None] - of_places
         least = 1e-12 * abs(_loss(losses, chosen))
         changes: list[tuple[tuple[int, int], ...]] = [
-            ((number, place),) for number, place in np.argwhere(gains != 0).tolist()
+            ((number, place),) for number, place in np.ndindex(gains.shape) if place != now[number]
         ]
         if len(free) <= MOST_IN_PAIRS:
             pairs = combinations([each[0] for each in changes], 2)
