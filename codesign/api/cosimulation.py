@@ -20,8 +20,8 @@ from codesign.integer.network import IntegerNetwork
 from codesign.program import Plan, compile_network
 from codesign.provenance import provenance
 from codesign.sim.clock import Clock, known_clock
-from codesign.sim.cosim import waves as wave_files
 from codesign.sim.cosim.run import CosimResult, run_network
+from codesign.sim.cosim.wave_request import request
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
 
@@ -184,7 +184,7 @@ def cosim(
     check_data_dir(data, data_dir)
     if waves is None:
         refuse({"waves_out": waves_out}, f"without {option('waves')}")
-    recording = None if waves is None else wave_files.request(waves, waves_out)
+    recording = None if waves is None else request(waves, waves_out)
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
     plan = compile_network(net, hardware)

@@ -37,3 +37,11 @@ def is_shipped(path: Path) -> bool:
     from codesign.arch.load import CONFIG_FOLDERS
 
     return path.is_file() and any(path.resolve().is_relative_to(folder.resolve()) for folder in CONFIG_FOLDERS)
+
+
+def wave_files(named: Path | None) -> tuple[Path, ...]:
+    """What `cosim` writes with waves: the file that is named, or that of its own, and the layout beside it."""
+    from codesign.sim.cosim.wave_request import DEFAULT_FILE, WaveRequest
+
+    file = Path(DEFAULT_FILE) if named is None else named
+    return (file, WaveRequest("", file).layout) if file.name else (file,)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codesign._files import check_output
-from codesign.api.given import is_shipped
+from codesign.api.given import is_shipped, wave_files
 from codesign.errors import UserError
 
 OUTPUTS = {
@@ -52,8 +52,9 @@ def check_outputs(given: Mapping[str, object], folders: frozenset[str] = frozens
     outputs = {OUTPUTS[name]: Path(str(given[name])) for name in OUTPUTS if given.get(name) is not None}
     inputs = [path for name, value in given.items() if name not in OUTPUTS for path in _paths(value)]
     files = [(option, path) for option, path in outputs.items() if option.lstrip("-") not in folders]
-    if (waves := outputs.get(OUTPUTS["waves_out"])) and waves.suffix:  # which have a layout beside them
-        files.append((OUTPUTS["waves_out"], waves.with_suffix(".gtkw")))
+    if given.get("waves") is not None:  # in a file of their own if none is named, and with a layout beside it
+        named = outputs.get(OUTPUTS["waves_out"])
+        files += [("--waves", path) for path in wave_files(named) if path != named]
     seen: list[tuple[str, Path]] = []
     for option, path in files:
         check_output(path)

@@ -54,7 +54,10 @@ def test_python_takes_the_same(tmp_path: Path) -> None:
         (("--waves", "9:3"), "--waves: '9:3' given, must be cycles FIRST:END"),
         (("--waves", "fc", "--waves-out", "a.png"), "--waves-out: a.png given, its name must end in .vcd or .fst"),
         (("--waves", "fc", "--waves-out", "a.vcd", "--json", "a.gtkw"), "a.gtkw is given as --json, too"),
+        (("--waves", "fc", "--json", "waves.vcd"), "waves.vcd is given as --json, too"),
+        (("--waves", "fc", "--json", "waves.gtkw"), "waves.gtkw is given as --json, too"),
         (("--waves", "fc", "--waves-out", "folder.vcd"), "folder.vcd: is a folder"),
+        (("--waves", "fc", "--waves-out", "."), "."),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_built(

@@ -24,6 +24,7 @@ from codesign.sim import functional
 from codesign.sim.cosim import icarus, waves
 from codesign.sim.cosim.bench import BENCH, MEMORY_BYTES, PUBLIC, SCRAMBLE, Pulse, recorded, scrambled, sources
 from codesign.sim.cosim.verilator import build, run
+from codesign.sim.cosim.wave_request import WaveRequest
 from codesign.sim.timing.plan_timing import Timing, estimate
 
 Progress = Callable[[str, int, int], None]
@@ -95,7 +96,7 @@ def run_network(
     pulses: Sequence[Pulse] = (),
     simulator: Simulator = "verilator",
     seed: int = 0,
-    recording: waves.WaveRequest | None = None,
+    recording: WaveRequest | None = None,
 ) -> CosimResult:
     """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
 

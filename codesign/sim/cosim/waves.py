@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesign._files import atomic_write, check_output, scratch_folder, write_text
+from codesign._files import atomic_write, scratch_folder, write_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.program import Plan
@@ -24,36 +24,14 @@ from codesign.sim.cosim import verilator
 from codesign.sim.cosim.alone import PLUSARG, run_alone
 from codesign.sim.cosim.bench import BENCH
 from codesign.sim.cosim.wave_layout import is_unchanged, layout, texts
+from codesign.sim.cosim.wave_request import FORMATS, WaveRequest
 from codesign.sim.timing.plan_timing import Timing
 
-DEFAULT_FILE = "waves.vcd"
-"""Where waves go that are not sent anywhere; VCD, since FST needs libraries that not every machine has."""
-LAYOUT_SUFFIX = ".gtkw"
 FST_PACKAGES = "liblz4-dev zlib1g-dev"
-_FORMATS = {".vcd": "Vcd", ".fst": "Fst"}
-"""What can be written, by the end of the name, as Verilator calls it."""
 _WIDEST = "65536"  # bits of a signal that is still written: a descriptor has more than Verilator's 256
 _RANGE = re.compile("([0-9]{1,18}):([0-9]{1,18})")
 SIGNAL = "waves"
 """Signal of the bench that is high while waves are written; the main program looks at it."""
-
-
-@dataclass(frozen=True)
-class WaveRequest:
-    """Which waves are wanted, and where; `request` looks at both.
-
-    Attributes:
-        what: the name of a layer, or cycles `FIRST:END`.
-        file: to write, `.vcd` or `.fst`; the layout is beside it, `.gtkw`.
-    """
-
-    what: str
-    file: Path
-
-    @property
-    def layout(self) -> Path:
-        """The file of the layout."""
-        return self.file.with_suffix(LAYOUT_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -92,25 +70,6 @@ class Recording:
     layout_kept: bool
 
 
-def request(what: str, file: str | Path | None = None) -> WaveRequest:
-    """The waves `what` in `file`, by default `waves.vcd` in the current folder.
-
-    A file that is named is replaced, as outputs of commands are; one that is not is a new one.
-
-    Raises:
-        UserError: a name that ends otherwise than in `.vcd` or `.fst`, a file that cannot be written, or one that is
-            there and was not named.
-    """
-    asked = WaveRequest(what, Path(DEFAULT_FILE if file is None else file))
-    if asked.file.suffix not in _FORMATS:
-        raise UserError(f"{option('waves_out')}: {asked.file} given, its name must end in {' or '.join(_FORMATS)}")
-    if file is None and asked.file.exists():
-        raise UserError(f"{asked.file}: is there already, {option('waves_out')} names a new file, or one to replace")
-    check_output(asked.file)
-    check_output(asked.layout)
-    return asked
-
-
 def window(what: str, plan: Plan, timing: Timing) -> Window:
     """The window that `what` names: a layer of the plan, or cycles `FIRST:END` of it.
 
@@ -143,7 +102,7 @@ def build(files: Mapping[str, str], file: Path, extra_flags: Sequence[str] = ())
     """
     if file.suffix == ".fst":
         check_libraries()
-    trace = (f"--trace-{_FORMATS[file.suffix].lower()}", "--trace-max-width", _WIDEST)
+    trace = (f"--trace-{FORMATS[file.suffix].lower()}", "--trace-max-width", _WIDEST)
     return verilator.build(files, BENCH, (SIGNAL,), (*extra_flags, *trace), _main(file.suffix))
 
 
@@ -218,7 +177,7 @@ def _process(geometry: Geometry) -> str:
 
 def _main(suffix: str) -> str:
     """C++ that runs the bench and writes waves while it wants them; Verilator passes over `$dumpoff`."""
-    kind = _FORMATS[suffix]
+    kind = FORMATS[suffix]
     signal = f"top.rootp->{BENCH}__DOT__{SIGNAL}"
     return f"""\
 #include "Vtop.h"

@@ -20,6 +20,7 @@ from codesign.search.space import band_ratio
 from codesign.sim.cosim import run as cosim
 from codesign.sim.cosim import waves
 from codesign.sim.cosim.wave_layout import traces
+from codesign.sim.cosim.wave_request import request
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 from tests.conftest import needs_icarus
@@ -46,7 +47,7 @@ def record(
     file: Path, what: str, simulator: cosim.Simulator = "verilator", images: int = 1
 ) -> tuple[cosim.CosimResult, waves.Recording]:
     codes = np.random.default_rng(1).integers(0, 1 << NETWORK.input.bits, (images, *NETWORK.input.shape))
-    result = cosim.run_network(TINY, NETWORK, codes, simulator=simulator, recording=waves.request(what, file))
+    result = cosim.run_network(TINY, NETWORK, codes, simulator=simulator, recording=request(what, file))
     assert result.recording is not None
     return result, result.recording
 
@@ -153,19 +154,19 @@ def test_names_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     for name in ("a.txt", "a", "a.vcd.gz", "", ".vcd"):
         with pytest.raises(UserError, match=r"waves_out: .* its name must end in \.vcd or \.fst"):
-            waves.request("fc", name)
-    assert waves.request("fc").file == Path("waves.vcd")
+            request("fc", name)
+    assert request("fc").file == Path("waves.vcd")
     Path("waves.vcd").write_text("mine")
     with pytest.raises(UserError, match=r"waves\.vcd: is there already, waves_out names a new file"):
-        waves.request("fc")
-    assert waves.request("fc", "waves.vcd").layout == Path("waves.gtkw")
+        request("fc")
+    assert request("fc", "waves.vcd").layout == Path("waves.gtkw")
     Path("b.gtkw").mkdir()
     with pytest.raises(UserError, match=r"b\.gtkw: is a folder"):
-        waves.request("fc", "b.vcd")
+        request("fc", "b.vcd")
 
 
 def test_a_layout_that_was_changed_stays(tmp_path: Path) -> None:
-    asked, window, written = waves.request("fc", tmp_path / "a.vcd"), waves.Window(0, 5), tmp_path / "from"
+    asked, window, written = request("fc", tmp_path / "a.vcd"), waves.Window(0, 5), tmp_path / "from"
     assert waves.keep(written, window, asked, TINY) is None, "nothing was written"
     written.write_text("waves")
     for _ in range(2):
