@@ -7,9 +7,10 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
+from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import split
-from codesign.rtl.window import Counter, struct
+from codesign.rtl.window import struct
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -107,7 +108,7 @@ class Loader(SharedModule):
         free_before = Signal(len(free), init=depth - 1)  # the same less one
         last_step = Signal(len(view.steps), reset_less=True)
         m.d.sync += last_step.eq(view.steps - 1)
-        line = Counter(m, "line", Const(lines))
+        line = LoopCounter(m, "line", Const(lines))
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
         write_addr = Signal(geometry.weight_addr_bits)

@@ -13,10 +13,11 @@ from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import SUM_BITS, WRITE_STAGE
 from codesign.rtl.layout import code_number
+from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
 from codesign.rtl.select import chosen, split
-from codesign.rtl.window import Counter, add_modulo, struct
+from codesign.rtl.window import add_modulo, struct
 
 NEAR = 10
 """Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
@@ -131,7 +132,7 @@ class PostProcessor(SharedModule):
         if modes:
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
-        row = Counter(m, "row", Mux(self.averaging, of_word, rows), max(rows, groups * most_codes))
+        row = LoopCounter(m, "row", Mux(self.averaging, of_word, rows), max(rows, groups * most_codes))
         m.d.comb += row_end.eq(active & row.last)
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in

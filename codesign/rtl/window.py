@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import Layout
+from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.words import bits_for
 
@@ -30,33 +31,6 @@ def add_modulo(a: Value, b: Value, modulus: int) -> Value:
     if modulus == 1 << width:
         return total[:width]
     return Mux(total >= modulus, total - modulus, total)[:width]
-
-
-class Counter:
-    """Counts 0 to `count` - 1; whether it stands at either end is kept in registers, not found by comparing.
-
-    `count` is there one cycle before the first `step` and stays; it is at least 1, and at most `most`.
-    """
-
-    def __init__(self, m: Module, name: str, count: Value, most: int | None = None) -> None:
-        self.value = Signal(len(count) if most is None else range(most), name=name)
-        self.first = Signal(name=f"{name}_first")
-        self.last = Signal(name=f"{name}_last")
-        self._count = count
-        self._before_last = Signal(len(self.value), name=f"{name}_before_last", reset_less=True)
-        m.d.sync += self._before_last.eq(count - 2)
-
-    def step(self) -> list[Any]:
-        """Assignments that count one up."""
-        return [
-            self.value.eq(self.value + 1),
-            self.first.eq(0),
-            self.last.eq(self.value == self._before_last),
-        ]
-
-    def restart(self) -> list[Any]:
-        """Assignments that go back to 0."""
-        return [self.value.eq(0), self.first.eq(1), self.last.eq(self._count == 1)]
 
 
 class WindowGenerator(SharedModule):
@@ -159,9 +133,9 @@ class WindowGenerator(SharedModule):
         after = Signal(origin)
 
         reading = Signal()
-        kx, ky = Counter(m, "kx", d.kernel_w), Counter(m, "ky", d.kernel_h)
-        word = Counter(m, "word", self.header.words)
-        tile = Counter(m, "tile", d.tiles)
+        kx, ky = LoopCounter(m, "kx", d.kernel_w), LoopCounter(m, "ky", d.kernel_h)
+        word = LoopCounter(m, "word", self.header.words)
+        tile = LoopCounter(m, "tile", d.tiles)
         offset = Signal(abits)
         offset_key = Signal(kbits)
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
@@ -183,7 +157,7 @@ class WindowGenerator(SharedModule):
             cycles = Signal(len(d.block))
             m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
         # cycle of the tap; of a block they change with the tile, a cycle late: blocks are longer than that
-        pixel = Counter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
+        pixel = LoopCounter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
         before_near = Signal(12, reset_less=True)
         m.d.sync += before_near.eq(d.out_w - 3)
         m.d.comb += [
@@ -270,7 +244,7 @@ class WindowGenerator(SharedModule):
             # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
             second = Signal(origin, reset_less=True)
             beyond = Signal(origin)
-            second_pixel = Counter(m, "second_pixel", Const(groups // 2), groups // 2)
+            second_pixel = LoopCounter(m, "second_pixel", Const(groups // 2), groups // 2)
             reads = Signal()
             second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
             of_first_tap = Signal()
