@@ -96,7 +96,9 @@ class Control(SharedModule):
         failed = Signal()
         cause = Signal(4)
         layers = Signal(LAYERS_BITS)
+        # cycles without requests that an abort waits for; that none is left is a register, since all is cleared by it
         quiet = Signal(range(quiet_cycles(self._geometry) + 1))
+        settled = Signal(init=1)
         timeout = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT)
         # progress comes late in a cycle: a register takes it, and of the cycles without it all but the last are counted
         moved = Signal(init=1)
@@ -106,7 +108,7 @@ class Control(SharedModule):
             idle.eq(~running & ~self.abort),
             self.go.eq(start & idle),
             expired.eq(~moved & (silence == most_silence)),
-            self.clear.eq(self.abort & self.drained & (quiet == 0)),
+            self.clear.eq(self.abort & self.drained & settled),
             failed.eq(cause != Error.NONE),
         ]
         causes = {
@@ -135,9 +137,9 @@ class Control(SharedModule):
         with m.If(self.go):
             m.d.sync += [running.eq(1), done.eq(0), error.eq(Error.NONE), layers.eq(0)]
         with m.If(~self.abort | self.memory_active):
-            m.d.sync += quiet.eq(quiet_cycles(self._geometry))
-        with m.Elif(quiet != 0):
-            m.d.sync += quiet.eq(quiet - 1)
+            m.d.sync += [quiet.eq(quiet_cycles(self._geometry)), settled.eq(0)]
+        with m.Elif(~settled):
+            m.d.sync += [quiet.eq(quiet - 1), settled.eq(quiet == 1)]
         with m.If(self.clear):
             m.d.sync += self.abort.eq(0)
 
