@@ -84,6 +84,12 @@ class Executor(SharedModule):
         started = Signal()
         ready = Signal()
         last_pass = Signal()
+        # ends of counts, kept in registers: found by comparing, they would come late
+        no_passes = Signal()
+        gap_over = Signal()
+        drain_over = Signal()
+        has_gap = Signal()
+        m.d.sync += has_gap.eq(header.gap != 0)
         bare = Signal()  # no pass header, no weights
 
         m.d.comb += [
@@ -91,7 +97,7 @@ class Executor(SharedModule):
             self.pooling.eq(bare | (d.op == Op.AVG_POOL)),
             self.averaging.eq(d.op == Op.AVG_POOL),
             upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
-            last_pass.eq(bare | (passes == 0)),
+            last_pass.eq(bare | no_passes),
             ready.eq(bare | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
         ]
 
@@ -105,7 +111,8 @@ class Executor(SharedModule):
                     m.next = "PASS"
             with m.State("PASS"):
                 with m.If(ready):
-                    m.d.sync += [self.pass_start.eq(1), passes.eq(passes - 1), header.eq(upcoming)]
+                    m.d.sync += [self.pass_start.eq(1), header.eq(upcoming)]
+                    m.d.sync += [passes.eq(passes - 1), no_passes.eq(passes == 1)]
                     with m.If(bare):
                         m.d.comb += upcoming.eq(0)
                         m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
@@ -124,26 +131,28 @@ class Executor(SharedModule):
                 m.d.comb += self.advance.eq(~(self.crowded & (d.op == Op.STORE)))
                 m.d.sync += [
                     gap.eq(header.gap - 1),
+                    gap_over.eq(header.gap == 1),
                     at_pass_end.eq(self.pass_end),
                     drain.eq(drain_cycles(geometry)),
+                    drain_over.eq(drain_cycles(geometry) == 0),
                 ]
-                with m.If(self.advance & self.window_end & (header.gap != 0)):
+                with m.If(self.advance & self.window_end & has_gap):
                     m.next = "GAP"
                 with m.Elif(self.advance & self.pass_end):
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "DRAIN"
             with m.State("GAP"):
-                m.d.sync += gap.eq(gap - 1)
-                with m.If(gap == 0):
+                m.d.sync += [gap.eq(gap - 1), gap_over.eq(gap == 1)]
+                with m.If(gap_over):
                     m.next = "RUN"
                     with m.If(at_pass_end):
                         m.next = "PASS"
                         with m.If(last_pass):
                             m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.sync += drain.eq(drain - 1)
-                with m.If(Mux(bare, drain == 0, running_passes == 0)):
+                m.d.sync += [drain.eq(drain - 1), drain_over.eq(drain == 1)]
+                with m.If(Mux(bare, drain_over, running_passes == 0)):
                     m.next = "END"
             with m.State("END"):
                 m.d.comb += self.layer_done.eq(1)
