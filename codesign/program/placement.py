@@ -122,7 +122,7 @@ class Placer:
             if options is None:
                 options = self._options(index, state, width)
             if not options:
-                return self._search(widths)
+                return index if self._exceeds_both(index, state, width) else self._search(widths)
             memory, base, state = options[0]
             places.append((memory, base))
             states.append(state)
@@ -134,6 +134,15 @@ class Placer:
         while count - 1 > placed.furthest and self._always_fits(count - 1, placed.states[count - 1]):
             count -= 1
         return count
+
+    def _exceeds_both(self, index: int, state: int, width: int) -> bool:
+        """Whether a map and those alive with it have more words than both memories, wherever they lie."""
+        use, live = self.uses[index], self._lives[state]
+        words = self.words[index][width]
+        for number, _, _, other in live:
+            if self.uses[number].dies >= use.born and (number != self._replaces[index] or other != width):
+                words += self.words[number][other]
+        return words > 2 * self.depth
 
     def _always_fits(self, index: int, state: int) -> bool:
         """Whether the maps from `index` on are placed without backtracking, whatever their widths."""

@@ -7,7 +7,9 @@ reach the largest integer of their format, as those that a quantizer scales do.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -149,7 +151,8 @@ class NetworkTimer:
                     tuple(form for form, count in zip(formats, mine, strict=True) for _ in range(count))
                     for mine in counts[:, layer.number].tolist()
                 ]
-        return self._cycles(tuple(formats), counts, rows, self._widths(bits, len(counts)))
+        with _collector_paused():
+            return self._cycles(tuple(formats), counts, rows, self._widths(bits, len(counts)))
 
     def assignment(self, assignment: Assignment) -> Cycles:
         """Cycles of one assignment, in arrays of one; UserError as `cycles`, or if it names other layers or tensors.
@@ -433,6 +436,20 @@ class _Sums:
 
 T = TypeVar("T", bound=Hashable)
 _NO_FILTERS: tuple[Sequence[Filters], IntArray] = ([None], np.zeros(0, dtype=np.int64))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No looking for cycles of references: of the many objects that are made here nearly all are kept, and none is in
+    such a cycle, so that the collector would go through all of them over and over, a fifth of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _distinct(values: Sequence[T]) -> tuple[list[T], IntArray]:
