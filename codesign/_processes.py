@@ -111,11 +111,22 @@ class Processes(contextlib.AbstractContextManager["Processes"]):
         Raises:
             RuntimeError: the block has been left.
         """
-        with self._lock, log.open("wb") as output:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        with log.open("wb") as output:
+            return self.child([sys.executable, *arguments], output, folder, environment)
+
+    def child(
+        self,
+        command: Sequence[str],
+        output: Output,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Run a program, see `Child`; RuntimeError if the block has been left."""
+        with self._lock:
             if self._stopped:
                 raise RuntimeError("the job was stopped")
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-            child = Child([sys.executable, *arguments], output, folder, environment)
+            child = Child(command, output, folder, environment)
             self._running.append(child)
             return child
 

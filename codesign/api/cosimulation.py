@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, shown
@@ -20,16 +20,21 @@ from codesign.integer.network import IntegerNetwork
 from codesign.program import Plan, compile_network
 from codesign.provenance import provenance
 from codesign.sim.clock import Clock, known_clock
-from codesign.sim.cosim.run import CosimResult, run_network
+from codesign.sim.cosim.run import CosimResult, Elements, run_network
 from codesign.sim.cosim.wave_request import request
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
+from codesign.sim.timing.plan_timing import estimate
 
 if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
     from codesign.data.dataset import Dataset, Images
     from codesign.formats.assignment import Assignment
     from codesign.formats.ratio import Ratio
+
+
+LONG_RUN = 1_000_000
+"""Cycles of all images beyond which twins of processing elements run unless something else is asked for."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,8 +100,16 @@ class Cosimulation(Answer):
             "sim_cycles_per_s": result.sim_cycles_per_s,
             "build_s": result.build_s,
             "wall_s": result.wall_s,
+            "twins": list(result.twins),
             "waves": self._waves_json(),
         }
+
+    @property
+    def _elements(self) -> str:
+        """Which processing elements ran."""
+        if not (twins := self.result.twins):
+            return "as generated"
+        return f"behavioural twins of {', '.join(twins)}; {option('elements')} rtl runs what is generated"
 
     def _waves_json(self) -> dict[str, Any] | None:
         """Where the waves are, and which cycles of the run; None where there are none."""
@@ -119,6 +132,7 @@ class Cosimulation(Answer):
             "images": result.images,
             "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
             f" (build {result.build_s:.1f} s)",
+            "elements": self._elements,
             "bytes": moved_words(self.plan),
             "equal": result.exact,
         }
@@ -154,6 +168,7 @@ def cosim(
     seed: int = 0,
     waves: str | None = None,
     waves_out: str | Path | None = None,
+    elements: Elements | None = None,
     reading: Reading = NOTHING,
     progress: Report | None = None,
 ) -> Cosimulation:
@@ -171,6 +186,9 @@ def cosim(
         waves: whose waves are written, of the first image's run: the name of a layer, or cycles `FIRST:END`.
         waves_out: where to, a `.vcd` or `.fst` file with a GTKWave layout (`.gtkw`) beside it; a new `waves.vcd` in the
             current folder by default.
+        elements: "rtl", the processing elements as they are generated, or "twins", behavioural models in their places,
+            some three times faster; by default twins where all images take more than `LONG_RUN` cycles, and no waves
+            are asked for.
         reading: how a file of another tool is read.
         progress: told how build and simulation go on.
 
@@ -184,11 +202,18 @@ def cosim(
     check_data_dir(data, data_dir)
     if waves is None:
         refuse({"waves_out": waves_out}, f"without {option('waves')}")
+    if elements is not None and elements not in get_args(Elements):
+        raise UserError(f"{option('elements')}: {elements} given, must be {' or '.join(get_args(Elements))}")
     recording = None if waves is None else request(waves, waves_out)
+    if recording and elements == "twins":
+        raise UserError(f"{option('elements')}: twins given, {option('waves')} shows the elements that are generated")
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
     plan = compile_network(net, hardware)
-    result = run_network(hardware, net, codes, progress, recording=recording)
+    if elements is None:
+        long = estimate(plan).total_cycles * len(codes) > LONG_RUN
+        elements = "twins" if long and recording is None else "rtl"
+    result = run_network(hardware, net, codes, progress, recording=recording, elements=elements)
     if recording and result.recording is None:
         note(f"{recording.file}: not written, the run was over before its first cycle")
     return Cosimulation(net, plan, result, known_clock(hardware), seed)

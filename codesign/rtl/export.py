@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from amaranth.lib.wiring import In
-
 from codesign._folders import check_folder, entry, write_folder
 from codesign.arch.hardware import Hardware
 from codesign.provenance import provenance
@@ -14,6 +12,7 @@ from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import FILES as HOST_FILES
 from codesign.rtl.host_files import host_files
+from codesign.rtl.modules import ports_of
 from codesign.rtl.verilog import TOP, generate, lint_waivers
 
 MANIFEST = "manifest.json"
@@ -57,11 +56,8 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
 def ports(hw: Hardware) -> list[dict[str, Any]]:
     """Ports of the top module: name, direction, width in bits; clk and rst first."""
     found: list[dict[str, Any]] = [{"name": name, "direction": "input", "width": 1} for name in ("clk", "rst")]
-    accelerator = Accelerator(Geometry(hw))
-    for path, member, value in accelerator.signature.flatten(accelerator):
-        direction = "input" if member.flow == In else "output"
-        found.append({"name": "__".join(map(str, path)), "direction": direction, "width": len(value)})
-    accelerator._MustUse__used = True  # only its ports were wanted
+    for port in ports_of(Accelerator(Geometry(hw))):
+        found.append({"name": port.name, "direction": port.direction, "width": port.width})
     return found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetInserter, ResetSignal, Value
@@ -50,6 +51,28 @@ class SharedModule(Component):  # type: ignore[misc]  # Amaranth is not typed
     module_name: str
 
 
+class Port(NamedTuple):
+    """A port of a component, as Verilog has it: its name, `input` or `output`, and the component's own value."""
+
+    name: str
+    direction: str
+    value: Any
+
+    @property
+    def width(self) -> int:
+        """Bits."""
+        return len(self.value)
+
+
+def ports_of(component: Component) -> list[Port]:
+    """The ports of a component that is no part of a design itself."""
+    component._MustUse__used = True  # as an instance's ports, or only these were wanted
+    return [
+        Port("__".join(map(str, path)), "input" if member.flow == In else "output", value)
+        for path, member, value in component.signature.flatten(component)
+    ]
+
+
 class ModuleLibrary:
     """RTLIL of the distinct modules of a design, by name, children before parents."""
 
@@ -72,11 +95,9 @@ class ModuleLibrary:
         name = self._prefix + component.module_name
         if name not in self._texts:
             self.add(component, name)
-        component._MustUse__used = True  # it is used: as this instance's ports
-        ports: dict[str, object] = {}
-        for path, member, value in component.signature.flatten(component):
-            direction = "i" if member.flow == In else "o"
-            ports[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(value)
+        ports: dict[str, object] = {
+            f"{port.direction[0]}_{port.name}": Value.cast(port.value) for port in ports_of(component)
+        }
         ports["i_clk"] = ClockSignal()
         if self._with_reset[name]:
             ports["i_rst"] = ResetSignal() if reset is None else ResetSignal() | reset

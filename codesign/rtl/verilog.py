@@ -16,6 +16,8 @@ from codesign.rtl.modules import convert
 from codesign.rtl.registers import register_map
 
 TOP = "codesign_top"
+MODULE_PREFIX = "codesign_"
+"""Before the names of the other modules."""
 
 LINT_WAIVERS = {
     "DECLFILENAME": "one file holds all modules",
@@ -31,7 +33,7 @@ LINT_WAIVERS = {
 @lru_cache(maxsize=8)
 def generate(hw: Hardware) -> str:
     """Verilog of the whole accelerator, top module `codesign_top`; the same bytes for the same hardware."""
-    return header(hw) + convert(Accelerator(Geometry(hw)), TOP, prefix="codesign_")
+    return header(hw) + convert(Accelerator(Geometry(hw)), TOP, prefix=MODULE_PREFIX)
 
 
 def lint_waivers() -> str:

@@ -263,17 +263,17 @@ class TwoTermProduct(Product):
     stages = 2
 
     @property
-    def _second_bits(self) -> int:
+    def second_bits(self) -> int:
         """Bits of the second power's code."""
         return self.band.weight_bits - 3
 
     def decode(self, w: Value) -> Value:
         # a single bit chooses between zero and a power: inverted it resets flip-flops
-        return Cat(~w[0], w[1:]) if self._second_bits == 1 else w
+        return Cat(~w[0], w[1:]) if self.second_bits == 1 else w
 
     def terms(self, m: Module, name: str, w: Value, a: Value) -> list[Term]:
         first_powers, second_powers = TWO_TERMS[self.band.scheme, self.band.weight_bits]
-        split = self._second_bits
+        split = self.second_bits
         if split == 1:
             second_powers = second_powers[::-1]  # see `decode`
         first = Signal(2, name=f"{name}_first_code", reset_less=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from codesign._files import cache_folder, content_hash
-from codesign._processes import run_child, worker_count
+from codesign._processes import Child, Processes, run_child, worker_count
 from codesign._sources import source_hash
 from codesign.errors import UserError
 from codesign.execution.store import RunFolder
@@ -77,6 +77,7 @@ def build(
     public: Sequence[str],
     extra_flags: Sequence[str] = (),
     main: str | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> Path:
     """Build a simulation; returns its folder. Equal content is built once, whoever asks.
 
@@ -85,12 +86,13 @@ def build(
         top: top module.
         public: signals of the top module that Python may see.
         main: C++ of a main program of its own; cocotb's by default.
+        called: C++ files by name, with functions that the Verilog imports.
     """
     control = "`verilator_config\n" + "".join(f'public_flat_rw -module "{top}" -var "{name}"\n' for name in public)
     files = {"public.vlt": control, **sources}
     versions = (version("cocotb"), version("verilator"), sys.version.split()[0], source_hash(__name__))
     texts = (part for item in files.items() for part in item)
-    own = (main,) if main is not None else ()
+    own = (*((main,) if main is not None else ()), *(part for item in (called or {}).items() for part in item))
     key = content_hash(*versions, top, *_FLAGS, *extra_flags, *_MAKE_VARIABLES.values(), *own, *texts)
     folder = cache_folder() / "verilator" / key
     if _is_built(folder / top, key):
@@ -104,11 +106,12 @@ def build(
             _remove(left)
         workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{key}."))
         try:
-            for name, text in files.items():
+            for name, text in {**files, **(called or {})}.items():
                 (workplace / name).write_text(text)
             if main is not None:
                 (workplace / "main.cpp").write_text(main)
-            _compile([workplace / name for name in files], top, workplace, extra_flags, main is not None)
+            compiled = [workplace / name for name in (*(called or {}), *files)]
+            _compile(compiled, top, workplace, extra_flags, main is not None)
             RunFolder(workplace).keep_file(top, key)
             _remove(folder)
             workplace.rename(folder)
@@ -186,8 +189,12 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
                 raise RuntimeError(f"{command[0]} failed with status {status}; see {kept_log}")
 
 
-def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str] = ()) -> None:
+def run(
+    folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str] = (), beside: Processes | None = None
+) -> None:
     """Run a built simulation with the cocotb test module `module` in the folder `work`.
+
+    One of several at once, in threads, is one of the processes `beside`, which end together.
 
     Raises RuntimeError, with the end of the log, when the simulation or one of its tests failed.
     """
@@ -217,7 +224,7 @@ def run(folder: Path, top: str, module: str, work: Path, plusargs: Sequence[str]
     }
     log = work / "simulation.log"
     with log.open("w") as output:
-        status = run_child([str(folder / top), *plusargs], output, work, env)
+        status = (beside.child if beside else Child)([str(folder / top), *plusargs], output, work, env).wait()
     text = log.read_text()
     if status or not results.exists() or "<failure" in results.read_text():
         raise RuntimeError(f"simulation failed with status {status}:\n{text[-3000:]}")
