@@ -161,9 +161,15 @@ def on_rtl(setting: Setting, entry: Entry, images: int, report: Report) -> Rtl:
 
     network = setting.folder / network_file(entry)
     found = cosim(
-        setting.hw, network, images=images, data=setting.data, data_dir=setting.data_dir, seed=entry.seed,
+        setting.hw,
+        network,
+        images=images,
+        data=setting.data,
+        data_dir=setting.data_dir,
+        seed=entry.seed,
+        elements="rtl",
         progress=report,
-    )  # fmt: skip
+    )
     result = found.result
     return Rtl(
         images, result.rtl_cycles, result.model_cycles, result.compared_values, result.mismatched_values, found.exact

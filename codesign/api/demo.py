@@ -171,7 +171,9 @@ def measure(folder: Path, progress: Report | None = None) -> Measured:
     )
     generate(hw, folder / "accelerator")
     compile_network(quantization.integer_network, hw)
-    cosimulation = cosim(hw, quantization, images=len(data.test_images), data=data, seed=space.seed, progress=progress)
+    cosimulation = cosim(
+        hw, quantization, images=len(data.test_images), data=data, seed=space.seed, elements="rtl", progress=progress
+    )
     return Measured(quantization, cosimulation, synthesize(hw, progress=progress))
 
 

@@ -53,34 +53,34 @@ def test_files_of_different_tools_run_on_one_small_accelerator(tmp_path: Path) -
     network = zoo.get("smallcnn")
     qdq = quantized_by_onnxruntime(network, tmp_path, images(network, 4))
     for path in (BREVITAS / "digits_qonnx_w4a4.onnx", qdq, mixed_qonnx(network, 3, tmp_path)):
-        answer = codesign.cosim(small(), path)
+        answer = codesign.cosim(small(), path, elements="rtl")
         assert answer.exact, f"{path.name}: {answer.summary}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hardware", [FLAGSHIP, "xc7z020"])
 def test_brevitas_with_an_input_of_8_bits(hardware: str) -> None:
-    answer = codesign.cosim(hardware, BREVITAS / "digits_qonnx_w4a4.onnx", images=3)
+    answer = codesign.cosim(hardware, BREVITAS / "digits_qonnx_w4a4.onnx", images=3, elements="rtl")
     assert answer.exact, answer.summary
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrainedResnet_quant.tflite", "kws_ref_model.tflite"])
 def test_tflite(name: str) -> None:
-    answer = codesign.cosim(FLAGSHIP, data_file(f"mlperf_tiny_models/{name}"))
+    answer = codesign.cosim(FLAGSHIP, data_file(f"mlperf_tiny_models/{name}"), elements="rtl")
     assert answer.exact, answer.summary
 
 
 @pytest.mark.slow
 def test_qdq_of_onnx_runtime(tmp_path: Path) -> None:
     network = zoo.get("resnet8")
-    answer = codesign.cosim(FLAGSHIP, quantized_by_onnxruntime(network, tmp_path, images(network, 8)))
+    answer = codesign.cosim(FLAGSHIP, quantized_by_onnxruntime(network, tmp_path, images(network, 8)), elements="rtl")
     assert answer.exact, answer.summary
 
 
 @pytest.mark.slow
 def test_qonnx_of_mixed_bits(tmp_path: Path) -> None:
-    answer = codesign.cosim(FLAGSHIP, mixed_qonnx(zoo.get("resnet8"), 5, tmp_path))
+    answer = codesign.cosim(FLAGSHIP, mixed_qonnx(zoo.get("resnet8"), 5, tmp_path), elements="rtl")
     assert answer.exact, answer.summary
 
 
@@ -88,5 +88,5 @@ def test_qonnx_of_mixed_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hardware", [FLAGSHIP, "xc7z020"])
 @pytest.mark.parametrize("name", ["resnet8", "dscnn", "mobilenetv2", "resnet18"])
 def test_whole_networks_of_mixed_bits(name: str, hardware: str) -> None:
-    answer = codesign.cosim(hardware, name, bits=random_bits(zoo.get(name), 1))
+    answer = codesign.cosim(hardware, name, bits=random_bits(zoo.get(name), 1), elements="rtl")
     assert answer.exact, answer.summary
