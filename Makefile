@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.codesign-ready
 export PYTHONHASHSEED := 0
 
-.PHONY: setup demo kws league reset-bench test test-slow random-graphs fuzz lint clean kill-test
+.PHONY: setup demo docs kws league reset-bench test test-slow random-graphs fuzz lint clean kill-test
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
+	@echo "make docs       the documentation as a site, build/site/index.html; a link that leads nowhere fails"
 	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
 	@echo "make league     all methods that choose bits, on two networks, every point on the RTL (needs the data folder; hours)"
 	@echo "make reset-bench  resets at random moments of runs, in Verilator and Icarus (needs iverilog; tens of minutes)"
@@ -29,6 +30,11 @@ setup: $(READY)
 
 demo: $(READY)
 	$(BIN)/codesign demo --out demo_out
+
+# the package's own advertisement of a successor is no part of the build's output
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
 
 kws: DATA ?= $(or $(CODESIGN_DATA),../shared/data)
 kws: $(READY)
@@ -74,5 +80,5 @@ $(READY): pyproject.toml constraints.txt scripts/check_system.sh
 	@rm -f $@
 	@echo "setting up $(VENV), about a minute ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,interchange,interchange-tests,parquet,pnr,search,train]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,docs,interchange,interchange-tests,parquet,pnr,search,train]'
 	@touch $@

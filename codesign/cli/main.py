@@ -54,31 +54,32 @@ PACKAGE = Path(__file__).resolve().parents[1]
 app = typer.Typer(
     help="Hardware/software co-design of quantized neural networks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(guarded(accelerator.simulate))
-app.command()(guarded(accelerator.cosim))
-app.command()(guarded(board.generate))
-app.command(name="compile")(guarded(board.compile_))
-app.command()(guarded(accelerator.synth))
-app.command()(guarded(figures.roofline))
-app.command(epilog=quantizing.EPILOG)(guarded(model.quantize))
-app.command()(guarded(model.evaluate))
-app.command(name="import")(guarded(files.import_))
-app.command()(guarded(files.export))
-app.command()(guarded(allocation.allocate))
-app.command()(guarded(allocation.methods))
-app.command()(guarded(comparison.compare))
-app.command()(guarded(allocation.table))
-app.command()(guarded(allocation.solve))
-app.command()(guarded(model.search))
-app.command()(guarded(sweep.sweep))
-app.command()(guarded(model.report))
-app.command()(guarded(verify.verify))
-app.add_typer(amed.app, name="amed")
-app.command()(guarded(doctor.doctor))
+ACCELERATORS, NETWORKS, BITS, DESIGNS, TRUST = "Accelerators", "Networks", "Bits", "Many designs", "Trust"
+"""Headings of the commands in the help, by task."""
+app.command(rich_help_panel=ACCELERATORS)(guarded(accelerator.simulate))
+app.command(rich_help_panel=ACCELERATORS)(guarded(accelerator.cosim))
+app.command(rich_help_panel=ACCELERATORS)(guarded(figures.roofline))
+app.command(rich_help_panel=ACCELERATORS)(guarded(board.generate))
+app.command(name="compile", rich_help_panel=ACCELERATORS)(guarded(board.compile_))
+app.command(rich_help_panel=ACCELERATORS)(guarded(accelerator.synth))
+app.command(epilog=quantizing.EPILOG, rich_help_panel=NETWORKS)(guarded(model.quantize))
+app.command(rich_help_panel=NETWORKS)(guarded(model.evaluate))
+app.command(name="import", rich_help_panel=NETWORKS)(guarded(files.import_))
+app.command(rich_help_panel=NETWORKS)(guarded(files.export))
+app.command(rich_help_panel=BITS)(guarded(allocation.allocate))
+app.command(rich_help_panel=BITS)(guarded(allocation.methods))
+app.command(rich_help_panel=BITS)(guarded(comparison.compare))
+app.command(rich_help_panel=BITS)(guarded(allocation.table))
+app.command(rich_help_panel=BITS)(guarded(allocation.solve))
+app.command(rich_help_panel=DESIGNS)(guarded(sweep.sweep))
+app.command(rich_help_panel=DESIGNS)(guarded(model.search))
+app.command(rich_help_panel=DESIGNS)(guarded(model.report))
+app.command(rich_help_panel=TRUST)(guarded(verify.verify))
+app.command(rich_help_panel=TRUST)(guarded(doctor.doctor))
+app.add_typer(amed.app, name="amed", rich_help_panel=ACCELERATORS)
 app.command(hidden=True)(guarded(demo.demo))
 
 

@@ -7,10 +7,34 @@ from typing import Annotated
 
 import typer
 
-HW = Annotated[str, typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.")]
+
+def _configurations(incomplete: str) -> list[str]:
+    """Names that complete what a shell has of an accelerator; it completes files itself where there are none."""
+    from codesign.arch.load import config_names
+
+    return [name for name in config_names() if name.startswith(incomplete)]
+
+
+def _networks(incomplete: str) -> list[str]:
+    """The same of a network."""
+    from codesign.workload import zoo
+
+    return [name for name in zoo.names() if name.startswith(incomplete)]
+
+
+HW = Annotated[
+    str,
+    typer.Argument(
+        metavar="HW", help="A YAML file, or the name of one in hw_configs/.", autocompletion=_configurations
+    ),
+]
 NETWORK = Annotated[
     str,
-    typer.Argument(metavar="NETWORK", help="A zoo name, a quantized file, .onnx or .tflite, a .csv topology."),
+    typer.Argument(
+        metavar="NETWORK",
+        help="A zoo name, a quantized file, .onnx or .tflite, a .csv topology.",
+        autocompletion=_networks,
+    ),
 ]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]
 BITS = Annotated[str | None, typer.Option(metavar="W/A", help="Fixed-point weights of W bits, activations of A bits.")]

@@ -145,6 +145,10 @@ class _Part(NamedTuple):
     elements: range
     high: bool
 
+    def of(self, word: str, bits: int) -> str:
+        """What they have of a word, as a function takes it."""
+        return f"64'({word}[{self.elements.stop * bits - 1}:{self.elements.start * bits}])"
+
 
 def _parts(geometry: Geometry, band: Band) -> list[_Part]:
     """A group in as few parts as there can be."""
@@ -304,19 +308,14 @@ class _Module:
         low: list[str] = []
         high: list[str] = []
         for number, part in enumerate(self.parts):
-            first, end = part.elements.start, part.elements.stop
-
-            def of_part(word: str, bits: int, first: int = first, end: int = end) -> str:
-                return f"64'({word}[{end * bits - 1}:{first * bits}])"
-
-            more = {"below": of_part(lower, wb)} if lower else {}
+            more = {"below": part.of(lower, wb)} if lower else {}
             if "narrow" in product:
                 more = {"narrow": "64'(narrow_out)"}
             kind = f"{self.name}_{number}{'_below' if lower else ''}"
             function = _Function(kind, part, wb, product, tuple(more))
             self._functions[kind] = function
             sums = f"sums{suffix}_{number}"
-            given = (of_part(codes, geometry.act_bits), of_part(weights, wb), *more.values(), sums)
+            given = (part.of(codes, geometry.act_bits), part.of(weights, wb), *more.values(), sums)
             self.register(sums, WORD, f"{kind}({', '.join(given)})")
             (high if part.high else low).append(f"{geometry.acc_bits}'($signed({sums}[{top}:{top - LANE + 1}]))")
         total = " + ".join(low)
