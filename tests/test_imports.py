@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "program": MODELS | {"provenance", "rtl", "rtl.array"},
     "sim": MODELS | {"rtl", "program", "sim.timing", "sim.synthesis"},
     "sim.timing": MODELS | {"rtl", "program"},
-    "sim.cosim": MODELS | {"execution", "rtl", "program", "sim", "sim.timing"},
+    "sim.cosim": MODELS | {"execution", "rtl", "rtl.array", "program", "sim", "sim.timing"},
     "sim.synthesis": {"execution", "arch", "rtl", "rtl.array", "sim"},
     "sim.ideal": {"arch", "workload"},
     "sim.amed": {"arch", "workload", "sim.ideal"},

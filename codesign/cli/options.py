@@ -7,33 +7,18 @@ from typing import Annotated
 
 import typer
 
-
-def _configurations(incomplete: str) -> list[str]:
-    """Names that complete what a shell has of an accelerator; it completes files itself where there are none."""
-    from codesign.arch.load import config_names
-
-    return [name for name in config_names() if name.startswith(incomplete)]
-
-
-def _networks(incomplete: str) -> list[str]:
-    """The same of a network."""
-    from codesign.workload import zoo
-
-    return [name for name in zoo.names() if name.startswith(incomplete)]
-
+from codesign.api.names import hardware_names, network_names
 
 HW = Annotated[
     str,
-    typer.Argument(
-        metavar="HW", help="A YAML file, or the name of one in hw_configs/.", autocompletion=_configurations
-    ),
+    typer.Argument(metavar="HW", help="A YAML file, or the name of one in hw_configs/.", autocompletion=hardware_names),
 ]
 NETWORK = Annotated[
     str,
     typer.Argument(
         metavar="NETWORK",
         help="A zoo name, a quantized file, .onnx or .tflite, a .csv topology.",
-        autocompletion=_networks,
+        autocompletion=network_names,
     ),
 ]
 JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON.")]

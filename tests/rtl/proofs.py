@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codesign.sim.synthesis.netlist import modules_of
+from codesign.rtl.modules import modules_of
 
 
 def proven(verilog: str, top: str, claims: str, folder: Path) -> bool:

@@ -35,9 +35,8 @@ from codesign.rtl.array.products import (
 )
 from codesign.rtl.array.weight_stationary_row import WeightStationaryElement
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.modules import SharedModule, ports_of
+from codesign.rtl.modules import SharedModule, modules_of, ports_of
 from codesign.rtl.verilog import MODULE_PREFIX, TOP
-from codesign.sim.synthesis.netlist import modules_of
 
 C_FILE = "codesign_twins.cpp"
 VERILOG_FILE = "codesign_twins.sv"

@@ -30,6 +30,7 @@ from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
+from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis.clock_estimate import Step, timing
 from codesign.sim.synthesis.flows import FLOWS, synthesis_job
 from codesign.sim.synthesis.hierarchy import Hierarchy
@@ -38,7 +39,6 @@ from codesign.sim.synthesis.netlist import (
     Cells,
     Progress,
     box,
-    modules_of,
     run_yosys,
     statistics,
     yosys_version,

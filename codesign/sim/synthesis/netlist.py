@@ -28,14 +28,8 @@ YOSYS_JOB = "codesign.sim.synthesis.yosys_job"
 _NO_CELL = "$scopeinfo"
 """What flattening leaves of a module: its name, for debuggers."""
 
-_MODULE = re.compile(r"^module\s+(\\\S+|\w+).*?^endmodule", re.MULTILINE | re.DOTALL)
 _HEADER = re.compile(r"module\s.*?\)\s*;", re.DOTALL)
 _PORT = re.compile(r"^\s*(?:input|output|inout)\b[^;]*;", re.MULTILINE)
-
-
-def modules_of(verilog: str) -> dict[str, str]:
-    """Text of every module, by name without the backslash of an escaped identifier."""
-    return {match[1].removeprefix("\\"): match[0] for match in _MODULE.finditer(verilog)}
 
 
 def box(module: str) -> str:

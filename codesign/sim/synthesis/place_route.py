@@ -31,13 +31,14 @@ from codesign.arch.devices import DEVICES, Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.execution.store import Cache
+from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis.clock_estimate import slowest_path_ns
 from codesign.sim.synthesis.flat import run_flat
 from codesign.sim.synthesis.flows import FLOWS
 from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
-from codesign.sim.synthesis.netlist import YOSYS_JOB, Progress, modules_of, yosys_version
+from codesign.sim.synthesis.netlist import YOSYS_JOB, Progress, yosys_version
 from codesign.sim.synthesis.resources import Resources
 
 PACKAGE = "CABGA756"

@@ -15,12 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 from codesign.arch.devices import Device, Family
 from codesign.arch.hardware import Hardware
+from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis.clock_estimate import Step
 from codesign.sim.synthesis.composition import compose
 from codesign.sim.synthesis.flows import FLOWS
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
-from codesign.sim.synthesis.netlist import Cells, Progress, modules_of, yosys_version
+from codesign.sim.synthesis.netlist import Cells, Progress, yosys_version
 from codesign.sim.synthesis.slow_path import mending, stretches
 
 Flow = Literal["xilinx", "ecp5"]

@@ -19,11 +19,10 @@ from codesign.rtl.array.processing_element import ProcessingElement
 from codesign.rtl.array.row import decoded
 from codesign.rtl.array.weight_stationary_row import WeightStationaryElement
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.modules import Port, SharedModule, convert, place, ports_of
+from codesign.rtl.modules import Port, SharedModule, convert, modules_of, place, ports_of
 from codesign.search.space import band_ratio
 from codesign.sim.cosim import twins, verilator
 from codesign.sim.cosim.run import run_network
-from codesign.sim.synthesis.netlist import modules_of
 from codesign.workload import zoo
 from tests.rtl.bench import APOT4, BINARY, FIXED4, FIXED8, LUT8, PACKED4, PACKED8, POT4, POT5, TERNARY, geometry, rows
 

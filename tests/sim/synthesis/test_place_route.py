@@ -5,11 +5,11 @@ import pytest
 from codesign.arch.devices import DEVICES
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
+from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis import place_route
 from codesign.sim.synthesis.flat import flat_cells
 from codesign.sim.synthesis.harness import NAME, harness
 from codesign.sim.synthesis.hierarchy import Hierarchy
-from codesign.sim.synthesis.netlist import modules_of
 
 ECP5 = DEVICES["lfe5u-85f"]
 pytestmark = pytest.mark.usefixtures("own_cache")

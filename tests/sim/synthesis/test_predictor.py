@@ -8,9 +8,9 @@ import pytest
 from codesign.arch.devices import Family
 from codesign.arch.load import load_hardware
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.modules import modules_of
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim.synthesis.hierarchy import Hierarchy
-from codesign.sim.synthesis.netlist import modules_of
 from codesign.sim.synthesis.predictor import COEFFICIENTS, NotFittedError, instances, parts, predict
 from codesign.sim.synthesis.resources import synthesize_hardware
 from codesign.verify.predictor_fit import drawn
