@@ -279,6 +279,18 @@ def test_the_life_of_a_layer() -> None:
     assert list(loader.values()) == ["D", "LOAD", "D", "p0", "p1", "wait", "p2", "D"]
 
 
+def test_counters_follow_the_states() -> None:
+    states = {"issue": {"RUN"}, "wait_pass": {"PASS", "P"}, "drain": {"DRAIN", "END"}, "load": {"FETCH"}}
+    diagrams = [found for found in map(lanes, BLOCKS) if "from cycle" in found]
+    assert len(diagrams) == 2
+    for found in diagrams:
+        for counter in states.keys() & found.keys():
+            counted = {place for place, state in found["executor"].items() if state in states[counter]}
+            if counter == "load":
+                counted &= {place for place, state in found["loader"].items() if state == "LOAD"}
+            assert {place for place, shown in found[counter].items() if shown == "1"} == counted, counter
+
+
 def test_a_short_window_is_followed_by_a_gap() -> None:
     plan, timing = timed(zoo.smallcnn(size=4))
     found = diagram("window_end", "executor")
