@@ -26,6 +26,7 @@ _HOMES = {
     "BitsTable": "api.bits_table",
     "Compared": "api.comparing",
     "Compiled": "api.board",
+    "CoSearched": "api.cosearching",
     "Cosimulation": "api.cosimulation",
     "Dataset": "data.dataset",
     "EncoderCosimulation": "api.encoders",
@@ -51,6 +52,7 @@ _HOMES = {
     "allocate": "api.allocating",
     "compare": "api.comparing",
     "compile": "api.board",
+    "cosearch": "api.cosearching",
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
     "evaluate": "api.evaluation",
@@ -92,6 +94,8 @@ if TYPE_CHECKING:
     from codesign.api.board import generate as generate
     from codesign.api.comparing import Compared as Compared
     from codesign.api.comparing import compare as compare
+    from codesign.api.cosearching import CoSearched as CoSearched
+    from codesign.api.cosearching import cosearch as cosearch
     from codesign.api.cosimulation import Cosimulation as Cosimulation
     from codesign.api.cosimulation import cosim as cosim
     from codesign.api.datasets import load_dataset as load_dataset

@@ -18,6 +18,7 @@ from codesign.api.quantizing import DEFAULT_RATE
 from codesign.arch.hardware import Hardware
 from codesign.data.sources import load_dataset
 from codesign.errors import UserError
+from codesign.sim.clock import Clock
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ class Setting:
         epochs: with quantizers, `float_epochs` before, None as `quantize` has them.
         learning_rate: of these epochs; None as `quantize` has it.
         search_epochs: of methods that train while they choose; None for each method's own number.
-        folder: of the run.
+        folder: of what is made.
+        floats: folder of the float networks, if it is another one.
+        choices: instead of each method's own.
+        tested: whether accuracies are measured on test images, too; a search must not look at them.
+        clock: of latencies; by default that of the best evidence at hand.
     """
 
     model: FloatModel | Network
@@ -48,6 +53,10 @@ class Setting:
     learning_rate: float | None
     search_epochs: int | None
     folder: Path
+    floats: Path | None = None
+    choices: str | None = None
+    tested: bool = True
+    clock: Clock | None = None
 
     @property
     def network(self) -> Network:
@@ -88,8 +97,15 @@ def trained_in_float(setting: Setting, seed: int, report: Report) -> None:
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in found.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    with atomic_write(_place(setting, float_file(seed))) as file:
+    path = _floats(setting, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
         file.write(buffer.getvalue())
+
+
+def _floats(setting: Setting, seed: int) -> Path:
+    """The file of a seed's float network."""
+    return (setting.floats or setting.folder) / float_file(seed)
 
 
 def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Report) -> Result:
@@ -111,9 +127,19 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
     chosen = method_of(method)
     limits = {entry.limit.metric: entry.limit.bound} if chosen.limited else {}
     search_epochs = setting.search_epochs if hasattr(chosen, "with_epochs") else None
-    plan = planned(setting.network, chosen, setting.hw, at_most=limits, search_epochs=search_epochs)
+    plan = planned(
+        setting.network,
+        chosen,
+        setting.hw,
+        at_most=limits,
+        choices=setting.choices,
+        search_epochs=search_epochs,
+        clock=setting.clock,
+    )
     dataset = load_dataset(setting.data, setting.data_dir, entry.seed)
-    arrays = read_arrays(setting.folder / float_file(entry.seed), MOST_MODEL, "the weights of a comparison")
+    if not setting.tested:
+        dataset = dataset.part(test=0)
+    arrays = read_arrays(_floats(setting, entry.seed), MOST_MODEL, "the weights of a comparison")
     steps = setting.model.steps if isinstance(setting.model, FloatModel) else ()
     model = FloatModel(setting.network, {name: torch.from_numpy(value) for name, value in arrays.items()}, steps)
     subject = subject_for(plan.space, model, dataset, images=None, float_epochs=None, seed=entry.seed, progress=None)

@@ -23,6 +23,7 @@ from codesign.arch.hardware import Hardware
 from codesign.data.dataset import Dataset
 from codesign.errors import UserError, option
 from codesign.formats.ratio import band_ratio
+from codesign.sim.clock import Clock
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ def planned(
     choices: str | None = None,
     granularity: Granularity | None = None,
     search_epochs: int | None = None,
+    clock: Clock | None = None,
 ) -> Plan:
-    """The plan; arguments are those of `codesign.allocate`.
+    """The plan; arguments are those of `codesign.allocate`, and the clock of latencies (`Costs`).
 
     Raises:
         UserError: something has no such name or does not go together, a choice does not run on the accelerator, or
@@ -162,7 +164,7 @@ def planned(
     space = Space(network, choices_of(chosen, choices, network, hw), granularity or chosen.granularity)
     pins = dict(pin or {})
     check_pins(space, pins)
-    costs = Costs(space, hw)
+    costs = Costs(space, hw, clock)
     floor, floors = floor_of(at_least or {})
     limits = limits_of(at_most or {}, floors)
     for place, name in enumerate(space.names):

@@ -135,6 +135,23 @@ def search(
     save(json, answer.to_json())
 
 
+def cosearch(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/cosearch/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],
+    data_dir: DATA_DIR = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Candidates to train at a time, in processes.")] = 1,
+    json: JSON = None,
+) -> None:
+    """Find accelerators and bits together, within constraints; every point of the front runs on the RTL."""
+    from codesign.api.cosearching import cosearch as run
+    from codesign.cli.output import progress, save, show
+
+    with progress() as report:
+        answer = run(space, out, data_dir=data_dir, jobs=jobs, progress=report)
+    show(answer)
+    save(json, answer.to_json())
+
+
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `search` wrote.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html.")] = None,

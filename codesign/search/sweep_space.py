@@ -70,7 +70,8 @@ def _values(value: object) -> tuple[Value, ...]:
     return tuple(found)
 
 
-def _vary(value: object) -> dict[str, tuple[Value, ...]]:
+def parse_vary(value: object) -> dict[str, tuple[Value, ...]]:
+    """Keys of a hardware and their values, as YAML has them."""
     if not isinstance(value, dict) or not value:
         raise rejected(f"{shown(value)} given, must be keys and lists such as 'columns: [2, 4]'")
     found = {}
@@ -115,7 +116,7 @@ class SweepSpace(Model):
     """
 
     base: str
-    vary: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(_vary)]
+    vary: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(parse_vary)]
     where: tuple[str, ...] = ()
     resources: Annotated[ResourceLevel | Literal["none"], choice(*RESOURCE_LEVELS, "none")] = "predicted"
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
@@ -129,7 +130,8 @@ class SweepSpace(Model):
         return size
 
     @cached_property
-    def _base(self) -> Hardware:
+    def base_hardware(self) -> Hardware:
+        """What the variants are made from."""
         return load_hardware(self.base)
 
     def variants(self) -> Variants:
@@ -140,7 +142,7 @@ class SweepSpace(Model):
         """
         if self.size > MOST_VARIANTS:
             raise UserError(f"vary: {self.size:,} combinations, must be at most {MOST_VARIANTS:,}")
-        base = self._base
+        base = self.base_hardware
         known = [*known_values(base), *AFTER_TIMING, *AFTER_SYNTHESIS]
         try:
             conditions = [Condition.parse(text, known) for text in self.where]
@@ -183,7 +185,7 @@ class SweepSpace(Model):
             yield dict(zip(self.vary, values, strict=True))
 
     def _build(self, name: str, choice: Mapping[str, Value]) -> Hardware:
-        base = self._base
+        base = self.base_hardware
         rest = {key: value for key, value in choice.items() if key not in (RATIO, ROWS)}
         if RATIO in choice or ROWS in choice:
             rows, ratio = choice.get(ROWS, base.rows), choice.get(RATIO) or base_ratio(base)
@@ -207,7 +209,7 @@ class SweepSpace(Model):
             _assign(data, key, value)
         if "dataflow" in rest:
             _repack(data, base, {key for key in rest if key.endswith(".pack")})
-        _keep_widths(data, self._base, rest.keys())
+        _keep_widths(data, self.base_hardware, rest.keys())
         return checked(data, name, Hardware, {})
 
 

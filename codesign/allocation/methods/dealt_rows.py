@@ -123,7 +123,7 @@ def with_dealt_rows(task: Task, losses: FloatArray, gain: Mapping[str, Tensor]) 
     if not more:
         return task, losses
     mixed = DealtSpace(space.network, (*space.choices, *more), "layer", dealt)
-    return replace(task, space=mixed, costs=Costs(mixed, task.costs.hw)), np.hstack(columns)
+    return replace(task, space=mixed, costs=Costs(mixed, task.costs.hw, task.costs.clock)), np.hstack(columns)
 
 
 def _row_losses(subject: Subject, gain: Mapping[str, Tensor], layer: str, forms: Sequence[RowFormat]) -> FloatArray:

@@ -1,0 +1,549 @@
+"""Co-search: accelerators of a space, bits by methods on each, trained in rounds; a front that ran on the RTL.
+
+Stages, each of which says how many it saw, kept, and why not the others:
+
+1. *screen*: every accelerator by prediction and exact timing of uniform choices. Nothing is trained.
+2. *rounds*: each candidate (an accelerator, a method, a limit on the latency) gets its bits and is trained for the
+   round's epochs; the best go on to the next round, as successive halving has it (Jamieson and Talwalkar,
+   "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016).
+3. *synthesis* of the accelerators on the front, until the front has no other.
+4. *RTL*: every point of the front runs there, value by value; then its accuracy on test images is measured, once.
+
+All before the last step looks at training and validation images alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from codesign._extras import require
+from codesign._files import content_hash, write_json
+from codesign._sources import source_hash, tool_versions
+from codesign.allocation.comparison import Entry, Result, Rtl
+from codesign.allocation.problem import Limit
+from codesign.api.answer import Answer
+from codesign.api.blocks import Block, Facts, Line, Table, percent
+from codesign.api.comparing_jobs import Setting, float_file, network_file, trained_in_float
+from codesign.api.cosearching_jobs import Screened, run_on_rtl, screened, tested, tried
+from codesign.api.given import check_data_dir
+from codesign.api.modules import FloatModel
+from codesign.api.notes import Report, silent
+from codesign.api.planning import method_of
+from codesign.api.trainable import model_to_train
+from codesign.api.workers import workers
+from codesign.arch.hardware import Hardware
+from codesign.data.sources import data_hash
+from codesign.errors import UserError
+from codesign.execution.executor import Executor
+from codesign.execution.folder import claim, locked
+from codesign.execution.store import RunFolder
+from codesign.provenance import provenance
+from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace
+from codesign.search.pareto import front
+from codesign.sim.clock import predicted_clock
+from codesign.sim.signals import Signals, with_resources
+from codesign.sim.synthesis.predictor import NotFittedError
+from codesign.sim.synthesis.resource_levels import KnownResources
+
+WORKER_BYTES = 2 << 30
+"""Memory of a process that trains a network, with room to spare."""
+RESULT = "result.json"
+JOBS = "codesign.api.cosearching_jobs"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An accelerator, a method, and a limit on the latency for it."""
+
+    hardware: Hardware
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.hardware.name}, {self.entry.method}, {self.entry.limit}"
+
+
+@dataclass(frozen=True)
+class CoPoint:
+    """A candidate, trained.
+
+    Attributes:
+        candidate: what it is.
+        epochs: with quantizers.
+        result: accuracy and costs.
+        signals: of its integer network, with the resources and the clock that are known.
+        test_accuracy: of points on the front, measured at the end.
+        rtl: what the generated RTL did with it, of points on the front.
+    """
+
+    candidate: Candidate
+    epochs: int
+    result: Result
+    signals: Signals
+    test_accuracy: float | None = None
+    rtl: Rtl | None = None
+
+    def metric(self, name: str) -> float:
+        """A number that objectives and constraints may name."""
+        if name == ACCURACY:
+            return self.result.validation_accuracy
+        if name == "size_mib":
+            return self.result.costs[name]
+        value = self.signals.metric(name)
+        assert value is not None, "resources are predicted at least"
+        return value
+
+    def costs(self, objectives: Sequence[str]) -> tuple[float, ...]:
+        """What the front weighs; less is better."""
+        return tuple(-self.metric(name) if name == ACCURACY else self.metric(name) for name in objectives)
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat JSON object."""
+        entry = self.candidate.entry
+        return {
+            "hardware": self.candidate.hardware.name,
+            "method": entry.method,
+            "limit": str(entry.limit),
+            "epochs": self.epochs,
+            "validation_accuracy": self.result.validation_accuracy,
+            "float_accuracy": self.result.float_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "size_mib": self.result.costs.get("size_mib"),
+            **self.signals.to_json(),
+            "rtl": None if self.rtl is None else self.rtl.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage of the search saw and kept.
+
+    Attributes:
+        name: of the stage.
+        seen, kept: how many.
+        why: reasons for which others were left behind, and how many for each.
+    """
+
+    name: str
+    seen: int
+    kept: int
+    why: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CoSearched(Answer):
+    """A finished co-search.
+
+    Attributes:
+        front: points that keep all constraints and that no other beats in all objectives; each ran on the RTL.
+        points: all that were trained, by their last round.
+        stages: what was seen and kept.
+        folder: of the run; `networks` of the front lie there.
+        made_again: what is to be said of results of the folder that were damaged or of another version; may be empty.
+    """
+
+    space: CoSpace
+    front: tuple[CoPoint, ...]
+    points: tuple[CoPoint, ...]
+    stages: tuple[Stage, ...]
+    folder: Path
+    made_again: str
+
+    @property
+    def summary(self) -> str:
+        return f"{self.space.network} on {self.space.data}: {len(self.front)} of {len(self.points)} points on the front"
+
+    def network_file(self, point: CoPoint) -> Path:
+        """The integer network of a point."""
+        return _round(self.folder, point.candidate.hardware, point.epochs) / network_file(point.candidate.entry)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "space": self.space.text(),
+            "stages": [
+                {"stage": one.name, "seen": one.seen, "kept": one.kept, "why": dict(one.why)} for one in self.stages
+            ],
+            "front": [point.to_json() | {"network": str(self.network_file(point))} for point in self.front],
+            "points": [point.to_json() for point in self.points],
+            "chosen_by": "validation images",
+        } | provenance(seed=self.space.seed)
+
+    def blocks(self) -> Sequence[Block]:
+        stages = Table(
+            "stages",
+            ("stage", "seen", "kept", "why not"),
+            [
+                (one.name, one.seen, one.kept, ", ".join(f"{count} {why}" for why, count in one.why.items()))
+                for one in self.stages
+            ],
+        )
+        rows = [
+            (
+                *(point.candidate.hardware.name, point.candidate.entry.method, str(point.candidate.entry.limit)),
+                percent(point.result.validation_accuracy, 2),
+                "-" if point.test_accuracy is None else percent(point.test_accuracy, 2),
+                *(point.signals.latency_ms, point.signals.clock.mhz, point.signals.resources.lut),
+                *(point.signals.resources.dsp, "exact" if point.rtl and point.rtl.exact else "differs"),
+            )
+            for point in self.front
+        ]
+        columns = ("hardware", "method", "limit", "validation", "test", "ms", "MHz", "LUT", "DSP", "on RTL")
+        title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
+        limits = ", ".join(map(str, self.space.constraints)) or "none"
+        again = {"note": self.made_again} if self.made_again else {}
+        return [
+            stages,
+            Table(title, columns, rows),
+            Line("Validation images chose; test images were looked at for the points of the front, at the end."),
+            Facts({"constraints": limits, "run folder": self.folder, **again}),
+        ]
+
+
+def cosearch(
+    space: CoSpace | str | Path,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    jobs: int | None = 1,
+    progress: Report | None = None,
+) -> CoSearched:
+    """Find accelerators and bits together: a front of objectives, within constraints, every point run on the RTL.
+
+    Args:
+        space: the space, a YAML file, or a name in hw_configs/cosearch.
+        out: run folder; an old one of the same space is continued.
+        data_dir: folder with the files of the space's data set.
+        jobs: candidates that are trained at a time, in processes; None for one for each processor.
+        progress: told how the stages go on.
+
+    Raises:
+        UserError: the space cannot be used, the folder holds something else, or nothing keeps the constraints.
+        RuntimeError: a tool failed, or a point differs on the RTL.
+    """
+    require("torch", "training the networks of a search")
+    loaded = space if isinstance(space, CoSpace) else load_cospace(space)
+    check_data_dir(loaded.data, data_dir)
+    for name in loaded.model.methods:
+        method_of(name)
+    folder = Path(out)
+    where = None if data_dir is None else Path(data_dir)
+    search = _CoSearch(loaded, folder, where, workers(jobs, WORKER_BYTES), progress or silent)
+    claim(folder, "space.yaml", yaml.safe_dump(loaded.text(), sort_keys=False), "search")
+    with locked(folder):
+        return search.run()
+
+
+def _round(folder: Path, hw: Hardware, epochs: int) -> Path:
+    """Where the candidates of an accelerator and a round lie."""
+    return folder / "rounds" / f"{epochs}" / hw.name
+
+
+class _CoSearch:
+    """One search in one folder."""
+
+    def __init__(self, space: CoSpace, folder: Path, data_dir: Path | None, executor: Executor, report: Report) -> None:
+        self.space, self.folder = space, folder
+        self._executor, self._report = executor, report
+        self._kept = RunFolder(folder)
+        self._known = KnownResources(self._kept, report, "front")
+        self._model = model_to_train(space.network, None)
+        self._data_dir = data_dir
+        weights: list[str | bytes] = []
+        if isinstance(self._model, FloatModel):
+            for name, value in self._model.state.items():
+                weights += [name, value.numpy().tobytes()]
+        network = self._setting(space.accelerators.base_hardware, 0).network
+        self._common = content_hash(
+            source_hash(JOBS),
+            tool_versions("numpy", "scipy", "scikit-learn", "torch"),
+            json.dumps(network.to_json(), sort_keys=True),
+            *weights,
+            data_hash(space.data, data_dir),
+            str(space.training.float_epochs),
+        )
+        self._stages: list[Stage] = []
+
+    def run(self) -> CoSearched:
+        """All stages; what is there is not made again."""
+        self._kept.made_again.clear()
+        candidates = self._candidates(self._screen())
+        points = self._rounds(candidates)
+        on_front, known = self._synthesized(list(points.values()))
+        on_front = self._verified(on_front)
+        found = CoSearched(self.space, on_front, known, tuple(self._stages), self.folder, self._kept.said())
+        write_json(self.folder / RESULT, found.to_json())
+        return found
+
+    def _setting(self, hw: Hardware, epochs: int) -> Setting:
+        """For the jobs of an accelerator and a round."""
+        return Setting(
+            self._model,
+            hw,
+            self.space.data,
+            self._data_dir,
+            epochs,
+            self.space.training.float_epochs,
+            None,
+            None,
+            _round(self.folder, hw, epochs),
+            self.folder,
+            self.space.model.choices,
+            tested=False,
+            clock=predicted_clock(hw),  # one that no synthesis in between changes
+        )
+
+    def _done(self, stage: str, seen: int, kept: int, why: Mapping[str, int]) -> None:
+        self._stages.append(Stage(stage, seen, kept, why))
+
+    def _screen(self) -> dict[Hardware, tuple[float, float]]:
+        """Accelerators that may have a point on the front, with their fastest and slowest uniform choices.
+
+        Raises:
+            UserError: there is none.
+        """
+        variants = self.space.accelerators.variants()
+        why: dict[str, int] = {}
+        if variants.refused:
+            why["cannot be built"] = len(variants.refused)
+        if variants.excluded:
+            why["excluded by conditions"] = variants.excluded
+        reasons = [f"{name}: {reason}" for name, reason in variants.refused.items()]
+        found: dict[Hardware, tuple[float, float]] = {}
+        seen = len(variants.hardware) + len(variants.refused) + variants.excluded
+        for number, hw in enumerate(variants.hardware):
+            self._report("screen", number, len(variants.hardware))
+            outcome = screened(self._setting(hw, 0).network, hw, self.space.model.methods, self.space.model.choices)
+            reason = self._misfit(hw, outcome)
+            if reason is None:
+                assert isinstance(outcome, Screened)
+                found[hw] = outcome.fastest_ms, outcome.slowest_ms
+                continue
+            kind, said = reason
+            why[kind] = why.get(kind, 0) + 1
+            reasons.append(f"{hw.name}: {said}")
+        self._report("screen", len(variants.hardware), len(variants.hardware))
+        self._done("screen", seen, len(found), why)
+        if not found:
+            raise UserError(f"no accelerator of {seen} is left: {reasons[0]}")
+        return found
+
+    def _misfit(self, hw: Hardware, outcome: Screened | str) -> tuple[str, str] | None:
+        """Why an accelerator is left behind, in general and in particular; None if it is not."""
+        if isinstance(outcome, str):
+            return "do not run the network", outcome
+        try:
+            used = self._known.of(hw).resources
+        except NotFittedError as error:
+            return "cannot be predicted", str(error)
+        if not used.fits(hw.totals):
+            return "do not fit their device", f"needs {used.lut:,} LUTs, {used.dsp} DSPs, {used.bram36} BRAM36"
+        for name in RESOURCES:
+            bound, value = self.space.bound(name), getattr(used, name)
+            if bound is not None and value > bound:
+                return f"break {name} <= {bound:g}", f"{name} is {value:g}"
+        bound = self.space.bound("latency_ms")
+        if bound is not None and outcome.fastest_ms > bound:
+            return f"break latency_ms <= {bound:g}", f"its fastest choice takes {outcome.fastest_ms:.4g} ms"
+        return None
+
+    def _candidates(self, spans: Mapping[Hardware, tuple[float, float]]) -> list[Candidate]:
+        """Every accelerator with every method and limit, or so many of them as may be tried."""
+        found: list[Candidate] = []
+        for hw, (fastest, slowest) in spans.items():
+            bound = self.space.bound("latency_ms")
+            top = slowest if bound is None else max(fastest, min(slowest, bound))
+            limits = dict.fromkeys(fastest + share * (top - fastest) for share in self.space.model.shares)
+            for method in self.space.model.methods:
+                for limit in limits:
+                    rounded = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
+                    entry = Entry(method, Limit("latency_ms", rounded), self.space.seed)
+                    found.append(Candidate(hw, entry))
+        if len(found) <= self.space.trials:
+            self._done("candidates", len(found), len(found), {})
+            return found
+        drawn = np.random.default_rng(self.space.seed).permutation(len(found))[: self.space.trials]
+        kept = [found[place] for place in sorted(drawn.tolist())]
+        self._done("candidates", len(found), len(kept), {"not drawn": len(found) - len(kept)})
+        return kept
+
+    def _train(self) -> None:
+        """The float network."""
+        seed = self.space.seed
+        key = content_hash(self._common, str(seed))
+        if self._kept.file(float_file(seed), key) is not None:
+            return
+        setting = self._setting(self.space.accelerators.base_hardware, 0)
+        with contextlib.closing(self._executor.map([partial(trained_in_float, setting, seed)], self._report)) as done:
+            for outcome in done:
+                outcome.result()
+        self._kept.keep_file(float_file(seed), key)
+
+    def _rounds(self, candidates: list[Candidate]) -> dict[Candidate, CoPoint]:
+        """The points of all candidates that gave one, each by its last round."""
+        self._train()
+        points: dict[Candidate, CoPoint] = {}
+        going = candidates
+        rounds = self.space.training.epochs
+        for number, epochs in enumerate(rounds):
+            found, failed = self._round_of(going, epochs)
+            points |= found
+            if not points:
+                raise UserError(f"no candidate gives a network; {next(iter(failed))}")
+            final = number == len(rounds) - 1
+            kept = list(found) if final else self._best(found)
+            why = {"gave nothing": len(failed)} if failed else {}
+            if len(found) > len(kept):
+                why["beaten by others"] = len(found) - len(kept)
+            self._done(f"round of {epochs} epochs", len(going), len(kept), why)
+            going = kept
+        return points
+
+    def _round_of(self, candidates: Sequence[Candidate], epochs: int) -> tuple[dict[Candidate, CoPoint], list[str]]:
+        """What so many epochs make of candidates, and what is said of those that give nothing."""
+        found: dict[Candidate, CoPoint] = {}
+        failed: list[str] = []
+        missing: list[Candidate] = []
+        for each in candidates:
+            place, key = self._file(each, epochs)
+            stored = self._kept.get(place, key, dict)
+            if stored is not None and ("failed" in stored or self._kept.file(self._network(each, epochs), key)):
+                self._take(each, epochs, stored, found, failed)
+            else:
+                missing.append(each)
+        what = f"candidates, {epochs} epochs"
+        self._report(what, len(candidates) - len(missing), len(candidates))
+        jobs = [partial(tried, self._setting(each.hardware, epochs), each.entry) for each in missing]
+        with contextlib.closing(self._executor.map(jobs)) as outcomes:
+            for count, outcome in enumerate(outcomes, len(candidates) - len(missing) + 1):
+                each = missing[outcome.index]
+                place, key = self._file(each, epochs)
+                if outcome.error is None:
+                    stored = outcome.result()
+                    self._kept.keep_file(self._network(each, epochs), key)
+                elif isinstance(outcome.error, UserError):
+                    stored = {"failed": str(outcome.error)}
+                else:
+                    outcome.result()
+                    raise AssertionError
+                self._kept.put(place, key, stored)
+                self._take(each, epochs, stored, found, failed)
+                self._report(what, count, len(candidates))
+        return {each: found[each] for each in candidates if each in found}, failed
+
+    def _take(
+        self,
+        candidate: Candidate,
+        epochs: int,
+        stored: Mapping[str, Any],
+        found: dict[Candidate, CoPoint],
+        failed: list[str],
+    ) -> None:
+        if "failed" in stored:
+            failed.append(f"{candidate.name}: {stored['failed']}")
+            return
+        signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self._known)
+        found[candidate] = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
+
+    def _network(self, candidate: Candidate, epochs: int) -> str:
+        folder = _round(self.folder, candidate.hardware, epochs).relative_to(self.folder)
+        return f"{folder}/{network_file(candidate.entry)}"
+
+    def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
+        """Where a candidate's result is kept, and under which key."""
+        entry = candidate.entry
+        asked = (entry.method, str(entry.limit), str(entry.seed), str(epochs), str(self.space.model.choices))
+        key = content_hash(self._common, candidate.hardware.canonical_json(), *asked)
+        return f"{self._network(candidate, epochs)}.json", key
+
+    def _best(self, points: Mapping[Candidate, CoPoint]) -> list[Candidate]:
+        """The share that goes on: front by front, of the last one those with the best accuracy."""
+        count = max(1, math.ceil(self.space.training.keep * len(points)))
+        left = list(points)
+        kept: list[Candidate] = []
+        while left and len(kept) < count:
+            places = {*front([points[each].costs(self.space.objectives) for each in left])}
+            layer = sorted((left[i] for i in places), key=lambda each: -points[each].metric(ACCURACY))
+            kept += layer if not kept else layer[: count - len(kept)]  # nobody on the first front is left behind
+            left = [each for i, each in enumerate(left) if i not in places]
+        return [each for each in points if each in kept]
+
+    def _front(self, points: Sequence[CoPoint]) -> tuple[tuple[CoPoint, ...], dict[str, int]]:
+        """The front of the points that keep all constraints; why others do not.
+
+        Raises:
+            UserError: none does.
+        """
+        why: dict[str, int] = {}
+        held: list[CoPoint] = []
+        for point in points:
+            broken = [str(one) for one in self.space.constraints if not one.holds(point.metric(one.metric))]
+            if not point.signals.resources.fits:
+                broken.append("the device's size")
+            for each in broken:
+                why[f"break {each}"] = why.get(f"break {each}", 0) + 1
+            if not broken:
+                held.append(point)
+        if not held:
+            nearest = {
+                str(one): (max if one.sense == ">=" else min)(point.metric(one.metric) for point in points)
+                for one in self.space.constraints
+            }
+            said = ", ".join(f"of {name} the nearest is {value:.4g}" for name, value in nearest.items())
+            raise UserError(f"none of {len(points)} points keeps all constraints: {said}")
+        places = front([point.costs(self.space.objectives) for point in held])
+        if len(held) > len(places):
+            why["beaten by others"] = len(held) - len(places)
+        return tuple(sorted((held[i] for i in places), key=lambda point: point.costs(self.space.objectives))), why
+
+    def _synthesized(self, points: Sequence[CoPoint]) -> tuple[tuple[CoPoint, ...], tuple[CoPoint, ...]]:
+        """The front, all of whose accelerators are synthesized, and all points with what is known then."""
+        while True:
+            found, why = self._front(points)
+            if not self._known.propose(point.candidate.hardware for point in found):
+                self._done("front, synthesized", len(points), len(found), why)
+                return found, tuple(points)
+            points = [
+                replace(point, signals=with_resources(point.signals, point.candidate.hardware, self._known))
+                for point in points
+            ]
+
+    def _verified(self, points: Sequence[CoPoint]) -> tuple[CoPoint, ...]:
+        """The points with what they did on the RTL, and then on test images.
+
+        Raises:
+            RuntimeError: one differs.
+        """
+        found: list[CoPoint] = []
+        for number, point in enumerate(points):
+            self._report("points on RTL", number, len(points))
+            setting = self._setting(point.candidate.hardware, point.epochs)
+            entry = point.candidate.entry
+            place = f"{self._network(point.candidate, point.epochs)}.rtl.json"
+            network = (setting.folder / network_file(entry)).read_bytes()
+            key = content_hash(self._common, setting.hw.canonical_json(), network, str(self.space.images))
+            stored = self._kept.get(place, key, dict)
+            if stored is None:
+                rtl = run_on_rtl(setting, entry, self.space.images, self._report)
+                if not rtl.exact:
+                    raise RuntimeError(
+                        f"{point.candidate.name}: the RTL differs from the models: {rtl.different} of {rtl.values} "
+                        f"values, {rtl.cycles} cycles instead of {rtl.model_cycles}"
+                    )
+                stored = {"rtl": rtl.to_json(), "test_accuracy": tested(setting, entry)}
+                self._kept.put(place, key, stored)
+            rtl = Rtl.from_json(stored["rtl"])
+            found.append(replace(point, rtl=rtl, test_accuracy=stored["test_accuracy"]))
+        self._report("points on RTL", len(points), len(points))
+        self._done("on RTL", len(points), len(found), {})
+        return tuple(found)

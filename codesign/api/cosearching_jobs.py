@@ -1,0 +1,75 @@
+"""The jobs of a co-search: an accelerator screened, a candidate trained, a point on the RTL and on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from codesign.allocation.comparison import Entry, Rtl
+from codesign.allocation.costs import Costs
+from codesign.allocation.space import Space
+from codesign.api.comparing_jobs import Setting, evaluated, network_file, on_rtl
+from codesign.api.planning import choices_of, method_of
+from codesign.arch.hardware import Hardware
+from codesign.errors import UserError
+from codesign.integer.storage import load_network
+from codesign.program import plan_network
+from codesign.sim.clock import predicted_clock
+from codesign.sim.energy import unit_energies
+from codesign.sim.signals import measure
+from codesign.workload.network import Network
+
+if TYPE_CHECKING:
+    from codesign.api.notes import Report
+
+
+class Screened(NamedTuple):
+    """Latencies of an accelerator's uniform choices, by the exact timing model at its predicted clock."""
+
+    fastest_ms: float
+    slowest_ms: float
+
+
+def screened(network: Network, hw: Hardware, methods: Sequence[str], choices: str | None) -> Screened | str:
+    """The fastest and the slowest uniform choice that some method has, or why the network does not run."""
+    latencies: list[float] = []
+    said = ""
+    for name in methods:
+        method = method_of(name)
+        try:
+            space = Space(network, choices_of(method, choices, network, hw))
+            costs = Costs(space, hw, predicted_clock(hw))
+            for place in range(len(space.choices)):
+                latencies.append(costs.latency_ms(space.assignment([place] * len(space.groups))))
+        except UserError as error:
+            said = said or f"{name}: {error}"
+    return Screened(min(latencies), max(latencies)) if latencies else said
+
+
+def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:
+    """What a candidate gives: `Result` and `Signals`, as JSON; its integer network is written beside.
+
+    Raises:
+        UserError: it gives nothing that keeps the limit, or training diverged.
+    """
+    result = evaluated(setting, entry.method, entry, report)
+    network = load_network(setting.folder / network_file(entry))
+    signals = measure(plan_network(network, setting.hw), unit_energies())
+    return {"result": asdict(result), "signals": signals.to_json()}
+
+
+def run_on_rtl(setting: Setting, entry: Entry, images: int, report: Report) -> Rtl:
+    """A candidate's integer network on the generated RTL (`codesign.api.comparing_jobs.on_rtl`)."""
+    return on_rtl(setting, entry, images, report)
+
+
+def tested(setting: Setting, entry: Entry) -> float | None:
+    """Accuracy of a candidate's integer network on the test images; None where there are none."""
+    from codesign.api.evaluation import evaluate
+    from codesign.data.sources import load_dataset
+
+    if not len(load_dataset(setting.data, setting.data_dir, entry.seed).test_labels):
+        return None
+    file = setting.folder / network_file(entry)
+    return evaluate(file, setting.data, data_dir=setting.data_dir, seed=entry.seed).accuracy

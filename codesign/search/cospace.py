@@ -1,0 +1,190 @@
+"""What a co-search looks at: accelerators of a space, bits by methods, objectives and limits in words of the field."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BeforeValidator, model_validator
+
+from codesign.arch.checks import did_you_mean, integer, number, rejected, shown
+from codesign.arch.documents import Model, parse, read_text
+from codesign.arch.load import find_config
+from codesign.search.sweep_space import SweepSpace, Value, parse_vary
+
+FOLDER = "cosearch"
+"""Where below hw_configs/ the spaces lie."""
+ACCURACY = "accuracy"
+RESOURCES = ("lut", "ff", "dsp", "bram36")
+METRICS = (ACCURACY, "latency_ms", "energy_mj", "traffic_bytes", "size_mib", "cycles", *RESOURCES)
+"""What objectives and constraints may name; of all but accuracy less is better."""
+MOST_TRIALS = 10_000
+_CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
+
+
+class Constraint(NamedTuple):
+    """A limit on a number: `latency_ms <= 2`, `accuracy >= 0.9`."""
+
+    metric: str
+    sense: Literal["<=", ">="]
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.sense} {self.bound:g}"
+
+    def holds(self, value: float) -> bool:
+        """Whether a value keeps it."""
+        return value <= self.bound if self.sense == "<=" else value >= self.bound
+
+
+def _metric(value: object) -> str:
+    if value not in METRICS:
+        hint = did_you_mean(value, METRICS) if isinstance(value, str) else ""
+        raise rejected(f"{shown(value)} given, must be one of {', '.join(METRICS)}{hint}")
+    assert isinstance(value, str)
+    return value
+
+
+def _objectives(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise rejected(f"{shown(value)} given, must be a list such as [accuracy, latency_ms]")
+    found = tuple(map(_metric, value))
+    if len(set(found)) < len(found):
+        raise rejected(f"{', '.join(found)} given, must be different")
+    return found
+
+
+def _constraints(value: object) -> tuple[Constraint, ...]:
+    if not isinstance(value, list | tuple):
+        raise rejected(f"{shown(value)} given, must be a list such as ['latency_ms <= 2']")
+    found: list[Constraint] = []
+    for text in value:
+        match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+        if isinstance(text, Constraint):
+            found.append(text)
+            continue
+        if match is None:
+            raise rejected(f"{shown(text)} given, must be a metric, <= or >=, and a number, such as 'latency_ms <= 2'")
+        metric, sense, bound = match.groups()
+        least: Literal["<=", ">="] = ">=" if _metric(metric) == ACCURACY else "<="
+        if sense != least:
+            raise rejected(f"{shown(text)} given, {metric} must be {least} a number")
+        found.append(Constraint(metric, least, float(bound)))
+    if len({one.metric for one in found}) < len(found):
+        raise rejected("two limits on one metric given, must be one of each")
+    return tuple(found)
+
+
+def _shares(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise rejected(f"{shown(value)} given, must be a list such as [0.25, 0.5, 0.75]")
+    if any(isinstance(x, bool) or not isinstance(x, int | float) or not 0 <= x <= 1 for x in value):
+        raise rejected(f"{shown(value)} given, must be numbers from 0 to 1")
+    return tuple(map(float, value))
+
+
+def _epochs(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise rejected(f"{shown(value)} given, must be a list such as [0, 3, 12]")
+    if any(isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= 10_000 for x in value):
+        raise rejected(f"{shown(value)} given, must be whole numbers from 0")
+    if list(value) != sorted(set(value)):
+        raise rejected(f"{shown(value)} given, must go up")
+    return tuple(value)
+
+
+class HardwareSpace(Model):
+    """Accelerators: variants of one, as a sweep has them (`codesign.search.sweep_space`)."""
+
+    base: str
+    vary: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(parse_vary)]
+    where: tuple[str, ...] = ()
+
+
+class Choices(Model):
+    """How bits are chosen on each accelerator.
+
+    Attributes:
+        methods: of `codesign methods`.
+        choices: such as `w4a4,w8a8`; by default each method's own.
+        shares: limits on the latency, at shares of the way from an accelerator's fastest uniform choice to its slowest,
+            or to the limit of the constraints if that is less.
+    """
+
+    methods: tuple[str, ...] = ("codesign",)
+    choices: str | None = None
+    shares: Annotated[tuple[float, ...], BeforeValidator(_shares)] = (0.25, 0.5, 1.0)
+
+
+class Training(Model):
+    """How candidates are trained: in rounds of more and more epochs, of which only the best go on.
+
+    Attributes:
+        float_epochs: of the float network, once; 20 where it brings no weights.
+        epochs: with quantizers, of every round; 0 only calibrates.
+        keep: share of the candidates of a round that go on to the next.
+    """
+
+    float_epochs: Annotated[int, integer(0, 10_000)] | None = None
+    epochs: Annotated[tuple[int, ...], BeforeValidator(_epochs)] = (0, 3, 12)
+    keep: Annotated[float, number(0, 1)] = 0.34
+
+
+class CoSpace(Model):
+    """A co-search: one network and its data, accelerators, methods, what is wanted, and how much may be tried.
+
+    Attributes:
+        network, data: as `quantize` takes them.
+        objectives: what the front weighs.
+        constraints: what every point of it keeps.
+        trials: candidates (an accelerator, a method, a limit) that are tried at most; more are drawn from.
+        images: first test images that every point of the front runs on the generated RTL.
+        seed: of training, of methods, and of what is drawn.
+    """
+
+    network: str
+    data: str
+    hardware: HardwareSpace
+    model: Choices = Choices()
+    training: Training = Training()
+    objectives: Annotated[tuple[str, ...], BeforeValidator(_objectives)] = (ACCURACY, "latency_ms")
+    constraints: Annotated[tuple[Constraint, ...], BeforeValidator(_constraints)] = ()
+    trials: Annotated[int, integer(1, MOST_TRIALS)] = 200
+    images: Annotated[int, integer(1, 10_000)] = 3
+    seed: Annotated[int, integer(0, 2**31 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> CoSpace:
+        if self.objectives == (ACCURACY,):
+            raise rejected("objectives: accuracy alone given, must have something that it is weighed against")
+        return self
+
+    @property
+    def accelerators(self) -> SweepSpace:
+        """The hardware as a sweep."""
+        return SweepSpace(
+            base=self.hardware.base,
+            vary=dict(self.hardware.vary),
+            where=self.hardware.where,
+            resources="front",
+            seed=self.seed,
+        )
+
+    def bound(self, metric: str) -> float | None:
+        """The limit on a metric, if there is one."""
+        return next((one.bound for one in self.constraints if one.metric == metric), None)
+
+    def text(self) -> dict[str, object]:
+        """What the space says, as YAML holds it."""
+        return self.model_dump(mode="json") | {"constraints": [str(one) for one in self.constraints]}
+
+
+def load_cospace(path_or_name: str | Path) -> CoSpace:
+    """The space of a YAML file, or of the one called `path_or_name` in hw_configs/cosearch/.
+
+    Raises:
+        UserError: one line, if it cannot be used.
+    """
+    path = find_config(path_or_name, FOLDER)
+    return parse(read_text(path), str(path_or_name), CoSpace, {})

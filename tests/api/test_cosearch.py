@@ -1,0 +1,166 @@
+"""Co-search: what a space says, what stages leave behind and why, and a whole run that is interrupted and goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import codesign
+from codesign.allocation.comparison import Entry, Result
+from codesign.allocation.problem import Limit
+from codesign.api import cosearching
+from codesign.api.cosearching import Candidate, CoPoint
+from codesign.errors import UserError
+from codesign.search.cospace import CoSpace, load_cospace
+from codesign.sim.clock import Clock
+from codesign.sim.signals import ResourceUse, Signals
+from tests.conftest import Run
+
+BASE = Path(__file__).parents[2] / "hw_configs" / "league" / "fixed.yaml"
+SPACE: dict[str, Any] = {
+    "network": "smallcnn:size=8,width=4",
+    "data": "digits",
+    "hardware": {"base": str(BASE), "vary": {"columns": [1, 2]}},
+    "model": {"choices": "w4a4,w8a8", "shares": [0.0, 1.0]},
+    "training": {"float_epochs": 8, "epochs": [0, 2], "keep": 0.5},
+    "images": 2,
+}
+
+
+def space(folder: Path, **changes: object) -> Path:
+    """A file of `SPACE` with other values of some keys."""
+    path = folder / "space.yaml"
+    path.write_text(yaml.safe_dump(SPACE | changes))
+    return path
+
+
+def test_an_interrupted_run_goes_on_to_what_an_undisturbed_one_finds(tmp_path: Path) -> None:
+    file = space(tmp_path, constraints=["accuracy >= 0.2", "latency_ms <= 5"])
+
+    def stop(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+        if phase == "candidates, 0 epochs" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        codesign.cosearch(file, tmp_path / "a", progress=stop)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "rounds").rglob("*.codesign.json")}
+    assert len(kept) == 2
+    found = codesign.cosearch(file, tmp_path / "a")
+    assert all(path.stat().st_mtime_ns == made for path, made in kept.items())
+    assert without_folder(found) == without_folder(codesign.cosearch(file, tmp_path / "b"))
+
+    assert [(one.name, one.seen, one.kept) for one in found.stages[:2]] == [("screen", 2, 2), ("candidates", 4, 4)]
+    assert found.front and all(point.rtl is not None and point.rtl.exact for point in found.front)
+    assert all(point.test_accuracy is not None and point.signals.resources.synthesized for point in found.front)
+    costs = [point.costs(found.space.objectives) for point in found.points]
+    for point in found.front:
+        mine = point.costs(found.space.objectives)
+        assert not any(all(a <= b for a, b in zip(each, mine, strict=True)) and each != mine for each in costs)
+        assert codesign.evaluate(found.network_file(point), "digits").accuracy == point.test_accuracy
+    assert json.loads((tmp_path / "a" / "result.json").read_text())["chosen_by"] == "validation images"
+
+    again = codesign.cosearch(
+        file, tmp_path / "a", progress=lambda phase, *_: pytest.fail(phase) if _ is None else None
+    )
+    assert without_folder(again) == without_folder(found)
+    with pytest.raises(UserError, match="holds another search"):
+        codesign.cosearch(space(tmp_path, images=3), tmp_path / "a")
+
+
+def without_folder(found: codesign.CoSearched) -> Any:
+    """What was found, but for where it lies and for seconds that were measured."""
+    text = json.dumps(found.to_json(), sort_keys=True).replace(str(found.folder), "RUN")
+    return json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"constraints": ["latency_ms <= 0.001"]}, "no accelerator of 2 is left: .*its fastest choice takes"),
+        ({"constraints": ["lut <= 100"]}, "no accelerator of 2 is left: .*lut is"),
+        ({"network": "resnet9000"}, "resnet9000: no such network"),
+        ({"model": {"methods": ["hawk"]}}, "'hawk' given, must be .*did you mean 'hawq'"),
+        ({"objectives": ["accuracy", "speed"]}, "objectives: 'speed' given, must be one of accuracy, latency_ms"),
+        ({"objectives": ["accuracy"]}, "objectives: accuracy alone given"),
+        ({"constraints": ["accuracy <= 0.9"]}, "constraints: 'accuracy <= 0.9' given, accuracy must be >= a number"),
+        ({"constraints": ["lut <= 1", "lut <= 2"]}, "constraints: two limits on one metric"),
+        ({"constraints": ["latency_ms < 2"]}, "must be a metric, <= or >=, and a number"),
+        ({"training": {"epochs": [3, 0]}}, r"training.epochs: \[3, 0\] given, must go up"),
+        ({"hardware": {"base": "tiny", "vary": {"columns": [1]}, "where": ["columns > 3"]}}, "where: none of 1"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_anything_is_trained(
+    tmp_path: Path, changes: Mapping[str, object], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        codesign.cosearch(space(tmp_path, **changes), tmp_path / "run", progress=_no_training)
+
+
+def _no_training(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+    assert phase == "screen"
+
+
+def point(accuracy: float, latency_ms: float, lut: int, fits: bool = True) -> CoPoint:
+    hw = codesign.load_hardware("tiny")
+    cycles = round(latency_ms * 1e5)
+    used = ResourceUse("synthesized", 8, lut, 100, 2.0, fits)
+    signals = Signals(cycles, Clock(100.0, "estimated", 100.0), used, 0.5, 0.1, 1, 1, 1)
+    entry = Entry(f"{accuracy}", Limit("latency_ms", latency_ms), 0)
+    return CoPoint(Candidate(hw, entry), 0, Result(accuracy, None, 1.0, {"size_mib": 1.0}, None, 0.0), signals)
+
+
+def search(tmp_path: Path, **changes: object) -> Any:
+    from codesign.execution.executor import InProcess
+
+    loaded = load_cospace(space(tmp_path, **changes))
+    return cosearching._CoSearch(loaded, tmp_path / "run", None, InProcess(), lambda *_: None)
+
+
+def test_the_front_is_of_those_that_keep_all_constraints(tmp_path: Path) -> None:
+    points = [point(0.9, 1.0, 500), point(0.8, 0.5, 500), point(0.7, 0.6, 400), point(0.95, 3.0, 500)]
+    points += [point(0.99, 0.1, 10, fits=False)]
+    found, why = search(tmp_path, constraints=["latency_ms <= 2"])._front(points)
+    assert [each.result.validation_accuracy for each in found] == [0.9, 0.8]
+    assert why == {"break latency_ms <= 2": 1, "break the device's size": 1, "beaten by others": 1}
+    objectives = {"objectives": ["accuracy", "latency_ms", "lut"]}
+    assert len(search(tmp_path, **objectives)._front(points)[0]) == 4
+    with pytest.raises(
+        UserError, match="none of 5 points keeps all constraints: of accuracy >= 0.999 the nearest is 0.99"
+    ):
+        search(tmp_path, constraints=["accuracy >= 0.999"])._front(points)
+
+
+def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -> None:
+    values = [(0.9, 1.0), (0.8, 0.5), (0.85, 1.1), (0.7, 0.6), (0.6, 2.0), (0.88, 1.2)]
+    points = {each.candidate: each for each in (point(accuracy, ms, 500) for accuracy, ms in values)}
+    kept = search(tmp_path, training={"keep": 0.5})._best(points)
+    # the first two are the front, and of the next one, 0.85 and 0.7 and 0.88, the most accurate goes on
+    assert [points[each].result.validation_accuracy for each in kept] == [0.9, 0.8, 0.88]
+
+
+def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
+    made = search(tmp_path, trials=3)
+    hardware = made.space.accelerators.variants().hardware
+    drawn = made._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
+    assert len(drawn) == 3 and made._stages[-1].why == {"not drawn": 1}
+    assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
+    limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: (1.0, 2.0)})}
+    assert limits == {1.0, 2.0}
+
+
+def test_shipped_spaces_can_be_read() -> None:
+    for path in (BASE.parents[1] / "cosearch").glob("*.yaml"):
+        loaded = load_cospace(path.stem)
+        assert isinstance(loaded, CoSpace) and loaded.accelerators.variants().hardware
+
+
+def test_the_command_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    status, out, err = run("cosearch", str(space(tmp_path, objectives=["speed"])), "-o", str(tmp_path / "run"))
+    assert (status, out) == (2, "") and "objectives: 'speed' given" in err
+    assert not (tmp_path / "run").exists()
