@@ -15,7 +15,9 @@ from codesign.allocation.comparison import Entry, Result
 from codesign.allocation.problem import Limit
 from codesign.api import cosearching
 from codesign.api.cosearching import Candidate, CoPoint
+from codesign.api.notes import Report, silent
 from codesign.errors import UserError
+from codesign.execution.executor import InProcess
 from codesign.search.cospace import CoSpace, load_cospace
 from codesign.sim.clock import Clock
 from codesign.sim.signals import ResourceUse, Signals
@@ -39,19 +41,43 @@ def space(folder: Path, **changes: object) -> Path:
     return path
 
 
+def stop(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+    """An interrupt in the middle of the first round."""
+    if phase == "candidates, 0 epochs" and done == 2:
+        raise KeyboardInterrupt
+
+
+def made(folder: Path) -> dict[Path, int]:
+    """The results of candidates that are kept, and when they were made."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*.codesign.json")}
+
+
+def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str, Any]]:
+    """What the rounds of a search give, without synthesis and RTL."""
+    search = cosearching._CoSearch(load_cospace(file), folder, None, InProcess(), report)
+    return [point.to_json() for point in search._rounds(search._candidates(search._screen())).values()]
+
+
+def test_rounds_that_were_interrupted_go_on_to_what_undisturbed_ones_give(tmp_path: Path) -> None:
+    file = space(tmp_path, hardware={"base": "tiny", "vary": {"columns": [1, 2]}}, model={"shares": [0.0, 1.0]})
+    with pytest.raises(KeyboardInterrupt):
+        trained(file, tmp_path / "a", stop)
+    kept = made(tmp_path / "a")
+    assert len(kept) == 2
+    found = trained(file, tmp_path / "a")
+    assert kept.items() <= made(tmp_path / "a").items()
+    assert found == trained(file, tmp_path / "b") and {point["epochs"] for point in found} == {0, 2}
+
+
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_what_an_undisturbed_one_finds(tmp_path: Path) -> None:
     file = space(tmp_path, constraints=["accuracy >= 0.2", "latency_ms <= 5"])
-
-    def stop(phase: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        if phase == "candidates, 0 epochs" and done == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         codesign.cosearch(file, tmp_path / "a", progress=stop)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "rounds").rglob("*.codesign.json")}
+    kept = made(tmp_path / "a")
     assert len(kept) == 2
     found = codesign.cosearch(file, tmp_path / "a")
-    assert all(path.stat().st_mtime_ns == made for path, made in kept.items())
+    assert kept.items() <= made(tmp_path / "a").items()
     assert without_folder(found) == without_folder(codesign.cosearch(file, tmp_path / "b"))
 
     assert [(one.name, one.seen, one.kept) for one in found.stages[:2]] == [("screen", 2, 2), ("candidates", 4, 4)]
@@ -116,8 +142,6 @@ def point(accuracy: float, latency_ms: float, lut: int, fits: bool = True) -> Co
 
 
 def search(tmp_path: Path, **changes: object) -> Any:
-    from codesign.execution.executor import InProcess
-
     loaded = load_cospace(space(tmp_path, **changes))
     return cosearching._CoSearch(loaded, tmp_path / "run", None, InProcess(), lambda *_: None)
 
@@ -145,10 +169,10 @@ def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -
 
 
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
-    made = search(tmp_path, trials=3)
-    hardware = made.space.accelerators.variants().hardware
-    drawn = made._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
-    assert len(drawn) == 3 and made._stages[-1].why == {"not drawn": 1}
+    few = search(tmp_path, trials=3)
+    hardware = few.space.accelerators.variants().hardware
+    drawn = few._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
+    assert len(drawn) == 3 and few._stages[-1].why == {"not drawn": 1}
     assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
     limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: (1.0, 2.0)})}
     assert limits == {1.0, 2.0}

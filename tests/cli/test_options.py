@@ -43,7 +43,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
         ("--act-bits", "8"),
     )),
     *((("cosim", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {PROGRAMS}") for option in (
-        ("--waves", "fc"), ("--waves-out", "a.vcd"),
+        ("--waves", "fc"), ("--waves-out", "a.vcd"), ("--elements", "rtl"),
     )),
     (("cosim", "tiny", "smallcnn", "--waves-out", "a.vcd"), "--waves-out: has no effect without --waves"),
     *(((*IDEAL, *option), f"{option[0]} given, but it {ON_IDEAL}") for option in (
@@ -95,6 +95,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     ((*QUANTIZE, "--group-rows", "2"), "--group-rows: has no effect without --granularity group"),
     (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
+    (("cosearch", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
     (
         ("allocate", "smallcnn", "--method", "hawq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
          "--search-epochs", "3"), "--search-epochs: 3 given, but the method 'hawq' does not train while it chooses",
@@ -222,6 +223,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "table": {"--data", "--sensitivity", "--choices", "--granularity", "--base", "--pin"},
     "solve": {"--solver", "--at-most", "--at-least", "--pin", "--minimize", "--set"},
     "search": {"--jobs"},
+    "cosearch": {"--jobs"},
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
     "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds", "--jobs"},
