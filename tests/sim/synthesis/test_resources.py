@@ -11,6 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from codesign.arch.devices import DEVICES
 from codesign.arch.load import load_hardware
+from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis import netlist
 from codesign.sim.synthesis.resources import ModuleResources, Resources, synthesize, synthesize_hardware
 
@@ -153,7 +154,7 @@ endmodule
 
 
 def test_a_box_has_the_ports_but_no_content() -> None:
-    modules = netlist.modules_of(written(Everything()))
+    modules = modules_of(written(Everything()))
     for name in ("top.multiplier", "top.storage"):
         text = netlist.box(modules[name])
         assert "assign" not in text
