@@ -33,8 +33,9 @@ from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.allocation.problem import Limit
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
-from codesign.api.comparing_jobs import Setting, float_file, network_file, trained_in_float
-from codesign.api.cosearching_jobs import Screened, run_on_rtl, screened, tested, tried
+from codesign.api.comparing_jobs import Setting, float_file, network_file, on_rtl, trained_in_float
+from codesign.api.cosearch_points import Candidate, CoPoint, Stage
+from codesign.api.cosearching_jobs import Screened, screened, tested, tried
 from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
 from codesign.api.notes import Report, silent
@@ -51,6 +52,7 @@ from codesign.provenance import provenance
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace
 from codesign.search.pareto import front
 from codesign.sim.clock import predicted_clock
+from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
 from codesign.sim.synthesis.resource_levels import KnownResources
@@ -59,86 +61,6 @@ WORKER_BYTES = 2 << 30
 """Memory of a process that trains a network, with room to spare."""
 RESULT = "result.json"
 JOBS = "codesign.api.cosearching_jobs"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An accelerator, a method, and a limit on the latency for it."""
-
-    hardware: Hardware
-    entry: Entry
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.hardware.name}, {self.entry.method}, {self.entry.limit}"
-
-
-@dataclass(frozen=True)
-class CoPoint:
-    """A candidate, trained.
-
-    Attributes:
-        candidate: what it is.
-        epochs: with quantizers.
-        result: accuracy and costs.
-        signals: of its integer network, with the resources and the clock that are known.
-        test_accuracy: of points on the front, measured at the end.
-        rtl: what the generated RTL did with it, of points on the front.
-    """
-
-    candidate: Candidate
-    epochs: int
-    result: Result
-    signals: Signals
-    test_accuracy: float | None = None
-    rtl: Rtl | None = None
-
-    def metric(self, name: str) -> float:
-        """A number that objectives and constraints may name."""
-        if name == ACCURACY:
-            return self.result.validation_accuracy
-        if name == "size_mib":
-            return self.result.costs[name]
-        value = self.signals.metric(name)
-        assert value is not None, "resources are predicted at least"
-        return value
-
-    def costs(self, objectives: Sequence[str]) -> tuple[float, ...]:
-        """What the front weighs; less is better."""
-        return tuple(-self.metric(name) if name == ACCURACY else self.metric(name) for name in objectives)
-
-    def to_json(self) -> dict[str, Any]:
-        """A flat JSON object."""
-        entry = self.candidate.entry
-        return {
-            "hardware": self.candidate.hardware.name,
-            "method": entry.method,
-            "limit": str(entry.limit),
-            "epochs": self.epochs,
-            "validation_accuracy": self.result.validation_accuracy,
-            "float_accuracy": self.result.float_accuracy,
-            "test_accuracy": self.test_accuracy,
-            "size_mib": self.result.costs.get("size_mib"),
-            **self.signals.to_json(),
-            "rtl": None if self.rtl is None else self.rtl.to_json(),
-        }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a stage of the search saw and kept.
-
-    Attributes:
-        name: of the stage.
-        seen, kept: how many.
-        why: reasons for which others were left behind, and how many for each.
-    """
-
-    name: str
-    seen: int
-    kept: int
-    why: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -271,6 +193,7 @@ class _CoSearch:
             *weights,
             data_hash(space.data, data_dir),
             str(space.training.float_epochs),
+            unit_energies().model_dump_json(),
         )
         self._stages: list[Stage] = []
 
@@ -534,7 +457,7 @@ class _CoSearch:
             key = content_hash(self._common, setting.hw.canonical_json(), network, str(self.space.images))
             stored = self._kept.get(place, key, dict)
             if stored is None:
-                rtl = run_on_rtl(setting, entry, self.space.images, self._report)
+                rtl = on_rtl(setting, entry, self.space.images, self._report)
                 if not rtl.exact:
                     raise RuntimeError(
                         f"{point.candidate.name}: the RTL differs from the models: {rtl.different} of {rtl.values} "

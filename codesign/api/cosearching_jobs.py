@@ -1,4 +1,4 @@
-"""The jobs of a co-search: an accelerator screened, a candidate trained, a point on the RTL and on test images."""
+"""The jobs of a co-search: an accelerator screened, a candidate trained, a point on test images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from codesign.allocation.comparison import Entry, Rtl
+from codesign.allocation.comparison import Entry
 from codesign.allocation.costs import Costs
 from codesign.allocation.space import Space
-from codesign.api.comparing_jobs import Setting, evaluated, network_file, on_rtl
+from codesign.api.comparing_jobs import Setting, evaluated, network_file
 from codesign.api.planning import choices_of, method_of
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
@@ -57,11 +57,6 @@ def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:
     network = load_network(setting.folder / network_file(entry))
     signals = measure(plan_network(network, setting.hw), unit_energies())
     return {"result": asdict(result), "signals": signals.to_json()}
-
-
-def run_on_rtl(setting: Setting, entry: Entry, images: int, report: Report) -> Rtl:
-    """A candidate's integer network on the generated RTL (`codesign.api.comparing_jobs.on_rtl`)."""
-    return on_rtl(setting, entry, images, report)
 
 
 def tested(setting: Setting, entry: Entry) -> float | None:

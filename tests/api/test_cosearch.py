@@ -14,7 +14,7 @@ import codesign
 from codesign.allocation.comparison import Entry, Result
 from codesign.allocation.problem import Limit
 from codesign.api import cosearching
-from codesign.api.cosearching import Candidate, CoPoint
+from codesign.api.cosearch_points import Candidate, CoPoint
 from codesign.api.notes import Report, silent
 from codesign.errors import UserError
 from codesign.execution.executor import InProcess
