@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
@@ -21,6 +22,7 @@ from codesign._processes import Child, Processes, run_child, worker_count
 from codesign._sources import source_hash
 from codesign.errors import UserError
 from codesign.execution.store import RunFolder
+from codesign.sim.cosim.runtime_objects import RuntimeObjects
 
 _MAKE_VARIABLES = {
     "CFG_CXXFLAGS_PCH_I": "-include",
@@ -32,6 +34,8 @@ _MAKE_VARIABLES = {
 }
 COMPILER_BYTES = 1 << 30
 """Memory of a compiler at work on a part of a simulation, with room to spare."""
+_PREFIX = "Vtop"
+"""Of the names of what Verilator writes."""
 _FLAGS = (
     "--timing",
     "-O3",
@@ -167,7 +171,7 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
         "-cc",
         "--exe",
         "--prefix",
-        "Vtop",
+        _PREFIX,
         "-Mdir",
         str(folder),
         "--top-module",
@@ -179,14 +183,23 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
         *program,
         *map(str, sources),
     ]
-    make = ["make", "-j", str(worker_count(None, COMPILER_BYTES)[0]), "-C", str(folder), "-f", "Vtop.mk"]
+    makefile = f"{_PREFIX}.mk"
+    make = ["make", "-j", str(worker_count(None, COMPILER_BYTES)[0]), "-C", str(folder), "-f", makefile]
     log = folder / "build.log"
     with log.open("w") as output:
-        for command in (verilate, make):
-            if status := run_child(command, output, environment=env):
-                kept_log = folder.parent / f"{folder.name.split('.')[1]}.log"
-                shutil.copy(log, kept_log)
-                raise RuntimeError(f"{command[0]} failed with status {status}; see {kept_log}")
+        _step(verilate, output, log, env)
+        runtime = RuntimeObjects(folder, makefile, env)
+        runtime.provide()
+        _step(make, output, log, env)
+    runtime.keep()
+
+
+def _step(command: Sequence[str], output: IO[str], log: Path, env: Mapping[str, str]) -> None:
+    """Run a command of a build; RuntimeError, with its `log` kept, when it fails."""
+    if status := run_child(command, output, environment=env):
+        kept_log = log.parent.parent / f"{log.parent.name.split('.')[1]}.log"
+        shutil.copy(log, kept_log)
+        raise RuntimeError(f"{command[0]} failed with status {status}; see {kept_log}")
 
 
 def run(
