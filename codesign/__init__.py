@@ -37,11 +37,13 @@ _HOMES = {
     "Hardware": "arch.hardware",
     "IdealSimulation": "api.ideal",
     "Imported": "api.files",
+    "Kit": "api.kit",
     "Quantization": "api.quantization",
     "Reading": "api.reading",
     "Reported": "api.searching",
     "Roofline": "api.roofline",
     "Searched": "api.searching",
+    "Shown": "api.cosearch_runs",
     "Simulation": "api.simulation",
     "Solved": "api.solving",
     "Swept": "api.sweeping",
@@ -56,7 +58,9 @@ _HOMES = {
     "cosim": "api.cosimulation",
     "cosim_encoder": "api.encoders",
     "evaluate": "api.evaluation",
+    "export_kit": "api.kit",
     "export_network": "api.files",
+    "export_point": "api.cosearch_runs",
     "generate": "api.board",
     "import_network": "api.files",
     "load_dataset": "api.datasets",
@@ -67,6 +71,7 @@ _HOMES = {
     "report": "api.searching",
     "roofline": "api.roofline",
     "search": "api.searching",
+    "show": "api.cosearch_runs",
     "simulate": "api.simulation",
     "simulate_encoder": "api.encoders",
     "simulate_ideal_array": "api.ideal",
@@ -94,6 +99,9 @@ if TYPE_CHECKING:
     from codesign.api.board import generate as generate
     from codesign.api.comparing import Compared as Compared
     from codesign.api.comparing import compare as compare
+    from codesign.api.cosearch_runs import Shown as Shown
+    from codesign.api.cosearch_runs import export_point as export_point
+    from codesign.api.cosearch_runs import show as show
     from codesign.api.cosearching import CoSearched as CoSearched
     from codesign.api.cosearching import cosearch as cosearch
     from codesign.api.cosimulation import Cosimulation as Cosimulation
@@ -111,6 +119,8 @@ if TYPE_CHECKING:
     from codesign.api.files import import_network as import_network
     from codesign.api.ideal import IdealSimulation as IdealSimulation
     from codesign.api.ideal import simulate_ideal_array as simulate_ideal_array
+    from codesign.api.kit import Kit as Kit
+    from codesign.api.kit import export_kit as export_kit
     from codesign.api.networks import load_network as load_network
     from codesign.api.quantization import Quantization as Quantization
     from codesign.api.quantization import quantize as quantize

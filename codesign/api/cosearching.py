@@ -96,7 +96,14 @@ class CoSearched(Answer):
             "stages": [
                 {"stage": one.name, "seen": one.seen, "kept": one.kept, "why": dict(one.why)} for one in self.stages
             ],
-            "front": [point.to_json() | {"network": str(self.network_file(point))} for point in self.front],
+            "front": [
+                point.to_json()
+                | {
+                    "network": str(self.network_file(point).relative_to(self.folder)),
+                    "configuration": point.candidate.hardware.to_yaml(),
+                }
+                for point in self.front
+            ],
             "points": [point.to_json() for point in self.points],
             "chosen_by": "validation images",
         } | provenance(seed=self.space.seed)

@@ -15,16 +15,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from amaranth.hdl import Shape
-from amaranth.lib.wiring import Out
-
 from codesign.arch.hardware import Hardware
-from codesign.rtl.axi import axi4_lite_slave, axi4_master
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.registers import register_map
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim.cosim import memory_model
+from codesign.sim.cosim.bench_parts import REGISTER_TASKS, accelerator_and_memory, outputs
 
 BENCH = "codesign_bench"
 PUBLIC = ("images_done", "finished", "cycles")
@@ -47,18 +44,6 @@ def scrambled(files: dict[str, str]) -> dict[str, str]:
     """The sources without any initial value in the accelerator; `SCRAMBLE` lets Verilator put random bits there."""
     verilog = re.sub(r"^(  (?:output )?reg [^=;]*?) = [^;]*;", r"\1;", files[f"{TOP}.v"], flags=re.MULTILINE)
     return files | {f"{TOP}.v": re.sub(r"^  initial .*\n", "", verilog, flags=re.MULTILINE)}
-
-
-def _outputs(hw: Hardware) -> dict[str, int]:
-    """Ports that the accelerator drives, and their widths."""
-    buses = {"m_axi": axi4_master(hw.memory.width_bits), "s_axi_ctrl": axi4_lite_slave()}
-    ports = {
-        f"{prefix}_{name}": Shape.cast(member.shape).width
-        for prefix, members in buses.items()
-        for name, member in members.items()
-        if member.flow == Out
-    }
-    return ports | {"interrupt": 1}
 
 
 def recorded(hw: Hardware) -> tuple[str, ...]:
@@ -101,50 +86,13 @@ def bench(hw: Hardware) -> str:
 
     line = ", ".join(counters)
     format_ = " ".join(["%0d"] * len(counters))
-    outputs = _outputs(hw)
-    wires = "\n".join(f"  wire {f'[{width - 1}:0] ' if width > 1 else ''}{name};" for name, width in outputs.items())
-    connected = ", ".join(f".{name}({name})" for name in outputs)
-    known = "\n".join(f'    if (^{name} === 1\'bx) unknown("{name}");' for name in outputs)
+    known = "\n".join(f'    if (^{name} === 1\'bx) unknown("{name}");' for name in outputs(hw))
     return f"""\
 `timescale 1ns/1ps
 module {BENCH};
   localparam BITS = {geometry.beat_bits};
 
-  reg clk = 0, rst = 1;
-  always #5 clk = ~clk;
-
-  // ---- accelerator and memory
-{wires}
-  wire rvalid, rlast, bvalid;
-  wire [BITS-1:0] rdata;
-  wire [1:0] rresp, bresp;
-  reg write_valid = 0, read_valid = 0;
-  reg [11:0] register_address = 0;
-  reg [31:0] register_data = 0;
-  wire written = s_axi_ctrl_bvalid, read = s_axi_ctrl_rvalid;
-  wire [31:0] read_data = s_axi_ctrl_rdata;
-  {TOP} dut (
-    .clk(clk), .rst(rst), {connected},
-    .s_axi_ctrl_awvalid(write_valid), .s_axi_ctrl_awaddr(register_address), .s_axi_ctrl_awprot(3'b0),
-    .s_axi_ctrl_wvalid(write_valid), .s_axi_ctrl_wdata(register_data), .s_axi_ctrl_wstrb(4'b1111),
-    .s_axi_ctrl_bready(1'b1),
-    .s_axi_ctrl_arvalid(read_valid), .s_axi_ctrl_araddr(register_address), .s_axi_ctrl_arprot(3'b0),
-    .s_axi_ctrl_rready(1'b1),
-    .m_axi_arready(1'b1), .m_axi_rvalid(rvalid), .m_axi_rdata(rdata), .m_axi_rresp(rresp), .m_axi_rlast(rlast),
-    .m_axi_awready(1'b1), .m_axi_wready(1'b1), .m_axi_bvalid(bvalid), .m_axi_bresp(bresp)
-  );
-  reg deaf = 0;
-  longint cycle;
-  integer owed;
-  wire memory_ready, overflow;
-  {memory_model.MODULE} memory (
-    .clk(clk), .rst(rst), .deaf(deaf), .started(dut.executor.start),
-    .arvalid(m_axi_arvalid), .araddr(m_axi_araddr), .arlen(m_axi_arlen),
-    .rvalid(rvalid), .rlast(rlast), .rdata(rdata), .rresp(rresp),
-    .awvalid(m_axi_awvalid), .awaddr(m_axi_awaddr), .wvalid(m_axi_wvalid), .wdata(m_axi_wdata), .wstrb(m_axi_wstrb),
-    .bvalid(bvalid), .bresp(bresp), .cycle(cycle), .owed(owed), .ready(memory_ready), .overflow(overflow)
-  );
-
+{accelerator_and_memory(hw)}
   integer reads_owed = 0, writes_owed = 0;  // what was asked, and is not answered
   always @(posedge clk)
     if (rst && !deaf) begin
@@ -155,25 +103,7 @@ module {BENCH};
       writes_owed = writes_owed + (m_axi_awvalid ? 1 : 0) - (bvalid ? 1 : 0);
     end
 
-  // ---- registers: one transfer at a time, which the slave takes at once and answers within PATIENCE cycles
-  localparam PATIENCE = 16;
-  reg [31:0] word = 0;
-  task poke(input [11:0] address, input [31:0] data);
-    register_address = address; register_data = data; write_valid = 1;
-    @(posedge clk) #1 write_valid = 0;
-    for (integer i = 0; i < PATIENCE && !written; i = i + 1) @(posedge clk) #1;
-    if (!written) $fatal(1, "no answer to a write of register %h", address);
-    @(posedge clk) #1;
-  endtask
-  task peek(input [11:0] address);
-    register_address = address; read_valid = 1;
-    @(posedge clk) #1 read_valid = 0;
-    for (integer i = 0; i < PATIENCE && !read; i = i + 1) @(posedge clk) #1;
-    if (!read) $fatal(1, "no answer to a read of register %h", address);
-    word = read_data;
-    @(posedge clk) #1;
-  endtask
-
+{REGISTER_TASKS}
   // ---- recording
   string folder;
   integer map_file, counter_file, input_file, result_file, plan_file, status;

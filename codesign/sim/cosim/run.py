@@ -188,12 +188,18 @@ def run_network(
         return replace(result, wall_s=wall_s, recording=kept, twins=replaced.modules)
 
 
-def _write_hex(path: Path, data: NDArray[np.uint8], beat_bytes: int) -> None:
+def hex_lines(data: NDArray[np.uint8], beat_bytes: int) -> str:
     """Beats as hexadecimal lines, most significant byte first."""
-    beats = data.reshape(-1, beat_bytes)[:, ::-1]
-    text = beats.tobytes().hex()
+    text = data.reshape(-1, beat_bytes)[:, ::-1].tobytes().hex()
     width = 2 * beat_bytes
-    path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
+    return "".join(f"{text[i : i + width]}\n" for i in range(0, len(text), width))
+
+
+def image_beats(program: Program) -> list[tuple[int, int]]:
+    """Where the pieces of an image lie in the memory, and how many beats each has."""
+    pieces = program.encode_input(np.zeros(program.network.input.shape, dtype=np.int64))
+    beat = program.geometry.beat_bytes
+    return [(piece.beat, part.size // beat) for piece, part in zip(program.pieces, pieces, strict=True)]
 
 
 def write_inputs(
@@ -201,16 +207,15 @@ def write_inputs(
 ) -> None:
     """What the bench reads from the folder `work`: program, images, plan; `cycles` is what an image should take."""
     geometry = program.geometry
-    _write_hex(work / "program.hex", program.stream, geometry.beat_bytes)
-    encoded = [program.encode_input(image) for image in images]
-    _write_hex(work / "inputs.hex", np.concatenate([part for parts in encoded for part in parts]), geometry.beat_bytes)
+    (work / "program.hex").write_text(hex_lines(program.stream, geometry.beat_bytes))
+    encoded = np.concatenate([part for image in images for part in program.encode_input(image)])
+    (work / "inputs.hex").write_text(hex_lines(encoded, geometry.beat_bytes))
     executed = [plan for plan in program.steps if plan.op not in (Op.LOAD, Op.FENCE)]
     lines = [
         f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
         f"{program.output_address // 4} {program.result_words} {len(executed)} {len(pulses)}"
     ]
-    for piece, part in zip(program.pieces, encoded[0], strict=True):
-        lines.append(f"{piece.beat} {part.size // geometry.beat_bytes}")
+    lines += [f"{beat} {beats}" for beat, beats in image_beats(program)]
     for plan in executed:
         place = plan.written
         lines.append(f"{place.memory} {place.base} {place.words}" if place is not None else "0 0 0")
