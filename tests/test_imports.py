@@ -24,6 +24,7 @@ MECHANISMS: dict[str, set[str]] = {
     "_yaml": {"errors"},
     "_files": {"errors", "_reading"},
     "_folders": {"errors", "_files"},
+    "_new_folder": {"errors", "_files"},
     "_sources": {"_files"},
     "_kept": {"errors", "_files", "_reading"},
 }

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WIDTH = 140
 """Columns of what goes to a file, a pipe or a string."""
 
+_NAME = 48
+"""Characters of the longest name in a first column that is kept in one line."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -72,8 +75,11 @@ def print_blocks(blocks: Iterable[Block], console: Console) -> None:
             grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=bool(block.total), footer_style="bold")
             for index, name in enumerate(block.columns):
                 footer = cell(block.total[index]) if block.total else ""
-                justify = "right" if _is_numeric(block, index) else "left"
-                grid.add_column(cell(name), footer, justify=justify, no_wrap=index == 0)  # type: ignore[arg-type]
+                widest = max((len(_cell(row[index])) for row in (*block.rows, block.total) if row), default=0)
+                if _is_numeric(block, index):  # of a number no digit is left out
+                    grid.add_column(cell(name), footer, justify="right", min_width=widest)
+                else:
+                    grid.add_column(cell(name), footer, no_wrap=index == 0 and widest <= _NAME)
             for row in block.rows:
                 grid.add_row(*(cell(value) for value in row))
             print_line(block.title, "bold")

@@ -11,7 +11,7 @@ import pytest
 
 import codesign
 from codesign.api.answer import Answer
-from codesign.api.blocks import Facts, Line, Table, as_html, as_text
+from codesign.api.blocks import WIDTH, Facts, Line, Table, as_html, as_text
 from codesign.workload import zoo
 from tests.conftest import Run
 
@@ -111,3 +111,10 @@ def test_messages_name_parameters_as_python_does() -> None:
         codesign.cosim("tiny", SMALL, images=np.zeros((1, 2, 2)))
     with pytest.raises(codesign.UserError, match="^network: a int given, must be"):
         codesign.simulate("tiny", 3)  # type: ignore[arg-type]
+
+
+def test_a_long_name_takes_no_digit_from_the_numbers_beside_it() -> None:
+    table = Table("t", ("what", "first", "second"), [("long name " * 30, 1_234_567, 7_654_321)], ("all", 1_234_567, 0))
+    text = as_text([table])
+    assert text.count("1,234,567") == 2 and "7,654,321" in text and "…" not in text
+    assert max(map(len, text.split("\n"))) <= WIDTH

@@ -46,6 +46,8 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
         ("--waves", "fc"), ("--waves-out", "a.vcd"), ("--elements", "rtl"),
     )),
     (("cosim", "tiny", "smallcnn", "--waves-out", "a.vcd"), "--waves-out: has no effect without --waves"),
+    *((("export", "NET", "--to", "npz", *option, "-o", "OUT"), f"{option[0]}: has no effect on a file; it is for a kit")
+      for option in (("--images", "3"), ("--data", "digits"), ("--data-dir", "."))),
     *(((*IDEAL, *option), f"{option[0]} given, but it {ON_IDEAL}") for option in (
         ("--bits", "4/4"), ("--ratio", "pot4:1"), ("--assignment", "a"), ("--resources",), ("--predict",),
         ("--act-bits", "8"), ("--batch", "2"), ("--energy", "x"),
@@ -191,7 +193,7 @@ EFFECTIVE: dict[str, set[str]] = {
     },
     "evaluate": {"--data", "--images", "--split"},
     "import": {"--hw"},
-    "export": {"--to"},
+    "export": {"--to", "--hw", "--point"},
     # tests/allocation compares these with direct calls, and refuses what makes no sense
     "allocate": {
         "--method",
@@ -226,6 +228,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "cosearch": {"--jobs"},
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
+    "show": {"--point"},
     "verify": {"--runs", "--per-hardware", "--dataflow", "--shrink-builds", "--jobs"},
     "doctor": set(),
     "demo": set(),
