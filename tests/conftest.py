@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +22,16 @@ needs_icarus = pytest.mark.skipif(
 )
 """Of tests that look for unknown bits; what they leave out is said at the end of a session."""
 
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_INSTALL = "apt-get install chromium"
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A test that never runs must not look like one that passes."""
     if not icarus.available():
         terminalreporter.write_line(f"the tests that look for unknown bits did not run: {icarus.INSTALL}", yellow=True)
+    if CHROMIUM is None:
+        terminalreporter.write_line(f"the tests of pages in a browser did not run: {CHROMIUM_INSTALL}", yellow=True)
 
 
 @pytest.fixture

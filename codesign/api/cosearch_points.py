@@ -36,6 +36,7 @@ class CoPoint:
         signals: of its integer network, with the resources and the clock that are known.
         test_accuracy: of points on the front, measured at the end.
         rtl: what the generated RTL did with it, of points on the front.
+        rounds: epochs and validation accuracy of each round that it was in.
     """
 
     candidate: Candidate
@@ -44,6 +45,7 @@ class CoPoint:
     signals: Signals
     test_accuracy: float | None = None
     rtl: Rtl | None = None
+    rounds: tuple[tuple[int, float], ...] = ()
 
     def metric(self, name: str) -> float:
         """A number that objectives and constraints may name."""
@@ -67,6 +69,7 @@ class CoPoint:
             "method": entry.method,
             "limit": str(entry.limit),
             "epochs": self.epochs,
+            "rounds": [list(each) for each in self.rounds],
             "validation_accuracy": self.result.validation_accuracy,
             "float_accuracy": self.result.float_accuracy,
             "test_accuracy": self.test_accuracy,

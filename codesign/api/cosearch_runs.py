@@ -16,7 +16,7 @@ from codesign.api.given import check_data_dir
 from codesign.api.kit import Kit, write_kit
 from codesign.api.networks import input_codes, weight_bits
 from codesign.api.notes import Report, silent
-from codesign.api.simulation import layer_table
+from codesign.api.simulation import layer_bits, layer_table
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import parse_hardware
 from codesign.errors import UserError, option
@@ -24,6 +24,7 @@ from codesign.integer.network import IntegerNetwork
 from codesign.integer.storage import load_network
 from codesign.program import plan_network
 from codesign.search.cospace import CoSpace, load_cospace
+from codesign.sim.clock import Clock
 from codesign.sim.timing.plan_timing import estimate
 
 SPACE = "space.yaml"
@@ -68,6 +69,11 @@ class RunPoint:
         """The integer network, read."""
         return load_network(self.file)
 
+    @property
+    def clock(self) -> Clock:
+        """That of its latency."""
+        return Clock(self.facts["clock_mhz"], self.facts["clock_evidence"], self.facts["evidenced_mhz"])
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shown(Answer):
@@ -104,12 +110,11 @@ class Shown(Answer):
         plan = plan_network(network := point.network, point.hardware)
         facts = {name: value for name, value in point.facts.items() if isinstance(value, str | int | float)}
         del facts["configuration"]
-        again = f"codesign cosearch {shlex.quote(str(self.folder / SPACE))} -o RUN"
         return [
             Line(f"point {point.number} of {len(self.points)}: {self.space.network} on {self.space.data}"),
             Facts({name.replace("_", " "): value for name, value in facts.items()} | {"network": point.file}),
             layer_table(plan, estimate(plan), weight_bits(network)),
-            Facts({"made again by": again}),
+            Facts({"made again by": f"codesign cosearch {shlex.quote(str(self.folder / SPACE))} -o RUN"}),
         ]
 
     def _front(self) -> list[Block]:
@@ -175,6 +180,36 @@ def export_point(
     known = {name: found.facts[name] for name in _KNOWN if found.facts.get(name) is not None}
     facts = {**known, "data": space.data, "images": f"first {images} test images", "seed": space.seed}
     return write_kit(found.hardware, network, Path(out), codes, facts, progress or silent)
+
+
+def page(run: str | Path) -> tuple[str, dict[str, Any]]:
+    """The page of a finished co-search, and its result.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    from codesign.report.cosearch import detail, render
+
+    folder = Path(run)
+    space, points = _read(folder)
+    result = read_json(folder / RESULT)
+    details = []
+    for point in points:
+        plan = plan_network(network := point.network, point.hardware)
+        again = (
+            f"codesign cosearch {SPACE} -o RUN  # with the space below; then the files of this point:\n"
+            f"codesign export RUN --point {point.number} -o KIT"
+        )
+        bits = layer_bits(plan, weight_bits(network))
+        details.append(detail(point.hardware, plan, estimate(plan), bits, point.clock, point.facts, again))
+    versions = {"versions": result["versions"], "seed": result["seed"]}
+    return render(space, result, details, versions), result
+
+
+def is_cosearch(folder: Path) -> bool:
+    """Whether a folder holds a finished co-search."""
+    result = read_json(folder / RESULT) if (folder / RESULT).is_file() else None
+    return isinstance(result, dict) and "stages" in result
 
 
 def _read(folder: Path) -> tuple[CoSpace, tuple[RunPoint, ...]]:

@@ -327,7 +327,9 @@ class _CoSearch:
         rounds = self.space.training.epochs
         for number, epochs in enumerate(rounds):
             found, failed = self._round_of(going, epochs)
-            points |= found
+            for each, point in found.items():
+                earlier = points[each].rounds if each in points else ()
+                points[each] = replace(point, rounds=(*earlier, (epochs, point.result.validation_accuracy)))
             if not points:
                 raise UserError(f"no candidate gives a network; {next(iter(failed))}")
             final = number == len(rounds) - 1

@@ -11,6 +11,8 @@ from codesign._extras import require
 from codesign._files import read_json, write_text
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, percent
+from codesign.api.cosearch_runs import is_cosearch
+from codesign.api.cosearch_runs import page as cosearch_page
 from codesign.api.given import check_data_dir
 from codesign.api.notes import Report, silent
 from codesign.api.workers import workers
@@ -69,7 +71,7 @@ class Searched(Answer):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reported(Answer):
-    """The HTML page about a search.
+    """The HTML page about a search or a co-search.
 
     Attributes:
         page: the file.
@@ -121,10 +123,10 @@ def search(
 
 
 def report(run: str | Path, out: str | Path | None = None, *, progress: Report | None = None) -> Reported:
-    """Write the HTML report of a finished search, one self-contained file.
+    """Write the HTML report of a finished search or co-search, one self-contained file.
 
     Args:
-        run: the folder that `search` wrote.
+        run: the folder that `search` or `cosearch` wrote.
         out: the page; by default `report.html` in that folder.
         progress: told what is made again.
 
@@ -134,8 +136,13 @@ def report(run: str | Path, out: str | Path | None = None, *, progress: Report |
     from codesign.report.page import render
 
     folder = Path(run)
+    page = folder / "report.html" if out is None else Path(out)
+    if is_cosearch(folder):
+        text, found = cosearch_page(folder)
+        write_text(page, text)
+        return Reported(page, found)
     if not (folder / RESULT).is_file():
-        raise UserError(f"{run}: holds no finished search, must be a folder that `codesign search` wrote")
+        raise UserError(f"{run}: holds no finished search, must be a folder that `search` or `cosearch` wrote")
     result = Search(load_space(folder / "space.yaml"), folder, None, progress or silent).run()
     chosen, signals = result.chosen, result.chosen.signals
     summary = {
@@ -149,7 +156,6 @@ def report(run: str | Path, out: str | Path | None = None, *, progress: Report |
         "LUT / DSP": f"{signals.resources.lut:,} / {signals.resources.dsp}",
         "points": f"{len(result.points)}, {len(result.front)} on the front",
     }
-    page = folder / "report.html" if out is None else Path(out)
     write_text(page, render(result, summary, f"{result.space.network}: hardware and quantization"))
     return Reported(page, read_json(folder / RESULT))
 

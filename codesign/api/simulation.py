@@ -276,6 +276,14 @@ def moved_words(plan: Plan) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in bytes_moved(plan).items())
 
 
+def layer_bits(plan: Plan, weight_bits: Sequence[float | None]) -> list[str]:
+    """Of each layer, for people: bits of weights (the mean of the filters), of codes read, and of codes written."""
+    return [
+        f"{shown(bits) or '-'}/{reads}/{writes}"
+        for bits, (reads, writes) in zip(weight_bits, code_bits(plan.shape), strict=True)
+    ]
+
+
 def layer_table(plan: Plan, timing: Timing, weight_bits: Sequence[float | None]) -> Table:
     """A network's layers; the last columns are bytes over the memory bus, by kind.
 
@@ -289,11 +297,11 @@ def layer_table(plan: Plan, timing: Timing, weight_bits: Sequence[float | None])
         ("layer", "m", "k", "n", "bits", "cycles", "compute", "stalls", "used", *kinds),
         [
             (
-                *(x.name, x.m, x.k, x.n, f"{shown(bits) or '-'}/{reads}/{writes}"),
+                *(x.name, x.m, x.k, x.n, bits),
                 *(x.cycles, x.compute_cycles, x.stall_cycles, percent(x.utilization)),
                 *(getattr(bytes_, kind) for kind in kinds),
             )
-            for x, bits, (reads, writes), bytes_ in zip(rows, weight_bits, code_bits(plan.shape), moved, strict=True)
+            for x, bits, bytes_ in zip(rows, layer_bits(plan, weight_bits), moved, strict=True)
         ],
         (
             "all",

@@ -153,7 +153,7 @@ def cosearch(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `search` wrote.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `search` or `cosearch` wrote.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html.")] = None,
     json: JSON = None,
 ) -> None:

@@ -116,4 +116,5 @@ def roofline_figure(hw: Hardware, timing: Timing, clock: Clock) -> go.Figure:
 def _point(name: str, clock: Clock, roof: Roof, operations: int, moved: int, cycles: int) -> RooflinePoint:
     intensity = operations / moved
     gops = operations / (clock.milliseconds(cycles) * 1e6)
-    return RooflinePoint(name, intensity, gops, roof.limit(intensity), intensity < roof.ridge)
+    limit = roof.limit(intensity)
+    return RooflinePoint(name, intensity, gops, limit, limit < roof.peak_gops)

@@ -9,14 +9,18 @@ from typing import Any
 
 import jinja2
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from codesign._text import visible
 from codesign.provenance import provenance
 
-INK, GRID, ACCENT = "#1b2733", "#e3e8ee", "#d1495b"
+INK, GRID, ACCENT = "#75828f", "#8c98a433", "#d1495b"
+"""Of lines and of the grid: to be seen on white and on black."""
 COMPUTE, STALL = "#2a7f9e", "#f2b134"
 SERIES = ("#2a7f9e", "#8cb369", "#d1495b", "#7768ae", "#f2b134")
+
+PLOTLY = Path(__file__).with_name("plotly-basic.min.js")
+"""Plotly's own bundle for scatter plots, bars and pies (npm plotly.js-basic-dist-min, of the version of the Python
+package), which is a quarter of the whole one: pages are to be sent."""
 
 Chart = tuple[str, str, go.Figure]
 """Heading, a sentence, the figure."""
@@ -42,7 +46,7 @@ def page(template: str, title: str, summary: dict[str, str], charts: list[Chart]
     return environment.get_template(template).render(
         title=title,
         date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        plotly=get_plotlyjs(),
+        plotly=PLOTLY.read_text(),
         summary=summary,
         charts=[(heading, note, _html(figure)) for heading, note, figure in charts],
         **({"provenance": provenance()} | values),
@@ -62,16 +66,18 @@ def _shown(value: Any) -> Any:
 def styled(figure: go.Figure, height: int) -> go.Figure:
     """The figure in the colours and margins of the page."""
     figure.update_layout(
-        template="plotly_white",
+        template="none",  # pages set what depends on light and dark
         height=height,
-        margin={"l": 60, "r": 20, "t": 15, "b": 50},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
         # rows of the legend grow upwards, and the margin with them: on narrow pages there are several
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         coloraxis={"colorscale": "Viridis", "colorbar": {"title": "LUT", "thickness": 14}},
     )
-    figure.update_xaxes(gridcolor=GRID)
-    figure.update_yaxes(gridcolor=GRID)
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
     return figure
 
 

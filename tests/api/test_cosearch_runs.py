@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import yaml
 
 import codesign
+from codesign.allocation.comparison import Rtl
+from codesign.api.cosearch_points import Stage
 from codesign.api.cosearching import RESULT, CoSearched
 from codesign.api.networks import integer_network
 from codesign.errors import UserError
@@ -27,8 +30,14 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "space.yaml").write_text(yaml.safe_dump(SPACE | {"hardware": {"base": "tiny", "vary": {"columns": [4]}}}))
-    front = (point(0.8, 0.5, 500), point(0.9, 1.0, 600))
-    found = CoSearched(load_cospace(folder / "space.yaml"), front, front, (), folder, "")
+    rtl = Rtl(2, 1223, 1223, 700, 0, True)
+    front = tuple(
+        replace(each, rtl=rtl, test_accuracy=0.7, rounds=((0, 0.3), (2, each.result.validation_accuracy)))
+        for each in (point(0.8, 0.5, 500), point(0.9, 1.0, 600))
+    )
+    others = tuple(replace(point(accuracy, 1.5, 700), rounds=((0, accuracy),)) for accuracy in (0.5, 0.85))
+    stages = (Stage("screen", 3, 1, {"do not fit </script>": 2}), Stage("on RTL", 2, 2, {}))
+    found = CoSearched(load_cospace(folder / "space.yaml"), front, (*others, *front), stages, folder, "")
     for each in front:
         network = integer_network("smallcnn:size=8,width=4", each.candidate.hardware)
         found.network_file(each).parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from plotly.offline import get_plotlyjs
 
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
@@ -13,6 +12,7 @@ from codesign.execution.executor import WorkerProcesses
 from codesign.execution.store import RunFolder
 from codesign.program import Plan
 from codesign.report.page import render
+from codesign.report.style import PLOTLY
 from codesign.search import loop as search_run
 from codesign.search import networks
 from codesign.search.loop import RESULT, Search
@@ -109,7 +109,7 @@ def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypa
     assert "A &lt;title&gt;" in page
     assert "accuracy" in page
     assert read.chosen.hardware.content_hash in page
-    own = page.replace(get_plotlyjs(), "")
+    own = page.replace(PLOTLY.read_text(), "")
     assert len(own) < len(page) / 2
     assert "http" not in own, "nothing is loaded from elsewhere"
     assert own.count("Plotly.newPlot") == 5
