@@ -43,6 +43,11 @@ class Limit:
     def __str__(self) -> str:
         return f"{option(f'at_{self.sense}')} {self.metric}={self.bound:.10g}"
 
+    @property
+    def words(self) -> str:
+        """The same for tables, files and keys, whoever asked for it: `latency_ms <= 2`."""
+        return f"{self.metric} {'<=' if self.sense == 'most' else '>='} {self.bound:.10g}"
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

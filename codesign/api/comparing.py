@@ -325,7 +325,7 @@ class _Comparison:
         elif not isinstance(method, str):
             own = repr(method).encode()
         training = (self.setting.epochs, self.setting.learning_rate, self.setting.search_epochs)
-        asked = (entry.method, str(entry.limit), str(entry.seed), *map(str, training))
+        asked = (entry.method, entry.limit.words, str(entry.seed), *map(str, training))
         return content_hash(self._common, self.setting.hw.canonical_json(), own, *asked)
 
 

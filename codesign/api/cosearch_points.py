@@ -9,6 +9,7 @@ from typing import Any
 from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.arch.hardware import Hardware
 from codesign.search.cospace import ACCURACY
+from codesign.search.space import describe_bands, describe_size
 from codesign.sim.signals import Signals
 
 
@@ -22,7 +23,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.hardware.name}, {self.entry.method}, {self.entry.limit}"
+        return f"{self.hardware.name}, {self.entry.method}, {self.entry.limit.words}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class CoPoint:
         entry = self.candidate.entry
         return {
             "hardware": self.candidate.hardware.name,
+            "bands": describe_bands(self.candidate.hardware.bands),
+            "size": describe_size(self.candidate.hardware),
             "method": entry.method,
-            "limit": str(entry.limit),
+            "limit": entry.limit.words,
             "epochs": self.epochs,
             "rounds": [list(each) for each in self.rounds],
             "validation_accuracy": self.result.validation_accuracy,

@@ -24,6 +24,7 @@ from codesign.integer.network import IntegerNetwork
 from codesign.integer.storage import load_network
 from codesign.program import plan_network
 from codesign.search.cospace import CoSpace, load_cospace
+from codesign.search.space import describe_bands, describe_size
 from codesign.sim.clock import Clock
 from codesign.sim.timing.plan_timing import estimate
 
@@ -120,13 +121,14 @@ class Shown(Answer):
     def _front(self) -> list[Block]:
         rows = [
             (
-                *(point.number, point.hardware.name, point.facts["method"], point.facts["limit"]),
+                *(point.number, describe_bands(point.hardware.bands), describe_size(point.hardware)),
+                *(point.facts["method"], point.facts["limit"]),
                 percent(point.facts["validation_accuracy"], 2),
                 *(point.facts["cycles"], point.facts["latency_ms"], point.facts["lut"], point.facts["dsp"]),
             )
             for point in self.points
         ]
-        columns = ("point", "hardware", "method", "limit", "validation", "cycles", "ms", "LUT", "DSP")
+        columns = ("point", "bands", "size", "method", "limit", "validation", "cycles", "ms", "LUT", "DSP")
         title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
         return [Table(title, columns, rows), Line(f"--point 1 to {len(self.points)} shows one of them")]
 

@@ -51,6 +51,7 @@ from codesign.execution.store import RunFolder
 from codesign.provenance import provenance
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace
 from codesign.search.pareto import front
+from codesign.search.space import describe_bands, describe_size
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, with_resources
@@ -119,15 +120,30 @@ class CoSearched(Answer):
         )
         rows = [
             (
-                *(point.candidate.hardware.name, point.candidate.entry.method, str(point.candidate.entry.limit)),
+                *(number, describe_bands(hw.bands), describe_size(hw)),
+                *(point.candidate.entry.method, point.candidate.entry.limit.words),
                 percent(point.result.validation_accuracy, 2),
                 "-" if point.test_accuracy is None else percent(point.test_accuracy, 2),
                 *(point.signals.latency_ms, point.signals.clock.mhz, point.signals.resources.lut),
                 *(point.signals.resources.dsp, "exact" if point.rtl and point.rtl.exact else "differs"),
             )
-            for point in self.front
+            for number, point in enumerate(self.front, 1)
+            for hw in (point.candidate.hardware,)
         ]
-        columns = ("hardware", "method", "limit", "validation", "test", "ms", "MHz", "LUT", "DSP", "on RTL")
+        columns = (
+            "point",
+            "bands",
+            "size",
+            "method",
+            "limit",
+            "validation",
+            "test",
+            "ms",
+            "MHz",
+            "LUT",
+            "DSP",
+            "on RTL",
+        )
         title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
         limits = ", ".join(map(str, self.space.constraints)) or "none"
         again = {"note": self.made_again} if self.made_again else {}
@@ -394,7 +410,7 @@ class _CoSearch:
     def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
         """Where a candidate's result is kept, and under which key."""
         entry = candidate.entry
-        asked = (entry.method, str(entry.limit), str(entry.seed), str(epochs), str(self.space.model.choices))
+        asked = (entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices))
         key = content_hash(self._common, candidate.hardware.canonical_json(), *asked)
         return f"{self._network(candidate, epochs)}.json", key
 

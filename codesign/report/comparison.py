@@ -25,7 +25,7 @@ def render_comparison(points: Sequence[Point], title: str, data: str) -> str:
     )
     cells = [
         (
-            *(row.method, str(row.limit), f"{row.seeds - row.failed} of {row.seeds}"),
+            *(row.method, row.limit.words, f"{row.seeds - row.failed} of {row.seeds}"),
             *(shown(name, row.numbers.get(name)) for name in COLUMNS),
             ran_on_rtl(row),
             row.why,
@@ -66,7 +66,7 @@ def comparison_figure(rows: Sequence[Row], metric: str) -> go.Figure:
             name=literal(method),
             line={"color": SERIES[number % len(SERIES)], "width": 1.5},
             marker={"symbol": SYMBOLS[number // len(SERIES) % len(SYMBOLS)], "size": 9},
-            text=[literal(str(row.limit)) for row in mine],
+            text=[literal(row.limit.words) for row in mine],
             hovertemplate="%{text}<br>%{x:.4g}, %{y:.2f} %",
         )
     figure.update_xaxes(title=metric)

@@ -15,7 +15,7 @@ from codesign.program.plan import Plan
 from codesign.report.roofline import Roof, roofline
 from codesign.report.style import literal, page
 from codesign.search.cospace import ACCURACY, METRICS, RESOURCES, CoSpace
-from codesign.search.space import describe_bands
+from codesign.search.space import describe_bands, describe_size
 from codesign.sim.clock import Clock
 from codesign.sim.timing.plan_timing import Timing
 
@@ -112,7 +112,7 @@ def detail(
     return {
         "facts": [
             ["accelerator", hw.name],
-            ["bands", describe_bands(hw.bands)],
+            ["bands, size", f"{describe_bands(hw.bands)}, {describe_size(hw)}"],
             ["method, within", f"{facts['method']}, {facts['limit']}"],
             ["validation accuracy, which chose", _percent(facts["validation_accuracy"])],
             ["test accuracy, measured once", "-" if tested is None else _percent(tested)],
@@ -165,7 +165,7 @@ def _point(point: Mapping[str, Any], space: CoSpace) -> dict[str, Any]:
     values: dict[str, Any] = {name: point.get(name) for name in METRICS} | {ACCURACY: point["validation_accuracy"]}
     keeps = point["fits"] and all(one.holds(values[one.metric]) for one in space.constraints)
     values[ACCURACY] *= 100
-    name = f"{point['hardware']}, {point['method']}, {point['limit']}"
+    name = f"{point['bands']}, {point['size']}; {point['method']}, {point['limit']}"
     numbers = f"{_percent(point['validation_accuracy'])}, {point['latency_ms']:.4g} ms, {point['lut']:,} LUTs"
     return {
         "values": values,

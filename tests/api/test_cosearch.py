@@ -16,7 +16,7 @@ from codesign.allocation.problem import Limit
 from codesign.api import cosearching
 from codesign.api.cosearch_points import Candidate, CoPoint
 from codesign.api.notes import Report, silent
-from codesign.errors import UserError
+from codesign.errors import UserError, command_line
 from codesign.execution.executor import InProcess
 from codesign.search.cospace import CoSpace, load_cospace
 from codesign.sim.clock import Clock
@@ -176,6 +176,16 @@ def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
     limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: (1.0, 2.0)})}
     assert limits == {1.0, 2.0}
+
+
+def test_what_is_kept_is_found_by_python_and_by_the_command_line(tmp_path: Path) -> None:
+    """Messages name limits in two ways; files and keys in one."""
+    limit, ours = Limit("latency_ms", 0.5), search(tmp_path)
+    candidate = point(0.9, 1.0, 500).candidate
+    found = str(limit), limit.words, ours._file(candidate, 0), candidate.name
+    with command_line():
+        again = str(limit), limit.words, ours._file(candidate, 0), candidate.name
+    assert found[0] != again[0] and found[1:] == again[1:]
 
 
 def test_shipped_spaces_can_be_read() -> None:
