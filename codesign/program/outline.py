@@ -92,6 +92,7 @@ class Outline:
             for width, count in enumerate(words)
             if count > depth
         )
+        self._first: dict[int, int] = {}
         self._failed: dict[int, dict[int, int]] = {}  # by the flags that were looked at: the map that did not fit
 
     def place(self, widths: Mapping[str, int], given: int) -> Placed | Misfit:
@@ -123,8 +124,10 @@ class Outline:
 
     def _of_first(self, count: int) -> int:
         """The flags of any widths of the first maps."""
-        kinds = range(len(self._words[0]))
-        return self._flags((tensor, width) for tensor in self._tensors[:count] for width in kinds)
+        if count not in self._first:
+            kinds = range(len(self._words[0]))
+            self._first[count] = self._flags((tensor, width) for tensor in self._tensors[:count] for width in kinds)
+        return self._first[count]
 
     def born(self, number: int) -> int:
         """The step that produces a map."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -167,35 +167,30 @@ class Placer:
         """With backtracking, never twice from the same maps alive."""
         places: list[Place] = []
         states = [0]
+        left: list[Iterator[tuple[int, int, int]]] = []  # of each map that lies, what else it may have
         dead: set[tuple[int, int]] = set()
         furthest = 0
-
-        def descend(index: int) -> bool:
-            nonlocal furthest
-            if index == len(self.uses):
-                return True
-            state = states[-1]
-            if (index, state) in dead:
-                return False
-            if len(dead) > _MOST_DEAD:
-                furthest = max(furthest, index)
-                return False
-            options = self._known[index].get((state, widths[index]))
-            if options is None:
-                options = self._options(index, state, widths[index])
-            if not options:
-                furthest = max(furthest, index)
-            for memory, base, after in options:
-                places.append((memory, base))
-                states.append(after)
-                if descend(index + 1):
-                    return True
+        while len(places) < len(self.uses):
+            index, state = len(places), states[-1]
+            options: list[tuple[int, int, int]] = []
+            if (index, state) not in dead:
+                if len(dead) <= _MOST_DEAD:
+                    known = self._known[index].get((state, widths[index]))
+                    options = self._options(index, state, widths[index]) if known is None else known
+                if not options:
+                    furthest = max(furthest, index)
+            left.append(iter(options))
+            while (found := next(left[-1], None)) is None:  # back to the last map that may lie elsewhere
+                left.pop()
+                dead.add((len(left), states[-1]))
+                if not left:
+                    return furthest
                 places.pop()
                 states.pop()
-            dead.add((index, state))
-            return False
-
-        return Placed(places, states, furthest) if descend(0) else furthest
+            memory, base, after = found
+            places.append((memory, base))
+            states.append(after)
+        return Placed(places, states, furthest)
 
     def _options(self, index: int, state: int, width: int) -> list[tuple[int, int, int]]:
         """(memory, first word, number of what is alive then) that a map may have, the preferred one first."""

@@ -90,6 +90,9 @@ class Schedules:
         self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
         self._timed: dict[int, dict[int, Found]] = {}  # by the flags that were looked at
         self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
+        self._given: dict[tuple[int, int, int], list[Step]] = {}
+        self._spilled: dict[int, tuple[int, set[int]]] = {}  # by the layers: flags looked at, those that fitted
+        self._attempted: dict[tuple[int, int, int], dict[int, dict[int, _Placed | _Failure]]] = {}
 
     def find(self, widths: Mapping[str, int]) -> Found:
         """The first schedule that fits; the error of the one without strips if none does.
@@ -124,11 +127,20 @@ class Schedules:
             placed = self._attempt(count, 0, 1, widths, given)
             looked_at |= placed.looked_at
             if not isinstance(placed, _Failure):
-                looked_at |= self._flags(self.spills.check(count, widths))
+                looked_at |= self._checked(count, widths, given)
                 return Found(placed.outline, placed.places, 1, count), looked_at
         reason = self._attempt(0, 0, 1, widths, given)
         assert isinstance(reason, _Failure)
         raise reason.error(widths)
+
+    def _checked(self, count: int, widths: Mapping[str, int], given: int) -> int:
+        """The flags that decide that strips of the first `count` layers fit, which they do; UserError otherwise."""
+        looked_at, known = self._spilled.setdefault(count, (0, set()))
+        if not known or given & looked_at not in known:
+            looked_at = self._flags(self.spills.check(count, widths))  # the same for all widths that fit
+            known.add(given & looked_at)
+            self._spilled[count] = looked_at, known
+        return looked_at
 
     def _on_chip(self, widths: Mapping[str, int], given: int) -> tuple[Found | None, int]:
         """The first schedule in which no layer is spilled, if there is one, and the flags that decided about it."""
@@ -163,6 +175,18 @@ class Schedules:
     def _attempt(
         self, skipped: int, count: int, strips: int, widths: Mapping[str, int], given: int
     ) -> _Placed | _Failure:
+        """What `_tried` gives, once for all widths that differ only in what it has not looked at."""
+        attempts = self._attempted.setdefault((skipped, count, strips), {})
+        for looked_at, known in attempts.items():
+            if (found := known.get(given & looked_at)) is not None:
+                return found
+        found = self._tried(skipped, count, strips, widths, given)
+        attempts.setdefault(found.looked_at, {})[given & found.looked_at] = found
+        return found
+
+    def _tried(
+        self, skipped: int, count: int, strips: int, widths: Mapping[str, int], given: int
+    ) -> _Placed | _Failure:
         """Without the first layers, with the next `count` in strips, and copies where only these make it fit."""
         copied: frozenset[int] = frozenset()
         looked_at = 0
@@ -188,18 +212,25 @@ class Schedules:
     def _outline(self, skipped: int, count: int, strips: int, copied: frozenset[int]) -> Outline | UserError:
         key = skipped, count, strips, copied
         if key not in self._outlines:
-            network = self.network
-            if skipped:
-                network = replace(network, input=network.layers[skipped - 1].output, layers=network.layers[skipped:])
             try:
-                given = list(_steps(network, count, strips, self.geometry))
-                if skipped:
-                    given = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in given]
-                steps = list(_with_copies(given, copied))
+                steps = list(_with_copies(self._without_copies(skipped, count, strips), copied))
                 self._outlines[key] = Outline(steps, self.geometry, self.depth, self._flags)
             except UserError as error:
                 self._outlines[key] = error
         return self._outlines[key]
+
+    def _without_copies(self, skipped: int, count: int, strips: int) -> list[Step]:
+        """Steps without the first layers, the next `count` in strips; UserError if rows cannot be cut so."""
+        key = skipped, count, strips
+        if key not in self._given:
+            network = self.network
+            if skipped:
+                network = replace(network, input=network.layers[skipped - 1].output, layers=network.layers[skipped:])
+            steps = list(_steps(network, count, strips, self.geometry))
+            if skipped:
+                steps = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in steps]
+            self._given[key] = steps
+        return self._given[key]
 
 
 class _Placed(NamedTuple):
