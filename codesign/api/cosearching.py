@@ -252,8 +252,8 @@ class _CoSearch:
     def _done(self, stage: str, seen: int, kept: int, why: Mapping[str, int]) -> None:
         self._stages.append(Stage(stage, seen, kept, why))
 
-    def _screen(self) -> dict[Hardware, tuple[float, float]]:
-        """Accelerators that may have a point on the front, with their fastest and slowest uniform choices.
+    def _screen(self) -> dict[Hardware, Screened]:
+        """Accelerators that may have a point on the front, with what their uniform choices cost.
 
         Raises:
             UserError: there is none.
@@ -265,15 +265,16 @@ class _CoSearch:
         if variants.excluded:
             why["excluded by conditions"] = variants.excluded
         reasons = [f"{name}: {reason}" for name, reason in variants.refused.items()]
-        found: dict[Hardware, tuple[float, float]] = {}
+        found: dict[Hardware, Screened] = {}
+        model = self.space.model
         seen = len(variants.hardware) + len(variants.refused) + variants.excluded
         for number, hw in enumerate(variants.hardware):
             self._report("screen", number, len(variants.hardware))
-            outcome = screened(self._setting(hw, 0).network, hw, self.space.model.methods, self.space.model.choices)
+            outcome = screened(self._setting(hw, 0).network, hw, model.methods, model.choices, model.metric)
             reason = self._misfit(hw, outcome)
             if reason is None:
                 assert isinstance(outcome, Screened)
-                found[hw] = outcome.fastest_ms, outcome.slowest_ms
+                found[hw] = outcome
                 continue
             kind, said = reason
             why[kind] = why.get(kind, 0) + 1
@@ -303,17 +304,18 @@ class _CoSearch:
             return f"break latency_ms <= {bound:g}", f"its fastest choice takes {outcome.fastest_ms:.4g} ms"
         return None
 
-    def _candidates(self, spans: Mapping[Hardware, tuple[float, float]]) -> list[Candidate]:
+    def _candidates(self, spans: Mapping[Hardware, Screened]) -> list[Candidate]:
         """Every accelerator with every method and limit, or so many of them as may be tried."""
         found: list[Candidate] = []
-        for hw, (fastest, slowest) in spans.items():
-            bound = self.space.bound("latency_ms")
-            top = slowest if bound is None else max(fastest, min(slowest, bound))
-            limits = dict.fromkeys(fastest + share * (top - fastest) for share in self.space.model.shares)
+        metric = self.space.model.metric
+        for hw, (_, least, most) in spans.items():
+            bound = self.space.bound(metric)
+            top = most if bound is None else max(least, min(most, bound))
+            limits = dict.fromkeys(least + share * (top - least) for share in self.space.model.shares)
             for method in self.space.model.methods:
                 for limit in limits:
                     rounded = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
-                    entry = Entry(method, Limit("latency_ms", rounded), self.space.seed)
+                    entry = Entry(method, Limit(metric, rounded), self.space.seed)
                     found.append(Candidate(hw, entry))
         if len(found) <= self.space.trials:
             self._done("candidates", len(found), len(found), {})

@@ -25,15 +25,24 @@ if TYPE_CHECKING:
 
 
 class Screened(NamedTuple):
-    """Latencies of an accelerator's uniform choices, by the exact timing model at its predicted clock."""
+    """What an accelerator's uniform choices cost, latencies by the exact timing model at its predicted clock.
+
+    Attributes:
+        fastest_ms: the least latency.
+        least, most: in the metric of the methods' limits.
+    """
 
     fastest_ms: float
-    slowest_ms: float
+    least: float
+    most: float
 
 
-def screened(network: Network, hw: Hardware, methods: Sequence[str], choices: str | None) -> Screened | str:
-    """The fastest and the slowest uniform choice that some method has, or why the network does not run."""
+def screened(
+    network: Network, hw: Hardware, methods: Sequence[str], choices: str | None, metric: str
+) -> Screened | str:
+    """What the uniform choices that some method has cost, or why the network does not run."""
     latencies: list[float] = []
+    limited: list[float] = []
     said = ""
     for name in methods:
         method = method_of(name)
@@ -41,10 +50,12 @@ def screened(network: Network, hw: Hardware, methods: Sequence[str], choices: st
             space = Space(network, choices_of(method, choices, network, hw))
             costs = Costs(space, hw, predicted_clock(hw))
             for place in range(len(space.choices)):
-                latencies.append(costs.latency_ms(space.assignment([place] * len(space.groups))))
+                found = costs.of(space.assignment([place] * len(space.groups)), ("latency_ms", metric))
+                latencies.append(found["latency_ms"])
+                limited.append(found[metric])
         except UserError as error:
             said = said or f"{name}: {error}"
-    return Screened(min(latencies), max(latencies)) if latencies else said
+    return Screened(min(latencies), min(limited), max(limited)) if latencies else said
 
 
 def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:

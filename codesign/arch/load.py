@@ -26,21 +26,21 @@ def load_hardware(path_or_name: str | Path) -> Hardware:
 
 
 def find_config(path_or_name: str | Path, below: str = "") -> Path:
-    """The file that `path_or_name` means, a name in hw_configs/ or its folder `below`.
+    """The file that `path_or_name` means: a name in hw_configs/ or its folder `below`, such as `league/fixed`.
 
     UserError with the known names if there is none.
     """
     given = Path(path_or_name)
-    is_name = given.name == str(path_or_name) and given.suffix not in (".yaml", ".yml")
-    if not is_name:
-        if not is_regular(given):
-            raise UserError(f"{excerpt(given)}: {what_is(given)}, must be a YAML file")
-        return given
-    for folder in CONFIG_FOLDERS:
-        if is_regular(candidate := folder / below / f"{given.name}.yaml"):
-            return candidate
+    is_name = given.suffix not in (".yaml", ".yml") and not given.is_absolute() and ".." not in given.parts
+    plain = given.name == str(path_or_name)
+    if is_name and (plain or not is_regular(given)):
+        for folder in CONFIG_FOLDERS:
+            if is_regular(candidate := folder / below / given.parent / f"{given.name}.yaml"):
+                return candidate
     if is_regular(given):
         return given
+    if not (is_name and plain):
+        raise UserError(f"{excerpt(given)}: {what_is(given)}, must be a YAML file")
     names = config_names(below)
     raise UserError(
         f"{excerpt(given)}: no such configuration, must be a YAML file or one of {', '.join(names)}"

@@ -108,12 +108,14 @@ class Choices(Model):
     Attributes:
         methods: of `codesign methods`.
         choices: such as `w4a4,w8a8`; by default each method's own.
-        shares: limits on the latency, at shares of the way from an accelerator's fastest uniform choice to its slowest,
-            or to the limit of the constraints if that is less.
+        metric: what the methods' limits are on: exact latency; or `bops` and others that know no hardware, to compare.
+        shares: these limits, at shares of the way from an accelerator's least uniform choice to its greatest, or to the
+            limit of the constraints if that is less.
     """
 
     methods: tuple[str, ...] = ("codesign",)
     choices: str | None = None
+    metric: Literal["latency_ms", "energy_mj", "traffic_mib", "size_mib", "bops", "impq_bops"] = "latency_ms"
     shares: Annotated[tuple[float, ...], BeforeValidator(_shares)] = (0.25, 0.5, 1.0)
 
 

@@ -15,6 +15,7 @@ from codesign.allocation.comparison import Entry, Result
 from codesign.allocation.problem import Limit
 from codesign.api import cosearching
 from codesign.api.cosearch_points import Candidate, CoPoint
+from codesign.api.cosearching_jobs import Screened
 from codesign.api.notes import Report, silent
 from codesign.errors import UserError, command_line
 from codesign.execution.executor import InProcess
@@ -171,11 +172,19 @@ def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     few = search(tmp_path, trials=3)
     hardware = few.space.accelerators.variants().hardware
-    drawn = few._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
+    drawn = few._candidates(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
     assert len(drawn) == 3 and few._stages[-1].why == {"not drawn": 1}
-    assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, (1.0, 2.0)))
-    limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: (1.0, 2.0)})}
+    assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
+    limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: Screened(1.0, 1.0, 2.0)})}
     assert limits == {1.0, 2.0}
+
+
+def test_limits_may_be_on_what_knows_no_hardware(tmp_path: Path) -> None:
+    ours = search(tmp_path, model={"choices": "w4a4,w8a8", "metric": "bops", "shares": [0.0, 1.0]})
+    limits = [each.entry.limit for each in ours._candidates(ours._screen())]
+    assert {limit.metric for limit in limits} == {"bops"}
+    small, large = sorted({limit.bound for limit in limits})  # the same on every accelerator
+    assert large == pytest.approx(4 * small), "twice the bits of both"
 
 
 def test_what_is_kept_is_found_by_python_and_by_the_command_line(tmp_path: Path) -> None:

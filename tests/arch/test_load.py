@@ -185,6 +185,19 @@ def test_every_shipped_configuration_loads_under_its_name() -> None:
         assert load_hardware(name).name == name
 
 
+def test_configurations_in_folders_have_names_with_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_hardware("league/fixed").name == "fixed"
+    for name in ("league/../league/fixed", "league/fix", "/league/fixed", "league"):
+        with pytest.raises(UserError, match="must be a YAML file"):
+            load_hardware(name)
+    monkeypatch.chdir(tmp_path)  # a file that is there is meant first
+    (tmp_path / "league").mkdir()
+    (tmp_path / "league" / "fixed").write_text((CONFIG_FOLDERS[0] / "tiny.yaml").read_text())
+    assert load_hardware("league/fixed").columns == load_hardware("tiny").columns
+
+
 def test_missing_files_and_names() -> None:
     with pytest.raises(UserError, match="tinny: no such configuration, .*; did you mean 'tiny'"):
         load_hardware("tinny")
