@@ -12,7 +12,7 @@ export PYTHONHASHSEED := 0
 
 .PHONY: help
 help:
-	@echo "make demo       a network trained, quantized, run on its generated accelerator; writes demo_out/report.html"
+	@echo "make demo       accelerators and bits for a small CNN, found and run on their RTL; writes demo_out/report.html"
 	@echo "make docs       the documentation as a site, build/site/index.html; a link that leads nowhere fails"
 	@echo "make kws        MLPerf Tiny's keyword spotting, ten samples whole on the RTL (needs the data folder; minutes)"
 	@echo "make league     all methods that choose bits, on two networks, every point on the RTL (needs the data folder; hours)"

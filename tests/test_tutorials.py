@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs_icarus
 from tests.test_guides import GUIDES, ROOT, blocks
 
 NOTEBOOKS = GUIDES.parent / "notebooks"
@@ -72,6 +73,13 @@ def follow(name: str, folder: Path, recorded: Path | None = None) -> Path:
                 )
     assert status == 0, name
     return work
+
+
+@pytest.mark.slow
+@needs_icarus
+def test_a_co_search(tmp_path: Path) -> None:
+    work = follow("co-search.md", tmp_path)
+    assert (work / "run" / "report.html").stat().st_size < 2_000_000
 
 
 @pytest.mark.slow

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from codesign._extras import require
@@ -49,7 +48,7 @@ from codesign.execution.executor import Executor
 from codesign.execution.folder import claim, locked
 from codesign.execution.store import RunFolder
 from codesign.provenance import provenance
-from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace
+from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
 from codesign.search.space import describe_bands, describe_size
 from codesign.sim.clock import predicted_clock
@@ -167,7 +166,7 @@ def cosearch(
 
     Args:
         space: the space, a YAML file, or a name in hw_configs/cosearch.
-        out: run folder; an old one of the same space is continued.
+        out: run folder; an old one of the same space is continued, or of one that had less in it.
         data_dir: folder with the files of the space's data set.
         jobs: candidates that are trained at a time, in processes; None for one for each processor.
         progress: told how the stages go on.
@@ -184,7 +183,14 @@ def cosearch(
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
     search = _CoSearch(loaded, folder, where, workers(jobs, WORKER_BYTES), progress or silent)
-    claim(folder, "space.yaml", yaml.safe_dump(loaded.text(), sort_keys=False), "search")
+
+    def grown(earlier: str) -> bool:
+        try:
+            return loaded.continues(parse_cospace(earlier, "space.yaml"))
+        except UserError:  # a file of something else, or of another version
+            return False
+
+    claim(folder, "space.yaml", yaml.safe_dump(loaded.text(), sort_keys=False), "search", grown)
     with locked(folder):
         return search.run()
 
@@ -320,8 +326,10 @@ class _CoSearch:
         if len(found) <= self.space.trials:
             self._done("candidates", len(found), len(found), {})
             return found
-        drawn = np.random.default_rng(self.space.seed).permutation(len(found))[: self.space.trials]
-        kept = [found[place] for place in sorted(drawn.tolist())]
+        # by their own names, so that those of a space that grew are mostly drawn again
+        seed = str(self.space.seed)
+        drawn = set(sorted(found, key=lambda each: content_hash(seed, each.name))[: self.space.trials])
+        kept = [each for each in found if each in drawn]
         self._done("candidates", len(found), len(kept), {"not drawn": len(found) - len(kept)})
         return kept
 

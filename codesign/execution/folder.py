@@ -6,7 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from codesign._files import holds_files, sweep, write_text
@@ -14,7 +14,9 @@ from codesign._reading import MOST_TEXT, read_text
 from codesign.errors import UserError
 
 
-def claim(folder: Path, name: str, text: str, what: str) -> None:
+def claim(
+    folder: Path, name: str, text: str, what: str, continues: Callable[[str], bool] = lambda earlier: False
+) -> None:
     """Begin in a new folder, or continue in one that holds the same.
 
     Args:
@@ -22,15 +24,21 @@ def claim(folder: Path, name: str, text: str, what: str) -> None:
         name: of the file that says what was asked for.
         text: of that file.
         what: is called so in errors, such as `search`.
+        continues: of another text that the file has, whether the new one goes on with what it asked for.
 
     Raises:
-        UserError: the folder holds another one, or other files, or another process begins in it.
+        UserError: the folder holds another one, or other files, or another process begins in it, or is at work where
+            more is asked for than before.
     """
     path = folder / name
     with contextlib.nullcontext() if path.is_file() else locked(folder):
         if path.is_file():
-            if read_text(path, MOST_TEXT, f"a {what}") != text:
-                raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same {what}")
+            earlier = read_text(path, MOST_TEXT, f"a {what}")
+            if earlier != text:
+                if not continues(earlier):
+                    raise UserError(f"{folder}: holds another {what}, must be a new folder or one of the same {what}")
+                with locked(folder):
+                    write_text(path, text)
             return
         if holds_files(folder):  # nothing of another process that begins: that has the lock
             raise UserError(f"{folder}: holds other files, must be a new folder or one of the same {what}")

@@ -177,6 +177,23 @@ class CoSpace(Model):
         """The limit on a metric, if there is one."""
         return next((one.bound for one in self.constraints if one.metric == metric), None)
 
+    def continues(self, earlier: CoSpace) -> bool:
+        """Whether a search of this space goes on with one of an earlier: it has all that was there, and perhaps more.
+
+        Networks, data and seed are the same; values, methods and shares may have been added. What is wanted of points,
+        and how many are tried for how long, may be anything: results are of candidates.
+        """
+        old, new = earlier.hardware, self.hardware
+        same = ("network", "data", "seed")
+        return (
+            all(getattr(self, name) == getattr(earlier, name) for name in same)
+            and self.training.float_epochs == earlier.training.float_epochs
+            and (new.base, new.vary.keys()) == (old.base, old.vary.keys())
+            and all(set(values) <= set(new.vary[name]) for name, values in old.vary.items())
+            and set(earlier.model.methods) <= set(self.model.methods)
+            and set(earlier.model.shares) <= set(self.model.shares)
+        )
+
     def text(self) -> dict[str, object]:
         """What the space says, as YAML holds it."""
         return self.model_dump(mode="json") | {"constraints": [str(one) for one in self.constraints]}
@@ -189,4 +206,9 @@ def load_cospace(path_or_name: str | Path) -> CoSpace:
         UserError: one line, if it cannot be used.
     """
     path = find_config(path_or_name, FOLDER)
-    return parse(read_text(path), str(path_or_name), CoSpace, {})
+    return parse_cospace(read_text(path), str(path_or_name))
+
+
+def parse_cospace(text: str, shown_as: str) -> CoSpace:
+    """The space that YAML `text` describes; `shown_as` names the source in errors."""
+    return parse(text, shown_as, CoSpace, {})

@@ -169,6 +169,36 @@ def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -
     assert [points[each].result.validation_accuracy for each in kept] == [0.9, 0.8, 0.88]
 
 
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [
+        ({"hardware": {"base": str(BASE), "vary": {"columns": [1, 2, 4]}}}, True),
+        ({"model": {"choices": "w4a4,w8a8", "shares": [0.0, 0.5, 1.0], "methods": ["codesign", "hawq-v3"]}}, True),
+        ({"constraints": ["latency_ms <= 1"], "trials": 7, "training": {"float_epochs": 8, "epochs": [0, 9]}}, True),
+        ({"hardware": {"base": str(BASE), "vary": {"columns": [2]}}}, False),
+        ({"hardware": {"base": str(BASE), "vary": {"columns": [1, 2], "dot": [2]}}}, False),
+        ({"hardware": {"base": "tiny", "vary": {"columns": [1, 2]}}}, False),
+        ({"model": {"choices": "w4a4,w8a8", "shares": [0.0]}}, False),
+        ({"seed": 1}, False),
+        ({"training": {"float_epochs": 9, "epochs": [0, 2]}}, False),
+    ],
+)
+def test_a_space_may_grow(tmp_path: Path, changes: Mapping[str, object], goes_on: bool) -> None:
+    earlier, now = load_cospace(space(tmp_path)), load_cospace(space(tmp_path, **changes))
+    assert now.continues(earlier) == goes_on and earlier.continues(earlier)
+
+
+def test_what_was_done_for_a_smaller_space_is_not_done_again(tmp_path: Path) -> None:
+    smaller = {"hardware": {"base": "tiny", "vary": {"columns": [1]}}, "model": {"shares": [0.0, 1.0]}}
+    larger = {"hardware": {"base": "tiny", "vary": {"columns": [1, 2]}}, "model": {"shares": [0.0, 0.5, 1.0]}}
+    rounds = {"training": {"float_epochs": 8, "epochs": [0]}}
+    trained(space(tmp_path, **smaller, **rounds), tmp_path / "a")
+    kept = made(tmp_path / "a")
+    found = trained(space(tmp_path, **larger, **rounds), tmp_path / "a")
+    assert kept.items() <= made(tmp_path / "a").items() and len(kept) < len(made(tmp_path / "a"))
+    assert found == trained(space(tmp_path, **larger, **rounds), tmp_path / "b")
+
+
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     few = search(tmp_path, trials=3)
     hardware = few.space.accelerators.variants().hardware
