@@ -50,7 +50,9 @@ from codesign.execution.store import RunFolder
 from codesign.provenance import provenance
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
+from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
 from codesign.search.space import describe_bands, describe_size
+from codesign.search.sweep_space import variant_title
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, with_resources
@@ -60,7 +62,15 @@ from codesign.sim.synthesis.resource_levels import KnownResources
 WORKER_BYTES = 2 << 30
 """Memory of a process that trains a network, with room to spare."""
 RESULT = "result.json"
+STUDY = "study.db"
+"""Of a sampler: what it proposed and was told, as optuna-dashboard opens it."""
 JOBS = "codesign.api.cosearching_jobs"
+METHOD, SHARE = "model.method", "model.share"
+"""Axes of proposals beside the keys that the hardware varies in."""
+_BATCHES = 4
+"""Batches for each candidate that may be tried: a sampler proposes what it knows, too."""
+Grid = dict[tuple[str, str, float], Candidate]
+"""Candidates by accelerator, method and share."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,6 +190,8 @@ def cosearch(
     check_data_dir(loaded.data, data_dir)
     for name in loaded.model.methods:
         method_of(name)
+    if loaded.proposals != "all":
+        optuna_for(loaded.proposals)
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
     search = _CoSearch(loaded, folder, where, workers(jobs, WORKER_BYTES), progress or silent)
@@ -229,8 +241,7 @@ class _CoSearch:
     def run(self) -> CoSearched:
         """All stages; what is there is not made again."""
         self._kept.made_again.clear()
-        candidates = self._candidates(self._screen())
-        points = self._rounds(candidates)
+        points = self._rounds(self._grid(self._screen()))
         on_front, known = self._synthesized(list(points.values()))
         on_front = self._verified(on_front)
         found = CoSearched(self.space, on_front, known, tuple(self._stages), self.folder, self._kept.said())
@@ -310,19 +321,24 @@ class _CoSearch:
             return f"break latency_ms <= {bound:g}", f"its fastest choice takes {outcome.fastest_ms:.4g} ms"
         return None
 
-    def _candidates(self, spans: Mapping[Hardware, Screened]) -> list[Candidate]:
-        """Every accelerator with every method and limit, or so many of them as may be tried."""
-        found: list[Candidate] = []
+    def _grid(self, spans: Mapping[Hardware, Screened]) -> Grid:
+        """Every accelerator with every method and limit, by names and shares."""
+        found: Grid = {}
         metric = self.space.model.metric
         for hw, (_, least, most) in spans.items():
             bound = self.space.bound(metric)
             top = most if bound is None else max(least, min(most, bound))
-            limits = dict.fromkeys(least + share * (top - least) for share in self.space.model.shares)
             for method in self.space.model.methods:
-                for limit in limits:
+                for share in self.space.model.shares:
+                    limit = least + share * (top - least)
                     rounded = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
                     entry = Entry(method, Limit(metric, rounded), self.space.seed)
-                    found.append(Candidate(hw, entry))
+                    found[hw.name, method, share] = Candidate(hw, entry)
+        return found
+
+    def _drawn(self, grid: Grid) -> list[Candidate]:
+        """All candidates, or so many of them as may be tried."""
+        found = list(dict.fromkeys(grid.values()))
         if len(found) <= self.space.trials:
             self._done("candidates", len(found), len(found), {})
             return found
@@ -332,6 +348,47 @@ class _CoSearch:
         kept = [each for each in found if each in drawn]
         self._done("candidates", len(found), len(kept), {"not drawn": len(found) - len(kept)})
         return kept
+
+    def _proposed(self, sampler: Sampler, grid: Grid, epochs: int) -> tuple[dict[Candidate, CoPoint], list[str]]:
+        """What a round of so many epochs makes of candidates that a sampler proposes; as `_round_of`."""
+        model, objectives = self.space.model, self.space.objectives
+        axes = {**self.space.accelerators.vary, METHOD: model.methods, SHARE: model.shares}
+        proposer = Proposer(sampler, axes, {name: name == ACCURACY for name in objectives}, self.space.seed)
+        points: dict[Candidate, CoPoint] = {}
+        said: list[str] = []
+        tried: set[Candidate] = set()
+        for _ in range(_BATCHES * self.space.trials):
+            if len(tried) >= min(self.space.trials, len(set(grid.values()))):
+                break
+            batch = [(proposal, self._of(proposal, grid)) for proposal in (proposer.ask() for _ in range(BATCH))]
+            going = list(dict.fromkeys(each for _, each in batch if each is not None and each not in tried))
+            going = going[: self.space.trials - len(tried)]
+            found, failed = self._round_of(going, epochs)
+            tried |= set(going)
+            points |= found
+            said += failed
+            for proposal, each in batch:
+                point = None if each is None else points.get(each)
+                values = None if point is None else [point.metric(name) for name in objectives]
+                proposer.tell(proposal, values, None if point is None else self._broken(point))
+        proposer.save(self.folder / STUDY)
+        count = len(set(grid.values()))
+        self._done("candidates", count, len(tried), {"not proposed": count - len(tried)} if count > len(tried) else {})
+        return points, said
+
+    @staticmethod
+    def _of(proposal: Proposal, grid: Grid) -> Candidate | None:
+        """The candidate that is proposed; None if the screen left its accelerator behind."""
+        values = dict(proposal.values)
+        method, share = values.pop(METHOD), values.pop(SHARE)
+        return grid.get((variant_title(values), method, share))
+
+    def _broken(self, point: CoPoint) -> dict[str, float]:
+        """By how much a point breaks each constraint; 0 or less if it does not."""
+        return {
+            str(one): (point.metric(one.metric) - one.bound) * (1 if one.sense == "<=" else -1)
+            for one in self.space.constraints
+        }
 
     def _train(self) -> None:
         """The float network."""
@@ -345,14 +402,19 @@ class _CoSearch:
                 outcome.result()
         self._kept.keep_file(float_file(seed), key)
 
-    def _rounds(self, candidates: list[Candidate]) -> dict[Candidate, CoPoint]:
+    def _rounds(self, grid: Grid) -> dict[Candidate, CoPoint]:
         """The points of all candidates that gave one, each by its last round."""
         self._train()
         points: dict[Candidate, CoPoint] = {}
-        going = candidates
-        rounds = self.space.training.epochs
+        sampler, rounds = self.space.proposals, self.space.training.epochs
+        going = self._drawn(grid) if sampler == "all" else []
         for number, epochs in enumerate(rounds):
-            found, failed = self._round_of(going, epochs)
+            if sampler != "all" and number == 0:
+                found, failed = self._proposed(sampler, grid, epochs)
+                seen = len(found) + len(failed)
+            else:
+                found, failed = self._round_of(going, epochs)
+                seen = len(going)
             for each, point in found.items():
                 earlier = points[each].rounds if each in points else ()
                 points[each] = replace(point, rounds=(*earlier, (epochs, point.result.validation_accuracy)))
@@ -363,7 +425,7 @@ class _CoSearch:
             why = {"gave nothing": len(failed)} if failed else {}
             if len(found) > len(kept):
                 why["beaten by others"] = len(found) - len(kept)
-            self._done(f"round of {epochs} epochs", len(going), len(kept), why)
+            self._done(f"round of {epochs} epochs", seen, len(kept), why)
             going = kept
         return points
 

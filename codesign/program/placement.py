@@ -122,7 +122,7 @@ class Placer:
             if options is None:
                 options = self._options(index, state, width)
             if not options:
-                return index if self._exceeds_both(index, state, width) else self._search(widths)
+                return index if self._fits_nowhere(index, state, width) else self._search(widths)
             memory, base, state = options[0]
             places.append((memory, base))
             states.append(state)
@@ -135,14 +135,31 @@ class Placer:
             count -= 1
         return count
 
-    def _exceeds_both(self, index: int, state: int, width: int) -> bool:
-        """Whether a map and those alive with it have more words than both memories, wherever they lie."""
+    def _fits_nowhere(self, index: int, state: int, width: int) -> bool:
+        """Whether a map and those alive with it cannot be divided between the memories, wherever in them they lie."""
         use, live = self.uses[index], self._lives[state]
-        words = self.words[index][width]
+        alive = [(index, self.words[index][width])]
         for number, _, _, other in live:
             if self.uses[number].dies >= use.born and (number != self._replaces[index] or other != width):
-                words += self.words[number][other]
-        return words > 2 * self.depth
+                alive.append((number, self.words[number][other]))
+        taken = [0, 0]
+        inside: tuple[set[int], set[int]] = (set(), set())
+
+        def divides(place: int) -> bool:
+            if place == len(alive):
+                return True
+            number, words = alive[place]
+            for memory in (0, 1) if place else (0,):  # one memory is like the other
+                if taken[memory] + words <= self.depth and not inside[memory].intersection(self._apart[number]):
+                    taken[memory] += words
+                    inside[memory].add(number)
+                    if divides(place + 1):
+                        return True
+                    taken[memory] -= words
+                    inside[memory].remove(number)
+            return False
+
+        return not divides(0)
 
     def _always_fits(self, index: int, state: int) -> bool:
         """Whether the maps from `index` on are placed without backtracking, whatever their widths."""

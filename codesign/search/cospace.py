@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, model_validator
 
-from codesign.arch.checks import did_you_mean, integer, number, rejected, shown
+from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
 from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.load import find_config
 from codesign.search.sweep_space import SweepSpace, Value, parse_vary
@@ -140,7 +140,9 @@ class CoSpace(Model):
         network, data: as `quantize` takes them.
         objectives: what the front weighs.
         constraints: what every point of it keeps.
-        trials: candidates (an accelerator, a method, a limit) that are tried at most; more are drawn from.
+        proposals: what is tried: `all` candidates, or so many of them as may be, drawn; or what a sampler of Optuna
+            proposes, `nsga2` or `tpe`, after what the first round gave.
+        trials: candidates (an accelerator, a method, a limit) that are tried at most.
         images: first test images that every point of the front runs on the generated RTL.
         seed: of training, of methods, and of what is drawn.
     """
@@ -152,6 +154,7 @@ class CoSpace(Model):
     training: Training = Training()
     objectives: Annotated[tuple[str, ...], BeforeValidator(_objectives)] = (ACCURACY, "latency_ms")
     constraints: Annotated[tuple[Constraint, ...], BeforeValidator(_constraints)] = ()
+    proposals: Annotated[Literal["all", "nsga2", "tpe"], choice("all", "nsga2", "tpe")] = "all"
     trials: Annotated[int, integer(1, MOST_TRIALS)] = 200
     images: Annotated[int, integer(1, 10_000)] = 3
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0

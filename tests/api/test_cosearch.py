@@ -34,6 +34,9 @@ SPACE: dict[str, Any] = {
     "images": 2,
 }
 
+QUICK = {"methods": ["hawq-v3"], "choices": "w4a4,w8a8", "shares": [0.0, 1.0]}
+"""A method that takes a moment."""
+
 
 def space(folder: Path, **changes: object) -> Path:
     """A file of `SPACE` with other values of some keys."""
@@ -56,11 +59,11 @@ def made(folder: Path) -> dict[Path, int]:
 def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str, Any]]:
     """What the rounds of a search give, without synthesis and RTL."""
     search = cosearching._CoSearch(load_cospace(file), folder, None, InProcess(), report)
-    return [point.to_json() for point in search._rounds(search._candidates(search._screen())).values()]
+    return [point.to_json() for point in search._rounds(search._grid(search._screen())).values()]
 
 
 def test_rounds_that_were_interrupted_go_on_to_what_undisturbed_ones_give(tmp_path: Path) -> None:
-    file = space(tmp_path, hardware={"base": "tiny", "vary": {"columns": [1, 2]}}, model={"shares": [0.0, 1.0]})
+    file = space(tmp_path, model=QUICK)
     with pytest.raises(KeyboardInterrupt):
         trained(file, tmp_path / "a", stop)
     kept = made(tmp_path / "a")
@@ -189,8 +192,8 @@ def test_a_space_may_grow(tmp_path: Path, changes: Mapping[str, object], goes_on
 
 
 def test_what_was_done_for_a_smaller_space_is_not_done_again(tmp_path: Path) -> None:
-    smaller = {"hardware": {"base": "tiny", "vary": {"columns": [1]}}, "model": {"shares": [0.0, 1.0]}}
-    larger = {"hardware": {"base": "tiny", "vary": {"columns": [1, 2]}}, "model": {"shares": [0.0, 0.5, 1.0]}}
+    smaller = {"hardware": {"base": str(BASE), "vary": {"columns": [1]}}, "model": QUICK}
+    larger = {"model": QUICK | {"shares": [0.0, 0.5, 1.0]}}
     rounds = {"training": {"float_epochs": 8, "epochs": [0]}}
     trained(space(tmp_path, **smaller, **rounds), tmp_path / "a")
     kept = made(tmp_path / "a")
@@ -199,19 +202,46 @@ def test_what_was_done_for_a_smaller_space_is_not_done_again(tmp_path: Path) -> 
     assert found == trained(space(tmp_path, **larger, **rounds), tmp_path / "b")
 
 
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_proposals_of_an_interrupted_search_are_those_of_an_undisturbed_one(tmp_path: Path, sampler: str) -> None:
+    import optuna
+
+    file = space(
+        tmp_path,
+        hardware={"base": str(BASE), "vary": {"columns": [1, 2, 4], "rows": [4, 8]}},
+        model=QUICK | {"shares": [0.0, 0.5, 1.0]},
+        training={"float_epochs": 8, "epochs": [0]},
+        constraints=["accuracy >= 0.2"],
+        proposals=sampler,
+        trials=10,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trained(file, tmp_path / "a", stop)
+    kept = made(tmp_path / "a")
+    found = trained(file, tmp_path / "a")
+    assert kept and kept.items() <= made(tmp_path / "a").items()
+    assert found == trained(file, tmp_path / "b") and 8 <= len(found) <= 10
+    study = optuna.load_study(study_name="codesign", storage=f"sqlite:///{tmp_path / 'a' / 'study.db'}")
+    told = {trial.values[1] for trial in study.trials if trial.values}
+    assert told == {point["latency_ms"] for point in found}
+
+
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     few = search(tmp_path, trials=3)
     hardware = few.space.accelerators.variants().hardware
-    drawn = few._candidates(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
+    grid = few._grid(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
+    drawn = few._drawn(grid)
     assert len(drawn) == 3 and few._stages[-1].why == {"not drawn": 1}
-    assert drawn == search(tmp_path, trials=3)._candidates(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
-    limits = {each.entry.limit.bound for each in search(tmp_path)._candidates({hardware[0]: Screened(1.0, 1.0, 2.0)})}
+    assert drawn == search(tmp_path, trials=3)._drawn(grid)
+    limits = {
+        each.entry.limit.bound for each in search(tmp_path)._grid({hardware[0]: Screened(1.0, 1.0, 2.0)}).values()
+    }
     assert limits == {1.0, 2.0}
 
 
 def test_limits_may_be_on_what_knows_no_hardware(tmp_path: Path) -> None:
     ours = search(tmp_path, model={"choices": "w4a4,w8a8", "metric": "bops", "shares": [0.0, 1.0]})
-    limits = [each.entry.limit for each in ours._candidates(ours._screen())]
+    limits = [each.entry.limit for each in ours._grid(ours._screen()).values()]
     assert {limit.metric for limit in limits} == {"bops"}
     small, large = sorted({limit.bound for limit in limits})  # the same on every accelerator
     assert large == pytest.approx(4 * small), "twice the bits of both"

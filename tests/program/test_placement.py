@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codesign.errors import UserError
-from codesign.program.placement import MapUse, place_maps
+from codesign.program.placement import MapUse, Placer, place_maps
 
 
 @st.composite
-def map_uses(draw: st.DrawFn) -> list[MapUse]:
-    """A chain of layers; some add the map from two layers before."""
+def map_uses(draw: st.DrawFn, replacing: bool = False) -> list[MapUse]:
+    """A chain of layers; some add the map from two layers before, and write in its place if they are `replacing`."""
     count = draw(st.integers(1, 12))
     names = [f"t{i}" for i in range(count)]
     residual = {i: f"t{i - 2}" for i in range(2, count) if draw(st.booleans())}
@@ -29,7 +31,7 @@ def map_uses(draw: st.DrawFn) -> list[MapUse]:
             born=i - 1,
             dies=dies[name],
             apart_from=tuple(apart[name]),
-            may_replace=None,
+            may_replace=residual[i] if replacing and i in residual and dies[residual[i]] == i - 1 else None,
             prefers_not=f"t{i - 1}" if i else None,
         )
         for i, name in enumerate(names)
@@ -56,6 +58,42 @@ def test_live_maps_never_overlap_and_residuals_lie_apart(uses: list[MapUse], dep
             if other.dies >= use.born:
                 start = placed[other.name][1]
                 assert base + use.words <= start or start + other.words <= base
+
+
+def first_places(placer: Placer, widths: list[int]) -> list[tuple[int, int]] | None:
+    """The first places in which all maps fit, by trying all choices of memory in the order of preference."""
+
+    def place(index: int, state: int, before: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
+        if index == len(widths):
+            return before
+        for memory, base, after in placer._options(index, state, widths[index]):
+            found = place(index + 1, after, [*before, (memory, base)])
+            if found is not None:
+                return found
+        return None
+
+    return place(0, 0, [])
+
+
+@given(map_uses(replacing=True), st.sampled_from([48, 64, 100]), st.data())
+def test_what_is_placed_are_the_first_places_in_which_all_fit(
+    uses: list[MapUse], depth: int, data: st.DataObject
+) -> None:
+    words = [(use.words, min(depth, 2 * use.words)) for use in uses]
+    names = [use.name for use in uses]
+    placer = Placer(uses, words, depth)
+    for _ in range(3):
+        widths = data.draw(st.lists(st.integers(0, 1), min_size=len(uses), max_size=len(uses)))
+        found = placer.place(widths)
+        expected = first_places(Placer(uses, words, depth), widths)
+        if isinstance(found, int):
+            assert expected is None
+            for count in (found, found + 1):  # the map is the last that any choice comes to
+                some = [replace(use, apart_from=tuple({*names[:count]} & {*use.apart_from})) for use in uses[:count]]
+                reached = first_places(Placer(some, words[:count], depth), widths[:count])
+                assert (reached is not None) == (count == found)
+        else:
+            assert found.places == expected
 
 
 def test_a_residual_result_may_overwrite_its_operand() -> None:
