@@ -18,7 +18,7 @@ INK, GRID, ACCENT = "#75828f", "#8c98a433", "#d1495b"
 COMPUTE, STALL = "#2a7f9e", "#f2b134"
 SERIES = ("#2a7f9e", "#8cb369", "#d1495b", "#7768ae", "#f2b134")
 
-PLOTLY = Path(__file__).with_name("plotly-basic.min.js")
+PLOTLY = Path(__file__).with_name("plotly") / "plotly-basic.min.js"
 """Plotly's own bundle for scatter plots, bars and pies (npm plotly.js-basic-dist-min, of the version of the Python
 package), which is a quarter of the whole one: pages are to be sent."""
 
