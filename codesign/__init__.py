@@ -26,7 +26,7 @@ _HOMES = {
     "BitsTable": "api.bits_table",
     "Compared": "api.comparing",
     "Compiled": "api.board",
-    "CoSearched": "api.cosearching",
+    "CoSearched": "api.cosearched",
     "Cosimulation": "api.cosimulation",
     "Dataset": "data.dataset",
     "EncoderCosimulation": "api.encoders",
@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     from codesign.api.cosearch_runs import Shown as Shown
     from codesign.api.cosearch_runs import export_point as export_point
     from codesign.api.cosearch_runs import show as show
-    from codesign.api.cosearching import CoSearched as CoSearched
+    from codesign.api.cosearched import CoSearched as CoSearched
     from codesign.api.cosearching import cosearch as cosearch
     from codesign.api.cosimulation import Cosimulation as Cosimulation
     from codesign.api.cosimulation import cosim as cosim

@@ -11,7 +11,7 @@ from typing import Any
 from codesign._files import read_json
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent
-from codesign.api.cosearching import RESULT
+from codesign.api.cosearched import RESULT
 from codesign.api.given import check_data_dir
 from codesign.api.kit import Kit, write_kit
 from codesign.api.networks import input_codes, weight_bits

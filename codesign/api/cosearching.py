@@ -18,7 +18,7 @@ import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,9 @@ from codesign._files import content_hash, write_json
 from codesign._sources import source_hash, tool_versions
 from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.allocation.problem import Limit
-from codesign.api.answer import Answer
-from codesign.api.blocks import Block, Facts, Line, Table, percent
 from codesign.api.comparing_jobs import Setting, float_file, network_file, on_rtl, trained_in_float
 from codesign.api.cosearch_points import Candidate, CoPoint, Stage
+from codesign.api.cosearched import RESULT, CoSearched, round_folder
 from codesign.api.cosearching_jobs import Screened, screened, tested, tried
 from codesign.api.given import check_data_dir
 from codesign.api.modules import FloatModel
@@ -47,11 +46,9 @@ from codesign.errors import UserError
 from codesign.execution.executor import Executor
 from codesign.execution.folder import claim, locked
 from codesign.execution.store import RunFolder
-from codesign.provenance import provenance
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
 from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
-from codesign.search.space import describe_bands, describe_size
 from codesign.search.sweep_space import variant_title
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
@@ -61,7 +58,6 @@ from codesign.sim.synthesis.resource_levels import KnownResources
 
 WORKER_BYTES = 2 << 30
 """Memory of a process that trains a network, with room to spare."""
-RESULT = "result.json"
 STUDY = "study.db"
 """Of a sampler: what it proposed and was told, as optuna-dashboard opens it."""
 JOBS = "codesign.api.cosearching_jobs"
@@ -71,97 +67,6 @@ _BATCHES = 4
 """Batches for each candidate that may be tried: a sampler proposes what it knows, too."""
 Grid = dict[tuple[str, str, float], Candidate]
 """Candidates by accelerator, method and share."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class CoSearched(Answer):
-    """A finished co-search.
-
-    Attributes:
-        front: points that keep all constraints and that no other beats in all objectives; each ran on the RTL.
-        points: all that were trained, by their last round.
-        stages: what was seen and kept.
-        folder: of the run; `networks` of the front lie there.
-        made_again: what is to be said of results of the folder that were damaged or of another version; may be empty.
-    """
-
-    space: CoSpace
-    front: tuple[CoPoint, ...]
-    points: tuple[CoPoint, ...]
-    stages: tuple[Stage, ...]
-    folder: Path
-    made_again: str
-
-    @property
-    def summary(self) -> str:
-        return f"{self.space.network} on {self.space.data}: {len(self.front)} of {len(self.points)} points on the front"
-
-    def network_file(self, point: CoPoint) -> Path:
-        """The integer network of a point."""
-        return _round(self.folder, point.candidate.hardware, point.epochs) / network_file(point.candidate.entry)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "space": self.space.text(),
-            "stages": [
-                {"stage": one.name, "seen": one.seen, "kept": one.kept, "why": dict(one.why)} for one in self.stages
-            ],
-            "front": [
-                point.to_json()
-                | {
-                    "network": str(self.network_file(point).relative_to(self.folder)),
-                    "configuration": point.candidate.hardware.to_yaml(),
-                }
-                for point in self.front
-            ],
-            "points": [point.to_json() for point in self.points],
-            "chosen_by": "validation images",
-        } | provenance(seed=self.space.seed)
-
-    def blocks(self) -> Sequence[Block]:
-        stages = Table(
-            "stages",
-            ("stage", "seen", "kept", "why not"),
-            [
-                (one.name, one.seen, one.kept, ", ".join(f"{count} {why}" for why, count in one.why.items()))
-                for one in self.stages
-            ],
-        )
-        rows = [
-            (
-                *(number, describe_bands(hw.bands), describe_size(hw)),
-                *(point.candidate.entry.method, point.candidate.entry.limit.words),
-                percent(point.result.validation_accuracy, 2),
-                "-" if point.test_accuracy is None else percent(point.test_accuracy, 2),
-                *(point.signals.latency_ms, point.signals.clock.mhz, point.signals.resources.lut),
-                *(point.signals.resources.dsp, "exact" if point.rtl and point.rtl.exact else "differs"),
-            )
-            for number, point in enumerate(self.front, 1)
-            for hw in (point.candidate.hardware,)
-        ]
-        columns = (
-            "point",
-            "bands",
-            "size",
-            "method",
-            "limit",
-            "validation",
-            "test",
-            "ms",
-            "MHz",
-            "LUT",
-            "DSP",
-            "on RTL",
-        )
-        title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
-        limits = ", ".join(map(str, self.space.constraints)) or "none"
-        again = {"note": self.made_again} if self.made_again else {}
-        return [
-            stages,
-            Table(title, columns, rows),
-            Line("Validation images chose; test images were looked at for the points of the front, at the end."),
-            Facts({"constraints": limits, "run folder": self.folder, **again}),
-        ]
 
 
 def cosearch(
@@ -205,11 +110,6 @@ def cosearch(
     claim(folder, "space.yaml", yaml.safe_dump(loaded.text(), sort_keys=False), "search", grown)
     with locked(folder):
         return search.run()
-
-
-def _round(folder: Path, hw: Hardware, epochs: int) -> Path:
-    """Where the candidates of an accelerator and a round lie."""
-    return folder / "rounds" / f"{epochs}" / hw.name
 
 
 class _CoSearch:
@@ -259,7 +159,7 @@ class _CoSearch:
             self.space.training.float_epochs,
             None,
             None,
-            _round(self.folder, hw, epochs),
+            round_folder(self.folder, hw, epochs),
             self.folder,
             self.space.model.choices,
             tested=False,
@@ -476,7 +376,7 @@ class _CoSearch:
         found[candidate] = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
 
     def _network(self, candidate: Candidate, epochs: int) -> str:
-        folder = _round(self.folder, candidate.hardware, epochs).relative_to(self.folder)
+        folder = round_folder(self.folder, candidate.hardware, epochs).relative_to(self.folder)
         return f"{folder}/{network_file(candidate.entry)}"
 
     def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:

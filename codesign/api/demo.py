@@ -11,7 +11,8 @@ from codesign._files import write_text
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line
 from codesign.api.cosearch_runs import Shown, export_point, page, show
-from codesign.api.cosearching import CoSearched, cosearch
+from codesign.api.cosearched import CoSearched
+from codesign.api.cosearching import cosearch
 from codesign.api.kit import SIMULATION
 from codesign.api.notes import Report
 from codesign.execution.folder import claim

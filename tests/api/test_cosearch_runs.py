@@ -14,7 +14,7 @@ import yaml
 import codesign
 from codesign.allocation.comparison import Rtl
 from codesign.api.cosearch_points import Stage
-from codesign.api.cosearching import RESULT, CoSearched
+from codesign.api.cosearched import RESULT, CoSearched
 from codesign.api.networks import integer_network
 from codesign.errors import UserError
 from codesign.integer.storage import save_network

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import codesign
-from codesign.api.cosearching import RESULT
+from codesign.api.cosearched import RESULT
 from codesign.report.style import PLOTLY
 from tests.api.test_cosearch_runs import folder as folder
 from tests.conftest import CHROMIUM, CHROMIUM_INSTALL
