@@ -99,7 +99,7 @@ def test_an_interrupted_run_goes_on_to_what_an_undisturbed_one_finds(tmp_path: P
     )
     assert without_folder(again) == without_folder(found)
     with pytest.raises(UserError, match="holds another search"):
-        codesign.cosearch(space(tmp_path, images=3), tmp_path / "a")
+        codesign.cosearch(space(tmp_path, seed=3), tmp_path / "a")
 
 
 def without_folder(found: codesign.CoSearched) -> Any:
