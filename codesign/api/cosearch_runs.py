@@ -196,16 +196,22 @@ def page(run: str | Path) -> tuple[str, dict[str, Any]]:
     space, points = _read(folder)
     result = read_json(folder / RESULT)
     details = []
-    for point in points:
-        plan = plan_network(network := point.network, point.hardware)
-        again = (
-            f"codesign cosearch {SPACE} -o RUN  # with the space below; then the files of this point:\n"
-            f"codesign export RUN --point {point.number} -o KIT"
-        )
-        bits = layer_bits(plan, weight_bits(network))
-        details.append(detail(point.hardware, plan, estimate(plan), bits, point.clock, point.facts, again))
-    versions = {"versions": result["versions"], "seed": result["seed"]}
-    return render(space, result, details, versions), result
+    try:
+        for point in points:
+            plan = plan_network(network := point.network, point.hardware)
+            again = (
+                f"codesign cosearch {SPACE} -o RUN  # with the space below; then the files of this point:\n"
+                f"codesign export RUN --point {point.number} -o KIT"
+            )
+            bits = layer_bits(plan, weight_bits(network))
+            details.append(detail(point.hardware, plan, estimate(plan), bits, point.clock, point.facts, again))
+        versions = {"versions": result["versions"], "seed": result["seed"]}
+        return render(space, result, details, versions), result
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{folder / RESULT}: is of another version of codesign, or was changed; `codesign cosearch` in that folder "
+            "makes it again"
+        ) from error
 
 
 def is_cosearch(folder: Path) -> bool:

@@ -107,6 +107,18 @@ def test_a_damaged_result_is_refused(folder: Path, change: Callable[[dict[str, A
         codesign.show(folder)
 
 
+@pytest.mark.parametrize("key", ["rounds", "bands", "rtl", "clock_mhz", "float_accuracy"])
+def test_a_page_of_another_version_s_result_is_refused_in_one_line(folder: Path, run: Run, key: str) -> None:
+    file = folder / RESULT
+    result = json.loads(file.read_text())
+    for each in (*result["front"], *result["points"]):
+        del each[key]
+    file.write_text(json.dumps(result))
+    status, out, err = run("report", folder)
+    assert (status, out) == (2, "") and "is of another version of codesign" in err
+    assert not (folder / "report.html").exists()
+
+
 def test_points_that_are_not_there_are_refused(folder: Path, run: Run, tmp_path: Path) -> None:
     for number in ("0", "3"):
         status, out, err = run("show", folder, "--point", number)
