@@ -21,7 +21,7 @@ help:
 	@echo "make test-slow  the tests that take longer than ten seconds each, too"
 	@echo "make fuzz       6,000 changed files of every kind against their readers, and a table (minutes)"
 	@echo "make random-graphs  3,000 random ONNX graphs beside ONNX Runtime, and a table of what became of them (minutes)"
-	@echo "make kill-test  search and sweep, each killed at ten random moments and continued (minutes)"
+	@echo "make kill-test  searches and a sweep, each killed at ten random moments and continued (minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only the environment, .venv"
 	@echo "make clean      removes the environment and what was generated"

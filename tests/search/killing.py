@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of `search` and `sweep`, each then continued: the results of undisturbed runs.
+"""`kill -9` at random moments of `search`, `cosearch` and `sweep`, each then continued: the results of undisturbed runs.
 
     python tests/search/killing.py [--kills 10] [--seed 0]
 
@@ -42,6 +42,17 @@ vary:
   memory.latency: [5, 30, 90]
 resources: none
 """
+COSEARCH = """network: smallcnn:size=8,width=4
+data: digits
+hardware:
+  base: league/fixed
+  vary: {columns: [1, 2], rows: [2, 4]}
+model: {methods: [hawq-v3], choices: "w4a4,w8a8", shares: [0.0, 1.0]}
+training: {float_epochs: 8, epochs: [0, 1], keep: 0.5}
+proposals: tpe
+trials: 6
+images: 1
+"""
 TAKES = ("build_s", "wall_s", "sim_cycles_per_s")
 """Of an answer: what differs from run to run."""
 
@@ -80,6 +91,7 @@ class Job:
 
 JOBS = {
     "search": Job("search", SEARCH, ()),
+    "cosearch": Job("cosearch", COSEARCH, ()),
     "sweep": Job("sweep", SWEEP, ("smallcnn", "resnet8", "--jobs", "2", "--table", "csv")),
 }
 
@@ -170,19 +182,19 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     bad = 0
-    sys.stdout.write("command  killed after  files then  continued in  equal  processes left  files left\n")
+    sys.stdout.write("command   killed after  files then  continued in  equal  processes left  files left\n")
     with tempfile.TemporaryDirectory(prefix="codesign-kill-") as name:
         for job in (JOBS[item] for item in arguments.jobs):
             whole = Path(name) / job.name
             took_s = job.finish(whole, whole / "cache")
             expected = answer(whole)
-            sys.stdout.write(f"{job.name:7}  never                     {took_s:8.1f} s\n")
+            sys.stdout.write(f"{job.name:8}  never                     {took_s:8.1f} s\n")
             for number in range(arguments.kills):
                 folder = Path(name) / f"{job.name}{number}"
                 found = kill(job, folder, folder / "cache", float(rng.uniform(0.2, 1) * took_s), expected)
                 bad += not found.good
                 sys.stdout.write(
-                    f"{job.name:7}  {found.after_s:10.2f} s  {found.files:10}  {found.continued_s:10.1f} s  "
+                    f"{job.name:8}  {found.after_s:10.2f} s  {found.files:10}  {found.continued_s:10.1f} s  "
                     f"{'yes' if found.equal else 'NO':5}  {len(found.processes):14}  {len(found.left):10}\n"
                 )
                 sys.stdout.flush()
