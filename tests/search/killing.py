@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of `search`, `cosearch` and `sweep`, each then continued: the results of undisturbed runs.
+"""`kill -9` at random moments of `search`, `cosearch` and `sweep`, each then continued to what undisturbed runs give.
 
     python tests/search/killing.py [--kills 10] [--seed 0]
 
