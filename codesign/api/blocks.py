@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 WIDTH = 140
 """Columns of what goes to a file, a pipe or a string."""
 
+_WORDS = 16
+"""Columns that text has at least where it is as long; it goes on in the next line."""
+_WIDEST = 1000
+"""Columns of the widest table."""
 _NAME = 48
 """Characters of the longest name in a first column that is kept in one line."""
 
@@ -54,6 +58,7 @@ Block = Table | Facts | Line
 def print_blocks(blocks: Iterable[Block], console: Console) -> None:
     """Print them."""
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -76,14 +81,17 @@ def print_blocks(blocks: Iterable[Block], console: Console) -> None:
             for index, name in enumerate(block.columns):
                 footer = cell(block.total[index]) if block.total else ""
                 widest = max((len(_cell(row[index])) for row in (*block.rows, block.total) if row), default=0)
+                least = max(widest, *map(len, name.split()), 0)
                 if _is_numeric(block, index):  # of a number no digit is left out
-                    grid.add_column(cell(name), footer, justify="right", min_width=widest)
+                    grid.add_column(cell(name), footer, justify="right", min_width=least)
                 else:
-                    grid.add_column(cell(name), footer, no_wrap=index == 0 and widest <= _NAME)
+                    kept = index == 0 and widest <= _NAME
+                    grid.add_column(cell(name), footer, no_wrap=kept, min_width=min(least, _WORDS))
             for row in block.rows:
                 grid.add_row(*(cell(value) for value in row))
             print_line(block.title, "bold")
-            console.print(grid)
+            least = Measurement.get(console, console.options.update(max_width=_WIDEST), grid).minimum
+            console.print(grid, width=max(console.width, least), crop=False)  # rather wide than without its end
 
 
 def as_text(blocks: Iterable[Block]) -> str:

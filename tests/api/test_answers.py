@@ -118,3 +118,11 @@ def test_a_long_name_takes_no_digit_from_the_numbers_beside_it() -> None:
     text = as_text([table])
     assert text.count("1,234,567") == 2 and "7,654,321" in text and "…" not in text
     assert max(map(len, text.split("\n"))) <= WIDTH
+
+
+def test_a_table_that_is_too_wide_keeps_its_last_columns() -> None:
+    names = [f"column{number}" for number in range(20)]
+    table = Table("t", ("what", *names), [("name", *(10**9 + number for number in range(20)))])
+    text = as_text([table])
+    assert all(f"{10**9 + number:,}" in text for number in range(20)) and "…" not in text
+    assert all(name in text for name in names)
