@@ -202,7 +202,7 @@ def test_what_was_done_for_a_smaller_space_is_not_done_again(tmp_path: Path) -> 
     assert found == trained(space(tmp_path, **larger, **rounds), tmp_path / "b")
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_proposals_of_an_interrupted_search_are_those_of_an_undisturbed_one(tmp_path: Path, sampler: str) -> None:
     import optuna
 
