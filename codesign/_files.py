@@ -90,10 +90,14 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             raise
         sync_folder(into.parent)
     except OSError as error:
-        near = [str(place.parent) for place in (path, into) if isinstance(place, Path)]
-        if error.errno in _WRITING or str(error.filename or "").startswith(tuple(near)):
+        if is_of_writing(error, *(place.parent for place in (path, into) if isinstance(place, Path))):
             raise unwritable(path, error) from None
         raise
+
+
+def is_of_writing(error: OSError, *folders: Path) -> bool:
+    """Whether an error came from writing to these folders, not from anything else that was done meanwhile."""
+    return error.errno in _WRITING or str(error.filename or "").startswith(tuple(map(str, folders)))
 
 
 def unwritable(path: str | Path, error: OSError) -> UserError:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from codesign._files import lock, make_folders, remove_empty, sync_folder, unwritable
+from codesign._files import is_of_writing, lock, make_folders, remove_empty, sync_folder, unwritable
 from codesign.errors import UserError
 
 STAGING = re.compile(r"\.codesign-[0-9a-f]{16}\.new")
@@ -50,7 +50,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
             raise
         sync_folder(folder.parent)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        if is_of_writing(error, folder.parent):
+            raise unwritable(folder, error) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -24,6 +24,10 @@ needs_icarus = pytest.mark.skipif(
 
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_INSTALL = "apt-get install chromium"
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"chromium is not installed; install it with: {CHROMIUM_INSTALL}"
+)
+"""Of tests that look at pages in a browser."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,15 +12,13 @@ import codesign
 from codesign.api.cosearched import RESULT
 from codesign.report.style import PLOTLY
 from tests.api.test_cosearch_runs import folder as folder
-from tests.conftest import CHROMIUM, CHROMIUM_INSTALL
+from tests.conftest import CHROMIUM, needs_chromium
 
 PLOTS = ("front", "parallel", "rounds", "layers", "bands", "roofline")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip(f"chromium is not installed; install it with: {CHROMIUM_INSTALL}")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -45,6 +43,7 @@ def opened(browser: Any, page: Path, said: list[str], width: int = 1100, scheme:
     return tab
 
 
+@needs_chromium
 @pytest.mark.parametrize("width", [390, 1100])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_says_nothing(browser: Any, page: Path, width: int, scheme: str) -> None:
@@ -67,6 +66,7 @@ def lightness(color: str) -> float:
     return sum(float(part) for part in color.partition("(")[2].rstrip(")").split(",")[:3])
 
 
+@needs_chromium
 def test_menus_clicks_and_hovers(browser: Any, page: Path) -> None:
     said: list[str] = []
     tab = opened(browser, page, said)
@@ -99,6 +99,7 @@ def test_menus_clicks_and_hovers(browser: Any, page: Path) -> None:
     tab.close()
 
 
+@needs_chromium
 def test_hostile_names_stay_text(browser: Any, folder: Path) -> None:
     file = folder / RESULT
     name = "</script><img src=x onerror=alert(1)>"
