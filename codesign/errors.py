@@ -15,6 +15,13 @@ class UserError(Exception):
     """
 
 
+class UnavailableError(UserError):
+    """Something that the work needs is not there: a package, a program, a database that is gone.
+
+    It says nothing of what was to be worked on: where results are kept, this is none.
+    """
+
+
 _AT_COMMAND_LINE: ContextVar[bool] = ContextVar("at_command_line", default=False)
 
 

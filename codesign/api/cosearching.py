@@ -14,12 +14,10 @@ All before the last step looks at training and validation images alone.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,46 +25,32 @@ import yaml
 
 from codesign._extras import require
 from codesign._files import content_hash, write_json
-from codesign._sources import source_hash, tool_versions
-from codesign.allocation.comparison import Entry, Result, Rtl
+from codesign.allocation.comparison import Entry, Rtl
 from codesign.allocation.problem import Limit
-from codesign.api.comparing_jobs import Setting, float_file, network_file, on_rtl, trained_in_float
+from codesign.api.comparing_jobs import network_file, on_rtl
 from codesign.api.cosearch_points import Candidate, CoPoint, Stage
-from codesign.api.cosearched import RESULT, CoSearched, round_folder
-from codesign.api.cosearching_jobs import Screened, screened, tested, tried
+from codesign.api.cosearch_trials import METHOD, SHARE, CandidateTrials, Found, Grid
+from codesign.api.cosearched import RESULT, CoSearched
+from codesign.api.cosearching_jobs import Screened, screened, tested
 from codesign.api.given import check_data_dir
-from codesign.api.modules import FloatModel
 from codesign.api.notes import Report, silent
 from codesign.api.planning import method_of
-from codesign.api.trainable import model_to_train
-from codesign.api.workers import workers
+from codesign.api.workers import Backend, backend_workers
 from codesign.arch.hardware import Hardware
-from codesign.data.sources import data_hash
 from codesign.errors import UserError
 from codesign.execution.executor import Executor
 from codesign.execution.folder import claim, locked
-from codesign.execution.store import RunFolder
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
 from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
 from codesign.search.sweep_space import variant_title
-from codesign.sim.clock import predicted_clock
-from codesign.sim.energy import unit_energies
-from codesign.sim.signals import Signals, with_resources
+from codesign.sim.signals import with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
-from codesign.sim.synthesis.resource_levels import KnownResources
 
 WORKER_BYTES = 2 << 30
 """Memory of a process that trains a network, with room to spare."""
-STUDY = "study.db"
-"""Of a sampler: what it proposed and was told, as optuna-dashboard opens it."""
-JOBS = "codesign.api.cosearching_jobs"
-METHOD, SHARE = "model.method", "model.share"
-"""Axes of proposals beside the keys that the hardware varies in."""
 _BATCHES = 4
 """Batches for each candidate that may be tried: a sampler proposes what it knows, too."""
-Grid = dict[tuple[str, str, float], Candidate]
-"""Candidates by accelerator, method and share."""
 
 
 def cosearch(
@@ -75,6 +59,9 @@ def cosearch(
     *,
     data_dir: str | Path | None = None,
     jobs: int | None = 1,
+    study: str | None = None,
+    backend: Backend = "local",
+    address: str | None = None,
     progress: Report | None = None,
 ) -> CoSearched:
     """Find accelerators and bits together: a front of objectives, within constraints, every point run on the RTL.
@@ -83,11 +70,18 @@ def cosearch(
         space: the space, a YAML file, or a name in hw_configs/cosearch.
         out: run folder; an old one of the same space is continued, or of one that had less in it.
         data_dir: folder with the files of the space's data set.
-        jobs: candidates that are trained at a time, in processes; None for one for each processor.
+        jobs: candidates that are trained at a time, in processes; None for one for each processor, or for as many as a
+            cluster holds.
+        study: a database's address, `postgresql://user@host/database` or `sqlite:////a/file`, where the study is shared
+            with all who search the same space; by default it lies in the run folder, and is this search's alone.
+        backend: who trains: processes of this machine, or `ray`, a cluster; the run folder is then on a disk that all
+            its nodes see.
+        address: of the cluster's head, `host:port`; None starts one on this machine.
         progress: told how the stages go on.
 
     Raises:
-        UserError: the space cannot be used, the folder holds something else, or nothing keeps the constraints.
+        UserError: the space cannot be used, the folder holds something else, nothing keeps the constraints, or the
+            database or the cluster cannot be reached.
         RuntimeError: a tool failed, or a point differs on the RTL.
     """
     require("torch", "training the networks of a search")
@@ -99,7 +93,8 @@ def cosearch(
         optuna_for(loaded.proposals)
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
-    search = _CoSearch(loaded, folder, where, workers(jobs, WORKER_BYTES), progress or silent)
+    executor = backend_workers(backend, address, jobs, WORKER_BYTES)
+    search = _CoSearch(loaded, folder, where, executor, progress or silent, study)
 
     def grown(earlier: str) -> bool:
         try:
@@ -115,56 +110,40 @@ def cosearch(
 class _CoSearch:
     """One search in one folder."""
 
-    def __init__(self, space: CoSpace, folder: Path, data_dir: Path | None, executor: Executor, report: Report) -> None:
-        self.space, self.folder = space, folder
-        self._executor, self._report = executor, report
-        self._kept = RunFolder(folder)
-        self._known = KnownResources(self._kept, report, "front")
-        self._model = model_to_train(space.network, None)
-        self._data_dir = data_dir
-        weights: list[str | bytes] = []
-        if isinstance(self._model, FloatModel):
-            for name, value in self._model.state.items():
-                weights += [name, value.numpy().tobytes()]
-        network = self._setting(space.accelerators.base_hardware, 0).network
-        self._common = content_hash(
-            source_hash(JOBS),
-            tool_versions("numpy", "scipy", "scikit-learn", "torch"),
-            json.dumps(network.to_json(), sort_keys=True),
-            *weights,
-            data_hash(space.data, data_dir),
-            str(space.training.float_epochs),
-            unit_energies().model_dump_json(),
-        )
+    def __init__(
+        self,
+        space: CoSpace,
+        folder: Path,
+        data_dir: Path | None,
+        executor: Executor,
+        report: Report,
+        url: str | None = None,
+    ) -> None:
+        self.space, self.folder, self._report = space, folder, report
+        self._trials = CandidateTrials(space, folder, data_dir, executor, report, url)
+        self._known = self._trials.known
         self._stages: list[Stage] = []
+        self._choices: Mapping[str, Mapping[str, Any]] = {}
+        self._begun = time.time()
 
     def run(self) -> CoSearched:
         """All stages; what is there is not made again."""
-        self._kept.made_again.clear()
-        points = self._rounds(self._grid(self._screen()))
+        self._trials.kept.made_again.clear()
+        points = self.trained()
         on_front, known = self._synthesized(list(points.values()))
         on_front = self._verified(on_front)
-        found = CoSearched(self.space, on_front, known, tuple(self._stages), self.folder, self._kept.said())
+        found = CoSearched(self.space, on_front, known, tuple(self._stages), self.folder, self._trials.kept.said())
         write_json(self.folder / RESULT, found.to_json())
         return found
 
-    def _setting(self, hw: Hardware, epochs: int) -> Setting:
-        """For the jobs of an accelerator and a round."""
-        return Setting(
-            self._model,
-            hw,
-            self.space.data,
-            self._data_dir,
-            epochs,
-            self.space.training.float_epochs,
-            None,
-            None,
-            round_folder(self.folder, hw, epochs),
-            self.folder,
-            self.space.model.choices,
-            tested=False,
-            clock=predicted_clock(hw),  # one that no synthesis in between changes
-        )
+    def trained(self) -> dict[Candidate, CoPoint]:
+        """The points of the candidates, by their last round: all stages before the front's."""
+        grid = self._grid(self._screen())
+        try:
+            self._trials.open(grid, self._choices)
+            return self._rounds(grid)
+        finally:
+            self._trials.close()
 
     def _done(self, stage: str, seen: int, kept: int, why: Mapping[str, int]) -> None:
         self._stages.append(Stage(stage, seen, kept, why))
@@ -176,6 +155,7 @@ class _CoSearch:
             UserError: there is none.
         """
         variants = self.space.accelerators.variants()
+        self._choices = variants.choices
         why: dict[str, int] = {}
         if variants.refused:
             why["cannot be built"] = len(variants.refused)
@@ -187,7 +167,7 @@ class _CoSearch:
         seen = len(variants.hardware) + len(variants.refused) + variants.excluded
         for number, hw in enumerate(variants.hardware):
             self._report("screen", number, len(variants.hardware))
-            outcome = screened(self._setting(hw, 0).network, hw, model.methods, model.choices, model.metric)
+            outcome = screened(self._trials.setting(hw, 0).network, hw, model.methods, model.choices, model.metric)
             reason = self._misfit(hw, outcome)
             if reason is None:
                 assert isinstance(outcome, Screened)
@@ -249,32 +229,29 @@ class _CoSearch:
         self._done("candidates", len(found), len(kept), {"not drawn": len(found) - len(kept)})
         return kept
 
-    def _proposed(self, sampler: Sampler, grid: Grid, epochs: int) -> tuple[dict[Candidate, CoPoint], list[str]]:
-        """What a round of so many epochs makes of candidates that a sampler proposes; as `_round_of`."""
+    def _proposed(self, sampler: Sampler, grid: Grid, epochs: int, until: float | None) -> Found:
+        """What a round of so many epochs makes of candidates that a sampler proposes."""
         model, objectives = self.space.model, self.space.objectives
         axes = {**self.space.accelerators.vary, METHOD: model.methods, SHARE: model.shares}
         proposer = Proposer(sampler, axes, {name: name == ACCURACY for name in objectives}, self.space.seed)
-        points: dict[Candidate, CoPoint] = {}
-        said: list[str] = []
+        all_found = Found({}, [])
         tried: set[Candidate] = set()
         for _ in range(_BATCHES * self.space.trials):
-            if len(tried) >= min(self.space.trials, len(set(grid.values()))):
+            if all_found.late or len(tried) >= min(self.space.trials, len(set(grid.values()))):
                 break
             batch = [(proposal, self._of(proposal, grid)) for proposal in (proposer.ask() for _ in range(BATCH))]
             going = list(dict.fromkeys(each for _, each in batch if each is not None and each not in tried))
             going = going[: self.space.trials - len(tried)]
-            found, failed = self._round_of(going, epochs)
+            found = self._trials.round_of(going, epochs, until)
             tried |= set(going)
-            points |= found
-            said += failed
+            all_found.add(found)
             for proposal, each in batch:
-                point = None if each is None else points.get(each)
+                point = None if each is None else all_found.points.get(each)
                 values = None if point is None else [point.metric(name) for name in objectives]
-                proposer.tell(proposal, values, None if point is None else self._broken(point))
-        proposer.save(self.folder / STUDY)
+                proposer.tell(proposal, values, None if point is None else self._trials.broken(point))
         count = len(set(grid.values()))
         self._done("candidates", count, len(tried), {"not proposed": count - len(tried)} if count > len(tried) else {})
-        return points, said
+        return all_found
 
     @staticmethod
     def _of(proposal: Proposal, grid: Grid) -> Candidate | None:
@@ -283,108 +260,43 @@ class _CoSearch:
         method, share = values.pop(METHOD), values.pop(SHARE)
         return grid.get((variant_title(values), method, share))
 
-    def _broken(self, point: CoPoint) -> dict[str, float]:
-        """By how much a point breaks each constraint; 0 or less if it does not."""
-        return {
-            str(one): (point.metric(one.metric) - one.bound) * (1 if one.sense == "<=" else -1)
-            for one in self.space.constraints
-        }
-
-    def _train(self) -> None:
-        """The float network."""
-        seed = self.space.seed
-        key = content_hash(self._common, str(seed))
-        if self._kept.file(float_file(seed), key) is not None:
-            return
-        setting = self._setting(self.space.accelerators.base_hardware, 0)
-        with contextlib.closing(self._executor.map([partial(trained_in_float, setting, seed)], self._report)) as done:
-            for outcome in done:
-                outcome.result()
-        self._kept.keep_file(float_file(seed), key)
-
     def _rounds(self, grid: Grid) -> dict[Candidate, CoPoint]:
         """The points of all candidates that gave one, each by its last round."""
-        self._train()
+        self._trials.train()
         points: dict[Candidate, CoPoint] = {}
         sampler, rounds = self.space.proposals, self.space.training.epochs
         going = self._drawn(grid) if sampler == "all" else []
         for number, epochs in enumerate(rounds):
+            until = (
+                None
+                if self.space.minutes is None
+                else self._begun + 60 * self.space.minutes * (number + 1) / len(rounds)
+            )
             if sampler != "all" and number == 0:
-                found, failed = self._proposed(sampler, grid, epochs)
-                seen = len(found) + len(failed)
+                of_round = self._proposed(sampler, grid, epochs, until)
             else:
-                found, failed = self._round_of(going, epochs)
-                seen = len(going)
+                of_round = self._trials.round_of(going, epochs, until)
+            found, failed, late = of_round.points, of_round.failed, of_round.late
             for each, point in found.items():
                 earlier = points[each].rounds if each in points else ()
                 points[each] = replace(point, rounds=(*earlier, (epochs, point.result.validation_accuracy)))
             if not points:
-                raise UserError(f"no candidate gives a network; {next(iter(failed))}")
+                said = failed[0] if failed else f"minutes: {self.space.minutes:g} given, none was begun in time"
+                raise UserError(f"no candidate gives a network; {said}")
             final = number == len(rounds) - 1
             kept = list(found) if final else self._best(found)
             why = {"gave nothing": len(failed)} if failed else {}
+            if late:
+                why["not begun in time"] = late
             if len(found) > len(kept):
                 why["beaten by others"] = len(found) - len(kept)
-            self._done(f"round of {epochs} epochs", seen, len(kept), why)
+            self._done(f"round of {epochs} epochs", len(found) + len(failed) + late, len(kept), why)
             going = kept
         return points
 
-    def _round_of(self, candidates: Sequence[Candidate], epochs: int) -> tuple[dict[Candidate, CoPoint], list[str]]:
-        """What so many epochs make of candidates, and what is said of those that give nothing."""
-        found: dict[Candidate, CoPoint] = {}
-        failed: list[str] = []
-        missing: list[Candidate] = []
-        for each in candidates:
-            place, key = self._file(each, epochs)
-            stored = self._kept.get(place, key, dict)
-            if stored is not None and ("failed" in stored or self._kept.file(self._network(each, epochs), key)):
-                self._take(each, epochs, stored, found, failed)
-            else:
-                missing.append(each)
-        what = f"candidates, {epochs} epochs"
-        self._report(what, len(candidates) - len(missing), len(candidates))
-        jobs = [partial(tried, self._setting(each.hardware, epochs), each.entry) for each in missing]
-        with contextlib.closing(self._executor.map(jobs)) as outcomes:
-            for count, outcome in enumerate(outcomes, len(candidates) - len(missing) + 1):
-                each = missing[outcome.index]
-                place, key = self._file(each, epochs)
-                if outcome.error is None:
-                    stored = outcome.result()
-                    self._kept.keep_file(self._network(each, epochs), key)
-                elif isinstance(outcome.error, UserError):
-                    stored = {"failed": str(outcome.error)}
-                else:
-                    outcome.result()
-                    raise AssertionError
-                self._kept.put(place, key, stored)
-                self._take(each, epochs, stored, found, failed)
-                self._report(what, count, len(candidates))
-        return {each: found[each] for each in candidates if each in found}, failed
-
-    def _take(
-        self,
-        candidate: Candidate,
-        epochs: int,
-        stored: Mapping[str, Any],
-        found: dict[Candidate, CoPoint],
-        failed: list[str],
-    ) -> None:
-        if "failed" in stored:
-            failed.append(f"{candidate.name}: {stored['failed']}")
-            return
-        signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self._known)
-        found[candidate] = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
-
-    def _network(self, candidate: Candidate, epochs: int) -> str:
-        folder = round_folder(self.folder, candidate.hardware, epochs).relative_to(self.folder)
-        return f"{folder}/{network_file(candidate.entry)}"
-
-    def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
-        """Where a candidate's result is kept, and under which key."""
-        entry = candidate.entry
-        asked = (entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices))
-        key = content_hash(self._common, candidate.hardware.canonical_json(), *asked)
-        return f"{self._network(candidate, epochs)}.json", key
+    def _until(self, share: float) -> float | None:
+        """When a share of the time that the search has is over; None if it has all there is."""
+        return None if self.space.minutes is None else self._begun + 60 * self.space.minutes * share
 
     def _best(self, points: Mapping[Candidate, CoPoint]) -> list[Candidate]:
         """The share that goes on: front by front, of the last one those with the best accuracy."""
@@ -447,12 +359,12 @@ class _CoSearch:
         found: list[CoPoint] = []
         for number, point in enumerate(points):
             self._report("points on RTL", number, len(points))
-            setting = self._setting(point.candidate.hardware, point.epochs)
+            setting = self._trials.setting(point.candidate.hardware, point.epochs)
             entry = point.candidate.entry
-            place = f"{self._network(point.candidate, point.epochs)}.rtl.json"
+            place = f"{self._trials.network(point.candidate, point.epochs)}.rtl.json"
             network = (setting.folder / network_file(entry)).read_bytes()
-            key = content_hash(self._common, setting.hw.canonical_json(), network, str(self.space.images))
-            stored = self._kept.get(place, key, dict)
+            key = content_hash(self._trials.common, setting.hw.canonical_json(), network, str(self.space.images))
+            stored = self._trials.kept.get(place, key, dict)
             if stored is None:
                 rtl = on_rtl(setting, entry, self.space.images, self._report)
                 if not rtl.exact:
@@ -461,7 +373,7 @@ class _CoSearch:
                         f"values, {rtl.cycles} cycles instead of {rtl.model_cycles}"
                     )
                 stored = {"rtl": rtl.to_json(), "test_accuracy": tested(setting, entry)}
-                self._kept.put(place, key, stored)
+                self._trials.kept.put(place, key, stored)
             rtl = Rtl.from_json(stored["rtl"])
             found.append(replace(point, rtl=rtl, test_accuracy=stored["test_accuracy"]))
         self._report("points on RTL", len(points), len(points))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from codesign._files import write_bytes
 from codesign.allocation.comparison import Entry
 from codesign.allocation.costs import Costs
 from codesign.allocation.space import Space
 from codesign.api.comparing_jobs import Setting, evaluated, network_file
 from codesign.api.planning import choices_of, method_of
 from codesign.arch.hardware import Hardware
-from codesign.errors import UserError
+from codesign.errors import UnavailableError, UserError
 from codesign.integer.storage import load_network
 from codesign.program import plan_network
+from codesign.search.study import Shared, Study, StudyPlace, Trial
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
@@ -61,13 +65,56 @@ def screened(
 def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:
     """What a candidate gives: `Result` and `Signals`, as JSON; its integer network is written beside.
 
-    Raises:
-        UserError: it gives nothing that keeps the limit, or training diverged.
+    If it gives nothing, as it keeps no limit or training diverged: `failed`, and why.
     """
-    result = evaluated(setting, entry.method, entry, report)
+    try:
+        result = evaluated(setting, entry.method, entry, report)
+    except UnavailableError:
+        raise
+    except UserError as error:
+        return {"failed": str(error)}
     network = load_network(setting.folder / network_file(entry))
     signals = measure(plan_network(network, setting.hw), unit_energies())
     return {"result": asdict(result), "signals": signals.to_json()}
+
+
+def tried_once(
+    place: StudyPlace, trial: Trial, by: str, setting: Setting, entry: Entry, report: Report
+) -> dict[str, Any] | None:
+    """What a candidate of a shared study gives, as `tried`; None if another worker is at work on it.
+
+    Args:
+        place: of the study, where what it gives is kept for all.
+        trial: the candidate's, in a round.
+        by: whose work it is.
+        setting, entry: as for `tried`.
+        report: is told how it goes on.
+    """
+    path, study = setting.folder / network_file(entry), Study(place)
+    try:
+        number = study.claim(trial, by)
+        if number is None:
+            known = study.result(trial.key)
+            return None if known is None else fetched(known, path)
+        try:
+            with study.held(number):
+                value = tried(setting, entry, report)
+                file = None if "failed" in value else path.read_bytes()
+                return fetched(study.put(trial.key, value, file), path)
+        except BaseException:
+            with contextlib.suppress(UnavailableError):
+                study.give_up(number)
+            raise
+    finally:
+        study.close()
+
+
+def fetched(shared: Shared, path: Path) -> dict[str, Any]:
+    """The value that a study has; its file is written to `path` if it has one."""
+    if shared.file is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, shared.file)
+    return shared.value
 
 
 def tested(setting: Setting, entry: Entry) -> float | None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from codesign._processes import worker_count
 from codesign.api.notes import note
-from codesign.errors import option
-from codesign.execution.executor import Local
+from codesign.errors import UserError, option
+from codesign.execution.executor import Executor, Local
+from codesign.execution.ray_cluster import RayCluster
+
+Backend = Literal["local", "ray"]
+"""Who runs jobs: processes of this machine, or a cluster of Ray."""
 
 
 def workers(jobs: int | None, bytes_each: int) -> Local:
@@ -19,3 +25,16 @@ def workers(jobs: int | None, bytes_each: int) -> Local:
     if capped:
         note(f"{option('jobs')}: {capped}")
     return Local(processes, bytes_each)
+
+
+def backend_workers(backend: Backend, address: str | None, jobs: int | None, bytes_each: int) -> Executor:
+    """Who runs the jobs of a command that may be given to a cluster.
+
+    Raises:
+        UserError: an address is given for what has none.
+    """
+    if backend == "ray":
+        return RayCluster(address, jobs, bytes_each)
+    if address is not None:
+        raise UserError(f"{option('address')}: {address} given, must come with {option('backend')} ray")
+    return workers(jobs, bytes_each)

@@ -139,7 +139,17 @@ def cosearch(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a name in hw_configs/cosearch/.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; an old one is continued.")],
     data_dir: DATA_DIR = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Candidates to train at a time, in processes.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Candidates to train at a time; by default 1, in a cluster all it holds.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database, postgresql:// or sqlite://, whose study others work on, too."),
+    ] = None,
+    backend: Annotated[Literal["local", "ray"], typer.Option(help="Who trains: this machine, or a cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of the cluster's head; by default one is started here.")
+    ] = None,
     json: JSON = None,
 ) -> None:
     """Find accelerators and bits together, within constraints; every point of the front runs on the RTL."""
@@ -147,7 +157,16 @@ def cosearch(
     from codesign.cli.output import progress, save, show
 
     with progress() as report:
-        answer = run(space, out, data_dir=data_dir, jobs=jobs, progress=report)
+        answer = run(
+            space,
+            out,
+            data_dir=data_dir,
+            jobs=1 if jobs is None and backend == "local" else jobs,
+            study=study,
+            backend=backend,
+            address=address,
+            progress=report,
+        )
     show(answer)
     save(json, answer.to_json())
 

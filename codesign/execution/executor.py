@@ -94,7 +94,7 @@ class InProcess:
     def map(self, jobs: Sequence[Job[R]], report: Report | None = None) -> Generator[Outcome[R]]:
         """As `Executor.map`; outcomes are in the order of the jobs."""
         for index, job in enumerate(jobs):
-            yield _run(index, job, report or _nothing)
+            yield outcome_of(index, job, report or _nothing)
 
 
 class WorkerThreads:
@@ -107,7 +107,7 @@ class WorkerThreads:
         """As `Executor.map`, but closing it only keeps jobs from beginning."""
         pool = ThreadPoolExecutor(self.workers)
         try:
-            waiting = [pool.submit(_run, index, job, report or _nothing) for index, job in enumerate(jobs)]
+            waiting = [pool.submit(outcome_of, index, job, report or _nothing) for index, job in enumerate(jobs)]
             for future in as_completed(waiting):
                 yield future.result()
         finally:
@@ -220,22 +220,23 @@ def _serve(jobs: connection.Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             index, content = jobs.recv()
-            outcome = _run(index, partial(_unpickled, content), lambda *told: send("report", told))
-            send("outcome", _picklable(outcome))
+            outcome = outcome_of(index, partial(_unpickled, content), lambda *told: send("report", told))
+            send("outcome", picklable(outcome))
 
 
 def _unpickled(content: bytes, report: Report) -> Any:
     return pickle.loads(content)(report)
 
 
-def _run(index: int, job: Job[R], report: Report) -> Outcome[R]:
+def outcome_of(index: int, job: Job[R], report: Report) -> Outcome[R]:
+    """Run a job here: what it returns or raises."""
     try:
         return Outcome(index, job(report))
     except Exception as error:
         return Outcome(index, error=error, traceback=traceback.format_exc())
 
 
-def _picklable(outcome: Outcome[Any]) -> Outcome[Any]:
+def picklable(outcome: Outcome[Any]) -> Outcome[Any]:
     """An outcome that another process can read: what it cannot becomes a RuntimeError with the same words."""
     try:
         pickle.loads(pickle.dumps(outcome))

@@ -143,6 +143,8 @@ class CoSpace(Model):
         proposals: what is tried: `all` candidates, or so many of them as may be, drawn; or what a sampler of Optuna
             proposes, `nsga2` or `tpe`, after what the first round gave.
         trials: candidates (an accelerator, a method, a limit) that are tried at most.
+        minutes: after which no candidate is begun any more, from the start of the command on; the rounds share them
+            equally. What was not begun is begun where the search goes on with more of them.
         images: first test images that every point of the front runs on the generated RTL.
         seed: of training, of methods, and of what is drawn.
     """
@@ -156,6 +158,7 @@ class CoSpace(Model):
     constraints: Annotated[tuple[Constraint, ...], BeforeValidator(_constraints)] = ()
     proposals: Annotated[Literal["all", "nsga2", "tpe"], choice("all", "nsga2", "tpe")] = "all"
     trials: Annotated[int, integer(1, MOST_TRIALS)] = 200
+    minutes: Annotated[float, number(0, 100_000)] | None = None
     images: Annotated[int, integer(1, 10_000)] = 3
     seed: Annotated[int, integer(0, 2**31 - 1)] = 0
 

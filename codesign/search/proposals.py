@@ -8,15 +8,12 @@ again, and looks up what it knows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from codesign._extras import require
-from codesign._files import content_hash, scratch_folder, write_bytes
+from codesign._files import content_hash
 
 Sampler = Literal["nsga2", "tpe"]
-STUDY = "codesign"
-"""Name of the study in its database."""
 BATCH = 8
 """Proposals that are made before the first of them is told, whatever number of workers there are."""
 
@@ -39,9 +36,7 @@ class Proposer:
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         self._kind, self._axes, self._seed = sampler, axes, seed
         directions = ["maximize" if more else "minimize" for more in objectives.values()]
-        self._storage = self._optuna.storages.InMemoryStorage()
-        self._study = self._optuna.create_study(storage=self._storage, directions=directions, study_name=STUDY)
-        self._study.set_user_attr("objectives", list(objectives))
+        self._study = self._optuna.create_study(directions=directions)
         self._asked = 0
 
     def ask(self) -> Proposal:
@@ -68,16 +63,6 @@ class Proposer:
         for name, excess in (broken or {}).items():
             proposal.trial.set_constraint(name, excess)
         self._study.tell(proposal.trial, list(values))
-
-    def save(self, file: Path) -> None:
-        """Write the study as a database of SQLite, which optuna-dashboard opens."""
-        with scratch_folder() as work:
-            self._optuna.copy_study(
-                from_study_name=STUDY,
-                from_storage=self._storage,
-                to_storage=f"sqlite:///{work / 'study.db'}",
-            )
-            write_bytes(file, (work / "study.db").read_bytes())
 
     def _sampler(self, seed: int) -> Any:
         samplers = self._optuna.samplers

@@ -59,7 +59,7 @@ def made(folder: Path) -> dict[Path, int]:
 def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str, Any]]:
     """What the rounds of a search give, without synthesis and RTL."""
     search = cosearching._CoSearch(load_cospace(file), folder, None, InProcess(), report)
-    return [point.to_json() for point in search._rounds(search._grid(search._screen())).values()]
+    return [point.to_json() for point in search.trained().values()]
 
 
 def test_rounds_that_were_interrupted_go_on_to_what_undisturbed_ones_give(tmp_path: Path) -> None:
@@ -221,9 +221,10 @@ def test_proposals_of_an_interrupted_search_are_those_of_an_undisturbed_one(tmp_
     found = trained(file, tmp_path / "a")
     assert kept and kept.items() <= made(tmp_path / "a").items()
     assert found == trained(file, tmp_path / "b") and 8 <= len(found) <= 10
-    study = optuna.load_study(study_name="codesign", storage=f"sqlite:///{tmp_path / 'a' / 'study.db'}")
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'a' / 'study.db'}")
     told = {trial.values[1] for trial in study.trials if trial.values}
-    assert told == {point["latency_ms"] for point in found}
+    assert told == {point["latency_ms"] for point in found} and len(study.trials) == 10
+    assert study.best_trials and study.user_attrs["objectives"] == ["accuracy", "latency_ms"]
 
 
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
@@ -251,9 +252,9 @@ def test_what_is_kept_is_found_by_python_and_by_the_command_line(tmp_path: Path)
     """Messages name limits in two ways; files and keys in one."""
     limit, ours = Limit("latency_ms", 0.5), search(tmp_path)
     candidate = point(0.9, 1.0, 500).candidate
-    found = str(limit), limit.words, ours._file(candidate, 0), candidate.name
+    found = str(limit), limit.words, ours._trials._file(candidate, 0), candidate.name
     with command_line():
-        again = str(limit), limit.words, ours._file(candidate, 0), candidate.name
+        again = str(limit), limit.words, ours._trials._file(candidate, 0), candidate.name
     assert found[0] != again[0] and found[1:] == again[1:]
 
 

@@ -1,0 +1,316 @@
+"""What the candidates of a co-search give: kept in its folder, made by an executor, written down in a study.
+
+A study in a database that others see, too, is shared: each candidate is made by one of those that work on it, and all
+read what it gave. They ask for the same candidates in the same order, so that all find the same front, which is the one
+that a single process finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from codesign._files import content_hash
+from codesign._sources import source_hash, tool_versions
+from codesign.allocation.comparison import Result
+from codesign.api.comparing_jobs import Setting, float_file, network_file, trained_in_float
+from codesign.api.cosearch_points import Candidate, CoPoint
+from codesign.api.cosearched import round_folder
+from codesign.api.cosearching_jobs import fetched, tried, tried_once
+from codesign.api.modules import FloatModel
+from codesign.api.notes import Report, note
+from codesign.api.trainable import model_to_train
+from codesign.arch.hardware import Hardware
+from codesign.data.sources import data_hash
+from codesign.errors import UnavailableError
+from codesign.execution.executor import Executor, Job
+from codesign.execution.store import RunFolder
+from codesign.search.cospace import ACCURACY, CoSpace
+from codesign.search.study import GRACE_S, HEARTBEAT_S, Study, StudyPlace, Trial
+from codesign.sim.clock import predicted_clock
+from codesign.sim.energy import unit_energies
+from codesign.sim.signals import Signals, with_resources
+from codesign.sim.synthesis.resource_levels import KnownResources
+
+STUDY = "study.db"
+"""The study in a run's folder, where it is not shared."""
+JOBS = "codesign.api.cosearching_jobs"
+METHOD, SHARE, EPOCHS = "model.method", "model.share", "epochs"
+"""Axes of a study beside the keys that the hardware varies in."""
+WAIT_S = 2.0
+"""Between two looks at what others are at work on."""
+Grid = dict[tuple[str, str, float], Candidate]
+"""Candidates by accelerator, method and share."""
+
+
+@dataclass
+class Found:
+    """What a round of some candidates gave.
+
+    Attributes:
+        points: of those that gave one.
+        failed: what is said of those that gave nothing.
+        late: how many were not begun in time.
+    """
+
+    points: dict[Candidate, CoPoint]
+    failed: list[str]
+    late: int = 0
+
+    def add(self, other: Found) -> None:
+        """What another one found, too."""
+        self.points |= other.points
+        self.failed += other.failed
+        self.late += other.late
+
+
+class CandidateTrials:
+    """Candidates in rounds, in one folder.
+
+    Args:
+        space: of the search.
+        folder: of the run.
+        data_dir: folder with the files of the data set.
+        executor: makes what is not there.
+        report: is told how it goes on.
+        url: of a database whose study is shared; None for one in the folder.
+    """
+
+    def __init__(
+        self,
+        space: CoSpace,
+        folder: Path,
+        data_dir: Path | None,
+        executor: Executor,
+        report: Report,
+        url: str | None,
+    ) -> None:
+        self.space, self.folder, self.url = space, folder, url
+        self.kept = RunFolder(folder)
+        self.known = KnownResources(self.kept, report, "front")
+        self._data_dir, self._executor, self._report = data_dir, executor, report
+        self._model = model_to_train(space.network, None)
+        weights: list[str | bytes] = []
+        if isinstance(self._model, FloatModel):
+            for name, value in self._model.state.items():
+                weights += [name, value.numpy().tobytes()]
+        network = self.setting(space.accelerators.base_hardware, 0).network
+        self.common = content_hash(
+            source_hash(JOBS),
+            tool_versions("numpy", "scipy", "scikit-learn", "torch"),
+            json.dumps(network.to_json(), sort_keys=True),
+            *weights,
+            data_hash(space.data, data_dir),
+            str(space.training.float_epochs),
+            unit_energies().model_dump_json(),
+        )
+        self._values: dict[Candidate, Mapping[str, Any]] = {}
+        self._by = f"{socket.gethostname()}:{folder.resolve()}"
+        self._study: Study | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may work on the same study."""
+        return self.url is not None
+
+    def open(self, grid: Grid, choices: Mapping[str, Mapping[str, Any]]) -> None:
+        """Open the study.
+
+        Args:
+            grid: all candidates there are.
+            choices: of every accelerator, by name, the values of the keys that it varies in.
+        """
+        space = self.space
+        for (name, method, share), candidate in grid.items():
+            self._values.setdefault(candidate, {**choices[name], METHOD: method, SHARE: share})
+        axes = {**space.accelerators.vary, METHOD: space.model.methods, SHARE: space.model.shares}
+        axes[EPOCHS] = space.training.epochs
+        same = json.dumps([*axes.items(), space.objectives], default=list)
+        place = StudyPlace(
+            self.url or f"sqlite:///{(self.folder / STUDY).resolve()}",
+            f"{Path(space.network).name}-{content_hash(self.common, str(space.seed), same)[:12]}",
+            {name: name == ACCURACY for name in space.objectives},
+            axes,
+            HEARTBEAT_S,
+            GRACE_S,
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._study = self._opened(place)
+        self._study.take_back(self._by)  # of this folder one process is at work, and it is this one
+
+    def close(self) -> None:
+        """Give the study's connections back."""
+        if self._study is not None:
+            self._study.close()
+
+    def setting(self, hw: Hardware, epochs: int) -> Setting:
+        """For the jobs of an accelerator and a round."""
+        return Setting(
+            self._model,
+            hw,
+            self.space.data,
+            self._data_dir,
+            epochs,
+            self.space.training.float_epochs,
+            None,
+            None,
+            round_folder(self.folder, hw, epochs),
+            self.folder,
+            self.space.model.choices,
+            tested=False,
+            clock=predicted_clock(hw),  # one that no synthesis in between changes
+        )
+
+    def network(self, candidate: Candidate, epochs: int) -> str:
+        """Where in the folder a candidate's integer network lies."""
+        folder = round_folder(self.folder, candidate.hardware, epochs).relative_to(self.folder)
+        return f"{folder}/{network_file(candidate.entry)}"
+
+    def train(self) -> None:
+        """The float network that all candidates begin with."""
+        seed = self.space.seed
+        key = content_hash(self.common, str(seed))
+        if self.kept.file(float_file(seed), key) is not None:
+            return
+        path = self.folder / float_file(seed)
+        shared = self._study.result(key) if self._study is not None and self.shared else None
+        if shared is None:
+            setting = self.setting(self.space.accelerators.base_hardware, 0)
+            with contextlib.closing(
+                self._executor.map([partial(trained_in_float, setting, seed)], self._report)
+            ) as done:
+                for outcome in done:
+                    outcome.result()
+            if self._study is not None and self.shared:  # another may have been faster, with other last bits
+                shared = self._study.put(key, {"float": str(path.name)}, path.read_bytes())
+        if shared is not None:
+            fetched(shared, path)
+        self.kept.keep_file(float_file(seed), key)
+
+    def round_of(self, candidates: Sequence[Candidate], epochs: int, until: float | None = None) -> Found:
+        """What so many epochs make of candidates.
+
+        Args:
+            candidates: different ones.
+            epochs: with quantizers.
+            until: the time (`time.time`) after which none is begun any more.
+        """
+        found = Found({}, [])
+        waiting: list[Candidate] = []
+        for each in candidates:
+            place, key = self._file(each, epochs)
+            stored = self.kept.get(place, key, dict)
+            if stored is not None and ("failed" in stored or self.kept.file(self.network(each, epochs), key)):
+                self._take(each, epochs, stored, found)
+            else:
+                waiting.append(each)
+        what, total = f"candidates, {epochs} epochs", len(candidates)
+        self._report(what, total - len(waiting), total)
+        while waiting:
+            elsewhere: list[Candidate] = []
+            jobs = [self._job(each, epochs, until) for each in waiting]
+            with contextlib.closing(self._executor.map(jobs)) as outcomes:
+                for outcome in outcomes:
+                    each = waiting[outcome.index]
+                    stored = outcome.result()
+                    if stored is None:
+                        elsewhere.append(each)
+                    elif "late" in stored:
+                        found.late += 1
+                    else:
+                        self._keep(each, epochs, stored, found)
+                    self._report(what, len(found.points) + len(found.failed), total)
+            waiting = self._waited(elsewhere, epochs, found)
+            self._report(what, len(found.points) + len(found.failed), total)
+        found.points = {each: found.points[each] for each in candidates if each in found.points}
+        return found
+
+    def broken(self, point: CoPoint) -> dict[str, float]:
+        """By how much a point breaks each constraint; 0 or less if it does not."""
+        return {
+            str(one): (point.metric(one.metric) - one.bound) * (1 if one.sense == "<=" else -1)
+            for one in self.space.constraints
+        }
+
+    def _opened(self, place: StudyPlace) -> Study:
+        """The study; one in the folder that is damaged is begun anew, as all it says is known from results."""
+        try:
+            return Study(place)
+        except UnavailableError:
+            file = self.folder / STUDY
+            if self.shared or not file.exists():
+                raise
+            file.unlink()
+            note(f"{file}: damaged, is written again")
+            return Study(place)
+
+    def _job(self, candidate: Candidate, epochs: int, until: float | None) -> Job[dict[str, Any] | None]:
+        setting = self.setting(candidate.hardware, epochs)
+        job: Job[dict[str, Any] | None] = partial(tried, setting, candidate.entry)
+        if self._study is not None and self.shared:
+            trial = self._trial(candidate, epochs)
+            job = partial(tried_once, self._study.place, trial, self._by, setting, candidate.entry)
+        return job if until is None else partial(_in_time, until, job)
+
+    def _waited(self, candidates: Sequence[Candidate], epochs: int, found: Found) -> list[Candidate]:
+        """Take what others make of candidates as it comes; those that nobody makes any more."""
+        left = list(candidates)
+        while left and self._study is not None:
+            for each in list(left):
+                shared = self._study.result(self._file(each, epochs)[1])
+                if shared is not None:
+                    left.remove(each)
+                    value = fetched(shared, self.folder / self.network(each, epochs))
+                    self._keep(each, epochs, value, found)
+            held = self._study.held_by_others([self._file(each, epochs)[1] for each in left])
+            free = [each for each in left if self._file(each, epochs)[1] not in held]
+            if free:
+                return [*free, *(each for each in left if each not in free)]
+            if left:
+                self._report(f"candidates, {epochs} epochs, made elsewhere", 0, len(left))
+                time.sleep(WAIT_S)
+        return left
+
+    def _keep(self, candidate: Candidate, epochs: int, stored: Mapping[str, Any], found: Found) -> None:
+        place, key = self._file(candidate, epochs)
+        if "failed" not in stored:
+            self.kept.keep_file(self.network(candidate, epochs), key)
+        self.kept.put(place, key, stored)
+        self._take(candidate, epochs, stored, found)
+
+    def _take(self, candidate: Candidate, epochs: int, stored: Mapping[str, Any], found: Found) -> None:
+        if "failed" in stored:
+            found.failed.append(f"{candidate.name}: {stored['failed']}")
+            if self._study is not None:
+                self._study.record(self._trial(candidate, epochs), stored["failed"])
+            return
+        signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self.known)
+        point = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
+        found.points[candidate] = point
+        if self._study is not None:
+            values = [point.metric(name) for name in self.space.objectives]
+            self._study.record(self._trial(candidate, epochs), values, self.broken(point))
+
+    def _trial(self, candidate: Candidate, epochs: int) -> Trial:
+        _, key = self._file(candidate, epochs)
+        values = {**self._values[candidate], EPOCHS: epochs}
+        return Trial(key, values, {"accelerator": candidate.hardware.name, "limit": candidate.entry.limit.words})
+
+    def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
+        """Where a candidate's result is kept, and under which key."""
+        entry = candidate.entry
+        asked = (entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices))
+        key = content_hash(self.common, candidate.hardware.canonical_json(), *asked)
+        return f"{self.network(candidate, epochs)}.json", key
+
+
+def _in_time(until: float, job: Any, report: Report) -> Any:
+    """What a job gives, if it is begun in time."""
+    return job(report) if time.time() < until else {"late": True}
