@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -40,12 +41,14 @@ class Server:
         return f"postgresql://{USER}{':' if password else ''}{password}@127.0.0.1:{self.port}/{database}"
 
     def new(self, database: str) -> str:
-        """Make a database; its address."""
+        """Make a database, if there is none; its address."""
         import psycopg
 
+        name = re.sub(r"\W", "_", database)
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{database}"')  # type: ignore[arg-type]  # a name of these tests
-        return self.url(database)
+            with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]  # a name of these tests
+        return self.url(name)
 
     def start(self) -> None:
         """Begin, or begin again, and wait until it answers."""

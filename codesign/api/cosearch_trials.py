@@ -95,7 +95,7 @@ class CandidateTrials:
         self.space, self.folder, self.url = space, folder, url
         self.kept = RunFolder(folder)
         self.known = KnownResources(self.kept, report, "front")
-        self._data_dir, self._executor, self._report = data_dir, executor, report
+        self._data_dir, self.executor, self._report = data_dir, executor, report
         self._model = model_to_train(space.network, None)
         weights: list[str | bytes] = []
         if isinstance(self._model, FloatModel):
@@ -184,7 +184,7 @@ class CandidateTrials:
         if shared is None:
             setting = self.setting(self.space.accelerators.base_hardware, 0)
             with contextlib.closing(
-                self._executor.map([partial(trained_in_float, setting, seed)], self._report)
+                self.executor.map([partial(trained_in_float, setting, seed)], self._report)
             ) as done:
                 for outcome in done:
                     outcome.result()
@@ -216,7 +216,7 @@ class CandidateTrials:
         while waiting:
             elsewhere: list[Candidate] = []
             jobs = [self._job(each, epochs, until) for each in waiting]
-            with contextlib.closing(self._executor.map(jobs)) as outcomes:
+            with contextlib.closing(self.executor.map(jobs)) as outcomes:
                 for outcome in outcomes:
                     each = waiting[outcome.index]
                     stored = outcome.result()

@@ -14,10 +14,12 @@ All before the last step looks at training and validation images alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,14 @@ from codesign.api.comparing_jobs import network_file, on_rtl
 from codesign.api.cosearch_points import Candidate, CoPoint, Stage
 from codesign.api.cosearch_trials import METHOD, SHARE, CandidateTrials, Found, Grid
 from codesign.api.cosearched import RESULT, CoSearched
-from codesign.api.cosearching_jobs import Screened, screened, tested
+from codesign.api.cosearching_jobs import Screened, read_screened, screened, tested
 from codesign.api.given import check_data_dir
 from codesign.api.notes import Report, silent
 from codesign.api.planning import method_of
 from codesign.api.workers import Backend, backend_workers
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.execution.executor import Executor
+from codesign.execution.executor import Executor, InProcess
 from codesign.execution.folder import claim, locked
 from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
@@ -49,6 +51,8 @@ from codesign.sim.synthesis.predictor import NotFittedError
 
 WORKER_BYTES = 2 << 30
 """Memory of a process that trains a network, with room to spare."""
+MANY = 8
+"""Accelerators for which it is worth while to begin other processes that screen them."""
 _BATCHES = 4
 """Batches for each candidate that may be tried: a sampler proposes what it knows, too."""
 
@@ -163,11 +167,8 @@ class _CoSearch:
             why["excluded by conditions"] = variants.excluded
         reasons = [f"{name}: {reason}" for name, reason in variants.refused.items()]
         found: dict[Hardware, Screened] = {}
-        model = self.space.model
         seen = len(variants.hardware) + len(variants.refused) + variants.excluded
-        for number, hw in enumerate(variants.hardware):
-            self._report("screen", number, len(variants.hardware))
-            outcome = screened(self._trials.setting(hw, 0).network, hw, model.methods, model.choices, model.metric)
+        for hw, outcome in self._screened(variants.hardware).items():
             reason = self._misfit(hw, outcome)
             if reason is None:
                 assert isinstance(outcome, Screened)
@@ -176,11 +177,32 @@ class _CoSearch:
             kind, said = reason
             why[kind] = why.get(kind, 0) + 1
             reasons.append(f"{hw.name}: {said}")
-        self._report("screen", len(variants.hardware), len(variants.hardware))
         self._done("screen", seen, len(found), why)
         if not found:
             raise UserError(f"no accelerator of {seen} is left: {reasons[0]}")
         return found
+
+    def _screened(self, accelerators: Sequence[Hardware]) -> dict[Hardware, Screened | str]:
+        """What each accelerator's uniform choices cost, or why the network does not run on it."""
+        model, trials = self.space.model, self._trials
+        asked = (*model.methods, str(model.choices), model.metric)
+        keys = {hw: content_hash(trials.common, hw.canonical_json(), *asked) for hw in accelerators}
+        places = {hw: f"screen/{hw.name}.json" for hw in accelerators}
+        found: dict[Hardware, Screened | str] = {}
+        for hw in accelerators:
+            if (stored := trials.kept.get(places[hw], keys[hw], read_screened)) is not None:
+                found[hw] = stored
+        missing = [hw for hw in accelerators if hw not in found]
+        network = trials.setting(self.space.accelerators.base_hardware, 0).network
+        jobs = [partial(screened, network, hw, model.methods, model.choices, model.metric) for hw in missing]
+        executor = trials.executor if len(jobs) >= MANY else InProcess()
+        with contextlib.closing(executor.map(jobs)) as outcomes:
+            for outcome in outcomes:
+                hw = missing[outcome.index]
+                found[hw] = outcome.result()
+                trials.kept.put(places[hw], keys[hw], found[hw])
+                self._report("screen", len(found), len(accelerators))
+        return {hw: found[hw] for hw in accelerators}
 
     def _misfit(self, hw: Hardware, outcome: Screened | str) -> tuple[str, str] | None:
         """Why an accelerator is left behind, in general and in particular; None if it is not."""

@@ -42,7 +42,7 @@ class Screened(NamedTuple):
 
 
 def screened(
-    network: Network, hw: Hardware, methods: Sequence[str], choices: str | None, metric: str
+    network: Network, hw: Hardware, methods: Sequence[str], choices: str | None, metric: str, report: Report
 ) -> Screened | str:
     """What the uniform choices that some method has cost, or why the network does not run."""
     latencies: list[float] = []
@@ -60,6 +60,11 @@ def screened(
         except UserError as error:
             said = said or f"{name}: {error}"
     return Screened(min(latencies), min(limited), max(limited)) if latencies else said
+
+
+def read_screened(stored: Any) -> Screened | str:
+    """What `screened` gave, as JSON keeps it."""
+    return stored if isinstance(stored, str) else Screened(*map(float, stored))
 
 
 def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:

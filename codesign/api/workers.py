@@ -36,5 +36,5 @@ def backend_workers(backend: Backend, address: str | None, jobs: int | None, byt
     if backend == "ray":
         return RayCluster(address, jobs, bytes_each)
     if address is not None:
-        raise UserError(f"{option('address')}: {address} given, must come with {option('backend')} ray")
+        raise UserError(f"{option('address')}: has no effect without {option('backend')} ray")
     return workers(jobs, bytes_each)

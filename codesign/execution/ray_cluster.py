@@ -11,6 +11,7 @@ import logging
 import pickle
 import re
 import socket
+import tempfile
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from codesign.execution.executor import TRIES, Job, Outcome, R, Report, WorkerDi
 PURPOSE = "the backend 'ray'"
 CONNECT_S = 10.0
 """How long the head of a cluster may take to answer."""
+LONG_PATH, SHORT_PATH = 20, "/tmp/ray"
+"""A socket's path has at most 107 bytes, most of which Ray's own names take: it cannot start in a folder of a long name."""
 
 
 class RayCluster:
@@ -50,7 +53,7 @@ class RayCluster:
             while waiting or running:
                 while waiting and (self.workers is None or len(running) < self.workers):
                     index, job = waiting.pop(0)
-                    running[remote.remote(index, pickle.dumps(job))] = index
+                    running[remote.remote(index, ray.cloudpickle.dumps(job))] = index
                 done, _ = ray.wait(list(running), num_returns=1)
                 for reference in done:
                     yield self._outcome(ray, reference, running.pop(reference))
@@ -89,9 +92,12 @@ class RayCluster:
             return ray
         if self.address is not None and self.address != "auto":
             self._answers(self.address)
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+        if self.address is None and len(tempfile.gettempdir()) > LONG_PATH:
+            options["_temp_dir"] = SHORT_PATH
         try:
-            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            ray.init(address=self.address, **options)
+        except (OSError, ValueError, RuntimeError) as error:
             where = "no cluster could be started" if self.address is None else f"{self.address}: no cluster of Ray"
             raise UnavailableError(f"{where}: {_first(error)}") from None
         return ray

@@ -199,7 +199,7 @@ def test_no_time_at_all_is_said(tmp_path: Path, run: Run) -> None:
         (("--study", "nonsense"), "the study's address cannot be read"),
         (("--study", "postgresql://user@127.0.0.1:1/base"), "the study's database cannot be used"),
         (("--backend", "ray", "--address", "127.0.0.1:1"), "no cluster of Ray"),
-        (("--address", "127.0.0.1:6379"), "must come with --backend ray"),
+        (("--address", "127.0.0.1:6379"), "--address: has no effect without --backend ray"),
     ],
 )
 def test_what_cannot_be_reached_is_one_line(tmp_path: Path, run: Run, options: tuple[str, ...], message: str) -> None:

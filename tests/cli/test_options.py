@@ -98,6 +98,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     (("evaluate", "NET", "--data", "digits", "--data-dir", "."), NOT_READ),
     (("search", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
     (("cosearch", "digits", "-o", "OUT", "--data-dir", "."), NOT_READ),
+    (("cosearch", "digits", "-o", "OUT", "--address", "host:1"), "--address: has no effect without --backend ray"),
     (
         ("allocate", "smallcnn", "--method", "hawq", "--hw", "tiny", "--data", "digits", "-o", "OUT",
          "--search-epochs", "3"), "--search-epochs: 3 given, but the method 'hawq' does not train while it chooses",
@@ -225,7 +226,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "table": {"--data", "--sensitivity", "--choices", "--granularity", "--base", "--pin"},
     "solve": {"--solver", "--at-most", "--at-least", "--pin", "--minimize", "--set"},
     "search": {"--jobs"},
-    "cosearch": {"--jobs"},
+    "cosearch": {"--jobs", "--study", "--backend"},
     "sweep": {"--jobs", "--energy", "--table"},
     "report": set(),
     "show": {"--point"},

@@ -10,6 +10,7 @@ a continued run gives anything else, or if a process or a half-written file is l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,11 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.postgresql import Server, server
+from tests.processes import left_of
 
 SEARCH = """network: "smallcnn:width=4"
 data: digits
@@ -59,20 +63,27 @@ TAKES = ("build_s", "wall_s", "sim_cycles_per_s")
 
 @dataclass(frozen=True)
 class Job:
-    """A command that writes the folder `run`, and its space."""
+    """A command that writes the folder `run`, and its space; with a server each folder has a database of its own."""
 
     name: str
     space: str
     arguments: tuple[str, ...]
+    server: Server | None = None
+
+    @property
+    def command(self) -> str:
+        """Of codesign."""
+        return self.name.partition("-")[0]
 
     def start(self, folder: Path, cache: Path) -> subprocess.Popen[bytes]:
         """Begin or continue in `folder`, in a session of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "space.yaml").write_text(self.space)
         (folder / "tmp").mkdir(exist_ok=True)
+        study = () if self.server is None else ("--study", self.server.new(f"{self.name} {folder.name}"))
         with (folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "codesign", self.name, "space.yaml", *self.arguments, "-o", "run"],
+                [sys.executable, "-m", "codesign", self.command, "space.yaml", *self.arguments, *study, "-o", "run"],
                 cwd=folder,
                 env=os.environ | {"CODESIGN_CACHE": str(cache), "TMPDIR": str(folder / "tmp")},
                 stdin=subprocess.DEVNULL,
@@ -89,9 +100,12 @@ class Job:
         return time.perf_counter() - began
 
 
+POSTGRESQL = "cosearch-postgresql"
 JOBS = {
     "search": Job("search", SEARCH, ()),
     "cosearch": Job("cosearch", COSEARCH, ()),
+    POSTGRESQL: Job(POSTGRESQL, COSEARCH, ()),
+    "cosearch-ray": Job("cosearch-ray", COSEARCH, ("--backend", "ray")),
     "sweep": Job("sweep", SWEEP, ("smallcnn", "resnet8", "--jobs", "2", "--table", "csv")),
 }
 
@@ -149,28 +163,11 @@ def kill(job: Job, folder: Path, cache: Path, after_s: float, expected: dict[str
         process.send_signal(signal.SIGKILL)
         process.wait()
     files = sum(path.is_file() for path in (folder / "run").rglob("*"))
-    deadline = time.monotonic() + 20
-    while (processes := processes_of(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    processes = left_of(process.pid, 90)  # agents of a cluster look every half a minute whether it is still there
     continued_s = job.finish(folder, cache)
     left = [path for path in (folder / "run").rglob("*") if path.name.endswith((".tmp", ".lock"))]
     names = tuple(path.relative_to(folder).as_posix() for path in left)
     return Outcome(after_s, files, continued_s, answer(folder) == expected, tuple(processes), names)
-
-
-def processes_of(session: int) -> list[str]:
-    """Command lines of the processes of a session that have not ended."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                command = (entry / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] not in "ZX":
-                found.append(command)
-    return found
 
 
 def main() -> None:
@@ -182,19 +179,21 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     bad = 0
-    sys.stdout.write("command   killed after  files then  continued in  equal  processes left  files left\n")
-    with tempfile.TemporaryDirectory(prefix="codesign-kill-") as name:
+    sys.stdout.write("command              killed after  files then  continued in  equal  processes left  files left\n")
+    with tempfile.TemporaryDirectory(prefix="codesign-kill-") as name, contextlib.ExitStack() as stack:
         for job in (JOBS[item] for item in arguments.jobs):
+            if job.name == POSTGRESQL:
+                job = replace(job, server=stack.enter_context(server()))
             whole = Path(name) / job.name
             took_s = job.finish(whole, whole / "cache")
             expected = answer(whole)
-            sys.stdout.write(f"{job.name:8}  never                     {took_s:8.1f} s\n")
+            sys.stdout.write(f"{job.name:19}  never                     {took_s:8.1f} s\n")
             for number in range(arguments.kills):
                 folder = Path(name) / f"{job.name}{number}"
                 found = kill(job, folder, folder / "cache", float(rng.uniform(0.2, 1) * took_s), expected)
                 bad += not found.good
                 sys.stdout.write(
-                    f"{job.name:8}  {found.after_s:10.2f} s  {found.files:10}  {found.continued_s:10.1f} s  "
+                    f"{job.name:19}  {found.after_s:10.2f} s  {found.files:10}  {found.continued_s:10.1f} s  "
                     f"{'yes' if found.equal else 'NO':5}  {len(found.processes):14}  {len(found.left):10}\n"
                 )
                 sys.stdout.flush()

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codesign._files import cache_folder
-from tests.search.killing import JOBS, answer, kill
+from tests.conftest import needs_postgresql
+from tests.search.killing import JOBS, POSTGRESQL, Job, answer, kill
 
 FEW = 2
 MANY = 10
 
 
+NEEDS = {POSTGRESQL: [needs_postgresql]}
+
+
+@pytest.fixture
+def job(request: pytest.FixtureRequest) -> Job:
+    found: Job = JOBS[request.param]
+    return replace(found, server=request.getfixturevalue("postgres")) if found.name == POSTGRESQL else found
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "sweep" else name for name in JOBS]
+    "job",
+    [pytest.param(name, marks=[*NEEDS.get(name, ()), *([pytest.mark.slow] * (name != "sweep"))]) for name in JOBS],
+    indirect=True,
 )
-def test_a_killed_run_continues_to_the_same_results(name: str, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_results(job: Job, tmp_path: Path) -> None:
     """Few kills, with the usual cache."""
-    job, cache = JOBS[name], cache_folder()
+    cache = cache_folder()
     job.finish(tmp_path / "first", cache)  # builds and syntheses are in the cache from here on
     took_s = job.finish(tmp_path / "whole", cache)
     expected = answer(tmp_path / "whole")
@@ -30,9 +43,8 @@ def test_a_killed_run_continues_to_the_same_results(name: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(JOBS))
-def test_ten_kills_with_nothing_cached(name: str, tmp_path: Path) -> None:
-    job = JOBS[name]
+@pytest.mark.parametrize("job", [pytest.param(name, marks=NEEDS.get(name, ())) for name in JOBS], indirect=True)
+def test_ten_kills_with_nothing_cached(job: Job, tmp_path: Path) -> None:
     took_s = job.finish(tmp_path / "whole", tmp_path / "whole" / "cache")
     expected = answer(tmp_path / "whole")
     for number, share in enumerate(np.random.default_rng(8).uniform(0.2, 1, MANY)):

@@ -27,8 +27,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> StudyPlace:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'study.db'}"
     else:
-        name = "".join(each if each.isalnum() else "_" for each in request.node.name)
-        url = request.getfixturevalue("postgres").new(name)
+        url = request.getfixturevalue("postgres").new(request.node.name)
     return StudyPlace(url, "net", OBJECTIVES, AXES)
 
 
