@@ -30,6 +30,8 @@ class Result:
         costs: exact, of the whole network, by metric.
         loss: by the method's own measure; None where it has none of the whole.
         search_s: seconds of a processor, from the trained float network to the assignment.
+        additive: of a method that solves additive tables: what the solution of the first one costs by the table
+            (`claimed`) and truly (`exact`), in the limit's `metric`, and whether it is `kept`, within the limit.
     """
 
     validation_accuracy: float
@@ -38,6 +40,7 @@ class Result:
     costs: Mapping[str, float]
     loss: float | None
     search_s: float
+    additive: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from codesign.sim.clock import Clock
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
-    from codesign.allocation.methods.protocol import Method
+    from codesign.allocation.methods.protocol import Method, Round
     from codesign.api.notes import Report
 
 
@@ -167,7 +168,16 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         found.costs,
         found.allocation.loss,
         found.search_s,
+        _additive(found.allocation.rounds, entry.limit.metric),
     )
+
+
+def _additive(rounds: Sequence[Round], metric: str) -> dict[str, Any] | None:
+    """What the first additive table said of its solution, and what is true; None where there was none."""
+    if not rounds or metric not in rounds[0].additive:
+        return None
+    first = rounds[0]
+    return {"metric": metric, "claimed": first.additive[metric], "exact": first.exact[metric], "kept": first.kept}
 
 
 def _learning_rate(setting: Setting) -> float | None:

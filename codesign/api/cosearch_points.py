@@ -8,7 +8,7 @@ from typing import Any
 
 from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.arch.hardware import Hardware
-from codesign.search.cospace import ACCURACY
+from codesign.search.cospace import ACCURACY, MORE, RATE
 from codesign.search.space import describe_bands, describe_size
 from codesign.sim.signals import Signals
 
@@ -54,13 +54,15 @@ class CoPoint:
             return self.result.validation_accuracy
         if name == "size_mib":
             return self.result.costs[name]
+        if name == RATE:
+            return 1000 / self.metric("latency_ms")
         value = self.signals.metric(name)
         assert value is not None, "resources are predicted at least"
         return value
 
     def costs(self, objectives: Sequence[str]) -> tuple[float, ...]:
         """What the front weighs; less is better."""
-        return tuple(-self.metric(name) if name == ACCURACY else self.metric(name) for name in objectives)
+        return tuple(-self.metric(name) if name in MORE else self.metric(name) for name in objectives)
 
     def to_json(self) -> dict[str, Any]:
         """A flat JSON object."""
@@ -77,6 +79,8 @@ class CoPoint:
             "float_accuracy": self.result.float_accuracy,
             "test_accuracy": self.test_accuracy,
             "size_mib": self.result.costs.get("size_mib"),
+            RATE: self.metric(RATE),
+            "additive": self.result.additive,
             **self.signals.to_json(),
             "rtl": None if self.rtl is None else self.rtl.to_json(),
         }

@@ -32,7 +32,8 @@ from codesign.data.sources import data_hash
 from codesign.errors import UnavailableError
 from codesign.execution.executor import Executor, Job
 from codesign.execution.store import RunFolder
-from codesign.search.cospace import ACCURACY, CoSpace
+from codesign.search.cospace import MORE, CoSpace
+from codesign.search.pareto import front
 from codesign.search.study import GRACE_S, HEARTBEAT_S, Study, StudyPlace, Trial
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
@@ -136,7 +137,7 @@ class CandidateTrials:
         place = StudyPlace(
             self.url or f"sqlite:///{(self.folder / STUDY).resolve()}",
             f"{Path(space.network).name}-{content_hash(self.common, str(space.seed), same)[:12]}",
-            {name: name == ACCURACY for name in space.objectives},
+            {name: name in MORE for name in space.objectives},
             axes,
             HEARTBEAT_S,
             GRACE_S,
@@ -226,7 +227,7 @@ class CandidateTrials:
                         found.late += 1
                     else:
                         self._keep(each, epochs, stored, found)
-                    self._report(what, len(found.points) + len(found.failed), total)
+                    self._report(what, len(found.points) + len(found.failed), total, self._best_of(found))
             waiting = self._waited(elsewhere, epochs, found)
             self._report(what, len(found.points) + len(found.failed), total)
         found.points = {each: found.points[each] for each in candidates if each in found.points}
@@ -238,6 +239,17 @@ class CandidateTrials:
             str(one): (point.metric(one.metric) - one.bound) * (1 if one.sense == "<=" else -1)
             for one in self.space.constraints
         }
+
+    def _best_of(self, found: Found) -> dict[str, float]:
+        """For those who watch: the best value of each objective, and how many points are on the front."""
+        points = list(found.points.values())
+        if not points:
+            return {}
+        best = {
+            name: (max if name in MORE else min)(point.metric(name) for point in points)
+            for name in self.space.objectives
+        }
+        return {"front": len(front([point.costs(self.space.objectives) for point in points]))} | best
 
     def _opened(self, place: StudyPlace) -> Study:
         """The study; one in the folder that is damaged is begun anew, as all it says is known from results."""

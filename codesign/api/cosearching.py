@@ -42,7 +42,7 @@ from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.execution.executor import Executor, InProcess
 from codesign.execution.folder import claim, locked
-from codesign.search.cospace import ACCURACY, RESOURCES, CoSpace, load_cospace, parse_cospace
+from codesign.search.cospace import ACCURACY, MORE, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
 from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
 from codesign.search.sweep_space import variant_title
@@ -255,7 +255,7 @@ class _CoSearch:
         """What a round of so many epochs makes of candidates that a sampler proposes."""
         model, objectives = self.space.model, self.space.objectives
         axes = {**self.space.accelerators.vary, METHOD: model.methods, SHARE: model.shares}
-        proposer = Proposer(sampler, axes, {name: name == ACCURACY for name in objectives}, self.space.seed)
+        proposer = Proposer(sampler, axes, {name: name in MORE for name in objectives}, self.space.seed)
         all_found = Found({}, [])
         tried: set[Candidate] = set()
         for _ in range(_BATCHES * self.space.trials):

@@ -23,7 +23,7 @@ PURPOSE = "the backend 'ray'"
 CONNECT_S = 10.0
 """How long the head of a cluster may take to answer."""
 LONG_PATH, SHORT_PATH = 20, "/tmp/ray"
-"""A socket's path has at most 107 bytes, most of which Ray's own names take: it cannot start in a folder of a long name."""
+"""A socket's path has at most 107 bytes, and Ray's own names take most of them: its folder must have a short one."""
 
 
 class RayCluster:

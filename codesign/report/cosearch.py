@@ -14,7 +14,7 @@ from codesign.arch.hardware import Hardware
 from codesign.program.plan import Plan
 from codesign.report.roofline import Roof, roofline
 from codesign.report.style import literal, page
-from codesign.search.cospace import ACCURACY, METRICS, RESOURCES, CoSpace
+from codesign.search.cospace import ACCURACY, METRICS, MORE, RATE, RESOURCES, CoSpace
 from codesign.search.space import describe_bands, describe_size
 from codesign.sim.clock import Clock
 from codesign.sim.timing.plan_timing import Timing
@@ -22,6 +22,7 @@ from codesign.sim.timing.plan_timing import Timing
 _LABELS = {
     ACCURACY: ("validation accuracy, %", "accuracy, %"),
     "latency_ms": ("latency of one image, ms", "ms"),
+    RATE: ("images a second, one after the other", "images/s"),
     "energy_mj": ("energy of one image, mJ (estimated)", "mJ"),
     "traffic_bytes": ("memory traffic of one image, bytes", "bytes"),
     "size_mib": ("size of the weights, MiB", "MiB"),
@@ -54,7 +55,7 @@ def render(
     data = {
         "axes": {"x": axes[0], "y": ACCURACY if ACCURACY in space.objectives else axes[-1]},
         "metrics": [
-            {"name": name, "label": _LABELS[name][0], "brief": _LABELS[name][1], "more": name == ACCURACY}
+            {"name": name, "label": _LABELS[name][0], "brief": _LABELS[name][1], "more": name in MORE}
             for name in METRICS
         ],
         "points": [_point(point, space) for point in points],
@@ -120,6 +121,7 @@ def detail(
             ["cycles", f"{facts['cycles']:,}"],
             ["latency", f"{facts['latency_ms']:.4g} ms"],
             ["clock", str(clock)],
+            *_additive(facts.get("additive")),
             ["energy, estimated", f"{facts['energy_mj']:.4g} mJ"],
             ["on the RTL", f"{rtl['images']} images, {rtl['different']} of {rtl['values']:,} values differ"],
             ["cycles on the RTL", f"{rtl['cycles']:,}, in the model {rtl['model_cycles']:,}"],
@@ -154,6 +156,17 @@ def detail(
         "again": again,
         "configuration": hw.to_yaml(),
     }
+
+
+def _additive(said: Mapping[str, Any] | None) -> list[list[str]]:
+    """What a method that solves additive tables would have given with the first of them, if it does."""
+    if said is None:
+        return []
+    claimed, exact = said["claimed"], said["exact"]
+    off = f"{(claimed - exact) / exact:+.2%} " if exact else ""
+    kept = "keeps" if said["kept"] else "breaks"
+    text = f"said {claimed:.4g}, costs {exact:.4g} in {said['metric']} ({off.strip()}): {kept} the limit"
+    return [["the additive table's choice", text]]
 
 
 def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:

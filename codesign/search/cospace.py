@@ -17,8 +17,11 @@ FOLDER = "cosearch"
 """Where below hw_configs/ the spaces lie."""
 ACCURACY = "accuracy"
 RESOURCES = ("lut", "ff", "dsp", "bram36")
-METRICS = (ACCURACY, "latency_ms", "energy_mj", "traffic_bytes", "size_mib", "cycles", *RESOURCES)
-"""What objectives and constraints may name; of all but accuracy less is better."""
+RATE = "images_per_s"
+MORE = (ACCURACY, RATE)
+"""Of these more is better, of all others less."""
+METRICS = (ACCURACY, "latency_ms", RATE, "energy_mj", "traffic_bytes", "size_mib", "cycles", *RESOURCES)
+"""What objectives and constraints may name."""
 MOST_TRIALS = 10_000
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
 
@@ -67,7 +70,7 @@ def _constraints(value: object) -> tuple[Constraint, ...]:
         if match is None:
             raise rejected(f"{shown(text)} given, must be a metric, <= or >=, and a number, such as 'latency_ms <= 2'")
         metric, sense, bound = match.groups()
-        least: Literal["<=", ">="] = ">=" if _metric(metric) == ACCURACY else "<="
+        least: Literal["<=", ">="] = ">=" if _metric(metric) in MORE else "<="
         if sense != least:
             raise rejected(f"{shown(text)} given, {metric} must be {least} a number")
         found.append(Constraint(metric, least, float(bound)))
@@ -180,8 +183,11 @@ class CoSpace(Model):
         )
 
     def bound(self, metric: str) -> float | None:
-        """The limit on a metric, if there is one."""
-        return next((one.bound for one in self.constraints if one.metric == metric), None)
+        """The limit on a metric, if there is one; of the latency also what a limit on images a second says of it."""
+        bounds = [one.bound for one in self.constraints if one.metric == metric]
+        if metric == "latency_ms":
+            bounds += [1000 / one.bound for one in self.constraints if one.metric == RATE and one.bound > 0]
+        return min(bounds, default=None)
 
     def continues(self, earlier: CoSpace) -> bool:
         """Whether a search of this space goes on with one of an earlier: it has all that was there, and perhaps more.

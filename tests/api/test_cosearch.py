@@ -164,6 +164,31 @@ def test_the_front_is_of_those_that_keep_all_constraints(tmp_path: Path) -> None
         search(tmp_path, constraints=["accuracy >= 0.999"])._front(points)
 
 
+def test_of_images_a_second_more_is_better(tmp_path: Path) -> None:
+    points = [point(0.9, 1.0, 500), point(0.8, 0.5, 600), point(0.7, 4.0, 400), point(0.95, 5.0, 700)]
+    rate = {"objectives": ["accuracy", "images_per_s", "lut"], "constraints": ["images_per_s >= 220"]}
+    ours = search(tmp_path, **rate)
+    found, why = ours._front(points)
+    assert {round(each.metric("images_per_s")) for each in found} == {1000, 2000, 250}
+    assert why == {"break images_per_s >= 220": 1}
+    assert ours.space.bound("latency_ms") == pytest.approx(1000 / 220)
+    both = search(tmp_path, constraints=["images_per_s >= 220", "latency_ms <= 2"])
+    assert both.space.bound("latency_ms") == 2 and both.space.bound("lut") is None
+    with pytest.raises(UserError, match="'images_per_s <= 3' given, images_per_s must be >= a number"):
+        search(tmp_path, constraints=["images_per_s <= 3"])
+
+
+def test_points_say_what_the_additive_table_would_have_chosen(tmp_path: Path) -> None:
+    rounds = {"training": {"float_epochs": 8, "epochs": [0]}}
+    found = trained(space(tmp_path, model=QUICK | {"shares": [0.3, 1.0]}, **rounds), tmp_path / "a")
+    for each in found:
+        said = each["additive"]
+        limit = float(each["limit"].rpartition("=")[2].rpartition(" ")[2])
+        assert said["metric"] == "latency_ms" and said["kept"] == (said["exact"] <= limit * (1 + 1e-9))
+        assert said["claimed"] <= limit * (1 + 1e-9), "by the table it keeps the limit"
+        assert said["kept"] is False or each["latency_ms"] <= limit * (1 + 1e-9)
+
+
 def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -> None:
     values = [(0.9, 1.0), (0.8, 0.5), (0.85, 1.1), (0.7, 0.6), (0.6, 2.0), (0.88, 1.2)]
     points = {each.candidate: each for each in (point(accuracy, ms, 500) for accuracy, ms in values)}
