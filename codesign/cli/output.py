@@ -35,10 +35,17 @@ notes = Console(stderr=True)
 
 
 class Notes(logging.Handler):
-    """Prints what jobs note."""
+    """Prints what jobs note, each once: many jobs of a search have the same to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            note(text)
 
 
 @contextlib.contextmanager
