@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import codesign
 
 ROOT = Path(codesign.__file__).parents[1]
@@ -33,19 +35,45 @@ def changed(folder: Path, change: str) -> None:
     path.write_text(text)
 
 
+def changed_copy(folder: Path, *guides: str) -> dict[str, str]:
+    """A copy of the project with the changes of some guides, in their order; the environment of its commands."""
+    for name in ("codesign", "hw_configs", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for guide in guides:
+        for change in blocks((GUIDES / guide).read_text(), "diff"):
+            changed(folder, change)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def output(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """What a program prints that ends well."""
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
 def test_a_format_of_ones_own(tmp_path: Path) -> None:
-    text = (GUIDES / "own-format.md").read_text()
-    shutil.copytree(ROOT / "codesign", tmp_path / "codesign", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "hw_configs", tmp_path / "hw_configs")
-    for change in blocks(text, "diff"):
-        changed(tmp_path, change)
-    (program,) = blocks(text, "python")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
-    )
-    assert run.returncode == 0, run.stderr
-    assert re.fullmatch(r"[1-9]\d+ \(1, 10\)|[1-9]\d+ \(1, 10, 1, 1\)", run.stdout.strip())
+    environment = changed_copy(tmp_path, "own-format.md")
+    (program,) = blocks((GUIDES / "own-format.md").read_text(), "python")
+    printed = output([sys.executable, "-c", program], tmp_path, environment)
+    assert re.fullmatch(r"[1-9]\d+ \(1, 10\)|[1-9]\d+ \(1, 10, 1, 1\)", printed.strip())
+
+
+@pytest.mark.slow
+def test_a_core_of_ones_own(tmp_path: Path) -> None:
+    """Every product of the core, and a network on the generated RTL."""
+    environment = changed_copy(tmp_path, "own-format.md", "own-core.md")
+    text = (GUIDES / "own-core.md").read_text()
+    (configuration,) = blocks(text, "yaml")
+    (tmp_path / "triple.yaml").write_text(configuration)
+    (products,) = re.findall(r"^python (-m pytest .*)$", text, re.MULTILINE)
+    assert "6 passed" in output([sys.executable, *products.split()], tmp_path, environment)
+    generate, cosim = re.findall(r"^codesign ((?:generate|cosim) .*)$", text, re.MULTILINE)
+    for command in (generate, cosim):
+        printed = output([sys.executable, "-m", "codesign", *command.split()], tmp_path, environment)
+    assert re.search(r"^equal +yes *$", printed, re.MULTILINE)
+    assert "_magnitude" in (tmp_path / "rtl" / "codesign_top.v").read_text()
 
 
 def test_from_a_module_and_arrays_to_an_accelerator(tmp_path: Path) -> None:
