@@ -12,7 +12,8 @@ RMSMP and MSQ deal rows in the ratio of an accelerator's bands, so theirs have s
 are the same. Limits are between the fastest uniform choice and 8 bits everywhere. Every
 point's network is trained with quantizers for a few epochs and then runs on the generated RTL with one test image.
 
-Printed are tables of both networks, one row for each method, and the sum of what was compared on the RTL.
+Printed are tables of both networks, one row for each method, and the sum of what was compared on the RTL;
+`FOLDER/league.html` has both as plots.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from resnet8_cifar import resnet8, with_batch_norms
 from rich.console import Console
 
 import codesign
+from codesign._files import write_text
 from codesign.allocation.comparison import Row
 from codesign.allocation.costs import Costs, running
 from codesign.allocation.methods.catalog import METHODS
@@ -33,7 +35,8 @@ from codesign.allocation.space import Space
 from codesign.api.comparing import Compared
 from codesign.api.modules import FloatModel
 from codesign.cli.output import progress
-from codesign.report.comparison import shown
+from codesign.report.comparison import comparison_figure, shown
+from codesign.report.style import page
 from codesign.workload import zoo
 from codesign.workload.network import Network
 
@@ -43,6 +46,7 @@ CONFIGS = Path(__file__).parents[1] / "hw_configs" / "league"
 HARDWARE = "fixed"
 OWN_HARDWARE = {"rmsmp": "rows", "msq": "sp2"}
 FLOAT_EPOCHS = 20
+NOTE = "a point is the network trained with a method's bits within a limit, at the latency that it really has"
 LEARNING_RATE = 5e-4
 """Of few epochs from trained weights: larger steps first undo what they know."""
 
@@ -133,7 +137,7 @@ def main() -> None:
         ("ResNet-8", with_batch_norms(resnet8(given.data_dir), images), "cifar10_small"),
         ("DS-CNN", zoo.get("dscnn", classes=10), "fsdd"),
     ]
-    points = []
+    points, charts = [], []
     for title, model, data in subjects:
         if (model.network if isinstance(model, FloatModel) else model).name not in given.networks.split(","):
             continue
@@ -143,13 +147,17 @@ def main() -> None:
             found = compared(model, data, methods, hardware, folder, given)
             rows += found.rows
             points += found.points
-        table(console, f"{title} on {data}, {given.seeds} seed(s), {given.epochs} epochs with quantizers", rows)
+        heading = f"{title} on {data}, {given.seeds} seed(s), {given.epochs} epochs with quantizers"
+        table(console, heading, rows)
+        charts.append((heading, NOTE, comparison_figure(rows, "latency_ms")))
     ran = [point.rtl for point in points if point.rtl is not None]
     console.print(
         f"\non RTL: {len(ran):,} networks, {sum(one.values for one in ran):,} values, "
         f"{sum(one.different for one in ran):,} differ; {sum(one.cycles for one in ran):,} cycles, "
         f"the models {sum(one.model_cycles for one in ran):,}"
     )
+    summary = {"methods": str(len(asked)), "on the RTL": f"{sum(one.exact for one in ran)} of {len(ran)} exact"}
+    write_text(given.out / "league.html", page("figures.html.j2", "A league of methods", summary, charts, tables=[]))
 
 
 if __name__ == "__main__":
