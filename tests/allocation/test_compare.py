@@ -105,6 +105,7 @@ def test_points_are_what_quantize_gives_and_runs_go_on(
     assert status == 2 and "holds another comparison" in error
 
 
+@pytest.mark.slow
 def test_networks_run_on_the_rtl(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out = tmp_path / "run", tmp_path / "a.json"
     given = (

@@ -62,6 +62,7 @@ def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str,
     return [point.to_json() for point in search.trained().values()]
 
 
+@pytest.mark.slow
 def test_rounds_that_were_interrupted_go_on_to_what_undisturbed_ones_give(tmp_path: Path) -> None:
     file = space(tmp_path, model=QUICK)
     with pytest.raises(KeyboardInterrupt):

@@ -77,6 +77,7 @@ def trials(url: str) -> list[Any]:
     return list(optuna.load_study(study_name=None, storage=storage).trials)
 
 
+@pytest.mark.slow
 @needs_postgresql
 def test_two_processes_share_the_work_and_find_what_one_finds(tmp_path: Path, postgres: postgresql.Server) -> None:
     file, url = space(tmp_path, **SMALL), postgres.new("shared")

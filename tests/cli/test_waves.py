@@ -12,6 +12,7 @@ from tests.conftest import Run
 from tests.waves import layout_signals, read_vcd
 
 
+@pytest.mark.slow
 def test_waves_of_a_layer_beside_the_comparison(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, _ = run("cosim", "tiny", "smallcnn", "--waves", "fc", "--json", "a.json")

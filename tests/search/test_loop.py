@@ -58,6 +58,7 @@ def test_the_fastest_point_that_is_accurate_enough_is_chosen() -> None:
         choose([misfit], 0.01)
 
 
+@pytest.mark.slow
 def test_search_is_resumable_deterministic_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     measure = search_run.measure

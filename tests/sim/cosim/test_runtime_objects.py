@@ -32,6 +32,7 @@ def objects() -> list[Path]:
     return sorted((cache_folder() / FOLDER).glob("*/*.o"))
 
 
+@pytest.mark.slow
 def test_the_library_is_compiled_once_for_the_same_switches() -> None:
     everything = built(1)
     assert "verilated" in everything

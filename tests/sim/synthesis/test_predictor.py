@@ -34,6 +34,7 @@ def test_block_ram_is_counted_as_flat_synthesis_has_it(name: str, bram36: float)
     assert sum(part.instances * part.bram36 for part in parts(Geometry(load_hardware(name)))) == bram36
 
 
+@pytest.mark.slow
 def test_what_is_predicted_of_tiny_is_near_its_synthesis() -> None:
     """An array that the coefficients were not fitted to; the fit prints the errors on many."""
     hw = load_hardware("tiny")
