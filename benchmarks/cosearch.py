@@ -23,6 +23,7 @@ from rich.console import Console
 
 import codesign
 from codesign.api.comparing_jobs import float_file
+from codesign.api.cosearched import network_folder
 from codesign.api.modules import FloatModel
 from codesign.arch.hardware import Hardware
 from codesign.cli.output import progress
@@ -70,9 +71,9 @@ def searched(space: CoSpace, out: Path, options: Mapping[str, object], what: str
 
 def uniform(space: CoSpace, run: Path, data_dir: Path | None) -> Iterable[Found]:
     """The same bits everywhere, and RMSMP's ratio, trained alike, on every accelerator that has the rows."""
-    network = codesign.load_network(space.network)
+    network = codesign.load_network(space.network[0])
     assert isinstance(network, Network)
-    with np.load(run / float_file(space.seed)) as arrays:
+    with np.load(network_folder(run, space.network[0]) / float_file(space.seed)) as arrays:
         weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     model = FloatModel(network, weights, ())
     accelerators = space.accelerators.variants().hardware

@@ -15,15 +15,16 @@ from codesign.sim.signals import Signals
 
 @dataclass(frozen=True)
 class Candidate:
-    """An accelerator, a method, and a limit on the latency for it."""
+    """A network, an accelerator, a method, and a limit on the latency for it."""
 
+    network: str
     hardware: Hardware
     entry: Entry
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.hardware.name}, {self.entry.method}, {self.entry.limit.words}"
+        return f"{self.network} on {self.hardware.name}, {self.entry.method}, {self.entry.limit.words}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class CoPoint:
         """A flat JSON object."""
         entry = self.candidate.entry
         return {
+            "network_name": self.candidate.network,
             "hardware": self.candidate.hardware.name,
             "bands": describe_bands(self.candidate.hardware.bands),
             "size": describe_size(self.candidate.hardware),

@@ -30,6 +30,7 @@ from codesign.sim.timing.plan_timing import estimate
 
 SPACE = "space.yaml"
 _FACTS = {
+    "network_name": str,
     "method": str,
     "limit": str,
     "validation_accuracy": float,
@@ -43,7 +44,7 @@ _FACTS = {
 }
 """What a point of a result must have."""
 
-_OF_POINT = ("method", "limit", "validation_accuracy", "test_accuracy", "float_accuracy")
+_OF_POINT = ("network_name", "method", "limit", "validation_accuracy", "test_accuracy", "float_accuracy")
 _OF_HARDWARE = ("latency_ms", "clock_mhz", "clock_evidence", "evidenced_mhz", "lut", "ff", "dsp", "bram36", "energy_mj")
 _KNOWN = (*_OF_POINT, *_OF_HARDWARE)
 """What a kit says of its point."""
@@ -95,7 +96,7 @@ class Shown(Answer):
     @property
     def summary(self) -> str:
         what = f"{len(self.points)} points" if self.asked is None else f"point {self.asked.number}"
-        return f"{what} of {self.space.network} on {self.space.data}"
+        return f"{what} of {self.space.title}"
 
     def to_json(self) -> dict[str, Any]:
         points = self.points if self.asked is None else (self.asked,)
@@ -112,24 +113,27 @@ class Shown(Answer):
         facts = {name: value for name, value in point.facts.items() if isinstance(value, str | int | float)}
         del facts["configuration"]
         return [
-            Line(f"point {point.number} of {len(self.points)}: {self.space.network} on {self.space.data}"),
+            Line(f"point {point.number} of {len(self.points)}: {self.space.title}"),
             Facts({name.replace("_", " "): value for name, value in facts.items()} | {"network": point.file}),
             layer_table(plan, estimate(plan), weight_bits(network)),
             Facts({"made again by": f"codesign cosearch {shlex.quote(str(self.folder / SPACE))} -o RUN"}),
         ]
 
     def _front(self) -> list[Block]:
+        several = len(self.space.network) > 1
         rows = [
             (
-                *(point.number, describe_bands(point.hardware.bands), describe_size(point.hardware)),
+                *(point.number, *([point.facts["network_name"]] if several else [])),
+                *(describe_bands(point.hardware.bands), describe_size(point.hardware)),
                 *(point.facts["method"], point.facts["limit"]),
                 percent(point.facts["validation_accuracy"], 2),
                 *(point.facts["cycles"], point.facts["latency_ms"], point.facts["lut"], point.facts["dsp"]),
             )
             for point in self.points
         ]
-        columns = ("point", "bands", "size", "method", "limit", "validation", "cycles", "ms", "LUT", "DSP")
-        title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
+        network = ("network",) if several else ()
+        columns = ("point", *network, "bands", "size", "method", "limit", "validation", "cycles", "ms", "LUT", "DSP")
+        title = f"front of {', '.join(self.space.objectives)}: {self.space.title}"
         return [Table(title, columns, rows), Line(f"--point 1 to {len(self.points)} shows one of them")]
 
 

@@ -22,7 +22,7 @@ from codesign._sources import source_hash, tool_versions
 from codesign.allocation.comparison import Result
 from codesign.api.comparing_jobs import Setting, float_file, network_file, trained_in_float
 from codesign.api.cosearch_points import Candidate, CoPoint
-from codesign.api.cosearched import round_folder
+from codesign.api.cosearched import network_folder, round_folder
 from codesign.api.cosearching_jobs import fetched, tried, tried_once
 from codesign.api.modules import FloatModel
 from codesign.api.notes import Report, note
@@ -32,23 +32,24 @@ from codesign.data.sources import data_hash
 from codesign.errors import UnavailableError
 from codesign.execution.executor import Executor, Job
 from codesign.execution.store import RunFolder
-from codesign.search.cospace import MORE, CoSpace
+from codesign.search.cospace import MORE, CoSpace, folder_name
 from codesign.search.pareto import front
 from codesign.search.study import GRACE_S, HEARTBEAT_S, Study, StudyPlace, Trial
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, with_resources
 from codesign.sim.synthesis.resource_levels import KnownResources
+from codesign.workload.network import Network
 
 STUDY = "study.db"
 """The study in a run's folder, where it is not shared."""
 JOBS = "codesign.api.cosearching_jobs"
-METHOD, SHARE, EPOCHS = "model.method", "model.share", "epochs"
+NETWORK, METHOD, SHARE, EPOCHS = "network", "model.method", "model.share", "epochs"
 """Axes of a study beside the keys that the hardware varies in."""
 WAIT_S = 2.0
 """Between two looks at what others are at work on."""
-Grid = dict[tuple[str, str, float], Candidate]
-"""Candidates by accelerator, method and share."""
+Grid = dict[tuple[str, str, str, float], Candidate]
+"""Candidates by network, accelerator, method and share."""
 
 
 @dataclass
@@ -97,21 +98,15 @@ class CandidateTrials:
         self.kept = RunFolder(folder)
         self.known = KnownResources(self.kept, report, "front")
         self._data_dir, self.executor, self._report = data_dir, executor, report
-        self._model = model_to_train(space.network, None)
-        weights: list[str | bytes] = []
-        if isinstance(self._model, FloatModel):
-            for name, value in self._model.state.items():
-                weights += [name, value.numpy().tobytes()]
-        network = self.setting(space.accelerators.base_hardware, 0).network
-        self.common = content_hash(
+        self._models = {name: model_to_train(name, None) for name in space.network}
+        common = (
             source_hash(JOBS),
             tool_versions("numpy", "scipy", "scikit-learn", "torch"),
-            json.dumps(network.to_json(), sort_keys=True),
-            *weights,
             data_hash(space.data, data_dir),
             str(space.training.float_epochs),
             unit_energies().model_dump_json(),
         )
+        self.common = {name: content_hash(*common, *_content(model)) for name, model in self._models.items()}
         self._values: dict[Candidate, Mapping[str, Any]] = {}
         self._by = f"{socket.gethostname()}:{folder.resolve()}"
         self._study: Study | None = None
@@ -129,14 +124,15 @@ class CandidateTrials:
             choices: of every accelerator, by name, the values of the keys that it varies in.
         """
         space = self.space
-        for (name, method, share), candidate in grid.items():
-            self._values.setdefault(candidate, {**choices[name], METHOD: method, SHARE: share})
-        axes = {**space.accelerators.vary, METHOD: space.model.methods, SHARE: space.model.shares}
+        axes = axes_of(space)
+        for (network, name, method, share), candidate in grid.items():
+            values = {NETWORK: network, **choices[name], METHOD: method, SHARE: share}
+            self._values.setdefault(candidate, {axis: values[axis] for axis in axes})
         axes[EPOCHS] = space.training.epochs
         same = json.dumps([*axes.items(), space.objectives], default=list)
         place = StudyPlace(
             self.url or f"sqlite:///{(self.folder / STUDY).resolve()}",
-            f"{Path(space.network).name}-{content_hash(self.common, str(space.seed), same)[:12]}",
+            f"{folder_name(space.network[0])}-{content_hash(*self.common.values(), str(space.seed), same)[:12]}",
             {name: name in MORE for name in space.objectives},
             axes,
             HEARTBEAT_S,
@@ -151,10 +147,10 @@ class CandidateTrials:
         if self._study is not None:
             self._study.close()
 
-    def setting(self, hw: Hardware, epochs: int) -> Setting:
-        """For the jobs of an accelerator and a round."""
+    def setting(self, network: str, hw: Hardware, epochs: int) -> Setting:
+        """For the jobs of a network, an accelerator and a round."""
         return Setting(
-            self._model,
+            self._models[network],
             hw,
             self.space.data,
             self._data_dir,
@@ -162,8 +158,8 @@ class CandidateTrials:
             self.space.training.float_epochs,
             None,
             None,
-            round_folder(self.folder, hw, epochs),
-            self.folder,
+            round_folder(self.folder, network, hw, epochs),
+            network_folder(self.folder, network),
             self.space.model.choices,
             tested=False,
             clock=predicted_clock(hw),  # one that no synthesis in between changes
@@ -171,19 +167,20 @@ class CandidateTrials:
 
     def network(self, candidate: Candidate, epochs: int) -> str:
         """Where in the folder a candidate's integer network lies."""
-        folder = round_folder(self.folder, candidate.hardware, epochs).relative_to(self.folder)
+        folder = round_folder(self.folder, candidate.network, candidate.hardware, epochs).relative_to(self.folder)
         return f"{folder}/{network_file(candidate.entry)}"
 
-    def train(self) -> None:
-        """The float network that all candidates begin with."""
+    def train(self, network: str) -> None:
+        """The float network that all candidates of a network begin with."""
         seed = self.space.seed
-        key = content_hash(self.common, str(seed))
-        if self.kept.file(float_file(seed), key) is not None:
+        key = content_hash(self.common[network], str(seed))
+        path = network_folder(self.folder, network) / float_file(seed)
+        place = path.relative_to(self.folder).as_posix()
+        if self.kept.file(place, key) is not None:
             return
-        path = self.folder / float_file(seed)
         shared = self._study.result(key) if self._study is not None and self.shared else None
         if shared is None:
-            setting = self.setting(self.space.accelerators.base_hardware, 0)
+            setting = self.setting(network, self.space.accelerators.base_hardware, 0)
             with contextlib.closing(
                 self.executor.map([partial(trained_in_float, setting, seed)], self._report)
             ) as done:
@@ -193,7 +190,7 @@ class CandidateTrials:
                 shared = self._study.put(key, {"float": str(path.name)}, path.read_bytes())
         if shared is not None:
             fetched(shared, path)
-        self.kept.keep_file(float_file(seed), key)
+        self.kept.keep_file(place, key)
 
     def round_of(self, candidates: Sequence[Candidate], epochs: int, until: float | None = None) -> Found:
         """What so many epochs make of candidates.
@@ -264,7 +261,7 @@ class CandidateTrials:
             return Study(place)
 
     def _job(self, candidate: Candidate, epochs: int, until: float | None) -> Job[dict[str, Any] | None]:
-        setting = self.setting(candidate.hardware, epochs)
+        setting = self.setting(candidate.network, candidate.hardware, epochs)
         job: Job[dict[str, Any] | None] = partial(tried, setting, candidate.entry)
         if self._study is not None and self.shared:
             trial = self._trial(candidate, epochs)
@@ -319,8 +316,24 @@ class CandidateTrials:
         """Where a candidate's result is kept, and under which key."""
         entry = candidate.entry
         asked = (entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices))
-        key = content_hash(self.common, candidate.hardware.canonical_json(), *asked)
+        key = content_hash(self.common[candidate.network], candidate.hardware.canonical_json(), *asked)
         return f"{self.network(candidate, epochs)}.json", key
+
+
+def axes_of(space: CoSpace) -> dict[str, Sequence[Any]]:
+    """What candidates differ in, and the values."""
+    networks = {NETWORK: space.network} if len(space.network) > 1 else {}
+    return {**networks, **space.accelerators.vary, METHOD: space.model.methods, SHARE: space.model.shares}
+
+
+def _content(model: FloatModel | Network) -> list[str | bytes]:
+    """A network, with its weights if it brings some, as a key takes it."""
+    layers = model.network if isinstance(model, FloatModel) else model
+    found: list[str | bytes] = [json.dumps(layers.to_json(), sort_keys=True)]
+    if isinstance(model, FloatModel):
+        for name, value in model.state.items():
+            found += [name, value.numpy().tobytes()]
+    return found
 
 
 def _in_time(until: float, job: Any, report: Report) -> Any:

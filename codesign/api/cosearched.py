@@ -13,7 +13,7 @@ from codesign.api.comparing_jobs import network_file
 from codesign.api.cosearch_points import CoPoint, Stage
 from codesign.arch.hardware import Hardware
 from codesign.provenance import provenance
-from codesign.search.cospace import CoSpace
+from codesign.search.cospace import CoSpace, folder_name
 from codesign.search.space import describe_bands, describe_size
 
 RESULT = "result.json"
@@ -41,11 +41,12 @@ class CoSearched(Answer):
 
     @property
     def summary(self) -> str:
-        return f"{self.space.network} on {self.space.data}: {len(self.front)} of {len(self.points)} points on the front"
+        return f"{self.space.title}: {len(self.front)} of {len(self.points)} points on the front"
 
     def network_file(self, point: CoPoint) -> Path:
         """The integer network of a point."""
-        return round_folder(self.folder, point.candidate.hardware, point.epochs) / network_file(point.candidate.entry)
+        one = point.candidate
+        return round_folder(self.folder, one.network, one.hardware, point.epochs) / network_file(one.entry)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,9 +75,10 @@ class CoSearched(Answer):
                 for one in self.stages
             ],
         )
+        several = len(self.space.network) > 1
         rows = [
             (
-                *(number, describe_bands(hw.bands), describe_size(hw)),
+                *(number, *([point.candidate.network] if several else []), describe_bands(hw.bands), describe_size(hw)),
                 *(point.candidate.entry.method, point.candidate.entry.limit.words),
                 percent(point.result.validation_accuracy, 2),
                 "-" if point.test_accuracy is None else percent(point.test_accuracy, 2),
@@ -88,6 +90,7 @@ class CoSearched(Answer):
         ]
         columns = (
             "point",
+            *(["network"] if several else []),
             "bands",
             "size",
             "method",
@@ -100,7 +103,7 @@ class CoSearched(Answer):
             "DSP",
             "on RTL",
         )
-        title = f"front of {', '.join(self.space.objectives)}: {self.space.network} on {self.space.data}"
+        title = f"front of {', '.join(self.space.objectives)}: {self.space.title}"
         limits = ", ".join(map(str, self.space.constraints)) or "none"
         again = {"note": self.made_again} if self.made_again else {}
         return [
@@ -111,6 +114,11 @@ class CoSearched(Answer):
         ]
 
 
-def round_folder(folder: Path, hw: Hardware, epochs: int) -> Path:
-    """Where the candidates of an accelerator and a round lie."""
-    return folder / "rounds" / f"{epochs}" / hw.name
+def network_folder(folder: Path, network: str) -> Path:
+    """Where all of a network lies."""
+    return folder / folder_name(network)
+
+
+def round_folder(folder: Path, network: str, hw: Hardware, epochs: int) -> Path:
+    """Where the candidates of a network, an accelerator and a round lie."""
+    return network_folder(folder, network) / "rounds" / f"{epochs}" / hw.name

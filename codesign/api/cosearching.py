@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from codesign.allocation.comparison import Entry, Rtl
 from codesign.allocation.problem import Limit
 from codesign.api.comparing_jobs import network_file, on_rtl
 from codesign.api.cosearch_points import Candidate, CoPoint, Stage
-from codesign.api.cosearch_trials import METHOD, SHARE, CandidateTrials, Found, Grid
-from codesign.api.cosearched import RESULT, CoSearched
+from codesign.api.cosearch_trials import METHOD, NETWORK, SHARE, CandidateTrials, Found, Grid, axes_of
+from codesign.api.cosearched import RESULT, CoSearched, network_folder
 from codesign.api.cosearching_jobs import Screened, read_screened, screened, tested
 from codesign.api.given import check_data_dir
 from codesign.api.notes import Report, silent
@@ -152,8 +153,8 @@ class _CoSearch:
     def _done(self, stage: str, seen: int, kept: int, why: Mapping[str, int]) -> None:
         self._stages.append(Stage(stage, seen, kept, why))
 
-    def _screen(self) -> dict[Hardware, Screened]:
-        """Accelerators that may have a point on the front, with what their uniform choices cost.
+    def _screen(self) -> dict[tuple[str, Hardware], Screened]:
+        """Networks and accelerators that may have a point on the front, with what their uniform choices cost.
 
         Raises:
             UserError: there is none.
@@ -166,43 +167,48 @@ class _CoSearch:
         if variants.excluded:
             why["excluded by conditions"] = variants.excluded
         reasons = [f"{name}: {reason}" for name, reason in variants.refused.items()]
-        found: dict[Hardware, Screened] = {}
-        seen = len(variants.hardware) + len(variants.refused) + variants.excluded
-        for hw, outcome in self._screened(variants.hardware).items():
+        found: dict[tuple[str, Hardware], Screened] = {}
+        networks = self.space.network
+        seen = len(networks) * len(variants.hardware) + len(variants.refused) + variants.excluded
+        for (network, hw), outcome in self._screened(list(product(networks, variants.hardware))).items():
             reason = self._misfit(hw, outcome)
             if reason is None:
                 assert isinstance(outcome, Screened)
-                found[hw] = outcome
+                found[network, hw] = outcome
                 continue
             kind, said = reason
             why[kind] = why.get(kind, 0) + 1
-            reasons.append(f"{hw.name}: {said}")
+            reasons.append(f"{network} on {hw.name}: {said}")
         self._done("screen", seen, len(found), why)
         if not found:
             raise UserError(f"no accelerator of {seen} is left: {reasons[0]}")
         return found
 
-    def _screened(self, accelerators: Sequence[Hardware]) -> dict[Hardware, Screened | str]:
-        """What each accelerator's uniform choices cost, or why the network does not run on it."""
+    def _screened(self, pairs: Sequence[tuple[str, Hardware]]) -> dict[tuple[str, Hardware], Screened | str]:
+        """What a network's uniform choices cost on an accelerator, or why it does not run there, of all pairs."""
         model, trials = self.space.model, self._trials
         asked = (*model.methods, str(model.choices), model.metric)
-        keys = {hw: content_hash(trials.common, hw.canonical_json(), *asked) for hw in accelerators}
-        places = {hw: f"screen/{hw.name}.json" for hw in accelerators}
-        found: dict[Hardware, Screened | str] = {}
-        for hw in accelerators:
-            if (stored := trials.kept.get(places[hw], keys[hw], read_screened)) is not None:
-                found[hw] = stored
-        missing = [hw for hw in accelerators if hw not in found]
-        network = trials.setting(self.space.accelerators.base_hardware, 0).network
-        jobs = [partial(screened, network, hw, model.methods, model.choices, model.metric) for hw in missing]
+        found: dict[tuple[str, Hardware], Screened | str] = {}
+        keys: dict[tuple[str, Hardware], tuple[str, str]] = {}
+        for network, hw in pairs:
+            place = (network_folder(self.folder, network) / "screen" / f"{hw.name}.json").relative_to(self.folder)
+            key = content_hash(trials.common[network], hw.canonical_json(), *asked)
+            keys[network, hw] = place.as_posix(), key
+            if (stored := trials.kept.get(*keys[network, hw], read_screened)) is not None:
+                found[network, hw] = stored
+        missing = [pair for pair in pairs if pair not in found]
+        jobs = [
+            partial(screened, trials.setting(network, hw, 0).network, hw, model.methods, model.choices, model.metric)
+            for network, hw in missing
+        ]
         executor = trials.executor if len(jobs) >= MANY else InProcess()
         with contextlib.closing(executor.map(jobs)) as outcomes:
             for outcome in outcomes:
-                hw = missing[outcome.index]
-                found[hw] = outcome.result()
-                trials.kept.put(places[hw], keys[hw], found[hw])
-                self._report("screen", len(found), len(accelerators))
-        return {hw: found[hw] for hw in accelerators}
+                pair = missing[outcome.index]
+                found[pair] = outcome.result()
+                trials.kept.put(*keys[pair], found[pair])
+                self._report("screen", len(found), len(pairs))
+        return {pair: found[pair] for pair in pairs}
 
     def _misfit(self, hw: Hardware, outcome: Screened | str) -> tuple[str, str] | None:
         """Why an accelerator is left behind, in general and in particular; None if it is not."""
@@ -223,11 +229,11 @@ class _CoSearch:
             return f"break latency_ms <= {bound:g}", f"its fastest choice takes {outcome.fastest_ms:.4g} ms"
         return None
 
-    def _grid(self, spans: Mapping[Hardware, Screened]) -> Grid:
-        """Every accelerator with every method and limit, by names and shares."""
+    def _grid(self, spans: Mapping[tuple[str, Hardware], Screened]) -> Grid:
+        """Every network on every accelerator with every method and limit, by names and shares."""
         found: Grid = {}
         metric = self.space.model.metric
-        for hw, (_, least, most) in spans.items():
+        for (network, hw), (_, least, most) in spans.items():
             bound = self.space.bound(metric)
             top = most if bound is None else max(least, min(most, bound))
             for method in self.space.model.methods:
@@ -235,7 +241,7 @@ class _CoSearch:
                     limit = least + share * (top - least)
                     rounded = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
                     entry = Entry(method, Limit(metric, rounded), self.space.seed)
-                    found[hw.name, method, share] = Candidate(hw, entry)
+                    found[network, hw.name, method, share] = Candidate(network, hw, entry)
         return found
 
     def _drawn(self, grid: Grid) -> list[Candidate]:
@@ -253,9 +259,8 @@ class _CoSearch:
 
     def _proposed(self, sampler: Sampler, grid: Grid, epochs: int, until: float | None) -> Found:
         """What a round of so many epochs makes of candidates that a sampler proposes."""
-        model, objectives = self.space.model, self.space.objectives
-        axes = {**self.space.accelerators.vary, METHOD: model.methods, SHARE: model.shares}
-        proposer = Proposer(sampler, axes, {name: name in MORE for name in objectives}, self.space.seed)
+        objectives = self.space.objectives
+        proposer = Proposer(sampler, axes_of(self.space), {name: name in MORE for name in objectives}, self.space.seed)
         all_found = Found({}, [])
         tried: set[Candidate] = set()
         for _ in range(_BATCHES * self.space.trials):
@@ -275,16 +280,17 @@ class _CoSearch:
         self._done("candidates", count, len(tried), {"not proposed": count - len(tried)} if count > len(tried) else {})
         return all_found
 
-    @staticmethod
-    def _of(proposal: Proposal, grid: Grid) -> Candidate | None:
+    def _of(self, proposal: Proposal, grid: Grid) -> Candidate | None:
         """The candidate that is proposed; None if the screen left its accelerator behind."""
         values = dict(proposal.values)
+        network = values.pop(NETWORK, self.space.network[0])
         method, share = values.pop(METHOD), values.pop(SHARE)
-        return grid.get((variant_title(values), method, share))
+        return grid.get((network, variant_title(values), method, share))
 
     def _rounds(self, grid: Grid) -> dict[Candidate, CoPoint]:
         """The points of all candidates that gave one, each by its last round."""
-        self._trials.train()
+        for network in self.space.network:
+            self._trials.train(network)
         points: dict[Candidate, CoPoint] = {}
         sampler, rounds = self.space.proposals, self.space.training.epochs
         going = self._drawn(grid) if sampler == "all" else []
@@ -381,11 +387,11 @@ class _CoSearch:
         found: list[CoPoint] = []
         for number, point in enumerate(points):
             self._report("points on RTL", number, len(points))
-            setting = self._trials.setting(point.candidate.hardware, point.epochs)
-            entry = point.candidate.entry
+            name, entry = point.candidate.network, point.candidate.entry
+            setting = self._trials.setting(name, point.candidate.hardware, point.epochs)
             place = f"{self._trials.network(point.candidate, point.epochs)}.rtl.json"
             network = (setting.folder / network_file(entry)).read_bytes()
-            key = content_hash(self._trials.common, setting.hw.canonical_json(), network, str(self.space.images))
+            key = content_hash(self._trials.common[name], setting.hw.canonical_json(), network, str(self.space.images))
             stored = self._trials.kept.get(place, key, dict)
             if stored is None:
                 rtl = on_rtl(setting, entry, self.space.images, self._report)

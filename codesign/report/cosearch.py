@@ -33,7 +33,7 @@ _LABELS = {
     "bram36": ("block RAMs of 36 Kbit", "BRAM36"),
 }
 """Of each metric: of an axis, and where there is little room."""
-_KEY = ("hardware", "method", "limit", "epochs")
+_KEY = ("network_name", "hardware", "method", "limit", "epochs")
 """What tells points of a result apart."""
 
 
@@ -65,7 +65,7 @@ def render(
     best = max(front, key=lambda point: point["validation_accuracy"])
     fastest = min(front, key=lambda point: point["latency_ms"])
     summary = {
-        "network": f"{space.network} on {space.data}",
+        "network": space.title,
         "front of": ", ".join(space.objectives),
         "limits": ", ".join(map(str, space.constraints)) or "none",
         "points": f"{len(points)}, {len(front)} on the front",
@@ -75,7 +75,7 @@ def render(
     }
     return page(
         "cosearch.html.j2",
-        f"{space.network}: accelerators and bits",
+        f"{', '.join(space.network)}: accelerators and bits",
         summary,
         [],
         stages=result["stages"],
@@ -112,6 +112,7 @@ def detail(
     tested = facts.get("test_accuracy")
     return {
         "facts": [
+            ["network", facts["network_name"]],
             ["accelerator", hw.name],
             ["bands, size", f"{describe_bands(hw.bands)}, {describe_size(hw)}"],
             ["method, within", f"{facts['method']}, {facts['limit']}"],
@@ -178,7 +179,8 @@ def _point(point: Mapping[str, Any], space: CoSpace) -> dict[str, Any]:
     values: dict[str, Any] = {name: point.get(name) for name in METRICS} | {ACCURACY: point["validation_accuracy"]}
     keeps = point["fits"] and all(one.holds(values[one.metric]) for one in space.constraints)
     values[ACCURACY] *= 100
-    name = f"{point['bands']}, {point['size']}; {point['method']}, {point['limit']}"
+    network = f"{point['network_name']} on " if len(space.network) > 1 else ""
+    name = f"{network}{point['bands']}, {point['size']}; {point['method']}, {point['limit']}"
     numbers = f"{_percent(point['validation_accuracy'])}, {point['latency_ms']:.4g} ms, {point['lut']:,} LUTs"
     return {
         "values": values,

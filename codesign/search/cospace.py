@@ -79,6 +79,19 @@ def _constraints(value: object) -> tuple[Constraint, ...]:
     return tuple(found)
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    given = value if isinstance(value, list | tuple) else [value]
+    found = tuple(name for name in given if isinstance(name, str) and name)
+    if not found or len(found) < len(given):
+        raise rejected(f"{shown(value)} given, must be the name of a network, or a list of them")
+    folders: dict[str, str] = {}
+    for name in found:
+        earlier = folders.setdefault(folder_name(name), name)
+        if earlier is not name:
+            raise rejected(f"{shown(earlier)} and {shown(name)} given, must be different, also as names of folders")
+    return found
+
+
 def _shares(value: object) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise rejected(f"{shown(value)} given, must be a list such as [0.25, 0.5, 0.75]")
@@ -95,6 +108,11 @@ def _epochs(value: object) -> tuple[int, ...]:
     if list(value) != sorted(set(value)):
         raise rejected(f"{shown(value)} given, must go up")
     return tuple(value)
+
+
+def folder_name(network: str) -> str:
+    """What the folder of a network's candidates is called: of a file its name, of others all they say."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(network).name)
 
 
 class HardwareSpace(Model):
@@ -137,10 +155,11 @@ class Training(Model):
 
 
 class CoSpace(Model):
-    """A co-search: one network and its data, accelerators, methods, what is wanted, and how much may be tried.
+    """A co-search: a network and its data, accelerators, methods, what is wanted, and how much may be tried.
 
     Attributes:
-        network, data: as `quantize` takes them.
+        network, data: as `quantize` takes them; several networks where more than one may do, such as one of different
+            widths and depths.
         objectives: what the front weighs.
         constraints: what every point of it keeps.
         proposals: what is tried: `all` candidates, or so many of them as may be, drawn; or what a sampler of Optuna
@@ -152,7 +171,7 @@ class CoSpace(Model):
         seed: of training, of methods, and of what is drawn.
     """
 
-    network: str
+    network: Annotated[tuple[str, ...], BeforeValidator(_networks)]
     data: str
     hardware: HardwareSpace
     model: Choices = Choices()
@@ -170,6 +189,11 @@ class CoSpace(Model):
         if self.objectives == (ACCURACY,):
             raise rejected("objectives: accuracy alone given, must have something that it is weighed against")
         return self
+
+    @property
+    def title(self) -> str:
+        """What is searched, for people."""
+        return f"{', '.join(self.network)} on {self.data}"
 
     @property
     def accelerators(self) -> SweepSpace:
@@ -192,23 +216,25 @@ class CoSpace(Model):
     def continues(self, earlier: CoSpace) -> bool:
         """Whether a search of this space goes on with one of an earlier: it has all that was there, and perhaps more.
 
-        Networks, data and seed are the same; values, methods and shares may have been added. What is wanted of points,
+        Data and seed are the same; networks, values, methods and shares may have been added. What is wanted of points,
         and how many are tried for how long, may be anything: results are of candidates.
         """
         old, new = earlier.hardware, self.hardware
-        same = ("network", "data", "seed")
+        same = ("data", "seed")
         return (
             all(getattr(self, name) == getattr(earlier, name) for name in same)
             and self.training.float_epochs == earlier.training.float_epochs
             and (new.base, new.vary.keys()) == (old.base, old.vary.keys())
             and all(set(values) <= set(new.vary[name]) for name, values in old.vary.items())
+            and set(earlier.network) <= set(self.network)
             and set(earlier.model.methods) <= set(self.model.methods)
             and set(earlier.model.shares) <= set(self.model.shares)
         )
 
     def text(self) -> dict[str, object]:
         """What the space says, as YAML holds it."""
-        return self.model_dump(mode="json") | {"constraints": [str(one) for one in self.constraints]}
+        one = {"network": self.network[0]} if len(self.network) == 1 else {}
+        return self.model_dump(mode="json") | {"constraints": [str(each) for each in self.constraints]} | one
 
 
 def load_cospace(path_or_name: str | Path) -> CoSpace:

@@ -53,7 +53,7 @@ def stop(phase: str, done: int, total: int, metrics: Mapping[str, float] | None 
 
 def made(folder: Path) -> dict[Path, int]:
     """The results of candidates that are kept, and when they were made."""
-    return {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*.codesign.json")}
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("rounds/**/*.codesign.json")}
 
 
 def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str, Any]]:
@@ -115,6 +115,9 @@ def without_folder(found: codesign.CoSearched) -> Any:
         ({"constraints": ["latency_ms <= 0.001"]}, "no accelerator of 2 is left: .*its fastest choice takes"),
         ({"constraints": ["lut <= 100"]}, "no accelerator of 2 is left: .*lut is"),
         ({"network": "resnet9000"}, "resnet9000: no such network"),
+        ({"network": []}, "network: .* given, must be the name of a network, or a list"),
+        ({"network": ["smallcnn", 3]}, "network: .* given, must be the name of a network, or a list"),
+        ({"network": ["a/net.pt2", "b/net.pt2"]}, "a/net.pt2.* and .*b/net.pt2.* given, must be different"),
         ({"model": {"methods": ["hawk"]}}, "'hawk' given, must be .*did you mean 'hawq'"),
         ({"objectives": ["accuracy", "speed"]}, "objectives: 'speed' given, must be one of accuracy, latency_ms"),
         ({"objectives": ["accuracy"]}, "objectives: accuracy alone given"),
@@ -143,7 +146,12 @@ def point(accuracy: float, latency_ms: float, lut: int, fits: bool = True) -> Co
     used = ResourceUse("synthesized", 8, lut, 100, 2.0, fits)
     signals = Signals(cycles, Clock(100.0, "estimated", 100.0), used, 0.5, 0.1, 1, 1, 1)
     entry = Entry(f"{accuracy}", Limit("latency_ms", latency_ms), 0)
-    return CoPoint(Candidate(hw, entry), 0, Result(accuracy, None, 1.0, {"size_mib": 1.0}, None, 0.0), signals)
+    return CoPoint(
+        Candidate(str(SPACE["network"]), hw, entry),
+        0,
+        Result(accuracy, None, 1.0, {"size_mib": 1.0}, None, 0.0),
+        signals,
+    )
 
 
 def search(tmp_path: Path, **changes: object) -> Any:
@@ -163,6 +171,25 @@ def test_the_front_is_of_those_that_keep_all_constraints(tmp_path: Path) -> None
         UserError, match="none of 5 points keeps all constraints: of accuracy >= 0.999 the nearest is 0.99"
     ):
         search(tmp_path, constraints=["accuracy >= 0.999"])._front(points)
+
+
+def test_networks_may_vary_too(tmp_path: Path) -> None:
+    """Two widths, each with float weights of its own; the one that was there before is not trained again."""
+    rounds = {"training": {"float_epochs": 8, "epochs": [0]}, "model": QUICK}
+    first = trained(space(tmp_path, **rounds), tmp_path / "a")
+    kept = made(tmp_path / "a")
+    wide = "smallcnn:size=8,width=8"
+    both = space(tmp_path, **rounds, network=["smallcnn:size=8,width=4", wide])
+    found = trained(both, tmp_path / "a")
+    assert kept.items() <= made(tmp_path / "a").items()
+    assert [each for each in found if each["network_name"] != wide] == first
+    others = [each for each in found if each["network_name"] == wide]
+    assert len(others) == 4 and min(each["size_mib"] for each in others) > max(each["size_mib"] for each in first) / 2
+    assert sorted(path.parent.parent.name for path in (tmp_path / "a").rglob("float/seed0.npz")) == [
+        "smallcnn-size-8-width-4",
+        "smallcnn-size-8-width-8",
+    ]
+    assert {each["float_accuracy"] for each in others}.isdisjoint({each["float_accuracy"] for each in first})
 
 
 def test_of_images_a_second_more_is_better(tmp_path: Path) -> None:
@@ -209,6 +236,8 @@ def test_a_round_keeps_its_front_and_then_the_best_of_the_next(tmp_path: Path) -
         ({"hardware": {"base": "tiny", "vary": {"columns": [1, 2]}}}, False),
         ({"model": {"choices": "w4a4,w8a8", "shares": [0.0]}}, False),
         ({"seed": 1}, False),
+        ({"network": ["smallcnn:size=8,width=8", "smallcnn:size=8,width=4"]}, True),
+        ({"network": "smallcnn:size=8,width=8"}, False),
         ({"training": {"float_epochs": 9, "epochs": [0, 2]}}, False),
     ],
 )
@@ -256,12 +285,14 @@ def test_proposals_of_an_interrupted_search_are_those_of_an_undisturbed_one(tmp_
 def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     few = search(tmp_path, trials=3)
     hardware = few.space.accelerators.variants().hardware
-    grid = few._grid(dict.fromkeys(hardware, Screened(1.0, 1.0, 2.0)))
+    network = few.space.network[0]
+    grid = few._grid(dict.fromkeys(((network, hw) for hw in hardware), Screened(1.0, 1.0, 2.0)))
     drawn = few._drawn(grid)
     assert len(drawn) == 3 and few._stages[-1].why == {"not drawn": 1}
     assert drawn == search(tmp_path, trials=3)._drawn(grid)
     limits = {
-        each.entry.limit.bound for each in search(tmp_path)._grid({hardware[0]: Screened(1.0, 1.0, 2.0)}).values()
+        each.entry.limit.bound
+        for each in search(tmp_path)._grid({(network, hardware[0]): Screened(1.0, 1.0, 2.0)}).values()
     }
     assert limits == {1.0, 2.0}
 

@@ -93,7 +93,7 @@ def no_hardware(result: dict[str, Any]) -> Any:
     [
         (lambda _: [], "is of no co-search"),
         (lambda _: {"front": [], "chosen_by": ""}, "is of no co-search"),
-        (lambda _: {"front": [3], "chosen_by": ""}, "point 1 has no such 'method'"),
+        (lambda _: {"front": [3], "chosen_by": ""}, "point 1 has no such 'network_name'"),
         (without("lut"), "point 1 has no such 'lut'"),
         (without("configuration"), "point 1 has no such 'configuration'"),
         (elsewhere, "its network ../../etc/passwd is not in the run's folder"),
@@ -127,6 +127,6 @@ def test_points_that_are_not_there_are_refused(folder: Path, run: Run, tmp_path:
     assert status == 2 and "holds no finished co-search" in err
     status, _, err = run("export", folder, "--point", "1", "--data", "digits", "-o", tmp_path / "kit")
     assert status == 2 and "--data: has no effect on a point" in err and not (tmp_path / "kit").exists()
-    next((folder / "rounds").rglob("*.codesign")).unlink()
+    next(folder.rglob("rounds/**/*.codesign")).unlink()
     status, _, err = run("show", folder, "--point", "1")
     assert status == 2 and ".codesign" in err

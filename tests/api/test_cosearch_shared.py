@@ -66,7 +66,7 @@ def _trained(file: Path, folder: Path, url: str, found: Any, slowly: bool) -> No
 
 def makers(folder: Path) -> set[str]:
     """The candidates that were made by the process of this folder, not read from the study."""
-    return {str(path.relative_to(folder)) for path in (folder / "rounds").rglob("assignments/*.json")}
+    return {str(path.relative_to(folder)) for path in folder.rglob("rounds/**/assignments/*.json")}
 
 
 def trials(url: str) -> list[Any]:
@@ -178,7 +178,7 @@ def test_what_is_not_begun_in_time_is_begun_with_more_of_it(tmp_path: Path) -> N
     search = cosearching._CoSearch(load_cospace(file), tmp_path / "a", None, InProcess(), silent)
     grid = search._grid(search._screen())
     search._trials.open(grid, search._choices)
-    search._trials.train()
+    search._trials.train(search.space.network[0])
     some = list(grid.values())
     first = search._trials.round_of(some[:2], 0)
     assert len(first.points) == 2 and first.late == 0
