@@ -288,11 +288,11 @@ class CandidateTrials:
         return left
 
     def _keep(self, candidate: Candidate, epochs: int, stored: Mapping[str, Any], found: Found) -> None:
+        self._take(candidate, epochs, stored, found)  # first: what cannot be read is not kept
         place, key = self._file(candidate, epochs)
         if "failed" not in stored:
             self.kept.keep_file(self.network(candidate, epochs), key)
         self.kept.put(place, key, stored)
-        self._take(candidate, epochs, stored, found)
 
     def _take(self, candidate: Candidate, epochs: int, stored: Mapping[str, Any], found: Found) -> None:
         if "failed" in stored:
@@ -300,8 +300,11 @@ class CandidateTrials:
             if self._study is not None:
                 self._study.record(self._trial(candidate, epochs), stored["failed"])
             return
-        signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self.known)
-        point = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
+        try:
+            signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self.known)
+            point = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
+        except (LookupError, TypeError, ValueError):
+            raise UnavailableError(f"{candidate.name}: the study has a result of it that cannot be read") from None
         found.points[candidate] = point
         if self._study is not None:
             values = [point.metric(name) for name in self.space.objectives]

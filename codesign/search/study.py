@@ -218,7 +218,15 @@ class Study:
         with self._reached(), self._engine.connect() as connection:
             asked = self._sql.select(columns.value, columns.file).where(columns.key == key)
             row = connection.execute(asked).one_or_none()
-        return None if row is None else Shared(json.loads(row.value), row.file)
+        if row is None:
+            return None
+        try:
+            value = json.loads(row.value)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise UnavailableError(f"{self.place.shown}: a result in the study's database cannot be read")
+        return Shared(value, row.file)
 
     def put(self, key: str, value: dict[str, Any], file: bytes | None = None) -> Shared:
         """Keep what a key made, if nothing is kept yet; what is kept."""

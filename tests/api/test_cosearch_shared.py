@@ -172,6 +172,27 @@ def test_a_study_that_is_damaged_is_written_again(tmp_path: Path) -> None:
     assert [(each.params, each.values) for each in trials(url)] == before
 
 
+@pytest.mark.parametrize("value", ['{"result": 3}', '{"result": {"a": 1}, "signals": {}}', "[]", "{", "null"])
+def test_a_result_in_a_study_that_cannot_be_read_is_one_line(tmp_path: Path, value: str) -> None:
+    file = space(tmp_path, **SMALL | {"training": {"float_epochs": 1, "epochs": [0]}})
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    search = cosearching._CoSearch(load_cospace(file), tmp_path / "a", None, InProcess(), silent, url)
+    grid = search._grid(search._screen())
+    search._trials.open(grid, search._choices)
+    search._trials.train(search.space.network[0])
+    first = next(iter(grid.values()))
+    study = search._trials._study
+    assert study is not None
+    key = search._trials._file(first, 0)[1]
+    study.put(key, {})
+    with study._engine.begin() as connection:
+        connection.execute(study._results.update().where(study._results.c.key == key).values(value=value))
+    with pytest.raises(UnavailableError, match="cannot be read") as error:
+        search._trials.round_of([first], 0)
+    assert "\n" not in str(error.value) and not made(tmp_path / "a")
+    search._trials.close()
+
+
 def test_what_is_not_begun_in_time_is_begun_with_more_of_it(tmp_path: Path) -> None:
     little = {"training": {"float_epochs": 8, "epochs": [0]}}
     file = space(tmp_path, **SMALL | little)
