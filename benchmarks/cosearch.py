@@ -1,12 +1,13 @@
 """What a co-search finds, beside uniform bits, RMSMP's fixed ratio, and the same search steered by bit operations.
 
 Run `python benchmarks/cosearch.py --out FOLDER [--space cifar10] [--data-dir FOLDER] [--jobs N]`; a run that was
-interrupted goes on. The space is searched as it is (limits on exact latency) and once more with limits on BOPs at the
-same shares, so with as many candidates and epochs. Uniform W4A4, W8A8 and W2A4 are trained from the search's own float
-weights for as many epochs as its last round, and timed on every accelerator of the space; so is RMSMP's 60:35:5 on the
-accelerators like `hw_configs/league/rows.yaml` that have as many rows, in that ratio, and columns. Latencies are exact
-cycles at 100 MHz, accuracies those of validation images. Printed are all fronts, and the hypervolume of each: the share
-of the rectangle from the greatest latency and the least accuracy of all to no latency and 100 % that it dominates.
+interrupted goes on. The network is MLPerf Tiny's ResNet-8 with its own weights, of the data folder. The space is
+searched as it is (limits on exact latency) and once more with limits on BOPs at the same shares, so with as many
+candidates and epochs. Uniform W4A4, W8A8 and W2A4 are trained from the search's own float weights for as many epochs
+as its last round, and timed on every accelerator of the space; so is RMSMP's 60:35:5 on the accelerators like
+`hw_configs/league/rows.yaml` that have as many rows, in that ratio, and columns. Latencies are exact cycles at 100
+MHz, accuracies those of validation images. Printed are all fronts, and the hypervolume of each: the share of the
+rectangle from the greatest latency and the least accuracy of all to no latency and 100 % that it dominates.
 """
 
 from __future__ import annotations
@@ -14,26 +15,31 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from resnet8_cifar import resnet8
 from rich.console import Console
 
 import codesign
 from codesign.api.comparing_jobs import float_file
 from codesign.api.cosearched import network_folder
 from codesign.api.modules import FloatModel
+from codesign.api.trainable import model_to_train
 from codesign.arch.hardware import Hardware
 from codesign.cli.output import progress
 from codesign.integer.layer_bits import assignment_of_bits, parse_bits
+from codesign.quant.module import build_module
 from codesign.search.cospace import CoSpace, load_cospace
 from codesign.search.pareto import front
 from codesign.search.sweep_space import SweepSpace
-from codesign.workload.network import Network
 
 MHZ = 100.0
+LEARNING_RATE = 5e-4
+"""Of few epochs from trained weights: larger steps first undo what they know."""
 UNIFORM = ("4/4", "8/8", "2/4")
 RMSMP = "pot4:60,fixed4:35,fixed8:5"
 
@@ -71,11 +77,11 @@ def searched(space: CoSpace, out: Path, options: Mapping[str, object], what: str
 
 def uniform(space: CoSpace, run: Path, data_dir: Path | None) -> Iterable[Found]:
     """The same bits everywhere, and RMSMP's ratio, trained alike, on every accelerator that has the rows."""
-    network = codesign.load_network(space.network[0])
-    assert isinstance(network, Network)
     with np.load(network_folder(run, space.network[0]) / float_file(space.seed)) as arrays:
         weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    model = FloatModel(network, weights, ())
+    found = model_to_train(space.network[0], None)
+    assert isinstance(found, FloatModel)
+    network, model = found.network, replace(found, state=weights)
     accelerators = space.accelerators.variants().hardware
     sizes = {name: tuple(sorted({getattr(hw, name) for hw in accelerators})) for name in ("columns", "rows")}
     mixed = SweepSpace(base="league/rows", vary={**sizes, "ratio": (RMSMP,)}, resources="none")
@@ -90,6 +96,7 @@ def uniform(space: CoSpace, run: Path, data_dir: Path | None) -> Iterable[Found]
                 model,
                 space.data,
                 epochs=space.training.epochs[-1],
+                learning_rate=space.training.learning_rate,
                 data_dir=data_dir,
                 seed=space.seed,
                 progress=report,
@@ -100,15 +107,26 @@ def uniform(space: CoSpace, run: Path, data_dir: Path | None) -> Iterable[Found]
             yield Found(cycles / (1e3 * MHZ), made.validation.accuracy, what)
 
 
+def trained_network(space: CoSpace, out: Path, data_dir: Path) -> CoSpace:
+    """The space with ResNet-8's own weights, as a file."""
+    model, file = resnet8(data_dir), out / "resnet8.pt2"
+    module = build_module(model.network)
+    module.load_state_dict(dict(model.state))
+    out.mkdir(parents=True, exist_ok=True)
+    torch.export.save(torch.export.export(module.eval(), (torch.zeros(1, 3, 32, 32),)), file)
+    training = space.training.model_copy(update={"float_epochs": None, "learning_rate": LEARNING_RATE})
+    return space.model_copy(update={"network": (str(file),), "training": training})
+
+
 def main() -> None:
     """Search twice, train the others, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--space", default="cifar10")
-    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
-    space = load_cospace(given.space)
+    space = trained_network(load_cospace(given.space), given.out, given.data_dir)
     options = {"data_dir": given.data_dir, "jobs": given.jobs}
     bops = space.model_copy(update={"model": space.model.model_copy(update={"metric": "bops"})})
     found: dict[str, list[Found]] = {}

@@ -103,7 +103,7 @@ class CandidateTrials:
             source_hash(JOBS),
             tool_versions("numpy", "scipy", "scikit-learn", "torch"),
             data_hash(space.data, data_dir),
-            str(space.training.float_epochs),
+            f"{space.training.float_epochs} {space.training.learning_rate}",
             unit_energies().model_dump_json(),
         )
         self.common = {name: content_hash(*common, *_content(model)) for name, model in self._models.items()}
@@ -156,7 +156,7 @@ class CandidateTrials:
             self._data_dir,
             epochs,
             self.space.training.float_epochs,
-            None,
+            self.space.training.learning_rate if epochs else None,
             None,
             round_folder(self.folder, network, hw, epochs),
             network_folder(self.folder, network),

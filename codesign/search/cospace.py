@@ -146,11 +146,13 @@ class Training(Model):
     Attributes:
         float_epochs: of the float network, once; 20 where it brings no weights.
         epochs: with quantizers, of every round; 0 only calibrates.
+        learning_rate: of these epochs; by default as `quantize` has it. Weights that were trained long may want less.
         keep: share of the candidates of a round that go on to the next.
     """
 
     float_epochs: Annotated[int, integer(0, 10_000)] | None = None
     epochs: Annotated[tuple[int, ...], BeforeValidator(_epochs)] = (0, 3, 12)
+    learning_rate: Annotated[float, number(0, 1)] | None = None
     keep: Annotated[float, number(0, 1)] = 0.34
 
 

@@ -411,5 +411,9 @@ def test_resnet8_on_real_images(name: str, resnet: Any, tmp_path: Path) -> None:
     made = codesign.quantize(
         module, data.part(test=100), assignment=tmp_path / "assignment.json", hardware=hw, epochs=0
     )
-    assert codesign.simulate(hw, made).to_json()["latency_ms"] == pytest.approx(found.costs["latency_ms"], rel=1e-9)
+    taken, promised = codesign.simulate(hw, made).to_json()["latency_ms"], found.costs["latency_ms"]
+    if name == "msq":  # no band has SP2: a row whose values a narrower one holds takes less than its format may
+        assert taken <= promised * (1 + 1e-9)
+    else:
+        assert taken == pytest.approx(promised, rel=1e-9)
     assert made.validation.agreement > 0.9
