@@ -10,19 +10,25 @@ in the weights of one filter, so almost everywhere the block equals its Gauss-Ne
     H_jj = 1/N sum_n J_n' (diag(p_n) - p_n p_n') J_n = 1/N sum_n sum_c p_nc g_nc g_nc',   g_nc = J_n' (e_c - p_n)
 
 with J_n the Jacobian of image n's logits by w_j and p_n its class probabilities. The gradients g_nc of all filters
-of all layers come from one backward pass per class; with them an iteration costs one forward and one weight
-gradient of each layer, whatever the number of filters. The matrix is positive semi-definite and needs no labels.
-For many classes the sum over c is replaced by its mean over classes drawn from p_n, which is unbiased.
+of all layers come from one backward pass per class. The gradients of a filter are the rows of a matrix G_j, with which
+H_jj v = G_j' (G_j v): they are made once, for some filters at a time, and an iteration then costs two products with a
+vector. The matrix is positive semi-definite and needs no labels. For many classes the sum over c is replaced by its
+mean over classes drawn from p_n, which is unbiased.
+
+What grows with images, classes and the size of maps are the gradients at the outputs of layers: they are made for some
+images at a time, and kept in 16 bits (bfloat16) where they would else take more than `MOST_FLOAT_BYTES`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from codesign.data.sources import Images
 from codesign.quant.placing import generator as make_generator
@@ -34,6 +40,12 @@ EXACT_CLASSES = 16
 """Up to this many classes the sum over them is exact."""
 DRAWN_CLASSES = 8
 """Classes drawn per image where there are more."""
+IMAGES = 4
+"""Images of one forward pass and its backward passes."""
+MOST_FLOAT_BYTES = 1 << 30
+"""Inputs and gradients of all layers that are kept in 32 bits: more are kept in 16."""
+MOST_CHUNK_BYTES = 64 << 20
+"""Gradients by weights, or patches of inputs, that are looked at at a time."""
 
 
 def filter_eigenvalues(
@@ -51,27 +63,58 @@ def filter_eigenvalues(
     generator = make_generator(seed)
     with threads(1):
         layers = _linearize(model, placed(images[chosen]), generator)
-        return {name: _largest(layer, iterations, generator) for name, layer in layers.items()}
+        found: dict[str, Tensor] = {}
+        for name in list(layers):
+            found[name] = layers.pop(name).largest(iterations, generator)  # its gradients are not needed any more
+        return found
 
 
 class _Layer:
-    """A convolution around one batch: its input, and the weighted gradients at its output, one per class."""
+    """A convolution around all images: its input, and the weighted gradients at its output, one per class.
+
+    Attributes:
+        conv: whose filters are looked at.
+        source: (N, channels, height, width).
+        gradients: (classes, N, filters, height, width).
+    """
 
     def __init__(self, conv: QuantConv, source: Tensor, gradients: Tensor) -> None:
         self.conv = conv
         self.source = source
         self.gradients = gradients
 
-    def product(self, vectors: Tensor) -> Tensor:
-        """H_jj v_j of every filter j, for (filters, weights of a filter) vectors."""
-        with torch.enable_grad():
-            weight = vectors.clone().requires_grad_(True)
-            moved = self.conv.convolve(self.source, weight, None)
-            # Inner product of each image's and class's gradient with the filter's direction, over the pixels.
-            along = torch.einsum("cnmhw,nmhw->cnm", self.gradients, moved.detach())
-            back = torch.einsum("cnm,cnmhw->nmhw", along, self.gradients)
-            (result,) = torch.autograd.grad(moved, weight, grad_outputs=back)
-        return result.detach()
+    def largest(self, iterations: int, generator: torch.Generator) -> Tensor:
+        """The eigenvalue of every filter (filters,)."""
+        filters, size = len(self.conv.weight), self.conv.weight[0].numel()
+        vectors = _unit(torch.randn((filters, size), generator=generator, device="cpu").to(self.source.device))
+        found: list[Tensor] = []
+        each = 4 * size * self.gradients.shape[0] * self.gradients.shape[1]
+        step = max(1, MOST_CHUNK_BYTES // each)
+        groups = self.conv.item.groups
+        in_group = filters // groups
+        for group in range(groups):
+            for start in range(group * in_group, (group + 1) * in_group, step):
+                end = min(start + step, (group + 1) * in_group)
+                for matrix, vector in zip(self._matrices(start, end, group), vectors[start:end], strict=True):
+                    v = vector
+                    for _ in range(iterations):
+                        v = _unit((matrix.T @ (matrix @ v))[None])[0]
+                    found.append(torch.linalg.vector_norm(matrix @ v) ** 2)
+        return torch.stack(found)
+
+    def _matrices(self, start: int, end: int, group: int) -> Tensor:
+        """Gradients by the weights of some filters of a group: (filters, classes x N, weights of a filter)."""
+        classes, images = self.gradients.shape[:2]
+        size = self.conv.weight[0].numel()
+        found = self.source.new_empty((end - start, classes, images, size), dtype=torch.float32)
+        pixels = self.gradients.shape[3] * self.gradients.shape[4]
+        step = max(1, MOST_CHUNK_BYTES // (4 * pixels * max(size, classes * (end - start))))
+        for first in range(0, images, step):
+            last = min(first + step, images)
+            patches = self.conv.patches(self.source[first:last].float(), group)
+            along = self.gradients[:, first:last, start:end].float().flatten(3)
+            found[:, :, first:last] = torch.einsum("cnmp,nkp->mcnk", along, patches)
+        return found.flatten(1, 2)
 
 
 def _linearize(model: QatNetwork, images: Tensor, generator: torch.Generator) -> dict[str, _Layer]:
@@ -83,20 +126,50 @@ def _linearize(model: QatNetwork, images: Tensor, generator: torch.Generator) ->
         sources.append(args[0].detach())
         outputs.append(output)
 
-    hooks = [conv.register_forward_hook(keep) for conv in convs.values()]
     was, model.quantized = model.quantized, False
+    hooks: list[RemovableHandle] = []
     try:
-        logits = model(images).flatten(1)
+        with torch.no_grad():
+            parts = [model(part).flatten(1) for part in torch.split(images, IMAGES)]
+        seeds = _directions(torch.cat(parts).softmax(1), generator) / math.sqrt(len(images))
+        hooks += [conv.register_forward_hook(keep) for conv in convs.values()]
+        layers: dict[str, _Layer] = {}
+        for first in range(0, len(images), IMAGES):
+            part = slice(first, min(first + IMAGES, len(images)))
+            sources.clear()
+            outputs.clear()
+            logits = model(images[part]).flatten(1)
+            if not layers:
+                layers = _empty(convs, sources, outputs, len(seeds), len(images))
+            for layer, source in zip(layers.values(), sources, strict=True):
+                layer.source[part] = source.to(layer.source.dtype)
+            for number, seed in enumerate(seeds):
+                found = torch.autograd.grad(logits, outputs, grad_outputs=seed[part], retain_graph=True)
+                for layer, gradient in zip(layers.values(), found, strict=True):
+                    layer.gradients[number, part] = gradient.to(layer.gradients.dtype)
     finally:
         model.quantized = was
         for hook in hooks:
             hook.remove()
-    probability = logits.detach().softmax(1)
-    seeds = _directions(probability, generator) / math.sqrt(len(images))
-    parts = [torch.autograd.grad(logits, outputs, grad_outputs=seed, retain_graph=True) for seed in seeds]
+    return layers
+
+
+def _empty(
+    convs: Mapping[str, QuantConv], sources: Sequence[Tensor], outputs: Sequence[Tensor], classes: int, images: int
+) -> dict[str, _Layer]:
+    """Room for what all images give, by layer."""
+    numbers = sum(
+        images * (source[0].numel() + classes * output[0].numel())
+        for source, output in zip(sources, outputs, strict=True)
+    )
+    kind = torch.float32 if 4 * images * numbers <= MOST_FLOAT_BYTES else torch.bfloat16
     return {
-        name: _Layer(conv, source, torch.stack([part[index] for part in parts]))
-        for index, ((name, conv), source) in enumerate(zip(convs.items(), sources, strict=True))
+        name: _Layer(
+            conv,
+            source.new_empty((images, *source.shape[1:]), dtype=kind),
+            output.detach().new_empty((classes, images, *output.shape[1:]), dtype=kind),
+        )
+        for (name, conv), source, output in zip(convs.items(), sources, outputs, strict=True)
     }
 
 
@@ -111,14 +184,6 @@ def _directions(probability: Tensor, generator: torch.Generator) -> Tensor:
     drawn = drawn.to(probability.device)
     directions: Tensor = functional.one_hot(drawn, classes) - probability
     return directions / math.sqrt(DRAWN_CLASSES)
-
-
-def _largest(layer: _Layer, iterations: int, generator: torch.Generator) -> Tensor:
-    shape = (len(layer.conv.weight), layer.conv.weight[0].numel())
-    vectors = _unit(torch.randn(shape, generator=generator, device="cpu").to(layer.source.device))
-    for _ in range(iterations):
-        vectors = _unit(layer.product(vectors))
-    return torch.einsum("fk,fk->f", vectors, layer.product(vectors))
 
 
 def _unit(vectors: Tensor) -> Tensor:

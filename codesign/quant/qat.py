@@ -138,6 +138,14 @@ class QuantConv(nn.Module):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
         return F.conv2d(x, weight, bias, item.stride, (top, left), groups=item.groups)
 
+    def patches(self, x: Tensor, group: int) -> Tensor:
+        """What the filters of a group are multiplied by: (N, weights of a filter, results of a filter)."""
+        item = self.item
+        channels = x.shape[1] // item.groups
+        top, bottom, left, right = item.padding
+        part = F.pad(x[:, group * channels : (group + 1) * channels], (left, right, top, bottom))
+        return F.unfold(part, tuple(item.weight_shape[2:]), stride=item.stride)
+
 
 class QatNetwork(nn.Module):
     """Fused passes with quantizers.

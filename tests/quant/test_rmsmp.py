@@ -50,6 +50,18 @@ def test_eigenvalues_equal_those_of_the_dense_hessian(seed: int) -> None:
                 assert float(values[row]) == pytest.approx(expected, rel=0.01, abs=1e-7), (name, row)
 
 
+def test_eigenvalues_from_few_images_and_filters_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(TINY, 1)
+    images = np.random.default_rng(1).random((7, 2, 6, 6)).astype(np.float32)
+    found = curvature.filter_eigenvalues(model, images, count=7, iterations=60)
+    monkeypatch.setattr(curvature, "MOST_CHUNK_BYTES", 1)  # an image and a filter
+    for name, values in curvature.filter_eigenvalues(model, images, count=7, iterations=60).items():
+        assert torch.allclose(values, found[name], rtol=1e-4)
+    monkeypatch.setattr(curvature, "MOST_FLOAT_BYTES", 0)  # kept in 16 bits
+    for name, values in curvature.filter_eigenvalues(model, images, count=7, iterations=60).items():
+        assert torch.allclose(values, found[name], rtol=0.02) and not torch.equal(values, found[name])
+
+
 def test_drawn_classes_estimate_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(TINY)
     images = np.random.default_rng(3).random((300, 2, 6, 6)).astype(np.float32)
