@@ -235,8 +235,10 @@ class Placer:
 
     def _fit(self, words: int, taken: Sequence[tuple[int, int]], wanted: int | None) -> int | None:
         """The first word of so many beside those that are taken: the wanted one, if it can be had, or the first."""
-        if wanted is not None and all(wanted + words <= start or start + size <= wanted for start, size in taken):
-            return wanted
+        if wanted is not None:
+            end = wanted + words
+            if end <= self.depth and all(end <= start or start + size <= wanted for start, size in taken):
+                return wanted
         base = 0
         for start, size in taken:
             if base + words <= start:

@@ -106,6 +106,17 @@ def test_a_residual_result_may_overwrite_its_operand() -> None:
     assert placed["z"] == placed["x"]
 
 
+def test_a_map_that_is_larger_than_what_it_may_replace_does_not_leave_the_memory() -> None:
+    uses = [
+        MapUse("x", 17, -1, 1, (), None, None),
+        MapUse("y", 1, -1, 1, (), None, None),
+        MapUse("z", 32, 1, 2, (), "y", None),
+    ]
+    assert place_maps(uses, 48)["y"] == (0, 17)
+    _, base = place_maps(uses, 48)["z"]
+    assert base + 32 <= 48
+
+
 def test_a_map_larger_than_a_memory_names_the_depth_it_needs() -> None:
     with pytest.raises(UserError, match=r"^big: its map takes 100 words, an activation memory has 64; .* 128$"):
         place_maps([MapUse("big", 100, -1, 0, (), None, None)], 64)
