@@ -75,7 +75,7 @@ def render(
     }
     return page(
         "cosearch.html.j2",
-        f"{', '.join(space.network)}: accelerators and bits",
+        f"{', '.join(Path(name).name for name in space.network)}: accelerators and bits",
         summary,
         [],
         stages=result["stages"],

@@ -62,6 +62,19 @@ def test_it_fits_and_says_nothing(browser: Any, page: Path, width: int, scheme: 
     tab.close()
 
 
+@needs_chromium
+def test_a_long_name_of_a_file_fits_a_narrow_window(browser: Any, folder: Path) -> None:
+    space = folder / "space.yaml"
+    long = "/a/folder/of/somebody/whose/folders/have/long_names_without_blanks/" + 3 * "network" + ".pt2"
+    text = space.read_text()
+    (line,) = [each for each in text.splitlines() if each.startswith("network:")]
+    space.write_text(text.replace(line, f"network: {long}"))
+    tab = opened(browser, codesign.report(folder).page, [], 390)
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert long in tab.inner_text(".facts") and "/a/folder" not in tab.inner_text("h1")
+    tab.close()
+
+
 def lightness(color: str) -> float:
     return sum(float(part) for part in color.partition("(")[2].rstrip(")").split(",")[:3])
 
