@@ -40,7 +40,7 @@ EXACT_CLASSES = 16
 """Up to this many classes the sum over them is exact."""
 DRAWN_CLASSES = 8
 """Classes drawn per image where there are more."""
-IMAGES = 4
+IMAGES = 8
 """Images of one forward pass and its backward passes."""
 MOST_FLOAT_BYTES = 1 << 30
 """Inputs and gradients of all layers that are kept in 32 bits: more are kept in 16."""
