@@ -103,7 +103,7 @@ class CandidateTrials:
             source_hash(JOBS),
             tool_versions("numpy", "scipy", "scikit-learn", "torch"),
             data_hash(space.data, data_dir),
-            f"{space.training.float_epochs} {space.training.learning_rate}",
+            str(space.training.float_epochs),
             unit_energies().model_dump_json(),
         )
         self.common = {name: content_hash(*common, *_content(model)) for name, model in self._models.items()}
@@ -318,7 +318,9 @@ class CandidateTrials:
     def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
         """Where a candidate's result is kept, and under which key."""
         entry = candidate.entry
-        asked = (entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices))
+        asked = [entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices)]
+        if epochs:  # else nothing is trained
+            asked.append(str(self.space.training.learning_rate))
         key = content_hash(self.common[candidate.network], candidate.hardware.canonical_json(), *asked)
         return f"{self.network(candidate, epochs)}.json", key
 

@@ -41,7 +41,7 @@ from codesign.api.planning import method_of
 from codesign.api.workers import Backend, backend_workers
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
-from codesign.execution.executor import Executor, InProcess
+from codesign.execution.executor import InProcess
 from codesign.execution.folder import claim, locked
 from codesign.search.cospace import ACCURACY, MORE, RESOURCES, CoSpace, load_cospace, parse_cospace
 from codesign.search.pareto import front
@@ -99,7 +99,8 @@ def cosearch(
     folder = Path(out)
     where = None if data_dir is None else Path(data_dir)
     executor = backend_workers(backend, address, jobs, WORKER_BYTES)
-    search = _CoSearch(loaded, folder, where, executor, progress or silent, study)
+    report = progress or silent
+    search = _CoSearch(CandidateTrials(loaded, folder, where, executor, report, study), report)
 
     def grown(earlier: str) -> bool:
         try:
@@ -115,18 +116,10 @@ def cosearch(
 class _CoSearch:
     """One search in one folder."""
 
-    def __init__(
-        self,
-        space: CoSpace,
-        folder: Path,
-        data_dir: Path | None,
-        executor: Executor,
-        report: Report,
-        url: str | None = None,
-    ) -> None:
-        self.space, self.folder, self._report = space, folder, report
-        self._trials = CandidateTrials(space, folder, data_dir, executor, report, url)
-        self._known = self._trials.known
+    def __init__(self, trials: CandidateTrials, report: Report) -> None:
+        self.space, self.folder, self._report = trials.space, trials.folder, report
+        self._trials = trials
+        self._known = trials.known
         self._stages: list[Stage] = []
         self._choices: Mapping[str, Mapping[str, Any]] = {}
         self._begun = time.time()

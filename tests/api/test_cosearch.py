@@ -15,10 +15,11 @@ from codesign.allocation.comparison import Entry, Result
 from codesign.allocation.problem import Limit
 from codesign.api import cosearching
 from codesign.api.cosearch_points import Candidate, CoPoint
+from codesign.api.cosearch_trials import CandidateTrials
 from codesign.api.cosearching_jobs import Screened
 from codesign.api.notes import Report, silent
 from codesign.errors import UserError, command_line
-from codesign.execution.executor import InProcess
+from codesign.execution.executor import Executor, InProcess
 from codesign.search.cospace import CoSpace, load_cospace
 from codesign.sim.clock import Clock
 from codesign.sim.signals import ResourceUse, Signals
@@ -56,9 +57,16 @@ def made(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("rounds/**/*.codesign.json")}
 
 
+def search_of(
+    space: CoSpace, folder: Path, data_dir: Path | None, executor: Executor, report: Report, url: str | None = None
+) -> Any:
+    """A search in a folder, that has not begun."""
+    return cosearching._CoSearch(CandidateTrials(space, folder, data_dir, executor, report, url), report)
+
+
 def trained(file: Path, folder: Path, report: Report = silent) -> list[dict[str, Any]]:
     """What the rounds of a search give, without synthesis and RTL."""
-    search = cosearching._CoSearch(load_cospace(file), folder, None, InProcess(), report)
+    search = search_of(load_cospace(file), folder, None, InProcess(), report)
     return [point.to_json() for point in search.trained().values()]
 
 
@@ -156,7 +164,7 @@ def point(accuracy: float, latency_ms: float, lut: int, fits: bool = True) -> Co
 
 def search(tmp_path: Path, **changes: object) -> Any:
     loaded = load_cospace(space(tmp_path, **changes))
-    return cosearching._CoSearch(loaded, tmp_path / "run", None, InProcess(), lambda *_: None)
+    return search_of(loaded, tmp_path / "run", None, InProcess(), lambda *_: None)
 
 
 def test_the_front_is_of_those_that_keep_all_constraints(tmp_path: Path) -> None:
@@ -313,6 +321,17 @@ def test_what_is_kept_is_found_by_python_and_by_the_command_line(tmp_path: Path)
     with command_line():
         again = str(limit), limit.words, ours._trials._file(candidate, 0), candidate.name
     assert found[0] != again[0] and found[1:] == again[1:]
+
+
+def test_a_learning_rate_makes_other_results_of_the_rounds_that_train_alone(tmp_path: Path) -> None:
+    ours, slower = (
+        search(tmp_path, training={"float_epochs": 8, "epochs": [0, 2], "learning_rate": rate})._trials
+        for rate in (None, 1e-4)
+    )
+    candidate = point(0.9, 1.0, 500).candidate
+    assert ours.common == slower.common, "the float network is the same"
+    assert ours._file(candidate, 0) == slower._file(candidate, 0)
+    assert ours._file(candidate, 2)[1] != slower._file(candidate, 2)[1]
 
 
 def test_shipped_spaces_can_be_read() -> None:

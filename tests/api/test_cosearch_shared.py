@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from codesign.api import cosearch_trials, cosearching
+from codesign.api import cosearch_trials
 from codesign.api.notes import Report, silent
 from codesign.errors import UnavailableError
 from codesign.execution.executor import Executor, InProcess
 from codesign.execution.ray_cluster import RayCluster
 from codesign.search.cospace import load_cospace
 from tests import postgresql
-from tests.api.test_cosearch import BASE, QUICK, made, space
+from tests.api.test_cosearch import BASE, QUICK, made, search_of, space
 from tests.conftest import Run, needs_postgresql
 
 SMALL: dict[str, Any] = {
@@ -34,7 +34,7 @@ def trained(
     file: Path, folder: Path, url: str | None, executor: Executor | None = None, report: Report = silent
 ) -> list[dict[str, Any]]:
     """What the rounds of a search give, without synthesis and RTL."""
-    search = cosearching._CoSearch(load_cospace(file), folder, None, executor or InProcess(), report, url)
+    search = search_of(load_cospace(file), folder, None, executor or InProcess(), report, url)
     return [point.to_json() for point in search.trained().values()]
 
 
@@ -176,7 +176,7 @@ def test_a_study_that_is_damaged_is_written_again(tmp_path: Path) -> None:
 def test_a_result_in_a_study_that_cannot_be_read_is_one_line(tmp_path: Path, value: str) -> None:
     file = space(tmp_path, **SMALL | {"training": {"float_epochs": 1, "epochs": [0]}})
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    search = cosearching._CoSearch(load_cospace(file), tmp_path / "a", None, InProcess(), silent, url)
+    search = search_of(load_cospace(file), tmp_path / "a", None, InProcess(), silent, url)
     grid = search._grid(search._screen())
     search._trials.open(grid, search._choices)
     search._trials.train(search.space.network[0])
@@ -196,7 +196,7 @@ def test_a_result_in_a_study_that_cannot_be_read_is_one_line(tmp_path: Path, val
 def test_what_is_not_begun_in_time_is_begun_with_more_of_it(tmp_path: Path) -> None:
     little = {"training": {"float_epochs": 8, "epochs": [0]}}
     file = space(tmp_path, **SMALL | little)
-    search = cosearching._CoSearch(load_cospace(file), tmp_path / "a", None, InProcess(), silent)
+    search = search_of(load_cospace(file), tmp_path / "a", None, InProcess(), silent)
     grid = search._grid(search._screen())
     search._trials.open(grid, search._choices)
     search._trials.train(search.space.network[0])

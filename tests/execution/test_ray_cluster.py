@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ import pytest
 from codesign.errors import UserError
 from codesign.execution.executor import Report, WorkerDiedError
 from codesign.execution.ray_cluster import RayCluster
+from tests.execution.test_executor import die, fail, square
 
 ray = pytest.importorskip("ray")
 SMALL = 1 << 26
@@ -26,15 +26,6 @@ def executor(ray_cluster: Any) -> RayCluster:
     return RayCluster(ray_cluster.address, None, SMALL)
 
 
-def square(number: int, report: Report) -> int:
-    report("squares", number, 9)
-    return number * number
-
-
-def fail(report: Report) -> int:
-    raise UserError("rows: 0 given, must be at least 1")
-
-
 def where(folder: Path, report: Report) -> str:
     """The node it runs on; both wait for each other, so that there are two at a time."""
     (folder / str(os.getpid())).touch()
@@ -42,15 +33,6 @@ def where(folder: Path, report: Report) -> str:
     while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     return str(ray.get_runtime_context().get_node_id())
-
-
-def die(marker: Path, times: int, report: Report) -> int:
-    """End this process, the first so many times."""
-    with marker.open("a") as file:
-        file.write(".")
-    if len(marker.read_text()) <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 7
 
 
 def slow(folder: Path, report: Report) -> None:
