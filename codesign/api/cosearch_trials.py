@@ -34,7 +34,7 @@ from codesign.execution.executor import Executor, Job
 from codesign.execution.store import RunFolder
 from codesign.search.cospace import MORE, CoSpace, folder_name
 from codesign.search.pareto import front
-from codesign.search.study import GRACE_S, HEARTBEAT_S, Study, StudyPlace, Trial
+from codesign.search.study import GRACE_S, HEARTBEAT_S, DamagedStudyError, Study, StudyPlace, Trial
 from codesign.sim.clock import predicted_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, with_resources
@@ -252,9 +252,9 @@ class CandidateTrials:
         """The study; one in the folder that is damaged is begun anew, as all it says is known from results."""
         try:
             return Study(place)
-        except UnavailableError:
+        except DamagedStudyError:
             file = self.folder / STUDY
-            if self.shared or not file.exists():
+            if self.shared:
                 raise
             file.unlink()
             note(f"{file}: damaged, is written again")

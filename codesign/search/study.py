@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +81,10 @@ class Shared(NamedTuple):
 
     value: dict[str, Any]
     file: bytes | None
+
+
+class DamagedStudyError(UnavailableError):
+    """The file is no database of SQLite, or a broken one."""
 
 
 class Study:
@@ -276,7 +281,9 @@ class Study:
                 why = why.__cause__
             words = getattr(why, "orig", None) or getattr(why, "strerror", None) or why
             said = str(words).strip().splitlines() or [type(why).__name__]
-            raise UnavailableError(f"{self.place.shown}: the study's database cannot be used: {said[0]}") from None
+            damaged = getattr(words, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            kind = DamagedStudyError if damaged else UnavailableError
+            raise kind(f"{self.place.shown}: the study's database cannot be used: {said[0]}") from None
 
     def _trials(self, *states: Any) -> list[Any]:
         return list(self._storage.get_all_trials(self._id, deepcopy=False, states=states or None))

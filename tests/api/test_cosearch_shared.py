@@ -172,6 +172,18 @@ def test_a_study_that_is_damaged_is_written_again(tmp_path: Path) -> None:
     assert [(each.params, each.values) for each in trials(url)] == before
 
 
+def test_a_study_that_cannot_be_opened_now_is_not_thrown_away(tmp_path: Path) -> None:
+    """As on a full disk: what is no damage is said, and the file stays."""
+    file = space(tmp_path, **SMALL | {"training": {"float_epochs": 1, "epochs": [0]}})
+    study = tmp_path / "a" / "study.db"
+    study.mkdir(parents=True)
+    search = search_of(load_cospace(file), tmp_path / "a", None, InProcess(), silent)
+    grid = search._grid(search._screen())
+    with pytest.raises(UnavailableError, match="cannot be used") as error:
+        search._trials.open(grid, search._choices)
+    assert study.is_dir() and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", ['{"result": 3}', '{"result": {"a": 1}, "signals": {}}', "[]", "{", "null"])
 def test_a_result_in_a_study_that_cannot_be_read_is_one_line(tmp_path: Path, value: str) -> None:
     file = space(tmp_path, **SMALL | {"training": {"float_epochs": 1, "epochs": [0]}})

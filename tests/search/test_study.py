@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from codesign.errors import UnavailableError, UserError
-from codesign.search.study import Study, StudyPlace, Trial
+from codesign.search.study import DamagedStudyError, Study, StudyPlace, Trial
 from tests import postgresql
 from tests.conftest import needs_postgresql
 
@@ -195,5 +195,5 @@ def test_addresses_that_lead_nowhere(url: str, message: str) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"hello" * 1000)
-    with pytest.raises(UnavailableError, match="not a database"):
+    with pytest.raises(DamagedStudyError, match="not a database"):
         Study(StudyPlace(f"sqlite:///{tmp_path / 'study.db'}", "net", OBJECTIVES, AXES))
