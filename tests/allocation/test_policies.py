@@ -86,6 +86,31 @@ def test_evolution_finds_the_optimum_more_often_than_random_search() -> None:
     assert found(evolution, 60, 3) == found(evolution, 60, 3)
 
 
+def within(proposer: Proposer, measurements: int, most: int) -> bool:
+    """Whether a search meets the optimum with so many measurements, of at most so many proposals.
+
+    What has been measured is known, as the evaluator of every method knows it: only a new policy is a measurement.
+    """
+    measured: set[tuple[int, ...]] = set()
+    for _ in range(most):
+        policy = enforced(proposer.ask())
+        measured.add(tuple(policy.tolist()))
+        if LOST[tuple(policy)] == BEST:
+            return True
+        if len(measured) == measurements:
+            return False
+        proposer.tell(policy, float(LOST[tuple(policy)]))
+    return False
+
+
+def test_an_agent_finds_the_optimum_more_often_than_random_search() -> None:
+    """Both measure sixty of the 625 policies; the agent is ReLeQ's, its reward the loss."""
+    facts = np.eye(4)
+    bits = np.array([choice.form.bits * choice.act_bits for choice in SPACE], dtype=float)
+    agent = sum(within(WidthAgent(facts, bits, seed, 1e-3), 60, 200) for seed in range(20))
+    assert agent >= sum(within(even(seed), 60, 200) for seed in range(20)) + 5
+
+
 @pytest.mark.parametrize(("name", "rounds"), [("haq", 70), ("releq", 60)])
 def test_agents_learn_to_propose_better_policies(name: str, rounds: int) -> None:
     """What they propose at last loses less than what is drawn evenly, by half a deviation of the landscape's logs."""
