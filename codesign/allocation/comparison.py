@@ -12,11 +12,12 @@ from codesign.allocation.problem import Limit
 
 @dataclass(frozen=True)
 class Entry:
-    """Who is compared: a method within a limit, from a seed."""
+    """Who is compared: a method within a limit, from a seed; with `choices` instead of its own, if they are given."""
 
     method: str
     limit: Limit
     seed: int
+    choices: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,6 @@ class Setting:
         search_epochs: of methods that train while they choose; None for each method's own number.
         folder: of what is made.
         floats: folder of the float networks, if it is another one.
-        choices: instead of each method's own.
         tested: whether accuracies are measured on test images, too; a search must not look at them.
         clock: of latencies; by default that of the best evidence at hand.
     """
@@ -55,7 +54,6 @@ class Setting:
     search_epochs: int | None
     folder: Path
     floats: Path | None = None
-    choices: str | None = None
     tested: bool = True
     clock: Clock | None = None
 
@@ -72,7 +70,7 @@ def float_file(seed: int) -> str:
 
 def file_of(entry: Entry) -> str:
     """What files of an entry are called."""
-    method = re.sub(r"[^\w-]", "_", entry.method)
+    method = "-".join(re.sub(r"[^\w-]", "_", one) for one in (entry.method, entry.choices) if one is not None)
     return f"{method}-{entry.limit.metric}-{entry.limit.bound:.10g}-{entry.seed}"
 
 
@@ -133,7 +131,7 @@ def evaluated(setting: Setting, method: str | Method, entry: Entry, report: Repo
         chosen,
         setting.hw,
         at_most=limits,
-        choices=setting.choices,
+        choices=entry.choices,
         search_epochs=search_epochs,
         clock=setting.clock,
     )

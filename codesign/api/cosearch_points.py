@@ -24,7 +24,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.network} on {self.hardware.name}, {self.entry.method}, {self.entry.limit.words}"
+        choices = "" if self.entry.choices is None else f" of {self.entry.choices}"
+        return f"{self.network} on {self.hardware.name}, {self.entry.method}{choices}, {self.entry.limit.words}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class CoPoint:
             "bands": describe_bands(self.candidate.hardware.bands),
             "size": describe_size(self.candidate.hardware),
             "method": entry.method,
+            "choices": entry.choices,
             "limit": entry.limit.words,
             "epochs": self.epochs,
             "rounds": [list(each) for each in self.rounds],

@@ -32,7 +32,7 @@ from codesign.data.sources import data_hash
 from codesign.errors import UnavailableError
 from codesign.execution.executor import Executor, Job
 from codesign.execution.store import RunFolder
-from codesign.search.cospace import MORE, CoSpace, folder_name
+from codesign.search.cospace import MORE, CoSpace, Share, folder_name
 from codesign.search.pareto import front
 from codesign.search.study import GRACE_S, HEARTBEAT_S, DamagedStudyError, Study, StudyPlace, Trial
 from codesign.sim.clock import predicted_clock
@@ -44,12 +44,12 @@ from codesign.workload.network import Network
 STUDY = "study.db"
 """The study in a run's folder, where it is not shared."""
 JOBS = "codesign.api.cosearching_jobs"
-NETWORK, METHOD, SHARE, EPOCHS = "network", "model.method", "model.share", "epochs"
+NETWORK, METHOD, CHOICES, SHARE, EPOCHS = "network", "model.method", "model.choices", "model.share", "epochs"
 """Axes of a study beside the keys that the hardware varies in."""
 WAIT_S = 2.0
 """Between two looks at what others are at work on."""
-Grid = dict[tuple[str, str, str, float], Candidate]
-"""Candidates by network, accelerator, method and share."""
+Grid = dict[tuple[str, str, str, str | None, Share], Candidate]
+"""Candidates by network, accelerator, method, choices and share."""
 
 
 @dataclass
@@ -125,8 +125,8 @@ class CandidateTrials:
         """
         space = self.space
         axes = axes_of(space)
-        for (network, name, method, share), candidate in grid.items():
-            values = {NETWORK: network, **choices[name], METHOD: method, SHARE: share}
+        for (network, name, method, of, share), candidate in grid.items():
+            values = {NETWORK: network, **choices[name], METHOD: method, CHOICES: of, SHARE: share}
             self._values.setdefault(candidate, {axis: values[axis] for axis in axes})
         axes[EPOCHS] = space.training.epochs
         same = json.dumps([*axes.items(), space.objectives], default=list)
@@ -160,7 +160,6 @@ class CandidateTrials:
             None,
             round_folder(self.folder, network, hw, epochs),
             network_folder(self.folder, network),
-            self.space.model.choices,
             tested=False,
             clock=predicted_clock(hw),  # one that no synthesis in between changes
         )
@@ -318,7 +317,7 @@ class CandidateTrials:
     def _file(self, candidate: Candidate, epochs: int) -> tuple[str, str]:
         """Where a candidate's result is kept, and under which key."""
         entry = candidate.entry
-        asked = [entry.method, entry.limit.words, str(entry.seed), str(epochs), str(self.space.model.choices)]
+        asked = [entry.method, entry.limit.words, str(entry.seed), str(epochs), str(entry.choices)]
         if epochs:  # else nothing is trained
             asked.append(str(self.space.training.learning_rate))
         key = content_hash(self.common[candidate.network], candidate.hardware.canonical_json(), *asked)
@@ -328,7 +327,8 @@ class CandidateTrials:
 def axes_of(space: CoSpace) -> dict[str, Sequence[Any]]:
     """What candidates differ in, and the values."""
     networks = {NETWORK: space.network} if len(space.network) > 1 else {}
-    return {**networks, **space.accelerators.vary, METHOD: space.model.methods, SHARE: space.model.shares}
+    choices = {CHOICES: space.model.choices} if len(space.model.choices) > 1 else {}
+    return {**networks, **space.accelerators.vary, METHOD: space.model.methods, **choices, SHARE: space.model.shares}
 
 
 def _content(model: FloatModel | Network) -> list[str | bytes]:

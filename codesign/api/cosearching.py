@@ -32,7 +32,7 @@ from codesign.allocation.comparison import Entry, Rtl
 from codesign.allocation.problem import Limit
 from codesign.api.comparing_jobs import network_file, on_rtl
 from codesign.api.cosearch_points import Candidate, CoPoint, Stage
-from codesign.api.cosearch_trials import METHOD, NETWORK, SHARE, CandidateTrials, Found, Grid, axes_of
+from codesign.api.cosearch_trials import CHOICES, METHOD, NETWORK, SHARE, CandidateTrials, Found, Grid, axes_of
 from codesign.api.cosearched import RESULT, CoSearched, network_folder
 from codesign.api.cosearching_jobs import Screened, read_screened, screened, tested
 from codesign.api.given import check_data_dir
@@ -43,7 +43,7 @@ from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.execution.executor import InProcess
 from codesign.execution.folder import claim, locked
-from codesign.search.cospace import ACCURACY, MORE, RESOURCES, CoSpace, load_cospace, parse_cospace
+from codesign.search.cospace import ACCURACY, MORE, RESOURCES, CoSpace, Share, load_cospace, parse_cospace
 from codesign.search.pareto import front
 from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
 from codesign.search.sweep_space import variant_title
@@ -180,7 +180,7 @@ class _CoSearch:
     def _screened(self, pairs: Sequence[tuple[str, Hardware]]) -> dict[tuple[str, Hardware], Screened | str]:
         """What a network's uniform choices cost on an accelerator, or why it does not run there, of all pairs."""
         model, trials = self.space.model, self._trials
-        asked = (*model.methods, str(model.choices), model.metric)
+        asked = (*model.methods, *map(str, model.choices), model.metric)
         found: dict[tuple[str, Hardware], Screened | str] = {}
         keys: dict[tuple[str, Hardware], tuple[str, str]] = {}
         for network, hw in pairs:
@@ -226,15 +226,18 @@ class _CoSearch:
         """Every network on every accelerator with every method and limit, by names and shares."""
         found: Grid = {}
         metric = self.space.model.metric
-        for (network, hw), (_, least, most) in spans.items():
-            bound = self.space.bound(metric)
-            top = most if bound is None else max(least, min(most, bound))
-            for method in self.space.model.methods:
-                for share in self.space.model.shares:
-                    limit = least + share * (top - least)
-                    rounded = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
-                    entry = Entry(method, Limit(metric, rounded), self.space.seed)
-                    found[network, hw.name, method, share] = Candidate(network, hw, entry)
+        for (network, hw), outcome in spans.items():
+            for choices, uniform in outcome.uniform:
+                limits = limits_of(self.space.model.shares, uniform, self.space.bound(metric))
+                for method, (share, limit) in product(self.space.model.methods, limits.items()):
+                    entry = Entry(method, Limit(metric, limit), self.space.seed, choices)
+                    found[network, hw.name, method, choices, share] = Candidate(network, hw, entry)
+        names = dict.fromkeys(name for one in spans.values() for _, uniform in one.uniform for name in uniform)
+        for share in self.space.model.shares:
+            if isinstance(share, str) and share not in names:
+                raise UserError(
+                    f"model.shares: '{share}' given, must be one of {', '.join(names)}, or a number from 0 to 1"
+                )
         return found
 
     def _drawn(self, grid: Grid) -> list[Candidate]:
@@ -278,7 +281,8 @@ class _CoSearch:
         values = dict(proposal.values)
         network = values.pop(NETWORK, self.space.network[0])
         method, share = values.pop(METHOD), values.pop(SHARE)
-        return grid.get((network, variant_title(values), method, share))
+        choices = values.pop(CHOICES, self.space.model.choices[0])
+        return grid.get((network, variant_title(values), method, choices, share))
 
     def _rounds(self, grid: Grid) -> dict[Candidate, CoPoint]:
         """The points of all candidates that gave one, each by its last round."""
@@ -400,3 +404,23 @@ class _CoSearch:
         self._report("points on RTL", len(points), len(points))
         self._done("on RTL", len(points), len(found), {})
         return tuple(found)
+
+
+def limits_of(shares: Sequence[Share], uniform: Mapping[str, float], bound: float | None) -> dict[Share, float]:
+    """The limits of methods on an accelerator, by share.
+
+    Args:
+        shares: of the way from the least uniform choice to the greatest, or to the bound if that is less; or the name
+            of a uniform choice, whose cost is the limit, or the bound if that is less.
+        uniform: costs of uniform choices by name.
+        bound: what must be kept, if there is such a limit.
+    """
+    least, most = min(uniform.values()), max(uniform.values())
+    top = most if bound is None else max(least, min(most, bound))
+    found: dict[Share, float] = {}
+    for share in shares:
+        if isinstance(share, str) and share not in uniform:
+            continue
+        limit = min(uniform[share], top) if isinstance(share, str) else least + share * (top - least)
+        found[share] = math.ceil(limit * 1e6) / 1e6  # a name for people, and never below what must be kept
+    return found

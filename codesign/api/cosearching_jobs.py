@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,38 +33,62 @@ class Screened(NamedTuple):
 
     Attributes:
         fastest_ms: the least latency.
-        least, most: in the metric of the methods' limits.
+        uniform: in the metric of the methods' limits, by name of the choice, for each of the space's `choices` that
+            runs.
     """
 
     fastest_ms: float
-    least: float
-    most: float
+    uniform: tuple[tuple[str | None, Mapping[str, float]], ...]
 
 
 def screened(
-    network: Network, hw: Hardware, methods: Sequence[str], choices: str | None, metric: str, report: Report
+    network: Network,
+    hw: Hardware,
+    methods: Sequence[str],
+    choices: Sequence[str | None],
+    metric: str,
+    report: Report,
 ) -> Screened | str:
     """What the uniform choices that some method has cost, or why the network does not run."""
-    latencies: list[float] = []
-    limited: list[float] = []
+    fastest: list[float] = []
+    found: list[tuple[str | None, Mapping[str, float]]] = []
     said = ""
-    for name in methods:
-        method = method_of(name)
-        try:
-            space = Space(network, choices_of(method, choices, network, hw))
-            costs = Costs(space, hw, predicted_clock(hw))
-            for place in range(len(space.choices)):
-                found = costs.of(space.assignment([place] * len(space.groups)), ("latency_ms", metric))
-                latencies.append(found["latency_ms"])
-                limited.append(found[metric])
-        except UserError as error:
-            said = said or f"{name}: {error}"
-    return Screened(min(latencies), min(limited), max(limited)) if latencies else said
+    for some in choices:
+        costs: dict[str, float] = {}
+        for name in methods:
+            try:
+                uniform = _uniform(network, hw, name, some, metric)
+            except UserError as error:
+                said = said or f"{name}: {error}"
+                continue
+            fastest.append(min(latency for latency, _ in uniform.values()))
+            costs |= {choice: cost for choice, (_, cost) in uniform.items()}
+        if costs:
+            found.append((some, costs))
+    return Screened(min(fastest), tuple(found)) if found else said
+
+
+def _uniform(
+    network: Network, hw: Hardware, method: str, choices: str | None, metric: str
+) -> dict[str, tuple[float, float]]:
+    """The latency of each uniform choice, and its cost in a metric; UserError if the network does not run so."""
+    space = Space(network, choices_of(method_of(method), choices, network, hw))
+    costs = Costs(space, hw, predicted_clock(hw))
+    found: dict[str, tuple[float, float]] = {}
+    for place, name in enumerate(space.names):
+        each = costs.of(space.assignment([place] * len(space.groups)), ("latency_ms", metric))
+        found[name] = each["latency_ms"], each[metric]
+    return found
 
 
 def read_screened(stored: Any) -> Screened | str:
     """What `screened` gave, as JSON keeps it."""
-    return stored if isinstance(stored, str) else Screened(*map(float, stored))
+    if isinstance(stored, str):
+        return stored
+    fastest, uniform = stored
+    return Screened(
+        float(fastest), tuple((some, {name: float(costs[name]) for name in costs}) for some, costs in uniform)
+    )
 
 
 def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:

@@ -23,6 +23,8 @@ MORE = (ACCURACY, RATE)
 METRICS = (ACCURACY, "latency_ms", RATE, "energy_mj", "traffic_bytes", "size_mib", "cycles", *RESOURCES)
 """What objectives and constraints may name."""
 MOST_TRIALS = 10_000
+Share = float | str
+"""Where a limit lies: from 0 at the least uniform choice to 1 at the greatest; or at the uniform choice of a name."""
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
 
 
@@ -92,12 +94,29 @@ def _networks(value: object) -> tuple[str, ...]:
     return found
 
 
-def _shares(value: object) -> tuple[float, ...]:
+def _shares(value: object) -> tuple[Share, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise rejected(f"{shown(value)} given, must be a list such as [0.25, 0.5, 0.75]")
-    if any(isinstance(x, bool) or not isinstance(x, int | float) or not 0 <= x <= 1 for x in value):
-        raise rejected(f"{shown(value)} given, must be numbers from 0 to 1")
-    return tuple(map(float, value))
+    found: list[Share] = []
+    for each in value:
+        if isinstance(each, str) and each.isidentifier():
+            found.append(each)
+        elif isinstance(each, bool) or not isinstance(each, int | float) or not 0 <= each <= 1:
+            raise rejected(f"{shown(value)} given, must be numbers from 0 to 1, or names of choices such as w4a4")
+        else:
+            found.append(float(each))
+    if len(set(found)) < len(found):
+        raise rejected(f"{shown(value)} given, must be different")
+    return tuple(found)
+
+
+def _choices(value: object) -> tuple[str | None, ...]:
+    given = value if isinstance(value, list | tuple) else [value]
+    if not given or any(not isinstance(one, str) for one in given if one is not None or len(given) > 1):
+        raise rejected(f"{shown(value)} given, must be choices such as w4a4,w8a8, or a list of such")
+    if len(set(given)) < len(given):
+        raise rejected(f"{shown(value)} given, must be different")
+    return tuple(given)
 
 
 def _epochs(value: object) -> tuple[int, ...]:
@@ -128,16 +147,17 @@ class Choices(Model):
 
     Attributes:
         methods: of `codesign methods`.
-        choices: such as `w4a4,w8a8`; by default each method's own.
+        choices: such as `w4a4,w8a8`, or several such; by default each method's own.
         metric: what the methods' limits are on: exact latency; or `bops` and others that know no hardware, to compare.
         shares: these limits, at shares of the way from an accelerator's least uniform choice to its greatest, or to the
-            limit of the constraints if that is less.
+            limit of the constraints if that is less; or by the name of a uniform choice, such as `w4a4`: no more than
+            that takes.
     """
 
     methods: tuple[str, ...] = ("codesign",)
-    choices: str | None = None
+    choices: Annotated[tuple[str | None, ...], BeforeValidator(_choices)] = (None,)
     metric: Literal["latency_ms", "energy_mj", "traffic_mib", "size_mib", "bops", "impq_bops"] = "latency_ms"
-    shares: Annotated[tuple[float, ...], BeforeValidator(_shares)] = (0.25, 0.5, 1.0)
+    shares: Annotated[tuple[Share, ...], BeforeValidator(_shares)] = (0.25, 0.5, 1.0)
 
 
 class Training(Model):
@@ -235,8 +255,12 @@ class CoSpace(Model):
 
     def text(self) -> dict[str, object]:
         """What the space says, as YAML holds it."""
-        one = {"network": self.network[0]} if len(self.network) == 1 else {}
-        return self.model_dump(mode="json") | {"constraints": [str(each) for each in self.constraints]} | one
+        said = self.model_dump(mode="json") | {"constraints": [str(each) for each in self.constraints]}
+        if len(self.network) == 1:
+            said["network"] = self.network[0]
+        if len(self.model.choices) == 1:
+            said["model"]["choices"] = self.model.choices[0]
+        return said
 
 
 def load_cospace(path_or_name: str | Path) -> CoSpace:

@@ -16,6 +16,7 @@ from codesign.allocation.problem import Limit
 from codesign.api import cosearching
 from codesign.api.cosearch_points import Candidate, CoPoint
 from codesign.api.cosearch_trials import CandidateTrials
+from codesign.api.cosearching import limits_of
 from codesign.api.cosearching_jobs import Screened
 from codesign.api.notes import Report, silent
 from codesign.errors import UserError, command_line
@@ -294,15 +295,44 @@ def test_no_more_candidates_than_may_be_tried_are_drawn(tmp_path: Path) -> None:
     few = search(tmp_path, trials=3)
     hardware = few.space.accelerators.variants().hardware
     network = few.space.network[0]
-    grid = few._grid(dict.fromkeys(((network, hw) for hw in hardware), Screened(1.0, 1.0, 2.0)))
+    costs = Screened(1.0, (("w4a4,w8a8", {"w4a4": 1.0, "w8a8": 2.0}),))
+    grid = few._grid(dict.fromkeys(((network, hw) for hw in hardware), costs))
     drawn = few._drawn(grid)
     assert len(drawn) == 3 and few._stages[-1].why == {"not drawn": 1}
     assert drawn == search(tmp_path, trials=3)._drawn(grid)
-    limits = {
-        each.entry.limit.bound
-        for each in search(tmp_path)._grid({(network, hardware[0]): Screened(1.0, 1.0, 2.0)}).values()
-    }
+    limits = {each.entry.limit.bound for each in search(tmp_path)._grid({(network, hardware[0]): costs}).values()}
     assert limits == {1.0, 2.0}
+
+
+def test_limits_are_shares_of_a_way_or_those_of_uniform_choices() -> None:
+    uniform = {"w2a4": 1.0, "w4a4": 2.0, "w8a8": 5.0}
+    assert limits_of((0.0, "w4a4", 0.5, "w2a8", 1.0), uniform, None) == {0.0: 1.0, "w4a4": 2.0, 0.5: 3.0, 1.0: 5.0}
+    assert limits_of((0.0, "w4a4", 0.5, 1.0), uniform, 1.5) == {0.0: 1.0, "w4a4": 1.5, 0.5: 1.25, 1.0: 1.5}
+
+
+def test_several_choices_are_all_tried(tmp_path: Path) -> None:
+    """Each with its own uniform choices; of the narrow ones also the pooled map has four bits."""
+    some = {"methods": ["uniform"], "choices": ["w2a4,w4a4", "w4a4,w8a8"], "shares": ["w4a4", 1.0]}
+    training = {"float_epochs": 8, "epochs": [0]}
+    found = trained(
+        space(tmp_path, hardware={"base": str(BASE), "vary": {"columns": [1]}}, model=some, training=training),
+        tmp_path / "a",
+    )
+    by_choices = {(each["choices"], each["limit"]): each for each in found}
+    assert len(by_choices) == 3, "of the narrow ones w4a4 is the greatest"
+    assert {each for each, _ in by_choices} == set(some["choices"])
+    ours = search(tmp_path, model=some | {"choices": "w2a4,w4a4", "shares": ["w8a8"]})
+    spans = ours._screen()
+    with pytest.raises(UserError, match="model.shares: 'w8a8' given, must be one of w2a4, w4a4, or a number from 0"):
+        ours._grid(spans)
+    for given, says in (
+        ({"shares": ["w4a4", "w4a4"]}, "must be different"),
+        ({"shares": [2]}, "must be numbers from 0 to 1, or names of choices such as w4a4"),
+        ({"choices": ["w4a4", "w4a4"]}, "must be different"),
+        ({"choices": []}, "must be choices such as w4a4,w8a8, or a list of such"),
+    ):
+        with pytest.raises(UserError, match=says):
+            search(tmp_path, model=given)
 
 
 def test_limits_may_be_on_what_knows_no_hardware(tmp_path: Path) -> None:

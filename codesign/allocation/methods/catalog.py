@@ -39,6 +39,7 @@ from codesign.allocation.methods.protocol import Method
 from codesign.allocation.methods.releq import Releq
 from codesign.allocation.methods.rmsmp import Rmsmp
 from codesign.allocation.methods.slwp import SLWP
+from codesign.allocation.methods.uniform import Uniform
 from codesign.allocation.methods.zeroq import ZeroQ
 
 _ALL: tuple[Method, ...] = (
@@ -48,5 +49,6 @@ _ALL: tuple[Method, ...] = (
     *(Msq(), FilmQnn(), Aq(), HybridNet(), Pdb()),
     *(SLWP, BSQ, BitMixer(), PROFIT),
     *(Opq(), MPNASEE, DDQ),
+    Uniform(),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
