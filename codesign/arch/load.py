@@ -30,6 +30,8 @@ def find_config(path_or_name: str | Path, below: str = "") -> Path:
 
     UserError with the known names if there is none.
     """
+    if not isinstance(path_or_name, str | Path):
+        raise UserError(f"a {type(path_or_name).__name__} given, must be the path of a YAML file, or a name")
     given = Path(path_or_name)
     is_name = given.suffix not in (".yaml", ".yml") and not given.is_absolute() and ".." not in given.parts
     plain = given.name == str(path_or_name)

@@ -225,7 +225,8 @@ def best_pack(model: Band, rows: int, dataflow: Dataflow, act_bits: int) -> int:
 def describe_size(hw: Hardware) -> str:
     """Such as `4 columns, dot 4`."""
     stay = ", weights stay" if hw.dataflow == "ws" else ""
-    return f"{hw.array_columns} columns, dot {hw.dot}{stay}"
+    columns = "1 column" if hw.array_columns == 1 else f"{hw.array_columns} columns"
+    return f"{columns}, dot {hw.dot}{stay}"
 
 
 def describe_bands(bands: tuple[Band, ...]) -> str:

@@ -211,3 +211,8 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"x\.yaml: not YAML: not a text file"):
         load_hardware(tmp_path / "x.yaml")
+
+
+def test_only_paths_and_names_are_loaded() -> None:
+    with pytest.raises(UserError, match="^a dict given, must be the path of a YAML file, or a name$"):
+        load_hardware({"columns": 4})  # type: ignore[arg-type]
