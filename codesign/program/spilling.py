@@ -23,7 +23,7 @@ from codesign.errors import UserError
 from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows
-from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
+from codesign.program.shapes import ConvShape, LayerShape, NetworkShape, PoolShape
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
 
@@ -162,13 +162,21 @@ class Spills:
             single = self._cut_strips(index, widths, ahead=False)
             assert single is not None
             found, ahead = single, False
-            if len(single) > 1 and not self.geometry.second_reader:  # which may need the port that loads write by
+            if len(single) > 1 and not self._reads_twice(layer, widths):
                 double = self._cut_strips(index, widths, ahead=True)
                 if double is not None and self._cycles(double, widths, True) < self._cycles(single, widths, False):
                     found, ahead = double, True
             rows = tuple(tuple(stored.rows for stored in (*strip.loaded, strip.target)) for strip in found)
             self._cut[key] = _Cut(found, ahead, self._numbers.setdefault((ahead, rows), len(self._numbers)))
         return self._cut[key]
+
+    def _reads_twice(self, layer: LayerShape, widths: Mapping[str, int]) -> bool:
+        """Whether a layer may need a second reader: it has the port that loads into the same memory write by."""
+        geometry = self.geometry
+        if not geometry.second_reader or isinstance(layer, PoolShape):
+            return geometry.second_reader
+        tensor = self.network.tensor(layer.input)
+        return geometry.halves(tensor.channels, geometry.code_widths[widths[tensor.name]])
 
     def _cut_strips(self, index: int, widths: Mapping[str, int], ahead: bool) -> tuple[_Strip, ...] | None:
         """Strips as high as they fit; `ahead`, two inputs in their memory, None if these do not.

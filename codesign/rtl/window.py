@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
@@ -170,6 +172,10 @@ class WindowGenerator(SharedModule):
             self.pass_end.eq(tile_end & last_tile),
         ]
 
+        def one_of(*choices: tuple[Value, data.View[Any]]) -> Value:
+            """The place whose signal is set; exactly one is."""
+            return reduce(or_, (Value.cast(place) & chosen.replicate(origin.size) for chosen, place in choices))
+
         def onward(place: data.View[Any]) -> data.View[Any]:
             """The pixel behind `place`."""
             following = Signal(origin)
@@ -194,16 +200,24 @@ class WindowGenerator(SharedModule):
                 ]
             return following
 
-        m.d.comb += after.eq(Mux(Mux(self.pooling, tile_end, reading), onward(walker), walker))
-
+        # Where a register goes next is one of some places, each with a signal of its own: sums come late, and so pass
+        # a sum of products, not a chain of multiplexers.
+        walked = Signal(origin)
+        m.d.comb += walked.eq(onward(walker))
+        moves = Signal()  # the walker is at the last read of a pixel
+        returns = Signal()  # the tile has another tap, or its sums another pass
         left = Signal()  # the tile is left for the next one
+        m.d.comb += [
+            moves.eq(Mux(self.pooling, tile_end, reading)),
+            returns.eq(~self.pooling & last_pixel & ~(last_tap & self.header.drain)),
+            left.eq(self.advance & tile_end & (self.pooling | self.header.drain)),
+        ]
+
         counted = self.pooling | (pixel.value < groups) if stationary else 1
         with m.If(self.advance):
-            m.d.sync += [walker.eq(after), *pixel.step(), step.eq(step + counted)]
+            m.d.sync += [*pixel.step(), step.eq(step + counted)]
             with m.If(last_pixel):
                 m.d.sync += pixel.restart()
-                with m.If(~self.pooling & ~last_tap):
-                    m.d.sync += walker.eq(home)
                 with m.If(~kx.last):
                     m.d.sync += [
                         *kx.step(),
@@ -226,11 +240,6 @@ class WindowGenerator(SharedModule):
                         offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], groups)),
                     ]
                 with m.Else():
-                    with m.If(self.pooling | self.header.drain):
-                        m.d.sync += home.eq(after)
-                        m.d.comb += left.eq(1)
-                    with m.Else():
-                        m.d.sync += walker.eq(home)
                     m.d.sync += [
                         *kx.restart(),
                         *ky.restart(),
@@ -240,11 +249,28 @@ class WindowGenerator(SharedModule):
                         step.eq(0),
                         *tile.step(),
                     ]
+        begins = Signal()
+        start_place = Signal(origin)
+        m.d.comb += [
+            begins.eq(self.start & self.header.begin),
+            start_place.addr.eq(d.start_addr),
+            start_place.key.eq(d.start_key),
+            start_place.x.eq(d.start_x),
+            start_place.y.eq(d.start_y),
+            start_place.column.eq(0),
+            start_place.edge.eq(d.out_w == 1),
+            start_place.near_edge.eq(d.out_w == 2),
+            start_place.next_addr.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
+            start_place.next_key.eq(Mux(d.out_w == 1, d.key_row, d.key_pixel)),
+        ]
+        elsewhere: list[tuple[Value, data.View[Any]]] = [(begins, start_place)]  # where both registers go
         if geometry.second_reader:
             # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
             second = Signal(origin, reset_less=True)
+            second_walked = Signal(origin)
             beyond = Signal(origin)
             second_pixel = LoopCounter(m, "second_pixel", Const(groups // 2), groups // 2)
+            second_moves = Signal()
             reads = Signal()
             second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
             of_first_tap = Signal()
@@ -252,22 +278,28 @@ class WindowGenerator(SharedModule):
             passed = Signal()
             late = Signal()
             next_home = Signal(origin, reset_less=True)
+            to_beyond = Signal()
+            to_next_home = Signal()
             m.d.comb += [
-                beyond.eq(Mux(second_pixel.value < columns - geometry.half_columns, onward(second), second)),
+                second_walked.eq(onward(second)),
+                second_moves.eq(second_pixel.value < columns - geometry.half_columns),
+                beyond.eq(Mux(second_moves, second_walked, second)),
                 passed.eq(reads & of_first_tap & second_pixel.last),
+                to_beyond.eq(~begins & passed & ((left & d.half) | late)),
+                to_next_home.eq(~begins & ~passed & left & d.half & known & ~begin),
+            ]
+            elsewhere += [
+                (to_beyond & second_moves, second_walked),
+                (to_beyond & ~second_moves, second),
+                (to_next_home, next_home),
             ]
             with m.If(self.advance & begin):
                 m.d.sync += known.eq(0)
             with m.If(left & d.half):
-                with m.If(passed | (known & ~begin)):
-                    for place in (walker, home):
-                        m.d.sync += place.eq(Mux(passed, beyond, next_home))
-                with m.Else():
+                with m.If(~passed & (~known | begin)):
                     m.d.sync += late.eq(1)
             with m.Elif(passed):
                 m.d.sync += [next_home.eq(beyond), known.eq(1), late.eq(0)]
-                with m.If(late):
-                    m.d.sync += [walker.eq(beyond), home.eq(beyond)]
             with m.If(reads):
                 m.d.sync += [second.eq(beyond), *second_pixel.step()]
                 with m.If(second_pixel.last):
@@ -276,20 +308,25 @@ class WindowGenerator(SharedModule):
                 m.d.sync += [second.eq(after), *second_pixel.restart(), reads.eq(1)]
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
                 m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
+        m.d.comb += after.eq(Mux(moves, walked, walker))
+        stays = Signal()
+        m.d.comb += stays.eq(~reduce(or_, (chosen for chosen, _ in elsewhere)))
+        m.d.sync += [
+            walker.eq(
+                one_of(
+                    *elsewhere,
+                    (stays & self.advance & returns, home),
+                    (stays & self.advance & ~returns & moves, walked),
+                    (stays & ~(self.advance & (returns | moves)), walker),
+                )
+            ),
+            home.eq(
+                one_of(
+                    *elsewhere, (stays & left & moves, walked), (stays & left & ~moves, walker), (stays & ~left, home)
+                )
+            ),
+        ]
         with m.If(self.start):
-            with m.If(self.header.begin):
-                for place in (walker, home):
-                    m.d.sync += [
-                        place.addr.eq(d.start_addr),
-                        place.key.eq(d.start_key),
-                        place.x.eq(d.start_x),
-                        place.y.eq(d.start_y),
-                        place.column.eq(0),
-                        place.edge.eq(d.out_w == 1),
-                        place.near_edge.eq(d.out_w == 2),
-                        place.next_addr.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
-                        place.next_key.eq(Mux(d.out_w == 1, d.key_row, d.key_pixel)),
-                    ]
             m.d.sync += [
                 *pixel.restart(),
                 *kx.restart(),
