@@ -8,7 +8,7 @@ from typing import Any
 
 from codesign.allocation.comparison import Entry, Result, Rtl
 from codesign.arch.hardware import Hardware
-from codesign.search.cospace import ACCURACY, MORE, RATE
+from codesign.search.cospace import ACCURACY, MORE
 from codesign.search.space import describe_bands, describe_size
 from codesign.sim.signals import Signals
 
@@ -56,8 +56,6 @@ class CoPoint:
             return self.result.validation_accuracy
         if name == "size_mib":
             return self.result.costs[name]
-        if name == RATE:
-            return 1000 / self.metric("latency_ms")
         value = self.signals.metric(name)
         assert value is not None, "resources are predicted at least"
         return value
@@ -83,7 +81,6 @@ class CoPoint:
             "float_accuracy": self.result.float_accuracy,
             "test_accuracy": self.test_accuracy,
             "size_mib": self.result.costs.get("size_mib"),
-            RATE: self.metric(RATE),
             "additive": self.result.additive,
             **self.signals.to_json(),
             "rtl": None if self.rtl is None else self.rtl.to_json(),

@@ -130,7 +130,7 @@ class Simulation(Answer):
             "hardware": self.hardware,
             "clock": self.clock,
             "latency": f"{shown(self.latency_ms)} ms at {self.clock.mhz:.4g} MHz{several}",
-            "throughput": f"{self.gops:.3g} GOP/s of {peak:.3g} at peak",
+            "throughput": f"{shown(self.signals.images_per_s)} images/s, {self.gops:.3g} GOP/s of {peak:.3g} at peak",
             "busy": ", ".join(
                 f"{band} {percent(busy / self.timing.total_cycles)}"
                 for band, busy in zip(self.hardware.bands, self.timing.band_busy, strict=True)
@@ -236,6 +236,7 @@ def timing_json(
         "batch": batch,
         "total_cycles": cycles,
         "latency_ms": clock.milliseconds(cycles),
+        "images_per_s": signals.images_per_s,
         "gops": operations / (clock.milliseconds(cycles) * 1e6),
         "counters": timing.counters,
         "band_busy": list(timing.band_busy),

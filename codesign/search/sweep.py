@@ -302,7 +302,7 @@ class Sweep:
         known = known_values(hw)
         late = {*AFTER_SYNTHESIS}
         if self.space.resources == "synthesized":
-            late |= {"latency_ms", "evidenced_mhz"}  # which the estimate of the clock decides
+            late |= {"latency_ms", "images_per_s", "evidenced_mhz"}  # which the estimate of the clock decides
         for found in costs.values():
             if "rejected" in found:
                 continue

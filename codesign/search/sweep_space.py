@@ -34,6 +34,7 @@ RATIO, ROWS = "ratio", "rows"
 AFTER_TIMING = (
     "cycles",
     "latency_ms",
+    "images_per_s",
     "evidenced_mhz",
     "utilization",
     "energy_mj",

@@ -85,6 +85,11 @@ class Signals:
         return self.clock.milliseconds(self.cycles)
 
     @property
+    def images_per_s(self) -> float:
+        """Images a second, one after the other."""
+        return 1000 / self.latency_ms
+
+    @property
     def traffic_bytes(self) -> int:
         """Bytes over the memory bus, read and written."""
         return self.read_bytes + self.written_bytes
@@ -95,6 +100,7 @@ class Signals:
         return {
             "cycles": self.cycles,
             "latency_ms": self.latency_ms,
+            "images_per_s": self.images_per_s,
             **self.clock.to_json(),
             "lut": used.lut,
             "ff": used.ff,
