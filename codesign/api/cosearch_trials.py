@@ -229,6 +229,14 @@ class CandidateTrials:
         found.points = {each: found.points[each] for each in candidates if each in found.points}
         return found
 
+    def different(self, points: Mapping[Candidate, CoPoint], epochs: int) -> dict[Candidate, CoPoint]:
+        """Of candidates that have become the same integer network on the same accelerator only the first."""
+        found: dict[tuple[str, Hardware], Candidate] = {}
+        for each in points:
+            file = self.folder / self.network(each, epochs)
+            found.setdefault((content_hash(file.read_bytes()), each.hardware), each)
+        return {each: points[each] for each in found.values()}
+
     def broken(self, point: CoPoint) -> dict[str, float]:
         """By how much a point breaks each constraint; 0 or less if it does not."""
         return {

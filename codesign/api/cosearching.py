@@ -292,16 +292,12 @@ class _CoSearch:
         sampler, rounds = self.space.proposals, self.space.training.epochs
         going = self._drawn(grid) if sampler == "all" else []
         for number, epochs in enumerate(rounds):
-            until = (
-                None
-                if self.space.minutes is None
-                else self._begun + 60 * self.space.minutes * (number + 1) / len(rounds)
-            )
+            until = self._until((number + 1) / len(rounds))
             if sampler != "all" and number == 0:
                 of_round = self._proposed(sampler, grid, epochs, until)
             else:
                 of_round = self._trials.round_of(going, epochs, until)
-            found, failed, late = of_round.points, of_round.failed, of_round.late
+            found, failed, late = self._trials.different(of_round.points, epochs), of_round.failed, of_round.late
             for each, point in found.items():
                 earlier = points[each].rounds if each in points else ()
                 points[each] = replace(point, rounds=(*earlier, (epochs, point.result.validation_accuracy)))
@@ -313,9 +309,12 @@ class _CoSearch:
             why = {"gave nothing": len(failed)} if failed else {}
             if late:
                 why["not begun in time"] = late
+            if len(of_round.points) > len(found):
+                why["the same as others"] = len(of_round.points) - len(found)
             if len(found) > len(kept):
                 why["beaten by others"] = len(found) - len(kept)
-            self._done(f"round of {epochs} epochs", len(found) + len(failed) + late, len(kept), why)
+            seen = len(of_round.points) + len(failed) + late
+            self._done(f"round of {epochs} epochs", seen, len(kept), why)
             going = kept
         return points
 

@@ -313,14 +313,11 @@ def test_limits_are_shares_of_a_way_or_those_of_uniform_choices() -> None:
 def test_several_choices_are_all_tried(tmp_path: Path) -> None:
     """Each with its own uniform choices; of the narrow ones also the pooled map has four bits."""
     some = {"methods": ["uniform"], "choices": ["w2a4,w4a4", "w4a4,w8a8"], "shares": ["w4a4", 1.0]}
-    training = {"float_epochs": 8, "epochs": [0]}
-    found = trained(
-        space(tmp_path, hardware={"base": str(BASE), "vary": {"columns": [1]}}, model=some, training=training),
-        tmp_path / "a",
-    )
-    by_choices = {(each["choices"], each["limit"]): each for each in found}
-    assert len(by_choices) == 3, "of the narrow ones w4a4 is the greatest"
-    assert {each for each, _ in by_choices} == set(some["choices"])
+    ours = search(tmp_path, hardware={"base": str(BASE), "vary": {"columns": [1]}}, model=some)
+    grid = ours._grid(ours._screen())
+    assert len(grid) == 4 and {choices for _, _, _, choices, _ in grid} == set(some["choices"])
+    narrow, wide = ({key[4]: grid[key].entry.limit.bound for key in grid if key[3] == each} for each in some["choices"])
+    assert narrow["w4a4"] == narrow[1.0] < wide["w4a4"] < wide[1.0], "a pooled map of 4 bits, one of 8"
     ours = search(tmp_path, model=some | {"choices": "w2a4,w4a4", "shares": ["w8a8"]})
     spans = ours._screen()
     with pytest.raises(UserError, match="model.shares: 'w8a8' given, must be one of w2a4, w4a4, or a number from 0"):
@@ -374,3 +371,14 @@ def test_the_command_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
     status, out, err = run("cosearch", str(space(tmp_path, objectives=["speed"])), "-o", str(tmp_path / "run"))
     assert (status, out) == (2, "") and "objectives: 'speed' given" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_two_ask_for_alike_is_trained_once(tmp_path: Path) -> None:
+    """Uniform bits within a wide limit and within a narrower one that they keep, too."""
+    some = {"methods": ["uniform"], "choices": "w4a4", "shares": ["w4a4", 0.5]}
+    hardware = {"base": str(BASE), "vary": {"columns": [1, 2]}}
+    file = space(tmp_path, hardware=hardware, model=some | {"choices": ["w4a4", "w2a4,w4a4"]}, images=1)
+    found = codesign.cosearch(file, tmp_path / "run", jobs=1)
+    first, second = (stage for stage in found.stages if stage.name.startswith("round of"))
+    assert first.seen == 4 and first.why["the same as others"] == 2 and len(found.points) == 2
+    assert second.seen == first.kept and len(made(tmp_path / "run")) == 4 + second.seen
