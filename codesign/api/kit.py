@@ -140,7 +140,7 @@ def write_kit(
     about = {
         "network": one_line(network.name),
         "hardware": hw.name,
-        "device": hw.device,
+        "device": hw.totals.name,
         "cycles": cycles,
         "latency_ms": clock.milliseconds(cycles),
         **clock.to_json(),

@@ -6,6 +6,7 @@ Use: `rows: Annotated[int, integer(1, 64)]`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,3 +74,10 @@ def choice(*allowed: object, note: str = "") -> BeforeValidator:
         raise rejected(f"{shown(value)} given, must be {listed}{f' ({note})' if note else ''}{hint}")
 
     return BeforeValidator(check)
+
+
+def file_name(value: object) -> str:
+    """A name that files may have."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        return value
+    raise rejected(f"{shown(value)} given, must be of letters, digits, '_', '-' and '.'")

@@ -6,10 +6,17 @@ Lattice FPGA-DS-02012 (ECP5 and ECP5-5G Family, table 1.1).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ValidationError
+
+from codesign.arch.checks import choice, did_you_mean, file_name, integer, number, rejected, shown
+from codesign.arch.documents import Model, one_line
 
 Family = Literal["xc7", "ecp5"]
+"""Of devices with the same cells: 7-series (Artix-7, Kintex-7, Spartan-7, Virtex-7, Zynq-7000), ECP5."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +52,42 @@ DEVICES: dict[str, Device] = {
     )
 }
 """All known devices by lower-case name."""
+
+
+class OwnDevice(Model):
+    """A device of a known family that is not in the catalogue, by its totals, which are those of `Device`."""
+
+    name: Annotated[str, BeforeValidator(file_name)]
+    family: Annotated[Family, choice("xc7", "ecp5")]
+    lut: Annotated[int, integer(1, 10_000_000)]
+    ff: Annotated[int, integer(1, 20_000_000)]
+    dsp: Annotated[int, integer(0, 100_000)]
+    bram36: Annotated[float, number(0, 100_000)]
+
+    @property
+    def totals(self) -> Device:
+        """What the device has."""
+        return Device(**self.model_dump())
+
+
+def device_of(value: object) -> str | OwnDevice:
+    """A device as a YAML names it, in upper or lower case, or describes it.
+
+    Raises:
+        ValueError: in the words of `rejected`.
+    """
+    if isinstance(value, OwnDevice):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            own = OwnDevice.model_validate(value)
+        except ValidationError as error:
+            raise rejected(one_line(error, OwnDevice)) from None
+        if own.name.lower() in DEVICES:
+            raise rejected(f"name: '{own.name}' given, which is a known device: give that name alone, or another one")
+        return own
+    if isinstance(value, str) and value.lower() in DEVICES:
+        return value.lower()
+    hint = did_you_mean(value, DEVICES) if isinstance(value, str) else ""
+    keys = ", ".join(OwnDevice.model_fields)
+    raise rejected(f"{shown(value)} given, must be {', '.join(DEVICES)}, or the keys {keys} of another one{hint}")

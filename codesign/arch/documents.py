@@ -57,10 +57,11 @@ def checked(data: object, shown_as: str, model: type[M], defaults: Mapping[str, 
     try:
         return model.model_validate({**defaults, **data})
     except ValidationError as error:
-        raise UserError(f"{shown_as}: {_one_line(error, model)}") from None
+        raise UserError(f"{shown_as}: {one_line(error, model)}") from None
 
 
-def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The key, what was given and what is allowed, of the problem that explains most."""
     problems = error.errors(include_url=False)
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")  # a misspelt key explains a missing one
     more = len(problems) - 1

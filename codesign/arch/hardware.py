@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -13,8 +12,8 @@ import yaml
 from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
 
 from codesign.arch.band import PACKS, Band, Dataflow
-from codesign.arch.checks import choice, did_you_mean, integer, number, rejected, shown
-from codesign.arch.devices import DEVICES, Device, Family
+from codesign.arch.checks import choice, file_name, integer, number, rejected
+from codesign.arch.devices import DEVICES, Device, Family, OwnDevice, device_of
 from codesign.arch.documents import Model
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.multiplier import MULTIPLIERS, NARROW
@@ -43,22 +42,9 @@ MOST_BANDS = 8
 """A pass header has a bit for each band."""
 
 
-def _name(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-        return value
-    raise rejected(f"{shown(value)} given, must be of letters, digits, '_', '-' and '.'")
-
-
 def _listed(widths: list[int]) -> str:
     """Such as `2, 4 and 8`."""
     return " and ".join([*filter(None, [", ".join(map(str, widths[:-1]))]), str(widths[-1])])
-
-
-def _device(value: object) -> str:
-    if isinstance(value, str) and value.lower() in DEVICES:
-        return value.lower()
-    hint = did_you_mean(value, DEVICES) if isinstance(value, str) else ""
-    raise rejected(f"{shown(value)} given, must be {', '.join(DEVICES)}{hint}")
 
 
 class Hardware(Model):
@@ -66,7 +52,7 @@ class Hardware(Model):
 
     Attributes:
         name: what results and generated files call it.
-        device: key of `codesign.arch.devices.DEVICES`; upper case is accepted.
+        device: key of `codesign.arch.devices.DEVICES`, upper case is accepted; or another device's totals.
         columns: output positions computed at a time; weight stationary: output positions that leave at a time.
         dot: products of one processing element a cycle.
         groups: groups of `dot` channels in an activation word, at least `columns`, which is the default. A word is
@@ -88,8 +74,8 @@ class Hardware(Model):
             (`codesign.sim.clock`).
     """
 
-    name: Annotated[str, BeforeValidator(_name)]
-    device: Annotated[str, BeforeValidator(_device)]
+    name: Annotated[str, BeforeValidator(file_name)]
+    device: Annotated[str | OwnDevice, BeforeValidator(device_of)]
     clock_mhz: Annotated[float, number(0, 1000)] = 100.0
     columns: Annotated[int, integer(1, 64)]
     dot: Annotated[int, integer(1, 32)]
@@ -144,8 +130,8 @@ class Hardware(Model):
                 )
             self._check_pack(index, band)
             self._check_narrow(index, band)
-            if band.pack > 1 and DEVICES[self.device].family != "xc7":
-                raise rejected(f"bands[{index}].pack: {band.pack} given, {self.device} has other DSPs, must be 1")
+            if band.pack > 1 and self.totals.family != "xc7":
+                raise rejected(f"bands[{index}].pack: {band.pack} given, {self.totals.name} has other DSPs, must be 1")
         self._check_dsp()
         return self
 
@@ -240,7 +226,7 @@ class Hardware(Model):
             )
 
     def _check_dsp(self) -> None:
-        total = DEVICES[self.device].dsp
+        total = self.totals.dsp
         if self.dsp_estimate <= total:
             return
         products = [self.band_products(index) if band.uses_dsp else 0 for index, band in enumerate(self.bands)]
@@ -256,7 +242,7 @@ class Hardware(Model):
         post = self._post_processing_dsp
         raise rejected(
             f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {post} for requantization), "
-            f"{self.device} has {total}: {advice}"
+            f"{self.totals.name} has {total}: {advice}"
         )
 
     @property
@@ -347,7 +333,7 @@ class Hardware(Model):
     @property
     def totals(self) -> Device:
         """What the device has."""
-        return DEVICES[self.device]
+        return DEVICES[self.device] if isinstance(self.device, str) else self.device.totals
 
     def band_products(self, index: int) -> int:
         """Multipliers of one band: DSPs if it is built of them."""

@@ -44,7 +44,7 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "format": FORMAT,
         "hardware": hw.name,
-        "device": hw.device,
+        "device": hw.totals.name,
         "top": TOP,
         "ports": ports(hw),
         "files": [{**entry(name, body), "what": what} for name, (body, what) in files.items()],

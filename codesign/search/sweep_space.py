@@ -272,7 +272,7 @@ def known_values(hw: Hardware) -> dict[str, float | str]:
         "memory_width_bits": hw.memory.width_bits,
         "memory_latency": hw.memory.latency,
         "dsp_estimate": hw.dsp_estimate,
-        "device": hw.device,
+        "device": device.name,
         **{f"device_{key}": getattr(device, key) for key in AFTER_SYNTHESIS},
     }
 
