@@ -49,17 +49,24 @@ def smallcnn(size: int = 8, channels: int = 1, classes: int = 10, width: int = 1
     return build.network("smallcnn")
 
 
-def resnet8(size: int = 32, classes: int = 10) -> Network:
+def resnet8(size: int = 32, classes: int = 10, width: int = 16, depth: int = 1) -> Network:
     """MLPerf Tiny's ResNet for CIFAR-10: three stages of 16, 32, 64 filters, 78,186 parameters.
 
     As the reference Keras model: biases on every convolution, `same` padding (which at stride 2 pads below and to
     the right only) and 1x1 shortcuts of stride 2 without batch norm.
+
+    Args:
+        size: height and width of the image.
+        classes: results.
+        width: filters of the first stage; the others have twice and four times as many.
+        depth: blocks of every stage; the network has 6 `depth` + 2 layers without shortcuts.
     """
     build = Builder((3, size, size))
-    build.conv("conv1", "bn1", 16, 3, keras=True)
+    build.conv("conv1", "bn1", width, 3, keras=True)
     build.relu("relu")
-    for stage, filters in enumerate((16, 32, 64), start=1):
-        build.basic_block(f"layer{stage}.0", filters, 1 if stage == 1 else 2, keras=True)
+    for stage, filters in enumerate((width, 2 * width, 4 * width), start=1):
+        for block in range(depth):
+            build.basic_block(f"layer{stage}.{block}", filters, 2 if stage > 1 and block == 0 else 1, keras=True)
     build.classifier("avgpool", "fc", classes)
     return build.network("resnet8")
 
@@ -88,18 +95,31 @@ def resnet50(size: int = 224, classes: int = 1000) -> Network:
     return build.network("resnet50")
 
 
-def mobilenetv2(size: int = 224, classes: int = 1000) -> Network:
-    """MobileNetV2 (Sandler et al. 2018, table 2) as torchvision builds and names it: 3,504,872 parameters."""
+def mobilenetv2(size: int = 224, classes: int = 1000, width: int = 100) -> Network:
+    """MobileNetV2 (Sandler et al. 2018, table 2) as torchvision builds and names it: 3,504,872 parameters.
+
+    Args:
+        size: height and width of the image.
+        classes: results.
+        width: percent of the paper's channels, in every layer a multiple of 8 and at least nine tenths of that; of the
+            last convolution never less than the paper's.
+    """
+
+    def scaled(channels: int) -> int:
+        wanted = channels * width / 100
+        near = max(8, int(wanted + 4) // 8 * 8)
+        return near + 8 if near < 0.9 * wanted else near
+
     build = Builder((3, size, size))
-    build.conv("features.0.0", "features.0.1", 32, 3, stride=2)
+    build.conv("features.0.0", "features.0.1", scaled(32), 3, stride=2)
     build.relu("features.0.2", limit=6.0)
     index = 1
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
     for expansion, filters, blocks, stride in stages:
         for block in range(blocks):
-            build.inverted_residual(f"features.{index}", filters, stride if block == 0 else 1, expansion)
+            build.inverted_residual(f"features.{index}", scaled(filters), stride if block == 0 else 1, expansion)
             index += 1
-    build.conv(f"features.{index}.0", f"features.{index}.1", 1280, 1)
+    build.conv(f"features.{index}.0", f"features.{index}.1", max(1280, scaled(1280)), 1)
     build.relu(f"features.{index}.2", limit=6.0)
     build.classifier("avgpool", "classifier.1", classes)
     return build.network("mobilenetv2")

@@ -9,7 +9,7 @@ import torch
 
 from codesign.errors import UserError
 from codesign.quant.module import build_module
-from codesign.workload import BatchNorm, Conv, Network, Relu, zoo
+from codesign.workload import BatchNorm, Conv, Linear, Network, Relu, zoo
 from codesign.workload.trace import trace
 
 State = dict[str, tuple[int, ...]]
@@ -213,5 +213,17 @@ def test_module_seed() -> None:
 def test_unknown_name_and_option() -> None:
     with pytest.raises(UserError, match="'vgg' is not in the zoo; it has smallcnn, resnet8, resnet18"):
         zoo.get("vgg")
-    with pytest.raises(UserError, match="'resnet8' does not take the options depth"):
-        zoo.get("resnet8", depth=3)
+    with pytest.raises(UserError, match="'resnet8' does not take the options deep"):
+        zoo.get("resnet8", deep=3)
+
+
+def test_width_and_depth() -> None:
+    """MobileNetV2 of half the channels as timm counts it; ResNet-20, "0.27M" (He et al. 2016, table 6)."""
+    assert zoo.get("mobilenetv2", width=50).parameters == 1_968_680
+    assert zoo.get("mobilenetv2", width=100) == zoo.get("mobilenetv2")
+    assert zoo.get("mobilenetv2", width=140).shapes["features.18.0"][0] == 1792
+    deep = zoo.get("resnet8", depth=3)
+    weighted = [layer for layer in deep.layers if isinstance(layer, Conv | Linear)]
+    assert len(weighted) == 20 + 2 and deep.parameters == pytest.approx(0.27e6, rel=0.03)
+    assert zoo.get("resnet8", depth=1, width=16) == zoo.get("resnet8")
+    assert zoo.get("resnet8", width=8).macs < zoo.get("resnet8").macs / 3
