@@ -53,7 +53,7 @@ WRONG = {
     "unknown device": (
         "xc7z020",
         "xc7z02",
-        "device: 'xc7z02' given, must be xc7z020, xc7z045, lfe5u-85f, lfe5u-85f-8, or the keys .*; did you mean 'xc7z020'",
+        "device: 'xc7z02' given, must be xc7z020, xc7z045, lfe5u-85f, .*, or the keys .*; did you mean 'xc7z020'",
     ),
     "dataflow": ("dot: 2", "dot: 2\ndataflow: is", r"dataflow: 'is' given, must be os or ws"),
     "scheme": ("scheme: pot", "scheme: pott", r"bands\[0\]\.scheme: 'pott' given, must be fixed, pot, apot, .*'pot'\?"),

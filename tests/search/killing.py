@@ -1,9 +1,10 @@
 """`kill -9` at random moments of `search`, `cosearch` and `sweep`, each then continued to what undisturbed runs give.
 
-    python tests/search/killing.py [--kills 10] [--seed 0]
+    python tests/search/killing.py [--kills 10] [--seed 0] [--warm]
 
 Only the command itself is killed, as a machine that runs out of memory does; what it had started must end by itself.
-Each run has a cache of its own, so that kills hit training, synthesis and builds of simulations, too. Exit status 1 if
+Each run has a cache of its own, so that kills hit training, synthesis and builds of simulations, too; with --warm it
+begins as a copy of what the undisturbed run left, so that they hit training and the study. Exit status 1 if
 a continued run gives anything else, or if a process or a half-written file is left.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm", action="store_true")
     parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
@@ -185,11 +188,17 @@ def main() -> None:
             if job.name == POSTGRESQL:
                 job = replace(job, server=stack.enter_context(server()))
             whole = Path(name) / job.name
-            took_s = job.finish(whole, whole / "cache")
+            cache = whole / "cache"
+            took_s = job.finish(whole, cache)
+            if arguments.warm:
+                whole = Path(name) / f"{job.name}-warm"
+                took_s = job.finish(whole, cache)
             expected = answer(whole)
             sys.stdout.write(f"{job.name:19}  never                     {took_s:8.1f} s\n")
             for number in range(arguments.kills):
                 folder = Path(name) / f"{job.name}{number}"
+                if arguments.warm:
+                    shutil.copytree(cache, folder / "cache")
                 found = kill(job, folder, folder / "cache", float(rng.uniform(0.2, 1) * took_s), expected)
                 bad += not found.good
                 sys.stdout.write(
