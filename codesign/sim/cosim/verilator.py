@@ -36,6 +36,7 @@ COMPILER_BYTES = 1 << 30
 """Memory of a compiler at work on a part of a simulation, with room to spare."""
 _PREFIX = "Vtop"
 """Of the names of what Verilator writes."""
+_COMPILED = (".o", ".a", ".d", ".gch")
 _FLAGS = (
     "--timing",
     "-O3",
@@ -192,6 +193,9 @@ def _compile(sources: Sequence[Path], top: str, folder: Path, extra_flags: Seque
         runtime.provide()
         _step(make, output, log, env)
     runtime.keep()
+    for left in folder.iterdir():  # two hundred megabytes, most of them precompiled headers, for a program of one
+        if left.name.startswith(_PREFIX) or left.suffix in _COMPILED:
+            left.unlink()
 
 
 def _step(command: Sequence[str], output: IO[str], log: Path, env: Mapping[str, str]) -> None:
