@@ -35,7 +35,7 @@ from codesign.sim.synthesis.resources import synthesize_hardware
 from codesign.verify.hardware import random_hardware
 from codesign.verify.predictor_fit import DEVICES
 
-NAMED: dict[Family, tuple[str, ...]] = {"xc7": ("tiny", "xc7z020"), "ecp5": ("lfe5u85",)}
+NAMED: dict[Family, tuple[str, ...]] = {"xc7": ("tiny", "xc7z020", "xc7z045"), "ecp5": ("lfe5u85",)}
 """Configurations that are fitted to beside random ones."""
 SEED = 2027
 MOST_ROWS, MOST_PRODUCTS, POOL = 4, 40, 60
