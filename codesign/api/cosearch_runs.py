@@ -33,6 +33,7 @@ _FACTS = {
     "network_name": str,
     "method": str,
     "limit": str,
+    "choices": str | None,
     "validation_accuracy": float,
     "cycles": int,
     "latency_ms": float,

@@ -33,7 +33,7 @@ _LABELS = {
     "bram36": ("block RAMs of 36 Kbit", "BRAM36"),
 }
 """Of each metric: of an axis, and where there is little room."""
-_KEY = ("network_name", "hardware", "method", "limit", "epochs")
+_KEY = ("network_name", "hardware", "method", "choices", "limit", "epochs")
 """What tells points of a result apart."""
 
 
@@ -116,6 +116,7 @@ def detail(
             ["accelerator", hw.name],
             ["bands, size", f"{describe_bands(hw.bands)}, {describe_size(hw)}"],
             ["method, within", f"{facts['method']}, {facts['limit']}"],
+            *([] if facts.get("choices") is None else [["choices", facts["choices"]]]),
             ["validation accuracy, which chose", _percent(facts["validation_accuracy"])],
             ["test accuracy, measured once", "-" if tested is None else _percent(tested)],
             ["accuracy in float", _percent(facts["float_accuracy"])],
@@ -124,7 +125,10 @@ def detail(
             ["clock", str(clock)],
             *_additive(facts.get("additive")),
             ["energy, estimated", f"{facts['energy_mj']:.4g} mJ"],
-            ["on the RTL", f"{rtl['images']} images, {rtl['different']} of {rtl['values']:,} values differ"],
+            [
+                "on the RTL",
+                f"{rtl['images']} image{'s' * (rtl['images'] > 1)}, {rtl['different']} of {rtl['values']:,} values differ",
+            ],
             ["cycles on the RTL", f"{rtl['cycles']:,}, in the model {rtl['model_cycles']:,}"],
         ],
         "layers": [
@@ -171,7 +175,7 @@ def _additive(said: Mapping[str, Any] | None) -> list[list[str]]:
 
 
 def _key(point: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(point[name] for name in _KEY)
+    return tuple(point.get(name) for name in _KEY)
 
 
 def _point(point: Mapping[str, Any], space: CoSpace) -> dict[str, Any]:
@@ -180,7 +184,8 @@ def _point(point: Mapping[str, Any], space: CoSpace) -> dict[str, Any]:
     keeps = point["fits"] and all(one.holds(values[one.metric]) for one in space.constraints)
     values[ACCURACY] *= 100
     network = f"{point['network_name']} on " if len(space.network) > 1 else ""
-    name = f"{network}{point['bands']}, {point['size']}; {point['method']}, {point['limit']}"
+    choices = f" of {point['choices']}" if len(space.model.choices) > 1 else ""
+    name = f"{network}{point['bands']}, {point['size']}; {point['method']}{choices}, {point['limit']}"
     numbers = f"{_percent(point['validation_accuracy'])}, {point['latency_ms']:.4g} ms, {point['lut']:,} LUTs"
     return {
         "values": values,
