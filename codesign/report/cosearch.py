@@ -109,6 +109,7 @@ def detail(
     ends = [point.intensity for point in points] + [roof.ridge]
     line = [min(ends) / 2, roof.ridge, 2 * max(ends)]
     rtl = facts["rtl"]
+    count = "1 image" if rtl["images"] == 1 else f"{rtl['images']} images"
     tested = facts.get("test_accuracy")
     return {
         "facts": [
@@ -125,10 +126,7 @@ def detail(
             ["clock", str(clock)],
             *_additive(facts.get("additive")),
             ["energy, estimated", f"{facts['energy_mj']:.4g} mJ"],
-            [
-                "on the RTL",
-                f"{rtl['images']} image{'s' * (rtl['images'] > 1)}, {rtl['different']} of {rtl['values']:,} values differ",
-            ],
+            ["on the RTL", f"{count}, {rtl['different']} of {rtl['values']:,} values differ"],
             ["cycles on the RTL", f"{rtl['cycles']:,}, in the model {rtl['model_cycles']:,}"],
         ],
         "layers": [
