@@ -172,11 +172,12 @@ class Spills:
 
     def _reads_twice(self, layer: LayerShape, widths: Mapping[str, int]) -> bool:
         """Whether a layer may need a second reader: it has the port that loads into the same memory write by."""
-        geometry = self.geometry
-        if not geometry.second_reader or isinstance(layer, PoolShape):
-            return geometry.second_reader
-        tensor = self.network.tensor(layer.input)
-        return geometry.halves(tensor.channels, geometry.code_widths[widths[tensor.name]])
+        geometry, tensor = self.geometry, self.network.tensor(layer.input)
+        if not geometry.second_reader:
+            return False
+        return isinstance(layer, PoolShape) or geometry.halves(
+            tensor.channels, geometry.code_widths[widths[tensor.name]]
+        )
 
     def _cut_strips(self, index: int, widths: Mapping[str, int], ahead: bool) -> tuple[_Strip, ...] | None:
         """Strips as high as they fit; `ahead`, two inputs in their memory, None if these do not.
