@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ValidationInfo, field_validator, model_val
 
 from codesign.arch.band import PACKS, Band, Dataflow
 from codesign.arch.checks import choice, file_name, integer, number, rejected
+from codesign.arch.depthwise import Depthwise
 from codesign.arch.devices import DEVICES, Device, Family, OwnDevice, device_of
 from codesign.arch.documents import Model
 from codesign.arch.memory import Buffers, Memory
@@ -70,6 +71,7 @@ class Hardware(Model):
         bands: their order is that of reports; the array puts the bands with the longest pipeline first.
         multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
+        depthwise: a unit for depthwise convolutions beside the array; none by default.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
             (`codesign.sim.clock`).
     """
@@ -85,6 +87,7 @@ class Hardware(Model):
     acc_bits: Annotated[int, integer(8, 25)] = 24
     multiplier_bits: Annotated[int, choice(*MULTIPLIERS)] = NARROW.bits
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
+    depthwise: Depthwise | None = None
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory
@@ -107,6 +110,7 @@ class Hardware(Model):
             )
         self._check_modes()
         self._check_pairs()
+        self._check_depthwise()
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -199,6 +203,26 @@ class Hardware(Model):
                     f"out: bands[{paired[0]}] has pairs of {self.pair_bits} bits, and halves are put together by one "
                     "distance"
                 )
+
+    def _check_depthwise(self) -> None:
+        if self.depthwise is None:
+            return
+        if self.dataflow != "os":
+            raise rejected(f"depthwise: given, must be left out with 'dataflow: {self.dataflow}'")
+        if self.dot.bit_count() != 1:
+            raise rejected(f"depthwise: given with dot {self.dot}, must be left out unless dot is a power of two")
+        blocks = self.depthwise_banks // self.dot * (1 + self.has_doubled)
+        if self.groups % blocks:
+            raise rejected(
+                f"depthwise: given with groups {self.groups}, must be left out unless groups are a multiple of "
+                f"{blocks}: its sums leave by {self.columns} columns"
+            )
+        width = self.dot * self.depthwise.weight_bits
+        if width > self.memory.width_bits:
+            raise rejected(
+                f"depthwise.weight_bits: {self.dot} weights of {self.depthwise.weight_bits} bits make {width} bits, "
+                f"must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
+            )
 
     def _check_pack(self, index: int, band: Band) -> None:
         possible = PACKS[self.dataflow]
@@ -303,6 +327,11 @@ class Hardware(Model):
         return min(self.columns, self.groups // 2)
 
     @property
+    def depthwise_banks(self) -> int:
+        """Memories of the depthwise unit's sums: every column reads another one, and a group's sums fill some."""
+        return self.dot << max(0, (-(-self.columns // self.dot) - 1).bit_length())
+
+    @property
     def macs(self) -> int:
         """Products of the whole array a cycle."""
         return self.rows * self.array_columns * self.dot
@@ -387,6 +416,8 @@ class Hardware(Model):
     def _left_out(self) -> set[str]:
         """Keys that younger hardware has: where nothing was said, files and hashes stay what they were."""
         left_out = {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
+        if self.depthwise is None:
+            left_out.add("depthwise")
         return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:

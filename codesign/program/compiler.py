@@ -177,7 +177,7 @@ class _Compiler:
                 fields = {"op": Op.FENCE, "load_words": plan.bursts, "passes": plan.dropped}
                 self.emit_descriptor(fields)
                 self.emit_zeros(plan.dropped)
-            case Op.CONV:
+            case Op.CONV | Op.DEPTHWISE:
                 self.conv(planned, plan)
             case _:
                 self.pool(planned, plan)
@@ -280,13 +280,16 @@ class _Compiler:
         pixels = part.output.height * part.output.width
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
         fields |= {
-            "op": Op.CONV,
+            "op": plan.op,
             "half": plan.half,
             "pad_code": self.pad_code(source.tensor),
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
             **passes[0].tiling.fields(),
         }
+        if plan.op == Op.DEPTHWISE:
+            windows = passes[0].tiling.count * geometry.columns
+            fields |= {"tiles": windows, "load_words": passes[0].taps * geometry.tap_beats}
         if target is None:
             fields |= {"wide": 1, "out_addr": self.results}
         else:
@@ -312,10 +315,10 @@ class _Compiler:
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for item in passes:
             self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
-            self.emit(self.params(self.row_params(conv, item, bias)))
+            self.emit(self.params(self.row_params(conv, item, bias), item))
             key = (item.filters, item.word_offset)
             if key not in weights:
-                weights[key] = self.weights(conv, item, plan.half)
+                weights[key] = self.tap_weights(conv, item) if item.taps else self.weights(conv, item, plan.half)
             self.emit(weights[key])
 
     def modes(self, source: Placement, target: Placement | None, operand: Placement | None = None) -> dict[str, int]:
@@ -364,10 +367,31 @@ class _Compiler:
             }
         )
 
-    def params(self, records: Sequence[int]) -> NDArray[np.uint8]:
+    def params(self, records: Sequence[int], plan: PassPlan) -> NDArray[np.uint8]:
         """The beats of a pass's parameter records, those of the first rows given, zeros for the others."""
         word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
-        return record_bytes(word, self.geometry.param_block_beats, self.geometry)
+        return record_bytes(word, plan.param_beats(self.geometry), self.geometry)
+
+    def tap_weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
+        """Weight beats of a pass of the depthwise unit: for every tap a weight for every place of a word.
+
+        Codes of twice the bits have two places, whose weights are the same.
+        """
+        geometry, unit = self.geometry, self.hw.depthwise
+        assert unit is not None
+        codes = geometry.group_codes(self.shape.tensor(conv.input).bits)
+        held = [f for f in plan.filters if f >= 0]
+        window = np.zeros((len(plan.filters), plan.taps), dtype=np.int64)
+        window[: len(held)] = conv.weight[held, 0].reshape(len(held), -1)
+        places = window.T.reshape(plan.taps, geometry.groups, codes)
+        places = np.tile(places, geometry.dot // codes)  # (tap, group, place)
+        count = geometry.groups_per_tap_beat
+        padded = np.zeros((plan.taps, geometry.tap_beats * count, geometry.dot), dtype=np.int64)
+        padded[:, : geometry.groups] = places
+        bits = to_bits(padded & ((1 << unit.weight_bits) - 1), unit.weight_bits)
+        beats = np.zeros((plan.taps * geometry.tap_beats, geometry.beat_bits), dtype=np.uint8)
+        beats[:, : count * geometry.dot * unit.weight_bits] = bits.reshape(len(beats), -1)
+        return beats_to_bytes(beats)
 
     def weights(self, conv: IntegerConv, plan: PassPlan, half: bool) -> NDArray[np.uint8]:
         """Weight beats of a pass: for every word, one beat per row group, as `codesign.rtl.loader` takes them."""
@@ -457,4 +481,4 @@ class _Compiler:
             self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
             bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
             record = geometry.param.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
-            self.emit(self.params([record]))
+            self.emit(self.params([record], item))

@@ -40,13 +40,16 @@ class PassPlan:
     """One pass over the output pixels with a set of filters, at most one per row.
 
     Attributes:
-        filters: output channel of every row, -1 for an idle row; none for average pooling.
+        filters: output channel of every row, -1 for an idle row; none for average pooling. Of the depthwise unit: of
+            every place of a word.
         bands: bit i set when band i has a filter.
         pairs: bit i set when every two rows of band i hold one filter, which is then in `filters` twice.
         word_offset, words: activation words that are read of a pixel.
         steps: weight words of a row.
         tiling: the tiles it visits (average pooling: windows).
-        sums: average pooling: sums that leave after a window, one for every code of a word.
+        sums: average pooling: sums that leave after a window, one for every code of a word; depthwise unit: sums of a
+            pixel that leave after a tile.
+        taps: of the depthwise unit: taps whose weights it has; 0 elsewhere.
         begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
     """
 
@@ -57,12 +60,29 @@ class PassPlan:
     steps: int
     tiling: Tiling
     sums: int = 0
+    taps: int = 0
     pairs: int = 0
     begin: bool = True
     fresh: bool = True
     drain: bool = True
     single: bool = False
     final: bool = True
+
+    def param_beats(self, geometry: Geometry) -> int:
+        """Beats of the parameters."""
+        return geometry.depthwise_lines * geometry.param_beats if self.taps else geometry.param_block_beats
+
+    def head_beats(self, geometry: Geometry) -> int:
+        """Beats that come before the rings' weights: header, parameters, weights of the depthwise unit."""
+        return geometry.header_beats + self.param_beats(geometry) + (self.taps and self.taps * geometry.tap_beats)
+
+    def weight_beats(self, geometry: Geometry) -> int:
+        """Beats of weights, those of the depthwise unit included."""
+        return geometry.weight_beats(self.steps) + (self.taps and self.taps * geometry.tap_beats)
+
+    def beats(self, geometry: Geometry) -> int:
+        """Beats of the pass in the stream."""
+        return self.head_beats(geometry) + geometry.weight_beats(self.steps)
 
     def header(self, geometry: Geometry) -> int:
         """The packed header."""

@@ -13,6 +13,7 @@ from math import ceil
 from codesign.arch.hardware import MOST_CODE_BITS, Hardware
 from codesign.errors import UserError
 from codesign.program.dealing import Row
+from codesign.program.depthwise import on_unit, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import passes_of, row_sets
 from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan
@@ -65,11 +66,13 @@ class Planner:
             UserError: no band holds a filter, or a layer's weights do not fit the rings.
         """
         convs = [index for index, layer in enumerate(self.network.layers) if isinstance(layer, ConvShape)]
-        sets = {}
+        sets = {}  # none of those that the depthwise unit computes
         for index, filters in zip(convs, rows, strict=True):
             conv = self.network.layers[index]
             assert isinstance(conv, ConvShape)
-            sets[index] = row_sets(conv, self.filters(index, filters), self.geometry)
+            held = self.filters(index, filters)
+            if not on_unit(conv, held, self.geometry):
+                sets[index] = row_sets(conv, held, self.geometry)
         found: dict[tuple[int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
         plans: list[StepPlan] = []
         beats, begun = 0, 0
@@ -77,7 +80,9 @@ class Planner:
         segments: list[int] = []  # beats between fences
         for number, planned in enumerate(self.steps):
             plan, layer = planned.plan, planned.step.layer
-            if isinstance(layer, ConvShape):
+            if isinstance(layer, ConvShape) and plan.layer not in sets:
+                plan = unit_step(plan, layer, self.geometry)
+            elif isinstance(layer, ConvShape):
                 key = plan.layer, layer.output.height, plan.half
                 if key not in found:
                     found[key] = passes_of(layer, sets[plan.layer], self.geometry, plan.half)
@@ -174,7 +179,7 @@ def _pool(
     written, beats = _written(step, target), geometry.descriptor_beats
     if averaging:
         passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
-        beats += pass_beats(0, geometry)
+        beats = step_beats(passes, geometry)
         return StepPlan(step.index, Op.AVG_POOL, step.rows, written, passes=passes, beats=beats)
     return StepPlan(step.index, Op.MAX_POOL, step.rows, written, pairs=pairs, windows=windows, beats=beats)
 
@@ -204,13 +209,8 @@ def stored(network: NetworkShape, geometry: Geometry) -> NetworkShape:
 
 
 def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:
-    """Beats of a convolution in the stream."""
-    return geometry.descriptor_beats + sum(pass_beats(item.steps, geometry) for item in passes)
-
-
-def pass_beats(steps: int, geometry: Geometry) -> int:
-    """Beats of a pass with `steps` weight words in every row."""
-    return geometry.header_beats + geometry.param_block_beats + geometry.weight_beats(steps)
+    """Beats of a step with passes in the stream."""
+    return geometry.descriptor_beats + sum(item.beats(geometry) for item in passes)
 
 
 def check_widths(network: NetworkShape, hw: Hardware) -> None:

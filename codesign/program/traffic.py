@@ -91,14 +91,14 @@ def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
         return Traffic(spills=moved, descriptors=descriptors)
     if plan.op == Op.FENCE:
         return Traffic(descriptors=descriptors + plan.dropped * beat)
-    weights = sum(geometry.weight_beats(each.steps) for each in plan.passes)
+    weights = sum(each.weight_beats(geometry) for each in plan.passes)
     outputs = 0
     if plan.wide:
         work = program.layers[plan.layer]
         outputs = RESULT_BYTES * work.m * work.n
     return Traffic(
         weights=weights * beat,
-        parameters=len(plan.passes) * (geometry.header_beats + geometry.param_block_beats) * beat,
+        parameters=sum(geometry.header_beats + each.param_beats(geometry) for each in plan.passes) * beat,
         descriptors=descriptors,
         outputs=outputs,
     )

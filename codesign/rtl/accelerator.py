@@ -21,6 +21,7 @@ from codesign.rtl.axi import (
 )
 from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.control import Control
+from codesign.rtl.depthwise import DepthwiseUnit
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
@@ -251,8 +252,11 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += array.pairs.eq(delay(pairs_2, early, "pairs"))
         tile_last = Signal()
         tile_final = Signal()
+        tile_ends: Value = window.last & (d.op != Op.MAX_POOL) & ~storing
+        if geometry.hw.depthwise:  # its tiles are of windows
+            tile_ends = tile_ends & (~executor.depthwise | window.tile_last)
         m.d.comb += [
-            tile_last.eq(window.last & (d.op != Op.MAX_POOL) & ~storing),
+            tile_last.eq(tile_ends),
             tile_final.eq(window.final & tile_last),
         ]
         if stationary:
@@ -277,13 +281,20 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             ]
         else:
             last_2 = Signal()
+            ends: list[Value] = [tile_last, tile_final]
+            if geometry.hw.depthwise and geometry.depthwise_delay:
+                late = [
+                    delay.event(flag & executor.depthwise, geometry.depthwise_delay, name)
+                    for flag, name in zip(ends, ("tile_late", "pass_late"), strict=True)
+                ]
+                ends = [(flag & ~executor.depthwise) | later for flag, later in zip(ends, late, strict=True)]
             m.d.sync += last_2.eq(window.last & ~executor.pooling)
             m.d.comb += [
                 array.step_first.eq(delay.event(first_2, early, "step_first")),
                 array.step_last.eq(delay.event(last_2, early, "step_last")),
                 array.load.eq(delay.event(window.column, READ_LATENCY - 1, "column")),
-                post.tile_last.eq(tile_last),
-                post.pass_last.eq(tile_final),
+                post.tile_last.eq(ends[0]),
+                post.pass_last.eq(ends[1]),
                 post.drain.eq(executor.header.drain),
                 post.final.eq(executor.header.final),
             ]
@@ -303,13 +314,20 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pooling.averaging.eq(executor.averaging),
             pooling.word.eq(aligner.word),
             pooling.first.eq(pool_first[-1]),
-            pooling.last.eq(pool_last[-1]),
+            pooling.last.eq(pool_last[-1] & ~executor.depthwise if geometry.hw.depthwise else pool_last[-1]),
             writer.valid.eq(post.wide_valid),
             writer.address.eq(results + (post.wide_channel << 2)),
             writer.data.eq(post.wide_data),
         ]
+        results_of = [array.results[j] for j in range(geometry.columns)]
+        if geometry.hw.depthwise:
+            unit = self._depthwise(m, delay, executor, window, aligner.word, loader, abort)
+            m.d.comb += post.depthwise.eq(executor.depthwise)
+            if modes:
+                m.d.comb += unit.doubled.eq(doubled)
+            results_of = [result | of_unit for result, of_unit in zip(results_of, unit.results, strict=True)]
         for j in range(geometry.columns):
-            m.d.comb += post.results[j].eq(array.results[j])
+            m.d.comb += post.results[j].eq(results_of[j])
 
         # ---- storing: words as they lie in memory (their keys are 0), beat by beat -------------------------------
         m.submodules.store = place(store := StoreUnit(geometry), abort)
@@ -356,3 +374,30 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                         memory.write_data[g].eq(post.write_data[g]),
                     ]
         return m
+
+    def _depthwise(
+        self,
+        m: Module,
+        delay: Delay,
+        executor: Executor,
+        window: WindowGenerator,
+        word: Value,
+        loader: Loader,
+        abort: Value,
+    ) -> DepthwiseUnit:
+        """The depthwise unit, which reads the words of windows as the pooling unit does."""
+        m.submodules.depthwise = place(unit := DepthwiseUnit(self.geometry), abort)
+        flags = {"first": window.first, "last": window.last, "tile_last": window.tile_last}
+        for name, flag in flags.items():
+            mine = flag & executor.depthwise
+            m.d.comb += getattr(unit, name).eq(delay.event(mine, READ_LATENCY - 1, f"window_{name}"))
+        m.d.comb += [
+            unit.word.eq(word),
+            unit.tap.eq(window.step),
+            unit.slot.eq(executor.pass_slot),
+            unit.write_part.eq(loader.tap_write_part),
+            unit.write_addr.eq(loader.tap_write_addr),
+            unit.write_data.eq(loader.weight_write_data),
+            window.depthwise.eq(executor.depthwise),
+        ]
+        return unit

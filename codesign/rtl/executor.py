@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.counters import COUNTERS
@@ -52,6 +52,7 @@ class Executor(SharedModule):
             "current": Out(struct(geometry.descriptor)),
             "pooling": Out(1),
             "averaging": Out(1),
+            **({"depthwise": Out(1), "pass_slot": Out(1)} if geometry.hw.depthwise else {}),
             "pass_start": Out(1),
             "header": Out(struct(geometry.pass_header)),
             "weight_base": Out(geometry.weight_addr_bits),
@@ -92,9 +93,13 @@ class Executor(SharedModule):
         m.d.sync += has_gap.eq(header.gap != 0)
         bare = Signal()  # no pass header, no weights
 
+        windowed: Value = d.op == Op.AVG_POOL  # reads window after window, in passes
+        if geometry.hw.depthwise:
+            windowed = windowed | self.depthwise
+            m.d.comb += self.depthwise.eq(d.op == Op.DEPTHWISE)
         m.d.comb += [
             bare.eq((d.op == Op.MAX_POOL) | (d.op == Op.STORE)),
-            self.pooling.eq(bare | (d.op == Op.AVG_POOL)),
+            self.pooling.eq(bare | windowed),
             self.averaging.eq(d.op == Op.AVG_POOL),
             upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
             last_pass.eq(bare | no_passes),
@@ -124,6 +129,8 @@ class Executor(SharedModule):
                             self.weight_base.eq(next_base),
                             next_base.eq(next_base + upcoming.steps),
                         ]
+                        if geometry.hw.depthwise:
+                            m.d.sync += self.pass_slot.eq(slot)
                     m.next = "START"
             with m.State("START"):
                 m.next = "RUN"

@@ -106,9 +106,30 @@ class Geometry(Latencies):
         return self.param_lines * self.param_beats
 
     @cached_property
+    def depthwise_lines(self) -> int:
+        """Lines of parameters of a pass of the depthwise unit: of the records of a word's channels; 0 without one."""
+        return ceil(self.word_elements / self.line_rows) if self.hw.depthwise else 0
+
+    @property
+    def param_slot_lines(self) -> int:
+        """Lines of the parameter memory that hold a pass."""
+        return max(self.param_lines, self.depthwise_lines)
+
+    @cached_property
+    def tap_beats(self) -> int:
+        """Beats of the weights of one tap of the depthwise unit, a weight for every place of a word."""
+        return ceil(self.groups / self.groups_per_tap_beat)
+
+    @cached_property
+    def groups_per_tap_beat(self) -> int:
+        """Groups whose weights of a tap share a beat."""
+        assert self.hw.depthwise is not None
+        return min(self.groups, self.beat_bits // (self.dot * self.hw.depthwise.weight_bits))
+
+    @cached_property
     def param_addr_bits(self) -> int:
         """Width of the address of a line in the parameter memory, which holds two passes."""
-        return bits_for(2 * self.param_lines)
+        return bits_for(2 * self.param_slot_lines)
 
     @cached_property
     def groups_per_beat(self) -> int:

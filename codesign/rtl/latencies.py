@@ -21,7 +21,7 @@ from math import ceil
 from codesign.arch.band import LONGEST_CHAIN, Band
 from codesign.arch.multiplier import MULTIPLIERS, Multiplier
 from codesign.rtl.array.adders import adder_stages
-from codesign.rtl.array.products import Product, product_of
+from codesign.rtl.array.products import Product, depthwise_product, product_of
 from codesign.rtl.words import Words, bits_for
 
 READ_LATENCY = 4
@@ -190,6 +190,30 @@ class Latencies(Words):
         if self.weight_stationary:
             return self.show_latency + 1 + self.bus_latency
         return FEED_LATENCY + self.columns - 1 + self.pe_latency + self.bus_latency
+
+    @cached_property
+    def depthwise_sums(self) -> int:
+        """Cycles from the last read of a window to the first group's sums at the banks' write ports.
+
+        Word, digits of the product, accumulator, two registers of the bus, one for sums put together of two parts, one
+        at the port.
+        """
+        assert self.hw.depthwise is not None
+        digits = depthwise_product(self.hw.depthwise, self.act_bits).digits
+        return READ_LATENCY + digits + 1 + 2 + self.has_doubled + 1
+
+    @cached_property
+    def depthwise_latency(self) -> int:
+        """Cycles from the last read of a tile to its first channel's sums entering post-processing, at least.
+
+        Written, read, chosen among the banks; column 0 waits for the others, which are a cycle late each.
+        """
+        return self.depthwise_sums + 1 + 2 + self.columns - 1
+
+    @property
+    def depthwise_delay(self) -> int:
+        """Cycles by which results of the depthwise unit are later than those of the array, behind a last read."""
+        return max(0, self.depthwise_latency - self.result_latency)
 
     @property
     def param_latency(self) -> int:

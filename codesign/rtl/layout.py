@@ -23,6 +23,7 @@ class Op(IntEnum):
     AVG_POOL = 4
     STORE = 5
     FENCE = 6
+    DEPTHWISE = 7
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ DESCRIPTOR = Layout(
         Field("in_w", 12),
         Field("in_h", 12),
         Field("out_w", 12),
-        Field("tiles", 24),  # conv: tiles of `columns` pixels (weight stationary: blocks); pooling: pixels
+        Field("tiles", 24),  # conv: tiles of `columns` pixels (weight stationary: blocks); others: windows
         Field("last_columns", 7),  # valid columns of the last tile
         Field("passes", 16),  # FENCE: beats behind the descriptor that are dropped
         Field("gap", 16),  # max pooling: idle cycles after a window
@@ -134,7 +135,8 @@ DESCRIPTOR = Layout(
         Field("low", 8),
         Field("high", 8),
         Field("zero", 8),
-        Field("load_words", 24),  # FENCE: bursts of the stream up to the next fence or the end
+        # FENCE: bursts of the stream up to the next fence or the end; DEPTHWISE: beats of a pass's weights
+        Field("load_words", 24),
         Field("out_addr", 32),  # where wide results, or the words of a STORE, go: bytes from the program's beginning
         # weight stationary: the walk over blocks of pixels
         Field("block", 11),  # cycles of a tap: the pixels of a block

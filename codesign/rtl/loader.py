@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
@@ -11,6 +11,7 @@ from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import split
 from codesign.rtl.window import struct
+from codesign.rtl.words import bits_for
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
@@ -23,6 +24,8 @@ class Loader(SharedModule):
 
         LOAD       load_words activation words, as stored (rotated)
         CONV, AVG  `passes` times: a header, the rows' parameter records, the weight words of every step
+        DEPTHWISE  the same with the records of a word's channels, and `load_words` beats of weights: those of a tap in
+                   one or some beats, for every place of a word
         MAX, STORE nothing
         FENCE      `passes` beats that are dropped; then the loader waits until nothing runs and all writes have been
                    acknowledged, and asks the reader for the next `load_words` bursts: stored maps lie in there
@@ -69,6 +72,14 @@ class Loader(SharedModule):
                 "weight_write_group": Out(len(geometry.row_groups)),
                 "weight_write_addr": Out(geometry.weight_addr_bits),
                 "weight_write_data": Out(geometry.ring_data_bits),
+                **(
+                    {
+                        "tap_write_part": Out(geometry.tap_beats),
+                        "tap_write_addr": Out(bits_for(geometry.hw.depthwise.taps) + 1),
+                    }
+                    if geometry.hw.depthwise
+                    else {}
+                ),
                 "load_valid": Out(1),
                 "load_target": Out(1),
                 "load_groups": Out(geometry.groups),
@@ -84,7 +95,7 @@ class Loader(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        bits, lines = geometry.beat_bits, geometry.param_lines
+        bits, unit = geometry.beat_bits, geometry.hw.depthwise
         share, part_bits = geometry.weight_share, geometry.shared_bits
         depth = geometry.weight_depth
 
@@ -108,13 +119,21 @@ class Loader(SharedModule):
         free_before = Signal(len(free), init=depth - 1)  # the same less one
         last_step = Signal(len(view.steps), reset_less=True)
         m.d.sync += last_step.eq(view.steps - 1)
-        line = LoopCounter(m, "line", Const(lines))
+        lines: Value = Const(geometry.param_lines)
+        if unit is not None:
+            by_channel = Signal()
+            m.d.comb += by_channel.eq(d.op == Op.DEPTHWISE)
+            lines = Mux(by_channel, geometry.depthwise_lines, geometry.param_lines)
+        line = LoopCounter(m, "line", lines)
         part = Signal(range(max(2, geometry.param_beats)))
         step = Signal(range(depth + 1))
         write_addr = Signal(geometry.weight_addr_bits)
         # the beat of a step that comes next, one-hot; the first is one that several steps share, if they do
         group = Signal(geometry.whole_groups + (share > 1), init=1)
         shared = Signal(share * part_bits, reset_less=True)
+        if unit is not None:
+            tap = Signal(bits_for(unit.taps))
+            tap_part = Signal(geometry.tap_beats, init=1)  # beat of a tap that comes next, one-hot
         load_addr = Signal(geometry.act_addr_bits)
         load_groups = Signal(geometry.groups)
         first_groups = (1 << geometry.groups_per_beat) - 1
@@ -147,7 +166,7 @@ class Loader(SharedModule):
                 with m.Switch(d.op):
                     with m.Case(Op.LOAD):
                         m.next = "LOAD_WAIT"
-                    with m.Case(Op.CONV, Op.AVG_POOL):
+                    with m.Case(Op.CONV, Op.AVG_POOL, *([Op.DEPTHWISE] if unit else [])):
                         m.d.sync += self.descriptor_valid.eq(1)
                         m.next = "PASS"
                     with m.Case(Op.MAX_POOL, Op.STORE):
@@ -215,7 +234,12 @@ class Loader(SharedModule):
                         m.d.sync += [part.eq(0), *line.step()]
                         with m.If(line.last):
                             m.d.sync += [step.eq(0), group.eq(1)]
-                            with m.If(view.steps == 0):
+                            if unit is not None:
+                                m.d.sync += [beats.eq(d.load_words - 1), tap_part.eq(1), tap.eq(0)]
+                                with m.If(by_channel):
+                                    m.next = "TAPS"
+                            otherwise = m.If if unit is None else m.Elif
+                            with otherwise(view.steps == 0):
                                 m.next = "PASS_END"
                             with m.Else():
                                 m.next = "WEIGHTS"
@@ -229,6 +253,14 @@ class Loader(SharedModule):
                         begin = 1 if share == 1 else Mux(step[: share.bit_length() - 1].all(), 1, 2)
                         m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1), group.eq(begin)]
                         with m.If(step == last_step):
+                            m.next = "PASS_END"
+            if unit is not None:
+                with m.State("TAPS"):
+                    m.d.comb += self.beat_ready.eq(1)
+                    with m.If(taken):
+                        m.d.sync += [beats.eq(beats - 1), tap_part.eq(tap_part.rotate_left(1))]
+                        m.d.sync += tap.eq(tap + tap_part[-1])
+                        with m.If(beats == 0):
                             m.next = "PASS_END"
             with m.State("PASS_END"):
                 m.d.comb += pass_loaded.eq(1)
@@ -247,7 +279,11 @@ class Loader(SharedModule):
             params_taken = taken & fsm.ongoing("PARAMETERS")
             load_taken = taken & fsm.ongoing("LOAD")
 
-        m.d.comb += self.moved.eq(Cat(taken & ~weights_taken & ~load_taken, weights_taken, load_taken))
+        weights: Value = weights_taken
+        if unit is not None:
+            taps_taken = taken & fsm.ongoing("TAPS")
+            weights = weights_taken | taps_taken
+        m.d.comb += self.moved.eq(Cat(taken & ~weights & ~load_taken, weights, load_taken))
         with m.If(self.descriptor_taken):
             m.d.sync += self.descriptor_valid.eq(0)
         m.d.comb += self.pass_loaded.eq(pass_loaded)
@@ -289,7 +325,7 @@ class Loader(SharedModule):
         assert len(records[-1]) == PARAM_BITS
         m.d.sync += [
             self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
-            self.param_write_addr.eq(line.value + Mux(slot, lines, 0)),
+            self.param_write_addr.eq(line.value + Mux(slot, geometry.param_slot_lines, 0)),
             self.param_write_data.eq(Cat(record[: geometry.param.bits] for record in records)),
             self.weight_write_group.eq(Mux(weights_taken, written, 0)),
             self.weight_write_addr.eq(write_addr),
@@ -300,4 +336,9 @@ class Loader(SharedModule):
             self.load_addr.eq(load_addr),
             self.load_data.eq(self.beat),
         ]
+        if unit is not None:
+            m.d.sync += [
+                self.tap_write_part.eq(Mux(taps_taken, tap_part, 0)),
+                self.tap_write_addr.eq(Cat(tap, slot)),
+            ]
         return m

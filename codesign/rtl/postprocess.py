@@ -48,6 +48,9 @@ class PostProcessor(SharedModule):
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
 
+    Results of the depthwise unit (`depthwise`) come as those of the array do, a channel of the word in the place of a
+    row.
+
     With codes of two widths (`Geometry.has_modes`) the residual operand may have other ones than the output, and then
     lies in other words, groups and elements than these (`OperandPlace`); sums of average pooling fill the words of the
     output one after the other, however many came at a time.
@@ -68,6 +71,7 @@ class PostProcessor(SharedModule):
             {
                 "descriptor": In(struct(geometry.descriptor)),
                 "averaging": In(1),
+                **({"depthwise": In(1)} if geometry.hw.depthwise else {}),
                 "tile_last": In(1),
                 "pass_last": In(1),
                 "drain": In(1),
@@ -132,7 +136,8 @@ class PostProcessor(SharedModule):
         if modes:
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
-        row = LoopCounter(m, "row", Mux(self.averaging, of_word, rows), max(rows, groups * most_codes))
+        by_channel = self.averaging | self.depthwise if geometry.hw.depthwise else self.averaging
+        row = LoopCounter(m, "row", Mux(by_channel, of_word, rows), max(rows, groups * most_codes))
         m.d.comb += row_end.eq(active & row.last)
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in
@@ -185,7 +190,7 @@ class PostProcessor(SharedModule):
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
         param_struct = struct(geometry.param)
         m.submodules.params = params = Memory(
-            shape=data.ArrayLayout(param_struct, geometry.line_rows), depth=2 * geometry.param_lines, init=[]
+            shape=data.ArrayLayout(param_struct, geometry.line_rows), depth=2 * geometry.param_slot_lines, init=[]
         )
         write = params.write_port()
         read = params.read_port()
@@ -194,7 +199,7 @@ class PostProcessor(SharedModule):
             write.en.eq(self.param_write_en),
             write.addr.eq(self.param_write_addr),
             Value.cast(write.data).eq(self.param_write_data),
-            read.addr.eq(Mux(slot, geometry.param_lines, 0) + (asked >> inside)),
+            read.addr.eq(Mux(slot, geometry.param_slot_lines, 0) + (asked >> inside)),
             read.en.eq(1),
         ]
         param = Signal(param_struct, reset_less=True)

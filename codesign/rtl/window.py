@@ -53,6 +53,9 @@ class WindowGenerator(SharedModule):
     Pooling: for every output pixel, for every word: ky, kx. In `pairs` the second reader reads the tap beside the
     first one's, and kx counts pairs of taps; step_kx is twice as large. Where it has no tap it announces padding.
 
+    In passes of the depthwise unit (`depthwise`) windows are walked as in pooling, and `columns` of them are a tile:
+    `window_end` is the end of a tile then, and `tile_last` comes with the `last` of its last window.
+
     A pass that does not `begin` goes on behind the tile that the one before it visited last; if that one did not
     `drain`, it stays at its tile. A pass that is `single` ends after one tile.
 
@@ -81,6 +84,7 @@ class WindowGenerator(SharedModule):
             {
                 "descriptor": In(struct(geometry.descriptor)),
                 "pooling": In(1),
+                **({"depthwise": In(1), "tile_last": Out(1)} if geometry.hw.depthwise else {}),
                 "header": In(struct(geometry.pass_header)),
                 "start": In(1),
                 "advance": In(1),
@@ -160,6 +164,21 @@ class WindowGenerator(SharedModule):
             m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
         # cycle of the tap; of a block they change with the tile, a cycle late: blocks are longer than that
         pixel = LoopCounter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
+        over: Value = last_pixel & kx.last & ky.last & (word.last | self.pooling)  # a tile or window
+        of_tile: Value | None = None  # whether a window that is over is a tile's last one
+        if geometry.hw.depthwise:
+            ends, over = over, Signal(name="over")
+            m.d.comb += over.eq(ends)
+            of_tile = Signal(name="of_tile", init=1)
+            column = LoopCounter(m, "column_of_tile", Const(columns), columns)
+            m.d.comb += of_tile.eq(~self.depthwise | column.last)
+            with m.If(self.advance & over):
+                m.d.sync += column.step()
+                with m.If(column.last):
+                    m.d.sync += column.restart()
+            with m.If(self.start):
+                m.d.sync += column.restart()
+            m.d.sync += self.tile_last.eq(self.advance & over & of_tile & self.depthwise)
         before_near = Signal(12, reset_less=True)
         m.d.sync += before_near.eq(d.out_w - 3)
         m.d.comb += [
@@ -168,7 +187,7 @@ class WindowGenerator(SharedModule):
             last_tile.eq(self.header.single | tile.last),
             last_tap.eq(kx.last & ky.last & word.last),
             tile_end.eq(last_pixel & last_tap),
-            self.window_end.eq(last_pixel & kx.last & ky.last & (word.last | self.pooling)),
+            self.window_end.eq(over if of_tile is None else over & of_tile),
             self.pass_end.eq(tile_end & last_tile),
         ]
 
@@ -368,7 +387,7 @@ class WindowGenerator(SharedModule):
         ended = Signal()
         m.d.comb += [
             begin.eq(kx.first & ky.first & (self.pooling | (pixel.first & word.first))),
-            drained.eq(self.window_end),
+            drained.eq(self.window_end if of_tile is None else over),
             ended.eq(self.pass_end),
         ]
         if stationary and geometry.drains_early:

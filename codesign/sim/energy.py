@@ -30,7 +30,7 @@ from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.load import find_config
 from codesign.arch.scheme import TWO_TERM_SCHEMES, Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS
-from codesign.program.plan import Plan, StepPlan
+from codesign.program.plan import PassPlan, Plan, StepPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
 from codesign.rtl.geometry import Geometry
@@ -138,7 +138,8 @@ def estimate_energy(program: Plan, units: UnitEnergies) -> Energy:
         if plan.op == Op.STORE:
             of_layer["buffers_pj"] += counter.store(plan)
             continue
-        for key, value in (counter.conv(plan) if plan.op == Op.CONV else counter.pool(plan)).items():
+        convolves = plan.op in (Op.CONV, Op.DEPTHWISE)
+        for key, value in (counter.conv(plan) if convolves else counter.pool(plan)).items():
             of_layer[key] += value
     for of_layer, moved in zip(pj, traffic(program), strict=True):
         of_layer["dram_pj"] = 8 * moved.total * units.dram_pj_per_bit
@@ -171,6 +172,11 @@ class _Counter:
         bits = self.geometry.map_bits(layer.weight[1] * layer.groups, layer.input_bits)
         narrow = self.geometry.is_narrow(bits)
         for rows in plan.passes:
+            if rows.taps:
+                found = self.unit(rows)
+                products, additions = products + found[0], additions + found[1]
+                registers, buffers = registers + found[2], buffers + found[3]
+                continue
             # a row's weights are read once a tile or block
             cycles = rows.tiling.issue
             fetches = rows.tiling.count * self.geometry.steps_in(rows.steps, bits)
@@ -199,6 +205,20 @@ class _Counter:
             "registers_pj": registers,
             "buffers_pj": buffers,
         }
+
+    def unit(self, plan: PassPlan) -> tuple[float, float, float, float]:
+        """Products, additions, registers and buffers of a pass of the depthwise unit, which multiplies every place."""
+        hw, units, unit = self.hw, self.units, self.hw.depthwise
+        assert unit is not None
+        places = plan.tiling.issue * hw.word_elements
+        stored = 2 * unit.taps * hw.dot * unit.weight_bits / 8
+        weights = (places + plan.taps * hw.word_elements) * unit.weight_bits * units.sram_pj_per_bit(stored)
+        return (
+            places * hw.act_bits * unit.weight_bits * units.multiply_pj_per_bit2,
+            places * hw.acc_bits * units.add_pj_per_bit,
+            places * (hw.acc_bits + hw.act_bits + unit.weight_bits) * units.register_pj_per_bit,
+            places * hw.act_bits * self.activation_pj + weights,
+        )
 
     def pool(self, plan: StepPlan) -> dict[str, float]:
         """A word is read and compared or added up in every cycle."""

@@ -52,7 +52,7 @@ def fetches(plan: Plan) -> list[Fetches]:
         for step in mine:
             walk = 0
             for item in step.passes:
-                beats = geometry.weight_beats(item.steps) * beat
+                beats = item.weight_beats(geometry) * beat
                 fetched += beats
                 parts[item.filters, item.word_offset, item.words] = beats
                 walk = item.steps + (0 if item.fresh else walk)

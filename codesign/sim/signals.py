@@ -188,15 +188,17 @@ def with_resources(signals: Signals, hw: Hardware, known: KnownResources) -> Sig
 def weight_bytes(plan: Plan) -> int:
     """Size of a network's weights in bytes: every filter once, at the bits of what holds it, no padding.
 
-    That is the band's width, or twice as much where two rows hold a filter.
+    That is the band's width, or twice as much where two rows hold a filter, or the depthwise unit's.
     """
     bits_of_rows = [band.weight_bits for band in plan.geometry.row_bands]
+    unit = plan.hw.depthwise
     weights = {number: layer.k for number, layer in enumerate(plan.layers) if layer.k}
     held: dict[tuple[int, int], int] = {}
     for step in plan.steps:
         for item in step.passes if step.layer in weights else ():
             bits: Counter[int] = Counter()
-            for number, width in zip(item.filters, bits_of_rows, strict=True):
+            widths = bits_of_rows if unit is None or not item.taps else [unit.weight_bits] * len(item.filters)
+            for number, width in zip(item.filters, widths, strict=True):
                 if number >= 0:
                     bits[number] += width
             for number, width in bits.items():  # the same in every pass

@@ -12,6 +12,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from numpy.typing import ArrayLike, NDArray
 
 from codesign.arch.band import Band
+from codesign.arch.depthwise import Depthwise
 from codesign.arch.hardware import Hardware
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
@@ -49,6 +50,7 @@ def geometry(
     memory: Memory | None = None,
     dataflow: Literal["os", "ws"] = "os",
     device: str = "xc7z045",
+    depthwise: Depthwise | None = None,
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
@@ -63,6 +65,7 @@ def geometry(
             acc_bits=acc_bits,
             multiplier_bits=multiplier_bits,
             dataflow=dataflow,
+            depthwise=depthwise,
             bands=bands or (FIXED4,),
             buffers=Buffers(activation_words=activation_words, weight_words=weight_words, read_ports=read_ports),
             memory=memory or Memory(width_bits=64, latency=1),

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from codesign.arch.band import Band
+from codesign.arch.depthwise import Depthwise
 from codesign.arch.scheme import TWO_TERM_SCHEMES, TWO_TERMS, Scheme
 from codesign.rtl.array.adders import Term, plus
 from codesign.rtl.select import chosen
@@ -343,6 +344,12 @@ def product_of(band: Band, act_bits: int, carries: bool = False) -> Product:
         return DspProduct(band, act_bits, carries)
     by_weight, by_code = BoothProduct(band, act_bits, carries), MultipleProduct(band, act_bits, carries)
     return by_code if by_code.digits < by_weight.digits else by_weight
+
+
+def depthwise_product(unit: Depthwise, act_bits: int) -> BoothProduct:
+    """How the depthwise unit multiplies: by the weight's digits, since every place has a weight of its own."""
+    band = Band(scheme=Scheme.FIXED, weight_bits=unit.weight_bits, rows=1, multiplier="lut")
+    return BoothProduct(band, act_bits)
 
 
 def _times(value: Value, power: int) -> Value:

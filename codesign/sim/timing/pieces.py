@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from codesign.formats.row_format import RowFormat
 from codesign.program.dealing import Row, row_of
+from codesign.program.depthwise import on_unit, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import check_passes, passes_of, passes_of_set, plain_set, row_sets
 from codesign.program.plan import Placement, StepPlan, owners
@@ -230,7 +231,10 @@ class Pieces:
     def _grouped(self, conv: _Conv, filters: Sequence[object], busy: list[int]) -> Run:
         index, part, width, plan = conv
         rows = self.filters(index, [row_of(form) for form in filters if isinstance(form, RowFormat)])
-        passes = passes_of(part, row_sets(self.conv(index, width), rows, self.geometry), self.geometry, plan.half)
+        whole = self.conv(index, width)
+        if on_unit(whole, rows, self.geometry):
+            return self.sequencer.step(unit_step(plan, part, self.geometry))
+        passes = passes_of(part, row_sets(whole, rows, self.geometry), self.geometry, plan.half)
         for item in passes:
             for band in range(len(busy)):
                 busy[band] += item.tiling.issue * (item.bands >> band & 1)

@@ -64,8 +64,6 @@ class Now:
         self.geometry = geometry = Geometry(hw)
         self.latency = hw.memory.latency
         self.descriptor_beats = geometry.descriptor_beats
-        self.head_beats = geometry.header_beats + geometry.param_block_beats
-        self.param_latency = geometry.param_latency
         self.reader = Reader(hw.memory)
         self.ready = self.executor = 1
         self.taken = self.sent = 0
@@ -116,7 +114,9 @@ class Pass:
     """A pass is loaded and walked.
 
     Attributes:
+        head: beats before the weight words: header, parameters, weights of the depthwise unit.
         steps: weight words of a row.
+        latency: cycles from the read that starts a drain to the first row's parameters.
         length: cycles of the walk.
         drain: cycles from its beginning to the read that starts the last drain.
         rows: cycles of the last drain.
@@ -124,7 +124,9 @@ class Pass:
         idle: rows without filter at the end of a drain whose results leave; None if none do.
     """
 
+    head: int
     steps: int
+    latency: int
     length: int
     drain: int
     rows: int
@@ -139,7 +141,7 @@ class Pass:
             decided = max(decided, now.done[0] + 1)
         start = decided + 1  # the executor's START state
         now.wait_pass += start - now.executor + 1
-        last_row = start + self.drain + now.param_latency + self.rows - 1
+        last_row = start + self.drain + self.latency + self.rows - 1
         now.done = last_row + WRITE_STAGE + 1, now.done[0]
         now.older = self.steps
         if self.idle is not None:
@@ -153,7 +155,7 @@ class Pass:
         older = now.older if now.done[0] > begin else 0
         free_steps = min(self.steps, geometry.weight_depth - older)
         at_once = geometry.weight_beats(free_steps)
-        last = reader.take(now.head_beats + at_once, begin + 1)
+        last = reader.take(self.head + at_once, begin + 1)
         blocked = geometry.weight_beats(self.steps) - at_once
         if blocked:
             last = reader.take(blocked, max(last + 1, now.done[0] + 1))
@@ -454,5 +456,7 @@ class Sequencer:
 def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: int | None) -> Pass:
     """The move of a pass."""
     tiling = plan.tiling
-    rows = tiling.drains * (plan.sums if op == Op.AVG_POOL else geometry.rows)
-    return Pass(plan.steps, tiling.length, tiling.length - tiling.gap - tiling.early, rows, waits, idle)
+    rows = tiling.drains * (plan.sums or geometry.rows)
+    latency = geometry.param_latency + (geometry.depthwise_delay if op == Op.DEPTHWISE else 0)
+    drain = tiling.length - tiling.gap - tiling.early
+    return Pass(plan.head_beats(geometry), plan.steps, latency, tiling.length, drain, rows, waits, idle)

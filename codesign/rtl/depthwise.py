@@ -1,0 +1,287 @@
+"""The depthwise unit: weighted sums over a window, all channels of a word at once."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from codesign.arch.depthwise import Depthwise
+from codesign.rtl.array.adders import Sum, Term, bits_of_range, extended, link, plus
+from codesign.rtl.array.products import depthwise_product
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import READ_LATENCY
+from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.operands import Pipeline
+from codesign.rtl.select import chosen, split
+from codesign.rtl.words import bits_for
+
+BUS_GROUPS = 3
+"""Groups whose sums a register of the bus merges: three sums and what chooses them are the inputs of a LUT."""
+
+
+class DepthwiseUnit(SharedModule):
+    """Multiplies every code of a word by a weight of its own and sums over a window, one word of it per cycle.
+
+    A pass has one word of every pixel, its windows follow one another, and `columns` of them are a tile. Windows last
+    at least `groups` cycles, since sums leave a group a cycle: groups are a cycle late each from the word on. Their
+    sums are kept in banks until the tile is whole, and then leave as those of the array do: the `columns` pixels'
+    sums of one channel a cycle. Column j reads channel c - j, when column 0 reads channel c, so that all columns read
+    different banks, and all banks have the same address, a cycle late each.
+
+        window p         group g                          bank c mod banks, at c div banks, p
+        last read  .. sums of channels g * dot ..    ->   written   ->  read behind the tile's last window
+
+    Timing, with tau the issue of a read: `word`, `first` and `last` are those of tau + READ_LATENCY, `tap` and `slot`
+    of tau + 1. With tau the last read of a tile, whose `last` comes with `tile_last`, `results` are the sums of
+    channel 0 in cycle tau + max(Geometry.depthwise_latency, Geometry.result_latency), of the others in the cycles
+    that follow; in other cycles they are 0. Tiles follow one another after as many cycles as a word has channels, or
+    more.
+
+    Codes of twice the bits (`doubled`, if `Geometry.has_doubled`) are summed in their two parts, with the same weight,
+    which the stream has twice; the parts are put together on their way to the banks.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.module_name = "depthwise_unit"
+        unit = geometry.hw.depthwise
+        assert unit is not None
+        self._unit = unit
+        self._product = depthwise_product(unit, geometry.act_bits)
+        tap_bits = bits_for(unit.taps)
+        super().__init__(
+            {
+                "word": In(geometry.word_bits),
+                "first": In(1),
+                "last": In(1),
+                "tile_last": In(1),
+                "tap": In(tap_bits),
+                "slot": In(1),
+                **({"doubled": In(1)} if geometry.has_doubled else {}),
+                "write_part": In(geometry.tap_beats),
+                "write_addr": In(tap_bits + 1),
+                "write_data": In(geometry.beat_bits),
+                "results": Out(geometry.acc_bits).array(geometry.columns),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        delay = Pipeline(m)
+        sums = self._sums(m, delay)
+        bus, behind = self._bus(m, delay, sums)
+        self._banks(m, delay, bus, behind)
+        return m
+
+    def _sums(self, m: Module, delay: Pipeline) -> list[list[Value]]:
+        """The accumulators (group, place); those of group g are g cycles behind those of group 0."""
+        geometry, unit, product = self._geometry, self._unit, self._product
+        dot, bits = geometry.dot, self._sum_bits(geometry.act_bits)
+        asked = Cat(self.tap, self.slot)
+        sums: list[list[Value]] = []
+        for g in range(geometry.groups):
+            m.submodules[f"weights_{g}"] = place(bank := TapBank(geometry, unit))
+            part, offset = divmod(g, geometry.groups_per_tap_beat)
+            start = offset * dot * unit.weight_bits
+            m.d.comb += [
+                bank.write_en.eq(self.write_part[part]),
+                bank.write_addr.eq(self.write_addr),
+                bank.write_data.eq(self.write_data[start : start + dot * unit.weight_bits]),
+                bank.read_addr.eq(delay(asked, READ_LATENCY - 2 + g)),
+            ]
+            # a digit of the weight is multiplied and added in every cycle
+            word = self.word[g * geometry.group_bits : (g + 1) * geometry.group_bits]
+            codes = [split(delay(word, g + j), geometry.act_bits) for j in range(product.digits)]
+            weights = [split(delay(bank.read_data, j), unit.weight_bits) for j in range(product.digits)]
+            opens = delay(self.first, g + product.digits, reset=True)
+            sums.append([])
+            for i in range(dot):
+                name = f"lane_{g}_{i}"
+                total: Sum | None = None
+                for j in range(product.digits):
+                    term = product.terms(m, f"{name}_{j}", weights[j][i], codes[j][i])[j]
+                    total = _with_digit(m, total, term, j, f"{name}_digits_{j}")
+                assert total is not None
+                accumulator = Signal(signed(bits), name=f"{name}_sum", reset_less=True)
+                before = Mux(opens, 0, accumulator).as_signed()
+                m.d.sync += accumulator.eq(plus(extended(total.value, bits), before, bits))
+                sums[-1].append(accumulator)
+        return sums
+
+    def _bus(self, m: Module, delay: Pipeline, sums: list[list[Value]]) -> tuple[list[Value], int]:
+        """The sums of group after group, and the cycles from a window's last word to those of group 0.
+
+        With codes of twice the bits those of the first half are whole sums.
+        """
+        geometry, bits = self._geometry, len(sums[0][0])
+        behind = self._product.digits + 1
+        leaves = [delay(self.last, behind + g, reset=True) for g in range(geometry.groups)]
+        bus: list[Value] = []
+        for i in range(geometry.dot):
+            merged: list[Value] = []
+            for begin in range(0, geometry.groups, BUS_GROUPS):
+                some = range(begin, min(begin + BUS_GROUPS, geometry.groups))
+                part = Signal(bits, name=f"bus_{i}_from_{begin}", reset_less=True)
+                m.d.sync += part.eq(reduce(or_, (sums[g][i].as_unsigned() & leaves[g].replicate(bits) for g in some)))
+                merged.append(part)
+            level = Signal(signed(bits), name=f"bus_{i}", reset_less=True)
+            m.d.sync += level.eq(reduce(or_, merged))
+            bus.append(level)
+        behind += 2
+        if not geometry.has_doubled:
+            return bus, behind
+        half, bits = geometry.half_dot, self._sum_bits(geometry.most_bits)
+        whole: list[Value] = []
+        for i, level in enumerate(bus):
+            register = Signal(signed(bits), name=f"whole_{i}", reset_less=True)
+            upper = Mux(self.doubled, bus[i + half] << geometry.act_bits, 0).as_signed() if i < half else Const(0)
+            m.d.sync += register.eq((level + upper)[:bits].as_signed())
+            whole.append(register)
+        return whole, behind + 1
+
+    def _banks(self, m: Module, delay: Pipeline, bus: list[Value], behind: int) -> None:
+        """Sums are written group by group, for `columns` pixels, and read channel by channel."""
+        geometry = self._geometry
+        groups, dot, half, channels = geometry.groups, geometry.dot, geometry.half_dot, geometry.word_elements
+        banks, bits = geometry.hw.depthwise_banks, len(bus[0])
+        across, down = (banks - 1).bit_length(), bits_for(-(-channels // banks))
+
+        # ---- writing -------------------------------------------------------------------------------------------
+        pixel = Signal(max(1, across))
+        half_written = Signal()  # of the banks, one for this tile and one for the one that is read
+        with m.If(self.last):
+            m.d.sync += pixel.eq(pixel + 1)
+            with m.If(self.tile_last):
+                m.d.sync += [pixel.eq(0), half_written.eq(~half_written)]
+        leaving = Signal()
+        group = Signal(range(max(2, groups)))
+        window = Signal(len(pixel) + 1, reset_less=True)
+        with m.If(leaving):
+            m.d.sync += [group.eq(group + 1), leaving.eq(group != groups - 1)]
+        comes = delay(Cat(pixel, half_written), behind - 1)
+        with m.If(delay(self.last, behind - 1, reset=True)):
+            m.d.sync += [leaving.eq(1), group.eq(0), window.eq(comes)]
+        blocks = (banks // dot).bit_length() - 1  # the sums of 2**blocks groups fill a line of all banks
+        line: Value = group >> blocks
+        if geometry.has_doubled:
+            line = Mux(self.doubled, group >> (blocks + 1), line)
+        write_line = Signal(down, reset_less=True)
+        write_window = Signal.like(window, reset_less=True)
+        m.d.sync += [write_line.eq(line), write_window.eq(window)]
+
+        # ---- reading -------------------------------------------------------------------------------------------
+        reading = Signal()
+        count = Signal(range(max(2, channels)))  # the channel that column 0 reads, and the address of bank 0
+        half_read = Signal()
+        ends: Value = count == channels - 1
+        if geometry.has_doubled:
+            ends = Mux(self.doubled, count == channels // 2 - 1, ends)
+        with m.If(reading):
+            m.d.sync += count.eq(count + 1)
+            with m.If(ends):
+                m.d.sync += [reading.eq(0), count.eq(0), half_read.eq(~half_read)]
+        with m.If(delay(self.last & self.tile_last, geometry.depthwise_sums - READ_LATENCY, reset=True)):
+            m.d.sync += [reading.eq(1), count.eq(0)]
+        bank_of_count = count[:across]
+        asked = Cat(bank_of_count, Cat(count[across:], Const(0, down))[:down], half_read)
+
+        data: list[Value] = []
+        for b in range(banks):
+            m.submodules[f"sums_{b}"] = place(bank := SumBank(bits, len(asked)))
+            filled: Value = leaving & (group[:blocks] == b // dot)
+            value = bus[b % dot]
+            if geometry.has_doubled:
+                filled = Mux(self.doubled, leaving & (group[: blocks + 1] == b // half), filled)
+                value = Mux(self.doubled, bus[b % half], value).as_signed()
+            write_en = Signal(name=f"write_en_{b}")
+            write_data = Signal(bits, name=f"write_data_{b}", reset_less=True)
+            m.d.sync += [write_en.eq(filled), write_data.eq(value)]
+            m.d.comb += [
+                bank.write_en.eq(write_en),
+                bank.write_addr.eq(Cat(write_window[:across], write_line, write_window[-1])),
+                bank.write_data.eq(write_data),
+                bank.read_addr.eq(delay(asked, b)),
+            ]
+            data.append(bank.read_data)
+        early = max(0, geometry.result_latency - geometry.depthwise_latency)
+        for j in range(geometry.columns):
+            column = Signal(signed(bits), name=f"column_{j}", reset_less=True)
+            found = chosen(delay(bank_of_count, 1 + j), data) if across else data[0]
+            m.d.sync += column.eq(Mux(delay(reading, 1 + j, reset=True), found, 0))
+            m.d.comb += self.results[j].eq(extended(delay(column, geometry.columns - 1 - j + early), geometry.acc_bits))
+
+    def _sum_bits(self, code_bits: int) -> int:
+        """Bits of a sum over a window of codes; a program has no sums that exceed an accumulator."""
+        largest = self._unit.taps * ((1 << code_bits) - 1) * self._unit.largest
+        return min(self._geometry.acc_bits, bits_of_range(-largest, largest))
+
+
+def _with_digit(m: Module, total: Sum | None, term: Term, j: int, name: str) -> Sum:
+    """`total` and 4**j times a term, a cycle later; an adder of the bits from that place on."""
+    low, high = (total.low, total.high) if total else (0, 0)
+    low, high = low + (term.low << 2 * j), high + (term.high << 2 * j)
+    register = Signal(signed(bits_of_range(low, high)), name=name, reset_less=True)
+    bits = len(register) - 2 * j
+    if total is None:
+        m.d.sync += register.eq(link(None, term, bits))
+    else:
+        upper = link(total.value[2 * j :].as_signed(), term, bits)
+        m.d.sync += register.eq(Cat(total.value[: 2 * j], upper).as_signed())
+    return Sum(register, low, high)
+
+
+class TapBank(SharedModule):
+    """Weights of a group's places, for every tap of two passes; `read_data` is a cycle behind `read_addr`."""
+
+    def __init__(self, geometry: Geometry, unit: Depthwise) -> None:
+        self._width = geometry.dot * unit.weight_bits
+        self._depth = 2 * unit.taps
+        self.module_name = "tap_bank"
+        super().__init__(_ports(bits_for(self._depth), self._width))
+
+    def elaborate(self, platform: object) -> Module:
+        return _memory(self, self._depth, self._width)
+
+
+class SumBank(SharedModule):
+    """Sums of some channels of the pixels of two tiles; `read_data` is a cycle behind `read_addr`."""
+
+    def __init__(self, width: int, addr_bits: int) -> None:
+        self._width, self._depth = width, 1 << addr_bits
+        self.module_name = "sum_bank"
+        super().__init__(_ports(addr_bits, width))
+
+    def elaborate(self, platform: object) -> Module:
+        return _memory(self, self._depth, self._width)
+
+
+def _ports(addr_bits: int, width: int) -> dict[str, In | Out]:
+    """Of a memory with a port that writes and one that reads."""
+    return {
+        "write_en": In(1),
+        "write_addr": In(addr_bits),
+        "write_data": In(width),
+        "read_addr": In(addr_bits),
+        "read_data": Out(width),
+    }
+
+
+def _memory(ports: Any, depth: int, width: int) -> Module:
+    """Such a memory."""
+    m = Module()
+    m.submodules.memory = memory = Memory(shape=unsigned(width), depth=depth, init=[])
+    write, read = memory.write_port(), memory.read_port()
+    m.d.comb += [
+        write.en.eq(ports.write_en),
+        write.addr.eq(ports.write_addr),
+        write.data.eq(ports.write_data),
+        read.addr.eq(ports.read_addr),
+        read.en.eq(1),
+        ports.read_data.eq(read.data),
+    ]
+    return m
