@@ -14,8 +14,7 @@ class Depthwise(Model):
     The array has a row for a filter, and of a word of `Hardware.word_elements` channels the filter of a depthwise
     convolution has one: the array then does one product in a cycle of a row where it could do `dot`. The unit has a
     multiplier and an accumulator for every place of a word. It takes the layers whose weights it holds and whose
-    kernels have at least as many taps as a word has groups (its sums leave a group a cycle) and at most `taps`; the
-    array takes the others, as it does without a unit.
+    kernels have at most `taps` taps; the array takes the others, as it does without a unit.
 
     Attributes:
         weight_bits: width of a weight, two's complement; filters of any scheme whose integer weights fit are held.

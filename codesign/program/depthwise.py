@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import ceil
 
 from codesign.program.dealing import Row
+from codesign.program.passes import RowSet
 from codesign.program.plan import PassPlan, StepPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.tiling import Tiling
@@ -14,16 +15,26 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import DESCRIPTOR, Op
 
 
-def on_unit(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> bool:
-    """Whether the depthwise unit computes a convolution whose filters are `rows`; the array does otherwise."""
+def on_unit(conv: ConvShape, rows: Sequence[Row], sets: Sequence[RowSet], geometry: Geometry) -> bool:
+    """Whether the depthwise unit computes a convolution whose filters are `rows`: where it can and is the faster one.
+
+    On the array it takes the sets `sets`.
+    """
     unit, taps = geometry.hw.depthwise, conv.kernel[0] * conv.kernel[1]
     if unit is None or conv.output.wide or geometry.is_narrow(conv.input_bits):
         return False
     if not conv.filters == conv.groups > 1 or conv.weight[1] != 1:
         return False
     passes = geometry.words(conv.filters, conv.input_bits)
-    fits = geometry.groups <= taps <= unit.taps and passes < 1 << DESCRIPTOR.bits_of("passes")
-    return fits and all(row.largest <= unit.largest for row in rows)
+    if not geometry.channel_lines <= taps <= unit.taps or passes >= 1 << DESCRIPTOR.bits_of("passes"):
+        return False
+    if any(row.largest > unit.largest for row in rows):
+        return False
+    # of a tile: a word that is mostly empty takes the unit as long as a full one
+    half = geometry.halves(conv.filters, conv.input_bits)
+    of_unit = passes * max(geometry.columns * taps, geometry.word_codes(conv.input_bits))
+    cycles = [max(geometry.rows, item.words * taps * geometry.tap_cycles(half)) for item in sets]
+    return of_unit < sum(cycles)
 
 
 def unit_step(plan: StepPlan, conv: ConvShape, geometry: Geometry) -> StepPlan:

@@ -71,8 +71,9 @@ class Planner:
             conv = self.network.layers[index]
             assert isinstance(conv, ConvShape)
             held = self.filters(index, filters)
-            if not on_unit(conv, held, self.geometry):
-                sets[index] = row_sets(conv, held, self.geometry)
+            of_array = row_sets(conv, held, self.geometry)
+            if not on_unit(conv, held, of_array, self.geometry):
+                sets[index] = of_array
         found: dict[tuple[int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
         plans: list[StepPlan] = []
         beats, begun = 0, 0

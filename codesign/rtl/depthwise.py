@@ -20,21 +20,22 @@ from codesign.rtl.operands import Pipeline
 from codesign.rtl.select import chosen, split
 from codesign.rtl.words import bits_for
 
-BUS_GROUPS = 3
-"""Groups whose sums a register of the bus merges: three sums and what chooses them are the inputs of a LUT."""
+BUS_LINES = 3
+"""Lines whose sums a register of the bus merges: three sums and what chooses them are the inputs of a LUT."""
 
 
 class DepthwiseUnit(SharedModule):
     """Multiplies every code of a word by a weight of its own and sums over a window, one word of it per cycle.
 
-    A pass has one word of every pixel, its windows follow one another, and `columns` of them are a tile. Windows last
-    at least `groups` cycles, since sums leave a group a cycle: groups are a cycle late each from the word on. Their
-    sums are kept in banks until the tile is whole, and then leave as those of the array do: the `columns` pixels'
-    sums of one channel a cycle. Column j reads channel c - j, when column 0 reads channel c, so that all columns read
-    different banks, and all banks have the same address, a cycle late each.
+    A pass has one word of every pixel, its windows follow one another, and `columns` of them are a tile. Sums leave a
+    line of channels a cycle, one for each of `Hardware.depthwise_banks`; a line has some groups, and lines are a cycle
+    late each from the word on, so that windows begin at least as many cycles apart as there are lines. Sums are kept
+    in banks until the tile is whole, and then leave as those of the array do: the `columns` pixels' sums of one channel
+    a cycle. Column j reads channel c - j, when column 0 reads channel c, so that all columns read different banks, and
+    all banks have the same address, a cycle late each.
 
-        window p         group g                          bank c mod banks, at c div banks, p
-        last read  .. sums of channels g * dot ..    ->   written   ->  read behind the tile's last window
+        window p         line l                             bank c mod banks, at l, p
+        last read  .. sums of channels l * banks ..    ->   written   ->  read behind the tile's last window
 
     Timing, with tau the issue of a read: `word`, `first` and `last` are those of tau + READ_LATENCY, `tap` and `slot`
     of tau + 1. With tau the last read of a tile, whose `last` comes with `tile_last`, `results` are the sums of
@@ -79,26 +80,27 @@ class DepthwiseUnit(SharedModule):
         return m
 
     def _sums(self, m: Module, delay: Pipeline) -> list[list[Value]]:
-        """The accumulators (group, place); those of group g are g cycles behind those of group 0."""
+        """The accumulators (group, place); those of a line are a cycle behind those of the line before."""
         geometry, unit, product = self._geometry, self._unit, self._product
         dot, bits = geometry.dot, self._sum_bits(geometry.act_bits)
         asked = Cat(self.tap, self.slot)
         sums: list[list[Value]] = []
         for g in range(geometry.groups):
             m.submodules[f"weights_{g}"] = place(bank := TapBank(geometry, unit))
+            late = g // geometry.line_groups
             part, offset = divmod(g, geometry.groups_per_tap_beat)
             start = offset * dot * unit.weight_bits
             m.d.comb += [
                 bank.write_en.eq(self.write_part[part]),
                 bank.write_addr.eq(self.write_addr),
                 bank.write_data.eq(self.write_data[start : start + dot * unit.weight_bits]),
-                bank.read_addr.eq(delay(asked, READ_LATENCY - 2 + g)),
+                bank.read_addr.eq(delay(asked, READ_LATENCY - 2 + late)),
             ]
             # a digit of the weight is multiplied and added in every cycle
             word = self.word[g * geometry.group_bits : (g + 1) * geometry.group_bits]
-            codes = [split(delay(word, g + j), geometry.act_bits) for j in range(product.digits)]
+            codes = [split(delay(word, late + j), geometry.act_bits) for j in range(product.digits)]
             weights = [split(delay(bank.read_data, j), unit.weight_bits) for j in range(product.digits)]
-            opens = delay(self.first, g + product.digits, reset=True)
+            opens = delay(self.first, late + product.digits, reset=True)
             sums.append([])
             for i in range(dot):
                 name = f"lane_{g}_{i}"
@@ -114,20 +116,22 @@ class DepthwiseUnit(SharedModule):
         return sums
 
     def _bus(self, m: Module, delay: Pipeline, sums: list[list[Value]]) -> tuple[list[Value], int]:
-        """The sums of group after group, and the cycles from a window's last word to those of group 0.
+        """The sums of line after line, and the cycles from a window's last word to those of the first one.
 
-        With codes of twice the bits those of the first half are whole sums.
+        With codes of twice the bits those of the first half of every group are whole sums.
         """
         geometry, bits = self._geometry, len(sums[0][0])
-        behind = self._product.digits + 1
-        leaves = [delay(self.last, behind + g, reset=True) for g in range(geometry.groups)]
+        behind, dot = self._product.digits + 1, geometry.dot
+        lines = range(geometry.channel_lines)
+        leaves = [delay(self.last, behind + line, reset=True) for line in lines]
         bus: list[Value] = []
-        for i in range(geometry.dot):
+        for i in range(geometry.hw.depthwise_banks):
+            of_line = [sums[line * geometry.line_groups + i // dot][i % dot] for line in lines]
             merged: list[Value] = []
-            for begin in range(0, geometry.groups, BUS_GROUPS):
-                some = range(begin, min(begin + BUS_GROUPS, geometry.groups))
+            for begin in range(0, len(lines), BUS_LINES):
                 part = Signal(bits, name=f"bus_{i}_from_{begin}", reset_less=True)
-                m.d.sync += part.eq(reduce(or_, (sums[g][i].as_unsigned() & leaves[g].replicate(bits) for g in some)))
+                some = zip(of_line[begin : begin + BUS_LINES], leaves[begin : begin + BUS_LINES], strict=True)
+                m.d.sync += part.eq(reduce(or_, (total.as_unsigned() & goes.replicate(bits) for total, goes in some)))
                 merged.append(part)
             level = Signal(signed(bits), name=f"bus_{i}", reset_less=True)
             m.d.sync += level.eq(reduce(or_, merged))
@@ -139,17 +143,22 @@ class DepthwiseUnit(SharedModule):
         whole: list[Value] = []
         for i, level in enumerate(bus):
             register = Signal(signed(bits), name=f"whole_{i}", reset_less=True)
-            upper = Mux(self.doubled, bus[i + half] << geometry.act_bits, 0).as_signed() if i < half else Const(0)
+            upper: Value = Const(0)
+            if i % dot < half:
+                upper = Mux(self.doubled, bus[i + half] << geometry.act_bits, 0).as_signed()
             m.d.sync += register.eq((level + upper)[:bits].as_signed())
             whole.append(register)
         return whole, behind + 1
 
     def _banks(self, m: Module, delay: Pipeline, bus: list[Value], behind: int) -> None:
-        """Sums are written group by group, for `columns` pixels, and read channel by channel."""
+        """Sums are written line by line, for `columns` pixels, and read channel by channel.
+
+        With codes of twice the bits there are half as many channels, and two lines of the bus make one of the banks.
+        """
         geometry = self._geometry
-        groups, dot, half, channels = geometry.groups, geometry.dot, geometry.half_dot, geometry.word_elements
+        lines, dot, half, channels = geometry.channel_lines, geometry.dot, geometry.half_dot, geometry.word_elements
         banks, bits = geometry.hw.depthwise_banks, len(bus[0])
-        across, down = (banks - 1).bit_length(), bits_for(-(-channels // banks))
+        across, down = (banks - 1).bit_length(), bits_for(lines)
 
         # ---- writing -------------------------------------------------------------------------------------------
         pixel = Signal(max(1, across))
@@ -159,20 +168,19 @@ class DepthwiseUnit(SharedModule):
             with m.If(self.tile_last):
                 m.d.sync += [pixel.eq(0), half_written.eq(~half_written)]
         leaving = Signal()
-        group = Signal(range(max(2, groups)))
+        line = Signal(down)  # of the bus
         window = Signal(len(pixel) + 1, reset_less=True)
         with m.If(leaving):
-            m.d.sync += [group.eq(group + 1), leaving.eq(group != groups - 1)]
+            m.d.sync += [line.eq(line + 1), leaving.eq(line != lines - 1)]
         comes = delay(Cat(pixel, half_written), behind - 1)
         with m.If(delay(self.last, behind - 1, reset=True)):
-            m.d.sync += [leaving.eq(1), group.eq(0), window.eq(comes)]
-        blocks = (banks // dot).bit_length() - 1  # the sums of 2**blocks groups fill a line of all banks
-        line: Value = group >> blocks
-        if geometry.has_doubled:
-            line = Mux(self.doubled, group >> (blocks + 1), line)
+            m.d.sync += [leaving.eq(1), line.eq(0), window.eq(comes)]
         write_line = Signal(down, reset_less=True)
         write_window = Signal.like(window, reset_less=True)
-        m.d.sync += [write_line.eq(line), write_window.eq(window)]
+        m.d.sync += [
+            write_line.eq(Mux(self.doubled, line >> 1, line) if geometry.has_doubled else line),
+            write_window.eq(window),
+        ]
 
         # ---- reading -------------------------------------------------------------------------------------------
         reading = Signal()
@@ -193,11 +201,13 @@ class DepthwiseUnit(SharedModule):
         data: list[Value] = []
         for b in range(banks):
             m.submodules[f"sums_{b}"] = place(bank := SumBank(bits, len(asked)))
-            filled: Value = leaving & (group[:blocks] == b // dot)
-            value = bus[b % dot]
+            filled: Value = leaving
+            value = bus[b]
             if geometry.has_doubled:
-                filled = Mux(self.doubled, leaving & (group[: blocks + 1] == b // half), filled)
-                value = Mux(self.doubled, bus[b % half], value).as_signed()
+                upper = b >= banks // 2
+                filled = leaving & (~self.doubled | (line[0] == upper))
+                group, within = divmod(b % (banks // 2), half)  # of the line, where groups have whole sums in a half
+                value = Mux(self.doubled, bus[group * dot + within], value).as_signed()
             write_en = Signal(name=f"write_en_{b}")
             write_data = Signal(bits, name=f"write_data_{b}", reset_less=True)
             m.d.sync += [write_en.eq(filled), write_data.eq(value)]

@@ -115,6 +115,16 @@ class Geometry(Latencies):
         """Lines of the parameter memory that hold a pass."""
         return max(self.param_lines, self.depthwise_lines)
 
+    @property
+    def line_groups(self) -> int:
+        """Groups whose sums leave the depthwise unit together, into all banks."""
+        return self.hw.depthwise_banks // self.dot
+
+    @property
+    def channel_lines(self) -> int:
+        """Cycles in which the sums of a window leave the depthwise unit."""
+        return self.groups // self.line_groups
+
     @cached_property
     def tap_beats(self) -> int:
         """Beats of the weights of one tap of the depthwise unit, a weight for every place of a word."""

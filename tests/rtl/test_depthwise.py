@@ -48,14 +48,14 @@ def test_sums_of_windows_leave_channel_by_channel(shape: Geometry, extra: int, d
         pytest.skip("has codes of one width")
     rng = np.random.default_rng(extra)
     groups, dot, ab = shape.groups, shape.dot, shape.act_bits
-    taps = min(unit.taps, max(groups, 3) + extra)
+    taps = min(unit.taps, max(shape.channel_lines, 3) + extra)
     channels = shape.word_elements >> doubled
     slots, tiles = 2, 3
     largest = (1 << unit.weight_bits - 1) - 1
     weights = rng.integers(-largest, largest + 1, (slots, taps, groups, dot >> doubled))
     drive = load_weights(shape, np.tile(weights, 1 + doubled).reshape(slots, taps, -1))
     spared = len(drive["write_part"])
-    drive |= {name: values + [0] for name, values in drive.items()}
+    drive |= {name: [*values, 0] for name, values in drive.items()}
 
     # windows of random words, the last one of a tile followed by a pause where sums need it
     length = shape.columns * taps + max(0, channels - shape.columns * taps)

@@ -232,9 +232,10 @@ class Pieces:
         index, part, width, plan = conv
         rows = self.filters(index, [row_of(form) for form in filters if isinstance(form, RowFormat)])
         whole = self.conv(index, width)
-        if on_unit(whole, rows, self.geometry):
+        sets = row_sets(whole, rows, self.geometry)
+        if on_unit(whole, rows, sets, self.geometry):
             return self.sequencer.step(unit_step(plan, part, self.geometry))
-        passes = passes_of(part, row_sets(whole, rows, self.geometry), self.geometry, plan.half)
+        passes = passes_of(part, sets, self.geometry, plan.half)
         for item in passes:
             for band in range(len(busy)):
                 busy[band] += item.tiling.issue * (item.bands >> band & 1)
