@@ -39,6 +39,9 @@ HALVED_BITS = (4, 8)
 MOST_HALVED_DOT = 16
 """Places of a group where two codes may share one: a row's record has five bits for the number of a code."""
 
+SUM_BITS = 10
+"""Average pooling windows hold at most 2**SUM_BITS codes."""
+
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
 
@@ -216,6 +219,11 @@ class Hardware(Model):
             raise rejected(
                 f"depthwise: given with groups {self.groups}, must be left out unless groups are a multiple of "
                 f"{blocks}: its sums leave by {self.columns} columns"
+            )
+        if self.acc_bits <= self.most_bits + SUM_BITS:
+            raise rejected(
+                f"acc_bits: {self.acc_bits} given with depthwise, must be at least {self.most_bits + SUM_BITS + 1}: "
+                "averages are sums, too"
             )
         width = self.dot * self.depthwise.weight_bits
         if width > self.memory.width_bits:

@@ -22,6 +22,7 @@ from codesign.integer.network import (
 )
 from codesign.program.accumulators import check_lines, check_sums, hardware_bias
 from codesign.program.dealing import rows_of
+from codesign.program.depthwise import windows_of
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import (
     beats_to_bytes,
@@ -177,7 +178,7 @@ class _Compiler:
                 fields = {"op": Op.FENCE, "load_words": plan.bursts, "passes": plan.dropped}
                 self.emit_descriptor(fields)
                 self.emit_zeros(plan.dropped)
-            case Op.CONV | Op.DEPTHWISE:
+            case Op.CONV | Op.DEPTHWISE if isinstance(planned.step.layer, ConvShape):
                 self.conv(planned, plan)
             case _:
                 self.pool(planned, plan)
@@ -288,20 +289,11 @@ class _Compiler:
             **passes[0].tiling.fields(),
         }
         if plan.op == Op.DEPTHWISE:
-            windows = passes[0].tiling.count * geometry.columns
-            fields |= {"tiles": windows, "load_words": passes[0].taps * geometry.tap_beats}
+            fields |= self.windows(plan, source, part)
         if target is None:
             fields |= {"wide": 1, "out_addr": self.results}
         else:
-            fields |= {
-                "target": target.memory,
-                "out_base": target.base,
-                "out_stride": target.words_per_pixel,
-                "tile_stride": target.words_per_pixel * geometry.columns,
-                "low": conv.low,
-                "high": conv.high,
-                "zero": conv.output.zero_point,
-            }
+            fields |= self.written(target, conv)
         fields |= self.modes(source, target, operand)
         if operand is not None:
             skipped = (plan.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
@@ -318,8 +310,36 @@ class _Compiler:
             self.emit(self.params(self.row_params(conv, item, bias), item))
             key = (item.filters, item.word_offset)
             if key not in weights:
-                weights[key] = self.tap_weights(conv, item) if item.taps else self.weights(conv, item, plan.half)
+                of_unit = item.taps > 0
+                weights[key] = (
+                    self.tap_weights(conv.weight[:, 0], conv.input, item)
+                    if of_unit
+                    else self.weights(conv, item, plan.half)
+                )
             self.emit(weights[key])
+
+    def written(self, target: Placement, layer: IntegerConv | IntegerPool) -> dict[str, int]:
+        """Descriptor fields of results that leave `columns` pixels at a time."""
+        return {
+            "target": target.memory,
+            "out_base": target.base,
+            "out_stride": target.words_per_pixel,
+            "tile_stride": target.words_per_pixel * self.geometry.columns,
+            "low": layer.low,
+            "high": layer.high,
+            "zero": layer.output.zero_point,
+        }
+
+    def windows(self, plan: StepPlan, source: Placement, part: ConvShape | PoolShape) -> dict[str, int]:
+        """Descriptor fields of a step on the depthwise unit that those of a convolution do not say."""
+        reads, pixels = part.kernel[0] * part.kernel[1], part.output.height * part.output.width
+        found = windows_of(pixels, reads, self.geometry.word_codes(source.tensor.bits), self.geometry)
+        return {
+            "tiles": found.number,
+            "spaced": found.spaced,
+            "alike": isinstance(part, PoolShape),
+            "load_words": plan.passes[0].taps * self.geometry.tap_beats,
+        }
 
     def modes(self, source: Placement, target: Placement | None, operand: Placement | None = None) -> dict[str, int]:
         """Descriptor fields that say how wide codes are; none where they have one width."""
@@ -349,40 +369,41 @@ class _Compiler:
         """The parameter record of filter `f` (-1: an idle row)."""
         if f < 0:
             return 0
+        bits = self.geometry.act_bits if conv.output.wide else self.shape.tensor(conv.output.name).bits
+        factors = {"bias": int(bias[f]), "mult": int(conv.mult[f]), "shift": int(conv.shift[f])}
+        if conv.residual is not None:
+            factors["residual_mult"] = int(conv.residual_mult[f])
+        return self.record(f, bits, factors)
+
+    def record(self, channel: int, bits: int, factors: dict[str, int]) -> int:
+        """The parameter record of an output channel of so many bits."""
         geometry = self.geometry
-        bits = geometry.act_bits if conv.output.wide else self.shape.tensor(conv.output.name).bits
-        word, inside = divmod(f, geometry.word_codes(bits))
+        word, inside = divmod(channel, geometry.word_codes(bits))
         group, element = divmod(inside, geometry.group_codes(bits))
-        return geometry.param.pack(
-            {
-                "bias": int(bias[f]),
-                "mult": int(conv.mult[f]),
-                "shift": int(conv.shift[f]),
-                "residual_mult": int(conv.residual_mult[f]) if conv.residual is not None else 0,
-                "word": word,
-                "group": group,
-                "element": element,
-                "valid": 1,
-                "channel": f,
-            }
-        )
+        place = {"word": word, "group": group, "element": element, "valid": 1, "channel": channel}
+        return geometry.param.pack({**factors, **place})
 
     def params(self, records: Sequence[int], plan: PassPlan) -> NDArray[np.uint8]:
         """The beats of a pass's parameter records, those of the first rows given, zeros for the others."""
         word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
         return record_bytes(word, plan.param_beats(self.geometry), self.geometry)
 
-    def tap_weights(self, conv: IntegerConv, plan: PassPlan) -> NDArray[np.uint8]:
+    def tap_weights(self, weight: IntArray, source: str, plan: PassPlan) -> NDArray[np.uint8]:
         """Weight beats of a pass of the depthwise unit: for every tap a weight for every place of a word.
 
         Codes of twice the bits have two places, whose weights are the same.
+
+        Args:
+            weight: (channels, kernel height, kernel width).
+            source: the map that is read.
+            plan: of the pass.
         """
         geometry, unit = self.geometry, self.hw.depthwise
         assert unit is not None
-        codes = geometry.group_codes(self.shape.tensor(conv.input).bits)
+        codes = geometry.group_codes(self.shape.tensor(source).bits)
         held = [f for f in plan.filters if f >= 0]
         window = np.zeros((len(plan.filters), plan.taps), dtype=np.int64)
-        window[: len(held)] = conv.weight[held, 0].reshape(len(held), -1)
+        window[: len(held)] = weight[held].reshape(len(held), -1)
         places = window.T.reshape(plan.taps, geometry.groups, codes)
         places = np.tile(places, geometry.dot // codes)  # (tap, group, place)
         count = geometry.groups_per_tap_beat
@@ -455,6 +476,10 @@ class _Compiler:
         assert isinstance(part, PoolShape)
         assert source is not None
         assert target is not None
+        if plan.op == Op.DEPTHWISE:
+            assert isinstance(pool, IntegerPool)
+            self.average(pool, part, source, plan)
+            return
         averaging = plan.op == Op.AVG_POOL
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, pairs=plan.pairs)
         fields |= {
@@ -482,3 +507,29 @@ class _Compiler:
             bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
             record = geometry.param.pack({"bias": bias, "mult": pool.mult, "shift": pool.shift, "valid": 1})
             self.emit(self.params([record], item))
+
+    def average(self, pool: IntegerPool, part: PoolShape, source: Placement, plan: StepPlan) -> None:
+        """Average pooling on the depthwise unit: a convolution with weights of 1."""
+        geometry, target = self.geometry, plan.written
+        assert target is not None
+        pixels = part.output.height * part.output.width
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
+        fields |= {
+            "op": Op.DEPTHWISE,
+            "pad_code": self.pad_code(source.tensor),
+            "last_columns": (pixels - 1) % geometry.columns + 1,
+            "passes": len(plan.passes),
+            **plan.passes[0].tiling.fields(),
+            **self.windows(plan, source, part),
+            **self.written(target, pool),
+            **self.modes(source, target),
+        }
+        self.emit_descriptor(fields)
+        bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
+        factors = {"bias": bias, "mult": pool.mult, "shift": pool.shift}
+        ones = np.ones((source.tensor.channels, 1, 1), dtype=np.int64)
+        for item in plan.passes:
+            records = [self.record(f, target.tensor.bits, factors) for f in item.filters if f >= 0]
+            self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
+            self.emit(self.params(records, item))
+            self.emit(self.tap_weights(ones, source.tensor.name, item))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from codesign.arch.hardware import MOST_CODE_BITS, Hardware
+from codesign.arch.hardware import MOST_CODE_BITS, SUM_BITS, Hardware
 from codesign.errors import UserError
 from codesign.program.dealing import Row
 from codesign.program.depthwise import on_unit, unit_step
@@ -22,7 +22,6 @@ from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShap
 from codesign.program.strips import build_schedule
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import COORD_BITS, Geometry
-from codesign.rtl.latencies import SUM_BITS
 from codesign.rtl.layout import KERNEL_BITS, STRIDE_BITS, Op
 
 
@@ -82,7 +81,7 @@ class Planner:
         for number, planned in enumerate(self.steps):
             plan, layer = planned.plan, planned.step.layer
             if isinstance(layer, ConvShape) and plan.layer not in sets:
-                plan = unit_step(plan, layer, self.geometry)
+                plan = unit_step(plan, layer, layer.filters, layer.input_bits, self.geometry)
             elif isinstance(layer, ConvShape):
                 key = plan.layer, layer.output.height, plan.half
                 if key not in found:
@@ -171,13 +170,16 @@ def _pool(
 ) -> StepPlan:
     assert source is not None
     averaging = pool.kind == "avg"
+    written, beats = _written(step, target), geometry.descriptor_beats
+    if averaging and geometry.unit_averages:
+        bare = StepPlan(step.index, Op.DEPTHWISE, step.rows, written)
+        return unit_step(bare, pool, source.tensor.channels, source.tensor.bits, geometry)
     pairs = not averaging and geometry.second_reader and pool.kernel[1] > 1 and _frees(source, target)
     reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
     sums = geometry.word_codes(source.tensor.bits)
     gap = max(0, sums - reads) if averaging else 0
     words = source.words_per_pixel
     windows = Tiling(pool.output.height * pool.output.width * words, reads, reads, gap)
-    written, beats = _written(step, target), geometry.descriptor_beats
     if averaging:
         passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
         beats = step_beats(passes, geometry)

@@ -300,18 +300,19 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             ]
 
         # ---- post-processing and pooling -----------------------------------------------------------------------
+        averages = not geometry.unit_averages  # in the pooling unit
         results = Signal(ADDRESS_BITS, reset_less=True)  # addresses in a program count from its beginning
         m.d.sync += results.eq(control.program_address + d.out_addr)
         m.d.comb += [
             post.descriptor.eq(d),
-            post.averaging.eq(executor.averaging),
+            *([post.averaging.eq(executor.averaging)] if averages else []),
             post.param_write_en.eq(loader.param_write_en),
             post.param_write_addr.eq(loader.param_write_addr),
             post.param_write_data.eq(loader.param_write_data),
-            post.pooled.eq(pooling.pooled),
+            *([post.pooled.eq(pooling.pooled)] if averages else []),
             pooling.descriptor.eq(d),
             pooling.start.eq(executor.pass_start),
-            pooling.averaging.eq(executor.averaging),
+            *([pooling.averaging.eq(executor.averaging)] if averages else []),
             pooling.word.eq(aligner.word),
             pooling.first.eq(pool_first[-1]),
             pooling.last.eq(pool_last[-1] & ~executor.depthwise if geometry.hw.depthwise else pool_last[-1]),
@@ -393,7 +394,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += getattr(unit, name).eq(delay.event(mine, READ_LATENCY - 1, f"window_{name}"))
         m.d.comb += [
             unit.word.eq(word),
-            unit.tap.eq(window.step),
+            unit.tap.eq(Mux(executor.current.alike, 0, window.step)),
             unit.slot.eq(executor.pass_slot),
             unit.write_part.eq(loader.tap_write_part),
             unit.write_addr.eq(loader.tap_write_addr),

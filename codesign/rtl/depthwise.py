@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.depthwise import Depthwise
+from codesign.arch.hardware import SUM_BITS
 from codesign.rtl.array.adders import Sum, Term, bits_of_range, extended, link, plus
 from codesign.rtl.array.products import depthwise_product
 from codesign.rtl.geometry import Geometry
@@ -227,7 +228,8 @@ class DepthwiseUnit(SharedModule):
 
     def _sum_bits(self, code_bits: int) -> int:
         """Bits of a sum over a window of codes; a program has no sums that exceed an accumulator."""
-        largest = self._unit.taps * ((1 << code_bits) - 1) * self._unit.largest
+        codes = max(self._unit.taps * self._unit.largest, 1 << SUM_BITS)  # weighed, or as many as are averaged
+        largest = codes * ((1 << code_bits) - 1)
         return min(self._geometry.acc_bits, bits_of_range(-largest, largest))
 
 

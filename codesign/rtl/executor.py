@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.counters import COUNTERS
@@ -51,7 +54,7 @@ class Executor(SharedModule):
             "writer_idle": In(1),
             "current": Out(struct(geometry.descriptor)),
             "pooling": Out(1),
-            "averaging": Out(1),
+            **({} if geometry.unit_averages else {"averaging": Out(1)}),
             **({"depthwise": Out(1), "pass_slot": Out(1)} if geometry.hw.depthwise else {}),
             "pass_start": Out(1),
             "header": Out(struct(geometry.pass_header)),
@@ -93,14 +96,14 @@ class Executor(SharedModule):
         m.d.sync += has_gap.eq(header.gap != 0)
         bare = Signal()  # no pass header, no weights
 
-        windowed: Value = d.op == Op.AVG_POOL  # reads window after window, in passes
+        # operations that read window after window, in passes
+        windowed = {} if geometry.unit_averages else {Op.AVG_POOL: self.averaging}
         if geometry.hw.depthwise:
-            windowed = windowed | self.depthwise
-            m.d.comb += self.depthwise.eq(d.op == Op.DEPTHWISE)
+            windowed[Op.DEPTHWISE] = self.depthwise
         m.d.comb += [
             bare.eq((d.op == Op.MAX_POOL) | (d.op == Op.STORE)),
-            self.pooling.eq(bare | windowed),
-            self.averaging.eq(d.op == Op.AVG_POOL),
+            self.pooling.eq(reduce(or_, (d.op == op for op in windowed), bare)),
+            *(flag.eq(d.op == op) for op, flag in windowed.items()),
             upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
             last_pass.eq(bare | no_passes),
             ready.eq(bare | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),

@@ -14,8 +14,9 @@ from math import ceil
 
 from codesign.rtl.latencies import Latencies
 from codesign.rtl.layout import (
+    DEPTHWISE_FIELDS,
     DESCRIPTOR,
-    MODES_DESCRIPTOR,
+    MODES_FIELDS,
     PAIRS_PARAMS,
     PAIRS_PASS_HEADER,
     PARAMS,
@@ -64,10 +65,16 @@ class Geometry(Latencies):
         """The header of a pass."""
         return PAIRS_PASS_HEADER if self.pair_bits else PASS_HEADER
 
-    @property
+    @cached_property
     def descriptor(self) -> Layout:
         """A layer's descriptor."""
-        return MODES_DESCRIPTOR if self.has_modes else DESCRIPTOR
+        modes = MODES_FIELDS if self.has_modes else ()
+        return Layout("descriptor", (*DESCRIPTOR.fields, *modes, *(DEPTHWISE_FIELDS if self.hw.depthwise else ())))
+
+    @property
+    def unit_averages(self) -> bool:
+        """Whether the depthwise unit does what average pooling does, which is that with weights of 1."""
+        return self.hw.depthwise is not None and not self.narrow_bits
 
     @property
     def beat_bits(self) -> int:

@@ -51,9 +51,6 @@ BLOCK_TILES = 16
 ACCUMULATE_LATENCY = 3
 """Cycles after which a weight-stationary accumulator may be added to again."""
 
-SUM_BITS = 10
-"""Average pooling windows hold at most 2**SUM_BITS codes."""
-
 
 @dataclass(frozen=True)
 class Latencies(Words):

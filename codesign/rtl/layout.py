@@ -147,18 +147,20 @@ DESCRIPTOR = Layout(
     ),
 )
 
-MODES_DESCRIPTOR = Layout(
-    "descriptor",
-    (
-        *DESCRIPTOR.fields,
-        Field("in_code", 2),  # how wide the codes of the map are that is read: `code_number`
-        Field("out_code", 2),  # of the map that is written
-        Field("residual_code", 2),  # of the residual operand
-        # words of one pixel of the residual operand (average pooling: of the output), whatever the output's are
-        Field("pixel_words", 12),
-    ),
+MODES_FIELDS = (
+    Field("in_code", 2),  # how wide the codes of the map are that is read: `code_number`
+    Field("out_code", 2),  # of the map that is written
+    Field("residual_code", 2),  # of the residual operand
+    # words of one pixel of the residual operand (average pooling: of the output), whatever the output's are
+    Field("pixel_words", 12),
 )
-"""The descriptor of accelerators whose codes have more than one width."""
+"""What descriptors of accelerators have whose codes have more than one width."""
+
+DEPTHWISE_FIELDS = (
+    Field("spaced", 1),  # the pass's gap is one of every window, not of every tile
+    Field("alike", 1),  # all taps have the weights of the first one
+)
+"""What descriptors of accelerators with a depthwise unit have."""
 
 
 def code_number(bits: int) -> int:

@@ -144,6 +144,12 @@ class Loader(SharedModule):
         unknown = Signal()
         m.d.comb += self.more_bursts.eq(d.load_words)
 
+        with_passes = [Op.CONV]
+        if not geometry.unit_averages:
+            with_passes.append(Op.AVG_POOL)
+        if unit is not None:
+            with_passes.append(Op.DEPTHWISE)
+
         with m.FSM(name="loader") as fsm:
             with m.State("STOP"):
                 m.d.comb += self.beat_ready.eq(1)  # what pads the stream to whole bursts is dropped
@@ -166,7 +172,7 @@ class Loader(SharedModule):
                 with m.Switch(d.op):
                     with m.Case(Op.LOAD):
                         m.next = "LOAD_WAIT"
-                    with m.Case(Op.CONV, Op.AVG_POOL, *([Op.DEPTHWISE] if unit else [])):
+                    with m.Case(*with_passes):
                         m.d.sync += self.descriptor_valid.eq(1)
                         m.next = "PASS"
                     with m.Case(Op.MAX_POOL, Op.STORE):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
+from codesign.arch.hardware import SUM_BITS
 from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import SUM_BITS
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.select import split
 from codesign.rtl.window import add_modulo, struct
@@ -23,8 +23,9 @@ class PoolingUnit(SharedModule):
         max       the window's word is written in cycle tau + Geometry.max_write_latency
         average   channel sums appear on `pooled` from cycle tau + Geometry.result_latency, one per cycle
 
-    so windows may follow each other at once (max) or every `word_elements` cycles (average). A second reader brings
-    `second_word` with every `word` of max pooling: another word of the window, or zeros.
+    so windows may follow each other at once (max) or every `word_elements` cycles (average). Averages are the
+    depthwise unit's, if there is one (`Geometry.unit_averages`). A second reader brings `second_word` with every `word`
+    of max pooling: another word of the window, or zeros.
 
     Codes of twice the bits (`doubled`, if `Geometry.has_doubled`) are added up in their two parts, which are put
     together as sums leave, and are half as many; of two of them the larger one is that with the larger high part, or
@@ -35,16 +36,17 @@ class PoolingUnit(SharedModule):
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.module_name = "pooling_unit"
+        averages = not geometry.unit_averages
         super().__init__(
             {
                 "descriptor": In(struct(geometry.descriptor)),
                 "start": In(1),
-                "averaging": In(1),
+                **({"averaging": In(1)} if averages else {}),
                 "word": In(geometry.word_bits),
                 "first": In(1),
                 "last": In(1),
                 **({"second_word": In(geometry.word_bits)} if geometry.second_reader else {}),
-                "pooled": Out(geometry.most_bits + SUM_BITS),
+                **({"pooled": Out(geometry.most_bits + SUM_BITS)} if averages else {}),
                 **({"doubled": In(1)} if geometry.has_doubled else {}),
                 **({"narrow": In(1)} if geometry.narrow_bits else {}),
                 "write": Out(1),
@@ -57,9 +59,10 @@ class PoolingUnit(SharedModule):
         m = Module()
         geometry, d = self._geometry, self.descriptor
         count, ab = geometry.groups, geometry.act_bits
+        averages = not geometry.unit_averages
+        averaging: Value = self.averaging if averages else Const(0, 1)
         digit = geometry.narrow_bits or ab
-        each = ab // digit  # digits of a place
-        width = digit + SUM_BITS
+        width = digit + (SUM_BITS if averages else 0)
 
         codes: list[Value] = split(self.word, digit)
         first = Signal()
@@ -71,18 +74,54 @@ class PoolingUnit(SharedModule):
             others = split(self.second_word, digit)
             for i, (register, code, other) in enumerate(zip(larger, codes, others, strict=True)):
                 exceeds = self._exceeds(i, others, codes)
-                later += register.eq(Mux(~self.averaging & exceeds, other, code))
+                later += register.eq(Mux(~averaging & exceeds, other, code))
             codes = list(larger)
         later += [first.eq(self.first), last.eq(self.last)]
         reduced = [Signal(width, name=f"reduced_{i}", reset_less=True) for i in range(len(codes))]
         largest: list[Value] = [register[:digit] for register in reduced]
         for i, (code, register) in enumerate(zip(codes, reduced, strict=True)):
             maximum = Mux(self._exceeds(i, codes, largest), code, largest[i])
-            m.d.sync += register.eq(Mux(first, code, Mux(self.averaging, register + code, maximum)))
+            m.d.sync += register.eq(Mux(first, code, Mux(averaging, register + code, maximum)))
         ready = Signal()
         m.d.sync += ready.eq(last)
 
-        # average: sums leave one by one, delayed so that they meet the parameters in post-processing
+        if averages:
+            self._sums(m, reduced, ready)
+
+        # max: the word leaves with its groups in their rotated places
+        key = Signal(geometry.key_bits)
+        index = Signal(geometry.act_addr_bits)
+        word = Signal(12)
+        last_word = Signal(12, reset_less=True)
+        groups = split(Cat(*(register[:digit] for register in reduced)), geometry.group_bits)
+        for g, group in enumerate(rotate_right(groups, key)):
+            data = Signal(geometry.group_bits, name=f"write_data_{g}", reset_less=True)
+            m.d.sync += data.eq(group)
+            m.d.comb += self.write_data[g].eq(data)
+        m.d.sync += [
+            last_word.eq(d.words - 1),
+            self.write.eq(ready & ~averaging),
+            self.write_addr.eq(d.out_base + index),
+            index.eq(index + ready),
+        ]
+        with m.If(ready):
+            with m.If(word == last_word):
+                m.d.sync += [
+                    word.eq(0),
+                    key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count)),
+                ]
+            with m.Else():
+                m.d.sync += word.eq(word + 1)
+        with m.If(self.start):
+            m.d.sync += [index.eq(0), word.eq(0), key.eq(0)]
+        return m
+
+    def _sums(self, m: Module, reduced: Sequence[Value], ready: Value) -> None:
+        """Average: sums leave one by one, delayed so that they meet the parameters in post-processing."""
+        geometry = self._geometry
+        count, ab, width = geometry.groups, geometry.act_bits, len(reduced[0])
+        digit = geometry.narrow_bits or ab
+        each = ab // digit  # digits of a place
         serial = Signal(width * len(reduced), reset_less=True)
         leaving: Value = Cat(*reduced)
         if geometry.has_doubled:
@@ -111,34 +150,6 @@ class PoolingUnit(SharedModule):
             m.d.sync += register.eq(pooled)
             pooled = register
         m.d.comb += self.pooled.eq(pooled)
-
-        # max: the word leaves with its groups in their rotated places
-        key = Signal(geometry.key_bits)
-        index = Signal(geometry.act_addr_bits)
-        word = Signal(12)
-        last_word = Signal(12, reset_less=True)
-        groups = split(Cat(*(register[:digit] for register in reduced)), geometry.group_bits)
-        for g, group in enumerate(rotate_right(groups, key)):
-            data = Signal(geometry.group_bits, name=f"write_data_{g}", reset_less=True)
-            m.d.sync += data.eq(group)
-            m.d.comb += self.write_data[g].eq(data)
-        m.d.sync += [
-            last_word.eq(d.words - 1),
-            self.write.eq(ready & ~self.averaging),
-            self.write_addr.eq(d.out_base + index),
-            index.eq(index + ready),
-        ]
-        with m.If(ready):
-            with m.If(word == last_word):
-                m.d.sync += [
-                    word.eq(0),
-                    key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count)),
-                ]
-            with m.Else():
-                m.d.sync += word.eq(word + 1)
-        with m.If(self.start):
-            m.d.sync += [index.eq(0), word.eq(0), key.eq(0)]
-        return m
 
     def _exceeds(self, i: int, codes: Sequence[Value], others: Sequence[Value]) -> Value:
         """Whether the code that digit i is, or is of, is larger than the other one, so that it takes its place."""

@@ -7,11 +7,12 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from codesign.arch.hardware import SUM_BITS
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import SUM_BITS, WRITE_STAGE
+from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
@@ -66,11 +67,12 @@ class PostProcessor(SharedModule):
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self.module_name = "post_processor"
+        averages = not geometry.unit_averages
         columns = geometry.columns
         super().__init__(
             {
                 "descriptor": In(struct(geometry.descriptor)),
-                "averaging": In(1),
+                **({"averaging": In(1)} if averages else {}),
                 **({"depthwise": In(1)} if geometry.hw.depthwise else {}),
                 "tile_last": In(1),
                 "pass_last": In(1),
@@ -80,7 +82,7 @@ class PostProcessor(SharedModule):
                 "param_write_addr": In(geometry.param_addr_bits),
                 "param_write_data": In(geometry.line_rows * geometry.param.bits),
                 "results": In(geometry.acc_bits).array(columns),
-                "pooled": In(geometry.most_bits + SUM_BITS),
+                **({"pooled": In(geometry.most_bits + SUM_BITS)} if averages else {}),
                 "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
                 "residual_data": In(geometry.group_bits).array(geometry.groups),
                 "write_en": Out(geometry.dot).array(geometry.groups),
@@ -101,6 +103,8 @@ class PostProcessor(SharedModule):
         most, modes, half = geometry.most_bits, geometry.has_modes, geometry.half_dot
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
+        averaging: Value = Const(0, 1) if geometry.unit_averages else self.averaging
+        pooled: Value = Const(0, most + SUM_BITS) if geometry.unit_averages else self.pooled
         narrow_bits = geometry.narrow_bits
         out_doubled = d.out_code == code_number(most) if geometry.has_doubled else None
         out_narrow = d.out_code == code_number(narrow_bits) if narrow_bits else None
@@ -136,7 +140,7 @@ class PostProcessor(SharedModule):
         if modes:
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
-        by_channel = self.averaging | self.depthwise if geometry.hw.depthwise else self.averaging
+        by_channel = averaging | self.depthwise if geometry.hw.depthwise else averaging
         row = LoopCounter(m, "row", Mux(by_channel, of_word, rows), max(rows, groups * most_codes))
         m.d.comb += row_end.eq(active & row.last)
         out_word = Signal(12)
@@ -149,7 +153,7 @@ class PostProcessor(SharedModule):
                 with m.Else():
                     m.d.sync += element.eq(element + 1)
             else:
-                with m.If(self.averaging):
+                with m.If(averaging):
                     m.d.sync += element.eq(element + 1)
                     with m.If(element == of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1)):
                         m.d.sync += [element.eq(0), group.eq(group + 1)]
@@ -157,7 +161,7 @@ class PostProcessor(SharedModule):
                             m.d.sync += [group.eq(0), out_word.eq(out_word + 1)]
         with m.If(row_end):
             m.d.sync += active.eq(0)
-            with m.If(self.averaging):
+            with m.If(averaging):
                 if not modes:
                     m.d.sync += tile_offset.eq(tile_offset + 1)
                 with m.If(word == last_word):
@@ -184,7 +188,7 @@ class PostProcessor(SharedModule):
             if not modes:
                 m.d.sync += [element.eq(0), group.eq(0)]
         if modes:
-            m.d.comb += beyond.eq(self.averaging & (out_word == d.pixel_words))
+            m.d.comb += beyond.eq(averaging & (out_word == d.pixel_words))
         m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1, reset=True))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
@@ -194,7 +198,7 @@ class PostProcessor(SharedModule):
         )
         write = params.write_port()
         read = params.read_port()
-        asked, inside = Mux(self.averaging, 0, row.value), geometry.line_rows.bit_length() - 1
+        asked, inside = Mux(averaging, 0, row.value), geometry.line_rows.bit_length() - 1
         m.d.comb += [
             write.en.eq(self.param_write_en),
             write.addr.eq(self.param_write_addr),
@@ -208,15 +212,15 @@ class PostProcessor(SharedModule):
         if inside:  # a signal of its own: joined with `param`, Verilator sees a vector that depends on itself
             record = Signal(param_struct)
             m.d.comb += Value.cast(record).eq(chosen(delay(asked[:inside], 1), records))
-        turned = Mux(self.averaging, delay(group, 1), record.group[:kbits])[:kbits]
+        turned = Mux(averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
-        with m.If(self.averaging):
+        with m.If(averaging):
             m.d.sync += [param.word.eq(delay(out_word, 1) if modes else 0), param.element.eq(delay(element, 1))]
         valid = Signal()
         m.d.comb += valid.eq(delay(active & drain & ~beyond if modes else active & drain, 2, reset=True) & param.valid)
         mask = Signal(columns)
         for j in range(columns):
-            lane_ok = Mux(self.averaging, int(j == 0), ~final | (j < d.last_columns))
+            lane_ok = Mux(averaging, int(j == 0), ~final | (j < d.last_columns))
             m.d.comb += mask[j].eq(lane_ok)
         lane_mask = delay(mask, 2)
 
@@ -238,7 +242,7 @@ class PostProcessor(SharedModule):
         for j in range(columns):
             lane = Signal(abits, name=f"lane_offset_{j}", reset_less=True)
             lane_q = Signal(abits, name=f"lane_offset_q_{j}", reset_less=True)
-            m.d.sync += [lane.eq(tile_offset + Mux(self.averaging, 0, strides[j])), lane_q.eq(lane)]
+            m.d.sync += [lane.eq(tile_offset + Mux(averaging, 0, strides[j])), lane_q.eq(lane)]
             offsets.append(lane_q)
         group_offsets: list[Value] = []
         idle: list[Value] = [Const(0, 1)] * (groups - columns)
@@ -332,7 +336,7 @@ class PostProcessor(SharedModule):
                 m.d.sync += base.eq(plus(at(param.bias, 5)[:biased_bits].as_signed(), before, biased_bits))  # t+6
                 result = Mux(at(param.pair, 6), joins.counted(result), result).as_signed()
                 addend = base
-            operand = Mux(self.averaging, Cat(self.pooled, Const(0, 1)).as_signed(), result)
+            operand = Mux(averaging, Cat(pooled, Const(0, 1)).as_signed(), result)
             far = shifted[NEAR - 1 : -1]
             m.d.sync += [
                 summed.eq(operand + addend),  # t+7

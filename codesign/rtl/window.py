@@ -54,7 +54,8 @@ class WindowGenerator(SharedModule):
     first one's, and kx counts pairs of taps; step_kx is twice as large. Where it has no tap it announces padding.
 
     In passes of the depthwise unit (`depthwise`) windows are walked as in pooling, and `columns` of them are a tile:
-    `window_end` is the end of a tile then, and `tile_last` comes with the `last` of its last window.
+    `window_end` is the end of a tile then, or of every window if these are `spaced`, and `tile_last` comes with the
+    `last` of a tile's last window. The last tile may have fewer.
 
     A pass that does not `begin` goes on behind the tile that the one before it visited last; if that one did not
     `drain`, it stays at its tile. A pass that is `single` ends after one tile.
@@ -171,14 +172,15 @@ class WindowGenerator(SharedModule):
             m.d.comb += over.eq(ends)
             of_tile = Signal(name="of_tile", init=1)
             column = LoopCounter(m, "column_of_tile", Const(columns), columns)
-            m.d.comb += of_tile.eq(~self.depthwise | column.last)
+            ends_tile = column.last | tile.last
+            m.d.comb += of_tile.eq(~self.depthwise | ends_tile | d.spaced)
             with m.If(self.advance & over):
                 m.d.sync += column.step()
                 with m.If(column.last):
                     m.d.sync += column.restart()
             with m.If(self.start):
                 m.d.sync += column.restart()
-            m.d.sync += self.tile_last.eq(self.advance & over & of_tile & self.depthwise)
+            m.d.sync += self.tile_last.eq(self.advance & over & ends_tile & self.depthwise)
         before_near = Signal(12, reset_less=True)
         m.d.sync += before_near.eq(d.out_w - 3)
         m.d.comb += [

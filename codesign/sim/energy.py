@@ -30,7 +30,7 @@ from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.load import find_config
 from codesign.arch.scheme import TWO_TERM_SCHEMES, Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS
-from codesign.program.plan import PassPlan, Plan, StepPlan
+from codesign.program.plan import Plan, StepPlan
 from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
 from codesign.rtl.geometry import Geometry
@@ -138,7 +138,7 @@ def estimate_energy(program: Plan, units: UnitEnergies) -> Energy:
         if plan.op == Op.STORE:
             of_layer["buffers_pj"] += counter.store(plan)
             continue
-        convolves = plan.op in (Op.CONV, Op.DEPTHWISE)
+        convolves = isinstance(program.shape.layers[plan.layer], ConvShape)
         for key, value in (counter.conv(plan) if convolves else counter.pool(plan)).items():
             of_layer[key] += value
     for of_layer, moved in zip(pj, traffic(program), strict=True):
@@ -171,12 +171,8 @@ class _Counter:
         assert isinstance(layer, ConvShape)
         bits = self.geometry.map_bits(layer.weight[1] * layer.groups, layer.input_bits)
         narrow = self.geometry.is_narrow(bits)
-        for rows in plan.passes:
-            if rows.taps:
-                found = self.unit(rows)
-                products, additions = products + found[0], additions + found[1]
-                registers, buffers = registers + found[2], buffers + found[3]
-                continue
+        of_unit = self.unit(plan) if plan.op == Op.DEPTHWISE else {}
+        for rows in () if of_unit else plan.passes:
             # a row's weights are read once a tile or block
             cycles = rows.tiling.issue
             fetches = rows.tiling.count * self.geometry.steps_in(rows.steps, bits)
@@ -199,26 +195,28 @@ class _Counter:
         products += outputs * operand * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
         written = 0 if plan.wide else hw.code_bits(layer.output.bits)
         buffers += outputs * (written + operand) * self.activation_pj
-        return {
+        found = {
             "products_pj": products,
             "additions_pj": additions,
             "registers_pj": registers,
             "buffers_pj": buffers,
         }
+        return {name: pj + of_unit.get(name, 0.0) for name, pj in found.items()}
 
-    def unit(self, plan: PassPlan) -> tuple[float, float, float, float]:
-        """Products, additions, registers and buffers of a pass of the depthwise unit, which multiplies every place."""
+    def unit(self, plan: StepPlan) -> dict[str, float]:
+        """Passes of the depthwise unit, which multiplies and adds every place of a word in every cycle."""
         hw, units, unit = self.hw, self.units, self.hw.depthwise
         assert unit is not None
-        places = plan.tiling.issue * hw.word_elements
+        places = sum(rows.tiling.issue for rows in plan.passes) * hw.word_elements
+        written = sum(rows.taps for rows in plan.passes) * hw.word_elements
         stored = 2 * unit.taps * hw.dot * unit.weight_bits / 8
-        weights = (places + plan.taps * hw.word_elements) * unit.weight_bits * units.sram_pj_per_bit(stored)
-        return (
-            places * hw.act_bits * unit.weight_bits * units.multiply_pj_per_bit2,
-            places * hw.acc_bits * units.add_pj_per_bit,
-            places * (hw.acc_bits + hw.act_bits + unit.weight_bits) * units.register_pj_per_bit,
-            places * hw.act_bits * self.activation_pj + weights,
-        )
+        weights = (places + written) * unit.weight_bits * units.sram_pj_per_bit(stored)
+        return {
+            "products_pj": places * hw.act_bits * unit.weight_bits * units.multiply_pj_per_bit2,
+            "additions_pj": places * hw.acc_bits * units.add_pj_per_bit,
+            "registers_pj": places * (hw.acc_bits + hw.act_bits + unit.weight_bits) * units.register_pj_per_bit,
+            "buffers_pj": places * hw.act_bits * self.activation_pj + weights,
+        }
 
     def pool(self, plan: StepPlan) -> dict[str, float]:
         """A word is read and compared or added up in every cycle."""
@@ -232,8 +230,13 @@ class _Counter:
             "registers_pj": words * hw.word_elements * width * units.register_pj_per_bit,
             "buffers_pj": (words * hw.word_elements * hw.act_bits + outputs * bits) * self.activation_pj,
         }
+        requantized = outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
         if plan.op == Op.AVG_POOL:
-            found["products_pj"] = outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
+            found["products_pj"] = requantized
+        if plan.op == Op.DEPTHWISE:
+            found = self.unit(plan)
+            found["products_pj"] += requantized
+            found["buffers_pj"] += outputs * bits * self.activation_pj
         return found
 
     def product(self, band: Band) -> float:

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from codesign.arch.band import Band
 from codesign.arch.devices import Family
-from codesign.arch.hardware import Hardware
+from codesign.arch.hardware import SUM_BITS, Hardware
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.axi import ADDRESS_BITS
 from codesign.rtl.geometry import PARAM_BITS, Geometry
-from codesign.rtl.latencies import BUS_RADIX, SUM_BITS
+from codesign.rtl.latencies import BUS_RADIX
 from codesign.sim.synthesis.resources import Resources
 
 COEFFICIENTS = Path(__file__).parent / "predictor.json"

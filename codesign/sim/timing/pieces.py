@@ -234,7 +234,7 @@ class Pieces:
         whole = self.conv(index, width)
         sets = row_sets(whole, rows, self.geometry)
         if on_unit(whole, rows, sets, self.geometry):
-            return self.sequencer.step(unit_step(plan, part, self.geometry))
+            return self.sequencer.step(unit_step(plan, part, part.filters, part.input_bits, self.geometry))
         passes = passes_of(part, sets, self.geometry, plan.half)
         for item in passes:
             for band in range(len(busy)):
