@@ -19,13 +19,29 @@ _ATTEMPTS = 10_000
 
 
 def random_hardware(
-    rng: np.random.Generator, name: str, dataflow: str | None = None, device: str = "xc7z045"
+    rng: np.random.Generator,
+    name: str,
+    dataflow: str | None = None,
+    device: str = "xc7z045",
+    *,
+    depthwise: bool = True,
 ) -> Hardware:
-    """Hardware that the generator accepts, of a dataflow if one is asked for; the same generator gives the same one."""
+    """Hardware that the generator accepts; the same generator gives the same one.
+
+    Args:
+        rng: the generator.
+        name: of the hardware.
+        dataflow: if one is asked for.
+        device: that it is for.
+        depthwise: whether some have a depthwise unit.
+    """
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
         try:
-            hw = parse(json.dumps(_draw(choices, dataflow) | {"name": name, "device": device}), name, Hardware, {})
+            drawn = _draw(choices, dataflow) | {"name": name, "device": device}
+            if depthwise and drawn["dataflow"] == "os" and choices.integer(0, 2):
+                drawn["depthwise"] = {"weight_bits": choices.integer(2, 8), "taps": choices.pick((4, 16, 32))}
+            hw = parse(json.dumps(drawn), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
         if any(band.scheme is not Scheme.BINARY for band in hw.bands):  # else channels of every layer must fill words

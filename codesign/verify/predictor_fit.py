@@ -47,7 +47,7 @@ _FITTED = ("lut", "ff")
 def drawn(family: Family, seed: int, count: int) -> list[Hardware]:
     """Random configurations of a few rows: what a module holds hardly depends on how often it is there."""
     rng = np.random.default_rng(seed)
-    return [random_hardware(rng, f"drawn_{index}", device=DEVICES[family]) for index in range(count)]
+    return [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], depthwise=False) for index in range(count)]
 
 
 def covering(family: Family, seed: int, count: int) -> list[Hardware]:
@@ -56,7 +56,7 @@ def covering(family: Family, seed: int, count: int) -> list[Hardware]:
     seen: Counter[tuple[object, ...]] = Counter()
     found: list[Hardware] = []
     for index in range(count):
-        draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family]) for _ in range(_DRAWS)]
+        draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], depthwise=False) for _ in range(_DRAWS)]
         parts = [list(predictor.parts(Geometry(hw))) for hw in draws]
         kinds = [{(part.kind, *(term > 0 for term in part.terms)) for part in each} for each in parts]
         rarity = [sum(sorted(0.1 ** seen[kind] for kind in each)) for each in kinds]

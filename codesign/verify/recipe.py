@@ -161,6 +161,8 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         if choices.integer(0, 1):
             groups = choices.pick([g for g in range(1, channels + 1) if channels % g == 0])
         filters = groups * choices.integer(1, max(1, max_channels // groups))
+        if hw.depthwise and choices.integer(0, 1):
+            groups = filters = channels
         kind: Literal["conv", "residual"] = choices.pick(("conv", "residual"))
         blocks.append(Block(kind, *window(5), filters, groups, stored(3 if kind == "residual" else 1)))
         channels = filters

@@ -136,6 +136,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
                 tries.append(data | {"act_modes": rest, "bands": plain if mode == hw.narrow_bits else data["bands"]})
     if hw.buffers.read_ports > 1:  # two need even groups and most of the columns, so it must go before these can
         tries.append(data | {"buffers": data["buffers"] | {"read_ports": 1}})
+    if hw.depthwise is not None:
+        tries.append(data | {"depthwise": None})
     if hw.groups > hw.columns:
         tries.append(data | {"groups": hw.columns})
     for index, band in enumerate(data["bands"]):
