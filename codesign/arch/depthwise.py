@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from codesign.arch.checks import integer
+from codesign.arch.checks import choice, integer
 from codesign.arch.documents import Model
 
 
@@ -19,10 +19,13 @@ class Depthwise(Model):
     Attributes:
         weight_bits: width of a weight, two's complement; filters of any scheme whose integer weights fit are held.
         taps: most taps of a kernel; weights of two passes are stored.
+        readers: with 2, every place has two multipliers, and two words of a row of the window are read a cycle where
+            nothing is written to the memory that they are read from (`Buffers.read_ports`).
     """
 
     weight_bits: Annotated[int, integer(2, 8)] = 8
     taps: Annotated[int, integer(4, 256, power_of_two=True)] = 16
+    readers: Annotated[int, choice(1, 2)] = 1
 
     @property
     def largest(self) -> int:

@@ -225,6 +225,8 @@ class Hardware(Model):
                 f"acc_bits: {self.acc_bits} given with depthwise, must be at least {self.most_bits + SUM_BITS + 1}: "
                 "averages are sums, too"
             )
+        if self.depthwise.readers > self.buffers.read_ports:
+            raise rejected("depthwise.readers: 2 given, must be 1 with buffers.read_ports 1")
         width = self.dot * self.depthwise.weight_bits
         if width > self.memory.width_bits:
             raise rejected(

@@ -22,7 +22,7 @@ from codesign.integer.network import (
 )
 from codesign.program.accumulators import check_lines, check_sums, hardware_bias
 from codesign.program.dealing import rows_of
-from codesign.program.depthwise import windows_of
+from codesign.program.depthwise import reads_of, windows_of
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import (
     beats_to_bytes,
@@ -279,7 +279,7 @@ class _Compiler:
         assert isinstance(part, ConvShape)
         assert source is not None
         pixels = part.output.height * part.output.width
-        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, plan.pairs)
         fields |= {
             "op": plan.op,
             "half": plan.half,
@@ -312,7 +312,7 @@ class _Compiler:
             if key not in weights:
                 of_unit = item.taps > 0
                 weights[key] = (
-                    self.tap_weights(conv.weight[:, 0], conv.input, item)
+                    self.tap_weights(conv.weight[:, 0], conv.input, item, plan.pairs)
                     if of_unit
                     else self.weights(conv, item, plan.half)
                 )
@@ -332,8 +332,8 @@ class _Compiler:
 
     def windows(self, plan: StepPlan, source: Placement, part: ConvShape | PoolShape) -> dict[str, int]:
         """Descriptor fields of a step on the depthwise unit that those of a convolution do not say."""
-        reads, pixels = part.kernel[0] * part.kernel[1], part.output.height * part.output.width
-        found = windows_of(pixels, reads, self.geometry.word_codes(source.tensor.bits), self.geometry)
+        pixels, codes = part.output.height * part.output.width, self.geometry.word_codes(source.tensor.bits)
+        found = windows_of(pixels, reads_of(part, plan.pairs), codes, self.geometry)
         return {
             "tiles": found.number,
             "spaced": found.spaced,
@@ -388,8 +388,10 @@ class _Compiler:
         word = sum(record << PARAM_BITS * row for row, record in enumerate(records))
         return record_bytes(word, plan.param_beats(self.geometry), self.geometry)
 
-    def tap_weights(self, weight: IntArray, source: str, plan: PassPlan) -> NDArray[np.uint8]:
+    def tap_weights(self, weight: IntArray, source: str, plan: PassPlan, pairs: bool) -> NDArray[np.uint8]:
         """Weight beats of a pass of the depthwise unit: for every tap a weight for every place of a word.
+
+        With two readers a read has weights of two taps, of which the second is not there unless they are read in pairs.
 
         Codes of twice the bits have two places, whose weights are the same.
 
@@ -397,17 +399,21 @@ class _Compiler:
             weight: (channels, kernel height, kernel width).
             source: the map that is read.
             plan: of the pass.
+            pairs: whether two taps are read at a time.
         """
         geometry, unit = self.geometry, self.hw.depthwise
         assert unit is not None
         codes = geometry.group_codes(self.shape.tensor(source).bits)
         held = [f for f in plan.filters if f >= 0]
-        window = np.zeros((len(plan.filters), plan.taps), dtype=np.int64)
-        window[: len(held)] = weight[held].reshape(len(held), -1)
-        places = window.T.reshape(plan.taps, geometry.groups, codes)
+        at_once, count = geometry.taps_at_once, geometry.groups_per_tap_beat
+        step = at_once if pairs else 1
+        rows = np.zeros((len(plan.filters), weight.shape[1], -(-weight.shape[2] // step) * step), dtype=np.int64)
+        rows[: len(held), :, : weight.shape[2]] = weight[held]
+        window = np.zeros((len(plan.filters), plan.taps, at_once), dtype=np.int64)
+        window[..., :step] = rows.reshape(len(plan.filters), plan.taps, step)
+        places = window.transpose(1, 2, 0).reshape(plan.taps * at_once, geometry.groups, codes)
         places = np.tile(places, geometry.dot // codes)  # (tap, group, place)
-        count = geometry.groups_per_tap_beat
-        padded = np.zeros((plan.taps, geometry.tap_beats * count, geometry.dot), dtype=np.int64)
+        padded = np.zeros((len(places), geometry.word_beats * count, geometry.dot), dtype=np.int64)
         padded[:, : geometry.groups] = places
         bits = to_bits(padded & ((1 << unit.weight_bits) - 1), unit.weight_bits)
         beats = np.zeros((plan.taps * geometry.tap_beats, geometry.beat_bits), dtype=np.uint8)
@@ -513,7 +519,7 @@ class _Compiler:
         geometry, target = self.geometry, plan.written
         assert target is not None
         pixels = part.output.height * part.output.width
-        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output)
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, plan.pairs)
         fields |= {
             "op": Op.DEPTHWISE,
             "pad_code": self.pad_code(source.tensor),
@@ -527,9 +533,9 @@ class _Compiler:
         self.emit_descriptor(fields)
         bias = -self.zeros[source.tensor.name] * part.kernel[0] * part.kernel[1]
         factors = {"bias": bias, "mult": pool.mult, "shift": pool.shift}
-        ones = np.ones((source.tensor.channels, 1, 1), dtype=np.int64)
+        ones = np.ones((source.tensor.channels, 1, 1 + plan.pairs), dtype=np.int64)
         for item in plan.passes:
             records = [self.record(f, target.tensor.bits, factors) for f in item.filters if f >= 0]
             self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
             self.emit(self.params(records, item))
-            self.emit(self.tap_weights(ones, source.tensor.name, item))
+            self.emit(self.tap_weights(ones, source.tensor.name, item, plan.pairs))

@@ -50,8 +50,23 @@ def on_unit(conv: ConvShape, rows: Sequence[Row], sets: Sequence[RowSet], geomet
     # of a tile: a word that is mostly empty takes the unit as long as a full one
     half = geometry.halves(conv.filters, conv.input_bits)
     channels, columns = geometry.word_codes(conv.input_bits), geometry.columns
-    of_unit = passes * max(columns * max(taps, geometry.channel_lines), channels)
+    reads = reads_of(conv, reads_two(conv, geometry))
+    of_unit = passes * max(columns * max(reads, geometry.channel_lines), channels)
     return of_unit < sum(max(geometry.rows, item.words * taps * geometry.tap_cycles(half)) for item in sets)
+
+
+def reads_two(layer: ConvShape | PoolShape, geometry: Geometry) -> bool:
+    """Whether the unit multiplies two taps of a layer at a time, where two readers may read.
+
+    Of an average over an odd number of columns the last tap would be padding that counts.
+    """
+    wide = layer.kernel[1] > 1 and (isinstance(layer, ConvShape) or layer.kernel[1] % 2 == 0)
+    return geometry.taps_at_once == 2 and wide
+
+
+def reads_of(layer: ConvShape | PoolShape, pairs: bool) -> int:
+    """Cycles of a window, in each of which one tap is read, or two of a row."""
+    return layer.kernel[0] * ceil(layer.kernel[1] / (2 if pairs else 1))
 
 
 def windows_of(pixels: int, reads: int, channels: int, geometry: Geometry) -> Windows:
@@ -87,7 +102,8 @@ def unit_step(plan: StepPlan, layer: ConvShape | PoolShape, channels: int, bits:
         channels, bits: of the map that it reads.
         geometry: of the accelerator.
     """
-    codes, reads = geometry.word_codes(bits), layer.kernel[0] * layer.kernel[1]
+    pairs = plan.frees and reads_two(layer, geometry)
+    codes, reads = geometry.word_codes(bits), reads_of(layer, pairs)
     windows = windows_of(layer.output.height * layer.output.width, reads, codes, geometry)
     passes = tuple(
         PassPlan(
@@ -103,4 +119,4 @@ def unit_step(plan: StepPlan, layer: ConvShape | PoolShape, channels: int, bits:
         for word in range(geometry.words(channels, bits))
     )
     beats = geometry.descriptor_beats + sum(item.beats(geometry) for item in passes)
-    return replace(plan, op=Op.DEPTHWISE, half=False, passes=passes, beats=beats)
+    return replace(plan, op=Op.DEPTHWISE, half=False, pairs=pairs, passes=passes, beats=beats)

@@ -127,7 +127,8 @@ class StepPlan:
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
         half: whether a convolution runs in half taps.
-        pairs: whether max pooling reads two words at a time.
+        pairs: whether pooling, or the depthwise unit, reads two words at a time.
+        frees: of a convolution: whether nothing is written to the memory that is read, so that two readers read it.
         windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words, store_words: activation words of a load or a store.
@@ -141,6 +142,7 @@ class StepPlan:
     written: Placement | None
     half: bool = False
     pairs: bool = False
+    frees: bool = False
     windows: Tiling | None = None
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0

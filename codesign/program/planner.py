@@ -136,8 +136,9 @@ def plan_step(step: Step, source: Placement | None, target: Placement | None, ge
     layer = step.layer
     beats = geometry.descriptor_beats
     if isinstance(layer, ConvShape):
-        half = _half(source, target, geometry)
-        return StepPlan(step.index, Op.CONV, step.rows, _written(step, target), half=half, beats=beats)
+        assert source is not None
+        half, frees = _half(source, target, geometry), geometry.second_reader and _frees(source, target)
+        return StepPlan(step.index, Op.CONV, step.rows, _written(step, target), half=half, frees=frees, beats=beats)
     if isinstance(layer, PoolShape):
         return _pool(step, layer, source, target, geometry)
     if step.kind is Kind.LOAD:
@@ -152,9 +153,8 @@ def plan_step(step: Step, source: Placement | None, target: Placement | None, ge
     return StepPlan(-1, Op.FENCE, (0, 0), None, beats=beats)
 
 
-def _half(source: Placement | None, target: Placement | None, geometry: Geometry) -> bool:
+def _half(source: Placement, target: Placement | None, geometry: Geometry) -> bool:
     """Whether a convolution runs in half taps."""
-    assert source is not None
     if not geometry.halves(source.tensor.channels, source.tensor.bits):
         return False
     return not geometry.second_reader or _frees(source, target)
@@ -172,7 +172,8 @@ def _pool(
     averaging = pool.kind == "avg"
     written, beats = _written(step, target), geometry.descriptor_beats
     if averaging and geometry.unit_averages:
-        bare = StepPlan(step.index, Op.DEPTHWISE, step.rows, written)
+        frees = geometry.second_reader and _frees(source, target)
+        bare = StepPlan(step.index, Op.DEPTHWISE, step.rows, written, frees=frees)
         return unit_step(bare, pool, source.tensor.channels, source.tensor.bits, geometry)
     pairs = not averaging and geometry.second_reader and pool.kernel[1] > 1 and _frees(source, target)
     reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))

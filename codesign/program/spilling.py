@@ -20,6 +20,7 @@ from math import ceil, gcd
 from typing import NamedTuple
 
 from codesign.errors import UserError
+from codesign.program.depthwise import reads_of, reads_two, windows_of
 from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows
@@ -175,9 +176,9 @@ class Spills:
         geometry, tensor = self.geometry, self.network.tensor(layer.input)
         if not geometry.second_reader:
             return False
-        return isinstance(layer, PoolShape) or geometry.halves(
-            tensor.channels, geometry.code_widths[widths[tensor.name]]
-        )
+        if isinstance(layer, PoolShape) or geometry.halves(tensor.channels, geometry.code_widths[widths[tensor.name]]):
+            return True
+        return geometry.hw.depthwise is not None and layer.groups > 1 and reads_two(layer, geometry)
 
     def _cut_strips(self, index: int, widths: Mapping[str, int], ahead: bool) -> tuple[_Strip, ...] | None:
         """Strips as high as they fit; `ahead`, two inputs in their memory, None if these do not.
@@ -227,6 +228,10 @@ class Spills:
         out = layer.output
         words = ceil(strip.source.tensor.channels / geometry.codes_by_width[widths[strip.source.tensor.name]])
         taps = layer.kernel[0] * layer.kernel[1]
+        if geometry.hw.depthwise and (not isinstance(layer, ConvShape) or layer.groups == layer.filters > 1):
+            reads = reads_of(layer, reads_two(layer, geometry))
+            codes = geometry.codes_by_width[widths[strip.source.tensor.name]]
+            return words * windows_of(out.height * out.width, reads, codes, geometry).tiling.length
         if not isinstance(layer, ConvShape):
             return out.height * out.width * words * taps
         passes = ceil(layer.filters / geometry.rows)

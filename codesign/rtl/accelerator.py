@@ -326,6 +326,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += post.depthwise.eq(executor.depthwise)
             if modes:
                 m.d.comb += unit.doubled.eq(doubled)
+            if geometry.taps_at_once == 2:
+                m.d.comb += unit.second_word.eq(second_aligner.word)
             results_of = [result | of_unit for result, of_unit in zip(results_of, unit.results, strict=True)]
         for j in range(geometry.columns):
             m.d.comb += post.results[j].eq(results_of[j])

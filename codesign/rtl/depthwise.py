@@ -42,7 +42,7 @@ class DepthwiseUnit(SharedModule):
     of tau + 1. With tau the last read of a tile, whose `last` comes with `tile_last`, `results` are the sums of
     channel 0 in cycle tau + max(Geometry.depthwise_latency, Geometry.result_latency), of the others in the cycles
     that follow; in other cycles they are 0. Tiles follow one another after as many cycles as a word has channels, or
-    more.
+    more. With two readers (`Depthwise.readers`) `second_word` comes with `word`, and has weights of its own.
 
     Codes of twice the bits (`doubled`, if `Geometry.has_doubled`) are summed in their two parts, with the same weight,
     which the stream has twice; the parts are put together on their way to the banks.
@@ -59,6 +59,7 @@ class DepthwiseUnit(SharedModule):
         super().__init__(
             {
                 "word": In(geometry.word_bits),
+                **({"second_word": In(geometry.word_bits)} if geometry.taps_at_once == 2 else {}),
                 "first": In(1),
                 "last": In(1),
                 "tile_last": In(1),
@@ -85,30 +86,36 @@ class DepthwiseUnit(SharedModule):
         geometry, unit, product = self._geometry, self._unit, self._product
         dot, bits = geometry.dot, self._sum_bits(geometry.act_bits)
         asked = Cat(self.tap, self.slot)
+        words = [self.word, self.second_word] if geometry.taps_at_once == 2 else [self.word]
         sums: list[list[Value]] = []
         for g in range(geometry.groups):
-            m.submodules[f"weights_{g}"] = place(bank := TapBank(geometry, unit))
             late = g // geometry.line_groups
             part, offset = divmod(g, geometry.groups_per_tap_beat)
             start = offset * dot * unit.weight_bits
-            m.d.comb += [
-                bank.write_en.eq(self.write_part[part]),
-                bank.write_addr.eq(self.write_addr),
-                bank.write_data.eq(self.write_data[start : start + dot * unit.weight_bits]),
-                bank.read_addr.eq(delay(asked, READ_LATENCY - 2 + late)),
-            ]
-            # a digit of the weight is multiplied and added in every cycle
-            word = self.word[g * geometry.group_bits : (g + 1) * geometry.group_bits]
-            codes = [split(delay(word, late + j), geometry.act_bits) for j in range(product.digits)]
-            weights = [split(delay(bank.read_data, j), unit.weight_bits) for j in range(product.digits)]
-            opens = delay(self.first, late + product.digits, reset=True)
+            groups: list[Value] = []
+            stored: list[Value] = []
+            for reader, word in enumerate(words):
+                m.submodules[f"weights_{reader}_{g}"] = place(bank := TapBank(geometry, unit))
+                m.d.comb += [
+                    bank.write_en.eq(self.write_part[reader * geometry.word_beats + part]),
+                    bank.write_addr.eq(self.write_addr),
+                    bank.write_data.eq(self.write_data[start : start + dot * unit.weight_bits]),
+                    bank.read_addr.eq(delay(asked, READ_LATENCY - 2 + late)),
+                ]
+                groups.append(word[g * geometry.group_bits : (g + 1) * geometry.group_bits])
+                stored.append(bank.read_data)
+            # a digit of a weight is multiplied and added in every cycle
+            turns = [(digit, reader) for digit in range(product.digits) for reader in range(len(words))]
+            codes = [split(delay(groups[reader], late + k), geometry.act_bits) for k, (_, reader) in enumerate(turns)]
+            weights = [split(delay(stored[reader], k), unit.weight_bits) for k, (_, reader) in enumerate(turns)]
+            opens = delay(self.first, late + len(turns), reset=True)
             sums.append([])
             for i in range(dot):
                 name = f"lane_{g}_{i}"
                 total: Sum | None = None
-                for j in range(product.digits):
-                    term = product.terms(m, f"{name}_{j}", weights[j][i], codes[j][i])[j]
-                    total = _with_digit(m, total, term, j, f"{name}_digits_{j}")
+                for k, (digit, _) in enumerate(turns):
+                    term = product.terms(m, f"{name}_{k}", weights[k][i], codes[k][i])[digit]
+                    total = _with_digit(m, total, term, digit, f"{name}_digits_{k}")
                 assert total is not None
                 accumulator = Signal(signed(bits), name=f"{name}_sum", reset_less=True)
                 before = Mux(opens, 0, accumulator).as_signed()
@@ -122,7 +129,7 @@ class DepthwiseUnit(SharedModule):
         With codes of twice the bits those of the first half of every group are whole sums.
         """
         geometry, bits = self._geometry, len(sums[0][0])
-        behind, dot = self._product.digits + 1, geometry.dot
+        behind, dot = geometry.taps_at_once * self._product.digits + 1, geometry.dot
         lines = range(geometry.channel_lines)
         leaves = [delay(self.last, behind + line, reset=True) for line in lines]
         bus: list[Value] = []

@@ -132,10 +132,21 @@ class Geometry(Latencies):
         """Cycles in which the sums of a window leave the depthwise unit."""
         return self.groups // self.line_groups
 
+    @property
+    def taps_at_once(self) -> int:
+        """Taps that the depthwise unit multiplies in a cycle."""
+        assert self.hw.depthwise is not None
+        return self.hw.depthwise.readers
+
     @cached_property
-    def tap_beats(self) -> int:
+    def word_beats(self) -> int:
         """Beats of the weights of one tap of the depthwise unit, a weight for every place of a word."""
         return ceil(self.groups / self.groups_per_tap_beat)
+
+    @property
+    def tap_beats(self) -> int:
+        """Beats of the weights of what the depthwise unit multiplies in a cycle."""
+        return self.taps_at_once * self.word_beats
 
     @cached_property
     def groups_per_tap_beat(self) -> int:

@@ -192,12 +192,12 @@ class Latencies(Words):
     def depthwise_sums(self) -> int:
         """Cycles from the last read of a window to the first group's sums at the banks' write ports.
 
-        Word, digits of the product, accumulator, two registers of the bus, one for sums put together of two parts, one
+        Word, digits of the products, accumulator, two registers of the bus, one for sums put together of two parts, one
         at the port.
         """
         assert self.hw.depthwise is not None
         digits = depthwise_product(self.hw.depthwise, self.act_bits).digits
-        return READ_LATENCY + digits + 1 + 2 + self.has_doubled + 1
+        return READ_LATENCY + digits * self.hw.depthwise.readers + 1 + 2 + self.has_doubled + 1
 
     @cached_property
     def depthwise_latency(self) -> int:

@@ -40,7 +40,9 @@ def random_hardware(
         try:
             drawn = _draw(choices, dataflow) | {"name": name, "device": device}
             if depthwise and drawn["dataflow"] == "os" and choices.integer(0, 2):
-                drawn["depthwise"] = {"weight_bits": choices.integer(2, 8), "taps": choices.pick((4, 16, 32))}
+                readers = choices.pick((1, drawn["buffers"]["read_ports"]))
+                taps = choices.pick((4, 16, 32))
+                drawn["depthwise"] = {"weight_bits": choices.integer(2, 8), "taps": taps, "readers": readers}
             hw = parse(json.dumps(drawn), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
