@@ -24,7 +24,7 @@ from codesign.program.depthwise import reads_of, reads_two, windows_of
 from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Step, StoredMap, input_rows
-from codesign.program.shapes import ConvShape, LayerShape, NetworkShape, PoolShape
+from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
 
@@ -210,6 +210,11 @@ class Spills:
                 )
             size = ceil(size / unit / 2) * unit
 
+    def cycles(self, count: int, widths: Mapping[str, int]) -> int:
+        """About how long the first `count` layers take; UserError as `check`."""
+        cuts = [self._strips(index, widths) for index in range(count)]
+        return sum(self._cycles(cut.strips, widths, cut.ahead) for cut in cuts)
+
     def _cycles(self, strips: Sequence[_Strip], widths: Mapping[str, int], ahead: bool) -> int:
         """About how long strips take, to choose between ways of cutting: formats of filters are not known here."""
         beats, slow = self.geometry.load_beats, self.geometry.hw.memory.cycles_per_beat
@@ -217,20 +222,19 @@ class Spills:
         total = loads[0]
         for strip, following in zip_longest(strips, loads[1:], fillvalue=0):
             assert isinstance(strip, _Strip)
-            work = self._work(strip, widths)
+            work = self.work(strip.part, strip.source.tensor, widths)
             store = self._words(strip.target, widths) * beats
             total += max(work, following) + store if ahead else work + max(store, following)
         return total
 
-    def _work(self, strip: _Strip, widths: Mapping[str, int]) -> int:
-        """About the cycles of a strip's windows, or those of its weights, if these take longer."""
-        layer, geometry = strip.part, self.geometry
-        out = layer.output
-        words = ceil(strip.source.tensor.channels / geometry.codes_by_width[widths[strip.source.tensor.name]])
+    def work(self, layer: LayerShape, source: MapShape, widths: Mapping[str, int]) -> int:
+        """About the cycles of the windows of a layer, or of rows of one, or of its weights, if these take longer."""
+        geometry, out = self.geometry, layer.output
+        words = ceil(source.channels / geometry.codes_by_width[widths[source.name]])
         taps = layer.kernel[0] * layer.kernel[1]
         if geometry.hw.depthwise and (not isinstance(layer, ConvShape) or layer.groups == layer.filters > 1):
             reads = reads_of(layer, reads_two(layer, geometry))
-            codes = geometry.codes_by_width[widths[strip.source.tensor.name]]
+            codes = geometry.codes_by_width[widths[source.name]]
             return words * windows_of(out.height * out.width, reads, codes, geometry).tiling.length
         if not isinstance(layer, ConvShape):
             return out.height * out.width * words * taps

@@ -2,8 +2,8 @@
 
 Layers run one after the other on whole maps where these fit the activation memories. Where the first layers' maps do
 not fit, they run strip by strip: a strip of the first map that fits is computed from the input down, with the rows
-that neighbouring strips share computed twice. That is a matter of descriptors only. Where that does not do either,
-the first layers are spilled to memory (`codesign.program.spilling`).
+that neighbouring strips share computed twice. That is a matter of descriptors only. Where that does not do either, or
+computes so much twice that it takes longer, the first layers are spilled to memory (`codesign.program.spilling`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import product
 from math import ceil, gcd
 from operator import or_
 from typing import NamedTuple
@@ -20,15 +21,17 @@ from codesign.program.outline import Flags, Misfit, Outline, width_of, words_by_
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
-from codesign.program.spilling import Spills
+from codesign.program.spilling import Spills, maps_of
 from codesign.rtl.geometry import Geometry
 
+SPILLS_BELOW = 0.9
+"""Strips are left for spilled layers if these take less than so many of their cycles, which are estimated."""
 LARGEST_DEPTH = 1 << 18
 """Activation memories are not described deeper than this."""
 
 
 def build_schedule(network: NetworkShape, geometry: Geometry) -> Schedule:
-    """The schedule with the fewest strips, over the fewest layers, whose maps fit.
+    """The schedule with the fewest strips, over the fewest layers, whose maps fit; with spilled layers if it is faster.
 
     Raises UserError when none does: it names the first map that did not fit, and the depth that would do.
     """
@@ -57,12 +60,14 @@ class Found(NamedTuple):
         places: of the outline's maps.
         strips: in how many strips the first layers run.
         spilled: how many layers run from and to memory.
+        stripped: how many layers run in strips, from the input down.
     """
 
     outline: Outline
     places: Sequence[Place]
     strips: int
     spilled: int = 0
+    stripped: int = 0
 
 
 class Schedules:
@@ -87,6 +92,7 @@ class Schedules:
         for count in _cuts(network):
             later = (too_wide.get(layer.output.name, 0) for layer in network.layers[count - 1 :])
             self._cuts.append((count, reduce(or_, later, 0)))
+        self._faster: dict[tuple[int, int, int], bool] = {}  # by layers in strips, strips, spilled layers
         self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
         self._timed: dict[int, dict[int, Found]] = {}  # by the flags that were looked at
         self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
@@ -118,20 +124,59 @@ class Schedules:
     def _find(self, widths: Mapping[str, int], given: int) -> tuple[Found, int]:
         """What `find` finds, and the flags that decided about it."""
         found, looked_at = self._on_chip(widths, given)
-        if found is not None:
+        if found is not None and not found.stripped:
             return found, looked_at
         for count, too_wide in self._cuts:
+            if found is not None and not self._spills_faster(found, count):
+                continue
             looked_at |= too_wide
             if given & too_wide:
                 continue
             placed = self._attempt(count, 0, 1, widths, given)
             looked_at |= placed.looked_at
-            if not isinstance(placed, _Failure):
+            if isinstance(placed, _Failure):
+                continue
+            try:
                 looked_at |= self._checked(count, widths, given)
-                return Found(placed.outline, placed.places, 1, count), looked_at
+            except UserError:
+                if found is None:
+                    raise
+                names = {name for layer in self.network.layers[:count] for name in maps_of(layer) if name in widths}
+                looked_at |= self._flags(product(names, range(len(self.geometry.code_widths))))
+                continue
+            return Found(placed.outline, placed.places, 1, count), looked_at
+        if found is not None:
+            return found, looked_at
         reason = self._attempt(0, 0, 1, widths, given)
         assert isinstance(reason, _Failure)
         raise reason.error(widths)
+
+    def _spills_faster(self, found: Found, count: int) -> bool:
+        """Whether the first `count` layers are faster spilled than with strips that were found, computed in part twice.
+
+        Estimated with all maps at `act_bits`, so that it is the same for all widths that have the same strips.
+        """
+        key = found.stripped, found.strips, count
+        if key not in self._faster:
+            network, geometry = self.network, self.geometry
+            width = geometry.code_widths.index(geometry.act_bits)
+            widths = dict.fromkeys((tensor.name for tensor in network.maps), width)
+            both = max(count, found.stripped)
+
+            def whole(begin: int) -> int:
+                layers = network.layers[begin:both]
+                return sum(self.spills.work(layer, network.tensor(layer.input), widths) for layer in layers)
+
+            in_strips = whole(found.stripped)
+            for step in self._without_copies(0, found.stripped, found.strips):
+                if step.layer is not None and step.index < found.stripped:
+                    in_strips += self.spills.work(step.layer, network.tensor(step.layer.input), widths)
+            try:
+                spilled = self.spills.cycles(count, widths) + whole(count)
+            except UserError:  # a strip does not fit
+                spilled = in_strips
+            self._faster[key] = spilled < SPILLS_BELOW * in_strips
+        return self._faster[key]
 
     def _checked(self, count: int, widths: Mapping[str, int], given: int) -> int:
         """The flags that decide that strips of the first `count` layers fit, which they do; UserError otherwise."""
@@ -157,7 +202,7 @@ class Schedules:
                 placed = self._attempt(0, count, strips, widths, given)
                 looked_at |= placed.looked_at
                 if not isinstance(placed, _Failure):
-                    return Found(placed.outline, placed.places, strips), looked_at
+                    return Found(placed.outline, placed.places, strips, stripped=count), looked_at
                 strips *= 2
         self._hopeless.setdefault(looked_at, set()).add(given & looked_at)
         return None, looked_at
