@@ -27,6 +27,10 @@ class Depthwise(Model):
     taps: Annotated[int, integer(4, 256, power_of_two=True)] = 16
     readers: Annotated[int, choice(1, 2)] = 1
 
+    def __str__(self) -> str:
+        """A few words for people."""
+        return f"depthwise w{self.weight_bits}{' of two readers' if self.readers == 2 else ''}"
+
     @property
     def largest(self) -> int:
         """The largest magnitude of a weight: the range is symmetric, as that of other multipliers."""

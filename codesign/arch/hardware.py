@@ -434,4 +434,5 @@ class Hardware(Model):
         """One line for people."""
         bands = ", ".join(map(str, self.bands))
         acts = "/".join(map(str, self.act_modes or (self.act_bits,)))
-        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{acts}"
+        unit = f", {self.depthwise}" if self.depthwise else ""
+        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{acts}{unit}"
