@@ -1,18 +1,21 @@
 """Fits the coefficients of `codesign.sim.synthesis.predictor` to synthesized accelerators, and measures what they are
 worth.
 
-    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--check]
+    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--check] [--units]
 
 Draws random configurations, synthesizes them, fits every kind of module by non-negative least squares,
 prints the error on the held-out configurations and writes predictor.json. `--check` prints the error of the shipped
-coefficients on fresh configurations and writes nothing. Syntheses are cached: an interrupted run goes on where it was.
+coefficients on fresh configurations and writes nothing. `--units` fits the depthwise unit only, to what it adds to
+some accelerators, and keeps the other coefficients. Syntheses are cached: an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +41,19 @@ SHIPPED: dict[Family, tuple[str, ...]] = {
     "ecp5": ("lfe5u85",),
 }
 """Large arrays that are fitted to as well: what surrounds small ones is a larger share of them."""
+UNIT, BANK = "depthwise_unit", "depthwise_bank"
+_UNIT_TERMS = 8
+UNITS: tuple[tuple[int, int, int, dict[str, Any], dict[str, int]], ...] = (
+    (4, 4, 4, {}, {}),
+    (4, 8, 2, {}, {"weight_bits": 4, "taps": 32}),
+    (3, 4, 4, {"act_modes": [4, 8]}, {"readers": 2}),
+    (7, 8, 8, {}, {}),
+    (8, 8, 8, {"act_modes": [4, 8]}, {"readers": 2}),
+    (8, 8, 4, {"act_bits": 8}, {"weight_bits": 8}),
+    (8, 8, 2, {}, {"weight_bits": 5, "taps": 64, "readers": 2}),
+)
+"""Columns, groups, dot, what else is other than in `tiny`, the unit."""
+SHIPPED_UNITS: dict[Family, tuple[str, ...]] = {"xc7": ("xc7z020_edge", "xc7z045_edge"), "ecp5": ()}
 RARE = (("pot", 3), ("apot", 4))
 SEED = 2026
 _DRAWS = 100
@@ -98,6 +114,39 @@ def gather(hw: Hardware, synthesis: Synthesis, rows: Rows) -> None:
         rows[kind].append((tuple(summed), found[module].together))
 
 
+def units(family: Family) -> list[Hardware]:
+    """Small accelerators with a depthwise unit: of one and two readers, widths of codes, shapes."""
+    base = load_hardware("tiny").model_dump(mode="json") | {"device": DEVICES[family]}
+    found = []
+    for index, (columns, groups, dot, more, unit) in enumerate(UNITS):
+        memory = base["memory"] | {"width_bits": 128}
+        buffers = base["buffers"] | {"read_ports": unit.get("readers", 1)}
+        shape = {"name": f"unit_{index}", "columns": columns, "groups": groups, "dot": dot, "depthwise": unit}
+        found.append(Hardware.model_validate(base | shape | {"memory": memory, "buffers": buffers} | more))
+    return found
+
+
+def fit_units(family: Family, coefficients: predictor.Coefficients, known: Sequence[Hardware]) -> None:
+    """Add the depthwise unit's coefficients: of what accelerators with one hold more than those without.
+
+    Args:
+        family: of devices.
+        coefficients: of all other modules; those of the unit are added.
+        known: with units.
+    """
+    nothing = {resource: [0.0] for resource in _FITTED}
+    rest = coefficients | {UNIT: {resource: [0.0] * _UNIT_TERMS for resource in _FITTED}, BANK: nothing}
+    rows: Rows = defaultdict(list)
+    for hw in track(known, f"{family}, depthwise units"):
+        without = hw.model_copy(update={"depthwise": None, "name": f"{hw.name}_without"})
+        true = [synthesize_hardware(each).total for each in (hw, without)]
+        guess = [predictor.predict(each, rest) for each in (hw, without)]
+        more = Resources(*(a - b - c + d for a, b, c, d in zip(*true, *guess, strict=True)))
+        (part,) = (part for part in predictor.parts(Geometry(hw)) if part.kind == UNIT)
+        rows[UNIT].append((part.terms, more))
+    coefficients |= fit(rows) | {BANK: nothing}
+
+
 def fit(rows: Rows) -> predictor.Coefficients:
     """Coefficients by kind and resource."""
     answer: predictor.Coefficients = {}
@@ -128,7 +177,11 @@ def main() -> None:
     arguments.add_argument("--configurations", type=int, default=14, help="to fit to, for each family")
     arguments.add_argument("--held-out", type=int, default=5, help="to measure the error on, for each family")
     arguments.add_argument("--check", action="store_true", help="measure the shipped coefficients only")
+    arguments.add_argument("--units", action="store_true", help="fit the depthwise unit only")
     given = arguments.parse_args()
+    if given.units:
+        _units()
+        return
     stored: dict[str, Any] = {
         "what": "coefficients of codesign.sim.synthesis.predictor",
         "command": "python -m codesign.verify.predictor_fit "
@@ -165,6 +218,21 @@ def main() -> None:
     Console(width=140).print(table)
     if not given.check:
         write_json(predictor.COEFFICIENTS, stored)
+
+
+def _units() -> None:
+    """Fit the depthwise unit and write it beside what there is; a shipped accelerator shows what that is worth."""
+    stored: dict[str, Any] = json.loads(predictor.COEFFICIENTS.read_text())
+    table = Table("family", "held out", "LUT predicted", "LUT")
+    for family, shipped in SHIPPED_UNITS.items():
+        fit_units(family, stored["families"][family], units(family))
+        for name in shipped:
+            hw = load_hardware(name)
+            guess = predictor.predict(hw, stored["families"][family])
+            table.add_row(family, name, f"{guess.lut:,}", f"{synthesize_hardware(hw).total.lut:,}")
+    stored["units"] = {"command": "python -m codesign.verify.predictor_fit --units", "codesign": __version__}
+    Console(width=140).print(table)
+    write_json(predictor.COEFFICIENTS, stored)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codesign.arch.depthwise import Depthwise
 from codesign.integer.network import IntegerTensor
 from codesign.program.compiler import _Compiler
 from codesign.program.plan import Placement
@@ -309,6 +310,34 @@ def test_pooling_reads_pairs_of_a_windows_words(walk: Walk, pairs: bool) -> None
         last = within + 1 == kh * -(-kw // at_once)
         assert (seen["first"][cycle], seen["last"][cycle]) == (within == 0, last)
         assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(walk=walks(pooling=True).map(lambda walk: replace(walk, words=1)), spaced=st.booleans())
+def test_windows_of_the_depthwise_unit_are_tiles_of_columns(walk: Walk, spaced: bool) -> None:
+    """What pooling reads, and the ends of tiles beside those of windows."""
+    plain = geometry(columns=walk.columns, groups=walk.groups, dot=16, activation_words=1024)
+    shape = Geometry(plain.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4)}))
+    pixels, reads = walk.output[0] * walk.output[1], walk.kernel[0] * walk.kernel[1]
+    spaced_field = shape.descriptor.pack({"spaced": int(spaced), "magic": 0})
+    drive = {
+        "descriptor": [walk.descriptor(plain) | spaced_field],
+        "pooling": [1],
+        "header": [PASS_HEADER.pack(walk.header())],
+        "start": [0, 1, 0],
+        "advance": [0, 0, *[1] * (pixels * reads), 0],
+    }
+    cycles = pixels * reads + 6
+    seen = play(WindowGenerator(plain), drive, WATCH, cycles)
+    of_unit = play(WindowGenerator(shape), drive | {"depthwise": [1]}, [*WATCH, "tile_last"], cycles)
+    for name in [name for name in WATCH if name != "window_end"]:
+        assert np.array_equal(seen[name], of_unit[name]), name
+    ends = np.flatnonzero(seen["last"])
+    tiles = [end for number, end in enumerate(ends, 1) if number % walk.columns == 0 or number == pixels]
+    assert np.flatnonzero(of_unit["tile_last"]).tolist() == tiles
+    issue = slice(2, 2 + pixels * reads)
+    wanted = ends if spaced else tiles
+    assert (np.flatnonzero(of_unit["window_end"][issue]) + 3).tolist() == [int(end) for end in wanted]
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codesign.arch.band import Band
+from codesign.arch.depthwise import Depthwise
 from codesign.arch.devices import Family
 from codesign.arch.hardware import SUM_BITS, Hardware
 from codesign.arch.scheme import Scheme
@@ -126,7 +127,7 @@ def parts(g: Geometry) -> Iterator[Part]:
     )
     yield part("word_aligner", word, word * key, word * doubled, instances=1 + g.second_reader)
     yield part("store_unit", word, kind="store_unit" if word > beat else "store_unit_of_one_beat")
-    sums = g.word_elements * (ab + SUM_BITS)
+    sums = 0 if g.unit_averages else g.word_elements * (ab + SUM_BITS)
     codes = g.word_elements * ab
     pooled = sums, codes, (ab + SUM_BITS) * g.result_latency, groups, codes * doubled, codes * narrow
     yield part("pooling_unit", *pooled)
@@ -159,6 +160,35 @@ def parts(g: Geometry) -> Iterator[Part]:
         terms = words * width, words * width * (ram == 0)
         yield part(f"{bank}_{width}b", *terms, instances=count, kind="weight_bank", bram36=ram)
     yield from _stationary_weights(g, part) if g.weight_stationary else _stationary_outputs(g, part)
+    if g.hw.depthwise:
+        yield from _depthwise(g, g.hw.depthwise, part)
+
+
+def _depthwise(g: Geometry, unit: Depthwise, part: Any) -> Iterator[Part]:
+    """The depthwise unit with all that it adds elsewhere: its coefficients are fitted to what accelerators hold more.
+
+    Digits of products, accumulators, bus, multiplexers of the columns, memories in LUTs and those of parameters.
+    """
+    family, banks = g.hw.totals.family, g.hw.depthwise_banks
+    places, codes = g.word_elements, max(unit.taps * unit.largest, 1 << SUM_BITS)
+    lane, whole = ((codes << bits).bit_length() + 1 for bits in (g.act_bits, g.most_bits))
+    digits = ceil(unit.weight_bits / 2) * unit.readers
+    deep = 2 * banks * g.channel_lines
+    taps = blocks(family, 2 * unit.taps, g.dot * unit.weight_bits)
+    sums = blocks(family, deep, whole)
+    lines = ceil(2 * g.param_slot_lines / 32) - ceil(2 * g.param_lines / 32)
+    yield part(
+        "depthwise_unit",
+        places * digits * (g.act_bits + 2),
+        places * lane,
+        banks * lane * g.channel_lines,
+        g.columns * whole * banks,
+        unit.readers * places * unit.weight_bits * ceil(unit.taps / 16) * (taps == 0),
+        banks * whole * ceil(deep / 64) * (sums == 0),
+        lines * g.line_rows * g.param.bits,
+    )
+    yield part("tap_bank", instances=unit.readers * g.groups, kind="depthwise_bank", bram36=taps)
+    yield part("sum_bank", instances=banks, kind="depthwise_bank", bram36=sums)
 
 
 def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:

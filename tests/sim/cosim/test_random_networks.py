@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from codesign.arch.band import Band
+from codesign.arch.depthwise import Depthwise
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.memory import Buffers, Memory
@@ -184,6 +185,39 @@ FAMILIES |= {
         buffers=Buffers(activation_words=1024, weight_words=128),
         memory=Memory(width_bits=32, latency=5),
     ),
+    # a depthwise unit whose sums leave group by group, so that small windows wait for them; some kernels exceed it
+    "depthwise": Hardware(
+        name="depthwise",
+        device="xc7z020",
+        columns=3,
+        dot=4,
+        groups=6,
+        act_bits=4,
+        depthwise=Depthwise(weight_bits=6, taps=16),
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=3),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut"),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=256),
+        memory=Memory(width_bits=32, latency=5),
+    ),
+    # one of two readers, over codes of two widths, in more columns than a group has places
+    "depthwise_two": Hardware(
+        name="depthwise_two",
+        device="xc7z045",
+        columns=4,
+        dot=2,
+        groups=4,
+        act_bits=4,
+        act_modes=(4, 8),
+        depthwise=Depthwise(weight_bits=8, taps=32, readers=2),
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=1),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, multiplier="lut", pairs=True),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=256, read_ports=2),
+        memory=Memory(width_bits=64, latency=9),
+    ),
     # weight stationary: more groups than columns, several blocks to a map; drains are often the bottleneck
     "stationary": Hardware(
         name="stationary",
@@ -271,6 +305,10 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         ("halved", 5, 10),
         pytest.param("halved", 20, 50, marks=pytest.mark.slow),
         pytest.param("halved_alone", 10, 25, marks=pytest.mark.slow),
+        ("depthwise", 15, 30),
+        pytest.param("depthwise", 60, 120, marks=pytest.mark.slow),
+        ("depthwise_two", 15, 30),
+        pytest.param("depthwise_two", 60, 120, marks=pytest.mark.slow),
         ("stationary", 5, 9),
         pytest.param("stationary", 40, 100, marks=pytest.mark.slow),
         pytest.param("stationary_flat", 20, 50, marks=pytest.mark.slow),
@@ -292,6 +330,8 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "narrow_odd": (40, 6),
         "halved": (30, 9),
         "halved_alone": (14, 9),
+        "depthwise": (60, 8),
+        "depthwise_two": (20, 8),
         "stationary": (40, 11),
         "stationary_flat": (20, 9),
         "stationary_packed": (40, 9),

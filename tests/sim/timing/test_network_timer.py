@@ -176,8 +176,8 @@ def test_what_is_no_assignment_is_said() -> None:
         timer.assignment(Assignment.of({name: good[name] for name in good.rows} | {first: rows[:1]}, 4))
 
 
-def with_modes(words: int, groups: int, ports: int, ring: int) -> Hardware:
-    """Codes of 4 and 8 bits, pairs of rows, and bands of other kinds; `ports` readers."""
+def with_modes(words: int, groups: int, ports: int, ring: int, unit: bool) -> Hardware:
+    """Codes of 4 and 8 bits, pairs of rows, and bands of other kinds; `ports` readers; perhaps a depthwise unit."""
     bands = (
         Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pairs=True),
         Band(scheme=Scheme.BINARY, weight_bits=1, rows=2),
@@ -192,6 +192,7 @@ def with_modes(words: int, groups: int, ports: int, ring: int) -> Hardware:
         "act_modes": [4, 8],
         "bands": [band.model_dump(mode="json") for band in bands],
         "buffers": {"activation_words": words, "weight_words": ring, "read_ports": ports},
+        "depthwise": {"readers": ports} if unit else None,
     }
     return Hardware.model_validate(data)
 
@@ -204,6 +205,7 @@ def with_modes(words: int, groups: int, ports: int, ring: int) -> Hardware:
         st.sampled_from([4, 6]),
         st.integers(1, 2),
         st.sampled_from([16, 256]),
+        st.booleans(),
     ),
     data=st.data(),
 )
