@@ -13,7 +13,7 @@ from typing import NamedTuple
 from codesign.errors import UserError
 from codesign.program.placement import MapUse, Placed, PlacementError, Placer, check_alone, no_room
 from codesign.program.schedule import Step, StoredMap
-from codesign.program.shapes import MapShape
+from codesign.program.shapes import ConvShape, MapShape
 from codesign.rtl.geometry import Geometry
 
 
@@ -69,6 +69,7 @@ class Outline:
                     sources.setdefault(step.target.name, step.source.name)
                 if step.residual is not None:
                     replaces[step.target.name] = step.residual.name
+        beside = _between_residuals(self.steps, sources, apart) if geometry.hw.depthwise else set()
         self.maps = tuple(maps.values())
         self._words = [words_by_width(stored, geometry) for stored in self.maps]
         self._uses = [
@@ -80,6 +81,7 @@ class Outline:
                 apart_from=tuple(sorted(apart.get(name, ()))),
                 may_replace=replaces[name] if name in replaces and dies[replaces[name]] == born[name] else None,
                 prefers_not=sources.get(name),
+                beside=name in beside,
             )
             for name in maps
         ]
@@ -147,6 +149,20 @@ class Outline:
         words = [sizes[widths[tensor]] for sizes, tensor in zip(self._words, self._tensors, strict=True)]
         uses = [replace(use, words=size) for use, size in zip(self._uses, words, strict=True)]
         return no_room(uses, number, self.depth)
+
+
+def _between_residuals(steps: Iterable[Step], sources: Mapping[str, str], apart: Mapping[str, set[str]]) -> set[str]:
+    """Maps that depthwise layers read inside inverted residual blocks: from x comes e, from e d, and from d and x what
+    follows. If e lies beside x, d lies apart from both, and two readers may read e.
+    """
+    found: set[str] = set()
+    for step in steps:
+        layer = step.layer
+        if isinstance(layer, ConvShape) and layer.groups == layer.filters > 1 and step.source and step.target:
+            origin = sources.get(step.source.name)
+            if origin is not None and origin in apart.get(step.target.name, ()):
+                found.add(step.source.name)
+    return found
 
 
 class Flags:

@@ -18,6 +18,7 @@ class MapUse:
         apart_from: maps that must lie in the other memory (streamed while this one is the residual operand).
         may_replace: a map that dies where this one is born and may be overwritten in place (residual add).
         prefers_not: the map this one is computed from; the other memory is tried first.
+        beside: whether the memory of that map is tried first instead.
     """
 
     name: str
@@ -27,6 +28,7 @@ class MapUse:
     apart_from: tuple[str, ...]
     may_replace: str | None
     prefers_not: str | None
+    beside: bool = False
 
 
 class PlacementError(UserError):
@@ -217,7 +219,7 @@ class Placer:
         if replaced >= 0 and at[replaced][2] != width:
             replaced = -1
         source = self._source[index]
-        first = 1 - at[source][0] if source >= 0 else 0
+        first = at[source][0] ^ (not use.beside) if source >= 0 else 0
         found = []
         for memory in (first, 1 - first):
             if any(at[other][0] == memory for other in self._apart[index] if other in at):
