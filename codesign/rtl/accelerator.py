@@ -320,7 +320,6 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             writer.address.eq(results + (post.wide_channel << 2)),
             writer.data.eq(post.wide_data),
         ]
-        results_of = [array.results[j] for j in range(geometry.columns)]
         if geometry.hw.depthwise:
             unit = self._depthwise(m, delay, executor, window, aligner.word, loader, abort)
             m.d.comb += post.depthwise.eq(executor.depthwise)
@@ -328,9 +327,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 m.d.comb += unit.doubled.eq(doubled)
             if geometry.taps_at_once == 2:
                 m.d.comb += unit.second_word.eq(second_aligner.word)
-            results_of = [result | of_unit for result, of_unit in zip(results_of, unit.results, strict=True)]
+            m.d.comb += [port.eq(sums) for port, sums in zip(post.of_channels, unit.results, strict=True)]
         for j in range(geometry.columns):
-            m.d.comb += post.results[j].eq(results_of[j])
+            m.d.comb += post.results[j].eq(array.results[j])
 
         # ---- storing: words as they lie in memory (their keys are 0), beat by beat -------------------------------
         m.submodules.store = place(store := StoreUnit(geometry), abort)

@@ -41,7 +41,7 @@ class DepthwiseUnit(SharedModule):
     Timing, with tau the issue of a read: `word`, `first` and `last` are those of tau + READ_LATENCY, `tap` and `slot`
     of tau + 1. With tau the last read of a tile, whose `last` comes with `tile_last`, `results` are the sums of
     channel 0 in cycle tau + max(Geometry.depthwise_latency, Geometry.result_latency), of the others in the cycles
-    that follow; in other cycles they are 0. Tiles follow one another after as many cycles as a word has channels, or
+    that follow. Tiles follow one another after as many cycles as a word has channels, or
     more. With two readers (`Depthwise.readers`) `second_word` comes with `word`, and has weights of its own.
 
     Codes of twice the bits (`doubled`, if `Geometry.has_doubled`) are summed in their two parts, with the same weight,
@@ -229,8 +229,7 @@ class DepthwiseUnit(SharedModule):
         early = max(0, geometry.result_latency - geometry.depthwise_latency)
         for j in range(geometry.columns):
             column = Signal(signed(bits), name=f"column_{j}", reset_less=True)
-            found = chosen(delay(bank_of_count, 1 + j), data) if across else data[0]
-            m.d.sync += column.eq(Mux(delay(reading, 1 + j, reset=True), found, 0))
+            m.d.sync += column.eq(chosen(delay(bank_of_count, 1 + j), data) if across else data[0])
             m.d.comb += self.results[j].eq(extended(delay(column, geometry.columns - 1 - j + early), geometry.acc_bits))
 
     def _sum_bits(self, code_bits: int) -> int:
