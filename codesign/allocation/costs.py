@@ -98,8 +98,8 @@ class Costs:
 
     def __init__(self, space: Space, hw: Hardware, clock: Clock | None = None) -> None:
         """Time at a clock: by default that of the best evidence at hand, which a synthesis may change."""
-        self.space, self.hw = space, hw
         self.clock: Clock = clock or known_clock(hw)
+        self.space, self.hw = space, hw.at_clock(self.clock.mhz)
         self._timers: dict[tuple[tuple[str, int], ...], NetworkTimer] = {}
         self._cycles: dict[str, int] = {}
         self._planned: dict[str, dict[str, Spent]] = {}

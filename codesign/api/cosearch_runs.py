@@ -77,6 +77,11 @@ class RunPoint:
         """That of its latency."""
         return Clock(self.facts["clock_mhz"], self.facts["clock_evidence"], self.facts["evidenced_mhz"])
 
+    @property
+    def timed(self) -> Hardware:
+        """Its accelerator at that clock."""
+        return self.hardware.at_clock(self.clock.mhz)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Shown(Answer):

@@ -23,7 +23,7 @@ from codesign.allocation.comparison import Result
 from codesign.api.comparing_jobs import Setting, float_file, network_file, trained_in_float
 from codesign.api.cosearch_points import Candidate, CoPoint
 from codesign.api.cosearched import network_folder, round_folder
-from codesign.api.cosearching_jobs import fetched, tried, tried_once
+from codesign.api.cosearching_jobs import fetched, measured, tried, tried_once
 from codesign.api.modules import FloatModel
 from codesign.api.notes import Report, note
 from codesign.api.trainable import model_to_train
@@ -294,6 +294,11 @@ class CandidateTrials:
                 time.sleep(WAIT_S)
         return left
 
+    def resourced(self, signals: Signals, candidate: Candidate, epochs: int) -> Signals:
+        """The signals of a candidate with what is known of its accelerator."""
+        again = partial(measured, self.folder / self.network(candidate, epochs))
+        return with_resources(signals, candidate.hardware, self.known, again)
+
     def _keep(self, candidate: Candidate, epochs: int, stored: Mapping[str, Any], found: Found) -> None:
         self._take(candidate, epochs, stored, found)  # first: what cannot be read is not kept
         place, key = self._file(candidate, epochs)
@@ -308,7 +313,7 @@ class CandidateTrials:
                 self._study.record(self._trial(candidate, epochs), stored["failed"])
             return
         try:
-            signals = with_resources(Signals.from_json(stored["signals"]), candidate.hardware, self.known)
+            signals = self.resourced(Signals.from_json(stored["signals"]), candidate, epochs)
             point = CoPoint(candidate, epochs, Result.from_json(stored["result"]), signals)
         except (LookupError, TypeError, ValueError):
             raise UnavailableError(f"{candidate.name}: the study has a result of it that cannot be read") from None

@@ -47,7 +47,6 @@ from codesign.search.cospace import ACCURACY, MORE, RESOURCES, CoSpace, Share, l
 from codesign.search.pareto import front
 from codesign.search.proposals import BATCH, Proposal, Proposer, Sampler, optuna_for
 from codesign.search.sweep_space import variant_title
-from codesign.sim.signals import with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
 
 WORKER_BYTES = 2 << 30
@@ -370,7 +369,7 @@ class _CoSearch:
                 self._done("front, synthesized", len(points), len(found), why)
                 return found, tuple(points)
             points = [
-                replace(point, signals=with_resources(point.signals, point.candidate.hardware, self._known))
+                replace(point, signals=self._trials.resourced(point.signals, point.candidate, point.epochs))
                 for point in points
             ]
 

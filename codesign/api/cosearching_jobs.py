@@ -19,9 +19,9 @@ from codesign.errors import UnavailableError, UserError
 from codesign.integer.storage import load_network
 from codesign.program import plan_network
 from codesign.search.study import Shared, Study, StudyPlace, Trial
-from codesign.sim.clock import predicted_clock
+from codesign.sim.clock import at_predicted_clock, predicted_clock
 from codesign.sim.energy import unit_energies
-from codesign.sim.signals import measure
+from codesign.sim.signals import Signals, measure
 from codesign.workload.network import Network
 
 if TYPE_CHECKING:
@@ -103,8 +103,13 @@ def tried(setting: Setting, entry: Entry, report: Report) -> dict[str, Any]:
     except UserError as error:
         return {"failed": str(error)}
     network = load_network(setting.folder / network_file(entry))
-    signals = measure(plan_network(network, setting.hw), unit_energies())
+    signals = measure(plan_network(network, at_predicted_clock(setting.hw)), unit_energies())
     return {"result": asdict(result), "signals": signals.to_json()}
+
+
+def measured(file: Path, hw: Hardware) -> Signals:
+    """Of a candidate's integer network on its accelerator at a clock that has become known."""
+    return measure(plan_network(load_network(file), hw), unit_energies())
 
 
 def tried_once(

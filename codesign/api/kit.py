@@ -36,7 +36,7 @@ from codesign.provenance import provenance
 from codesign.rtl.export import export
 from codesign.rtl.verilog import TOP
 from codesign.sim import functional
-from codesign.sim.clock import known_clock
+from codesign.sim.clock import at_known_clock, known_clock
 from codesign.sim.cosim.self_checking import self_checking
 from codesign.sim.timing.plan_timing import Timing, estimate
 
@@ -129,6 +129,7 @@ def write_kit(
 ) -> Kit:
     """Write a kit with images (N, C, H, W) of codes; `facts` are what else is known, plain values by name."""
     require("onnx", "writing the network as ONNX")
+    hw = at_known_clock(hw)
     program = compile_network(network, hw)
     timing = estimate(program)
     results = []

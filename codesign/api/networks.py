@@ -36,6 +36,7 @@ from codesign.program.dealing import row_of
 from codesign.program.input_digits import suited_input
 from codesign.program.pruned import without_pruned
 from codesign.search.space import band_ratio, zoo_network, zoo_options
+from codesign.sim.clock import at_known_clock
 from codesign.sim.timing.network_timer import network_shape
 from codesign.workload import zoo
 from codesign.workload.encoder import ENCODERS, Encoder
@@ -98,8 +99,8 @@ BANDS = Formats()
 
 
 def hardware_of(hw: HardwareLike) -> Hardware:
-    """The accelerator; see `HardwareLike`."""
-    return hw if isinstance(hw, Hardware) else load_hardware(hw)
+    """The accelerator, see `HardwareLike`, in front of the memory that it has at the clock of its latencies."""
+    return at_known_clock(hw if isinstance(hw, Hardware) else load_hardware(hw))
 
 
 def load_network(

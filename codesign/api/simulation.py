@@ -189,7 +189,11 @@ def simulate(
         raise UserError(f"{found.name}: has many products and no single program; simulate_encoder times them")
     if batch < 1:
         raise UserError(f"{option('batch')}: {batch} given, must be at least 1")
-    plan = planned(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
+    formats = Formats(bits, ratio, assignment, act_bits)
+    plan = planned(network, hardware, formats, seed, reading)  # first: what cannot run is not synthesized
+    used, clock = _resources(hardware, resources, predict, progress)
+    if (now := hardware.at_clock(clock.mhz)) != hardware:  # other evidence, another clock: a profile's memory changes
+        hardware, plan = now, planned(network, now, formats, seed, reading)
     timing = estimate(plan.plan)
     hints = [
         *fetch_hints(plan.plan, timing.total_cycles, plan.on),
@@ -197,19 +201,23 @@ def simulate(
         *([] if plan.own else ratio_hints(plan.plan, timing.total_cycles, band_ratio(hardware))),
     ]
     units = unit_energies(energy)
-    used: Resources | None = None
-    if resources:
+    return Simulation(plan.plan, timing, clock, batch, units, used, predict, plan.weight_bits, tuple(hints), seed)
+
+
+def _resources(
+    hardware: Hardware, synthesize: bool, predict: bool, progress: Report | None
+) -> tuple[Resources | None, Clock]:
+    """What the accelerator occupies, if that is asked for, and the clock of latencies by what is known then."""
+    if synthesize:
         from codesign.sim.synthesis.resources import synthesize_hardware
 
         synthesis = synthesize_hardware(hardware, progress=progress)
-        used, clock = synthesis.total, synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
-    elif predict:
+        return synthesis.total, synthesized_clock(hardware, synthesis.fmax_estimate_mhz)
+    if predict:
         from codesign.sim.synthesis.predictor import predict as predict_resources
 
-        used, clock = predict_resources(hardware), predicted_clock(hardware)
-    else:
-        clock = known_clock(hardware)
-    return Simulation(plan.plan, timing, clock, batch, units, used, predict, plan.weight_bits, tuple(hints), seed)
+        return predict_resources(hardware), predicted_clock(hardware)
+    return None, known_clock(hardware)
 
 
 def timing_json(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -58,6 +59,21 @@ def number(low: float, high: float) -> BeforeValidator:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low < value <= high:
             raise rejected(f"{shown(value)} given, must be a number above {low:g}, at most {high:g}")
         return float(value)
+
+    return BeforeValidator(check)
+
+
+def ratio(low: int, high: int, most_denominator: int) -> BeforeValidator:
+    """An integer, or a fraction such as '3/2', in [low, high]; whole fractions become integers."""
+    allowed = f"an integer or a fraction such as 3/2 from {low} to {high}, with a denominator up to {most_denominator}"
+
+    def check(value: Any) -> Any:
+        found = value if isinstance(value, int | Fraction) and not isinstance(value, bool) else None
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}/[1-9][0-9]{0,8}", value):
+            found = Fraction(value)
+        if found is None or not (low <= found <= high and found.denominator <= most_denominator):
+            raise rejected(f"{shown(value)} given, must be {allowed}")
+        return found.numerator if found.denominator == 1 else found
 
     return BeforeValidator(check)
 

@@ -9,7 +9,13 @@ from functools import cached_property
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BeforeValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from codesign.arch.band import PACKS, Band, Dataflow
 from codesign.arch.checks import choice, file_name, integer, number, rejected
@@ -29,6 +35,9 @@ POST_PROCESSING_DSP: dict[tuple[Family, int], int] = {
 
 A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 24; one of an ECP5 17 bits of either.
 """
+
+DEFAULT_MHZ = 100.0
+"""Clock of hardware whose file says none."""
 
 MOST_CODE_BITS = 8
 """Widest activation code."""
@@ -76,12 +85,12 @@ class Hardware(Model):
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
         depthwise: a unit for depthwise convolutions beside the array; none by default.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
-            (`codesign.sim.clock`).
+            (`codesign.sim.clock`). The cycles of a `memory.profile` are this clock's (`Hardware.at_clock`).
     """
 
     name: Annotated[str, BeforeValidator(file_name)]
     device: Annotated[str | OwnDevice, BeforeValidator(device_of)]
-    clock_mhz: Annotated[float, number(0, 1000)] = 100.0
+    clock_mhz: Annotated[float, number(0, 1000)] = DEFAULT_MHZ
     columns: Annotated[int, integer(1, 64)]
     dot: Annotated[int, integer(1, 32)]
     groups: Annotated[int, integer(1, 64)] = 0  # replaced by `columns` before validation
@@ -101,6 +110,17 @@ class Hardware(Model):
         if isinstance(data, dict) and "columns" in data:
             return {"groups": data["columns"]} | data
         return data
+
+    @field_validator("memory", mode="wrap")
+    @classmethod
+    def _in_cycles(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Memory:
+        """A memory's profile in cycles of `clock_mhz`."""
+        given = value.model_dump() if isinstance(value, Memory) else value
+        if not isinstance(given, dict) or given.get("profile") is None:
+            plain: Memory = handler(value)
+            return plain
+        found: Memory = handler(Memory.completed(given, info.data.get("clock_mhz", DEFAULT_MHZ)))
+        return found.said(given)
 
     @model_validator(mode="after")
     def _check(self) -> Hardware:
@@ -391,8 +411,7 @@ class Hardware(Model):
     def canonical_json(self) -> str:
         """The same text for equal hardware; what few configurations have is in it only where it is."""
         data = self.model_dump(mode="json", exclude=self._left_out)
-        if self.memory.refresh_interval is None:
-            del data["memory"]["refresh_interval"], data["memory"]["refresh_cycles"]
+        data["memory"] = self.memory.at(self.clock_mhz).canonical()
         if self.buffers.read_ports == 1:
             del data["buffers"]["read_ports"]
         for band in data["bands"]:
@@ -408,9 +427,19 @@ class Hardware(Model):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values, which are not validated; it has a hash of its own."""
+        if update and "clock_mhz" in update and "memory" not in update:
+            update = {**update, "memory": self.memory.at(update["clock_mhz"])}
         copied = super().model_copy(update=update, deep=deep)
         vars(copied).pop("content_hash", None)
         return copied
+
+    def at_clock(self, mhz: float) -> Hardware:
+        """The same accelerator, of the same hash and RTL, at another clock: a profile's memory is as many cycles then.
+
+        Without a profile it is the same object: what was given in cycles is so at any clock.
+        """
+        memory = self.memory.at(mhz, self.memory.at(self.clock_mhz).read_fifo_beats)
+        return self if memory == self.memory else self.model_copy(update={"memory": memory})
 
     def to_yaml(self) -> str:
         """The file that `load_hardware` reads back to an equal object."""

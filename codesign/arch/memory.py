@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import PlainSerializer, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from codesign.arch.checks import choice, integer, rejected
+from codesign.arch.checks import choice, integer, ratio, rejected, shown
 from codesign.arch.documents import Model
+from codesign.arch.profiles import LEAST_MHZ, MOST_DENOMINATOR, PROFILES
 
 AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
@@ -32,9 +35,12 @@ class Memory(Model):
     """External memory behind the AXI4 port, as cosimulation and timing model it.
 
     Attributes:
+        profile: key of `codesign.arch.profiles.PROFILES`, from which all keys are that nobody gives. They are cycles of
+            the clock that `Hardware` gives it, and only what was written is written again.
         width_bits: data width of the port; one beat.
         latency: cycles from an accepted read request to its first beat.
-        cycles_per_beat: 1 is full bandwidth.
+        cycles_per_beat: 1 is full bandwidth. With a fraction, beats are due at such distances and come in the first
+            cycle that is not before.
         burst_beats: beats of one read request.
         fifo_beats: depth of the read FIFO; by default as deep as `read_fifo_beats` says.
         refresh_interval: cycles from the end of one refresh to the end of the next, tREFI of a DRAM's data sheet in
@@ -43,9 +49,14 @@ class Memory(Model):
             have begun stand still. Writes are posted and go on.
     """
 
+    profile: str | None = None
     width_bits: Annotated[int, choice(32, 64, 128, 256, 512)]
     latency: Annotated[int, integer(1, 4096)]
-    cycles_per_beat: Annotated[int, integer(1, 1024)] = 1
+    cycles_per_beat: Annotated[
+        int | Fraction,
+        ratio(1, 1024, MOST_DENOMINATOR),
+        PlainSerializer(lambda value: value if isinstance(value, int) else str(value), when_used="json"),
+    ] = 1
     burst_beats: Annotated[int, integer(1, 256, power_of_two=True)] = 16
     fifo_beats: Annotated[int, integer(2, 1 << 16)] | None = None
     refresh_interval: Annotated[int, integer(2, 1 << 20)] | None = None
@@ -73,7 +84,65 @@ class Memory(Model):
             raise rejected(
                 f"refresh_cycles {self.refresh_cycles} given, must be below refresh_interval, {self.refresh_interval}"
             )
+        self._check_profile()
         return self
+
+    def _check_profile(self) -> None:
+        """What the device's ports cannot do."""
+        if self.profile is None:
+            return
+        found = PROFILES[self.profile]
+        if self.burst_beats > found.burst_beats:
+            raise rejected(
+                f"burst_beats {self.burst_beats} given, must be at most {found.burst_beats} with profile {self.profile}"
+            )
+        if self.width_bits > found.ports * found.port_bits:
+            raise rejected(
+                f"width_bits {self.width_bits} given, must be at most {found.ports * found.port_bits} with profile "
+                f"{self.profile}, {found.ports} ports of {found.port_bits} bits"
+            )
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With a profile what was given beside it, else all but the profile."""
+        data: dict[str, Any] = handler(self)
+        if self.profile is None:
+            data.pop("profile", None)
+            return data
+        return {key: value for key, value in data.items() if key in self.model_fields_set}
+
+    @classmethod
+    def completed(cls, data: Mapping[str, Any], mhz: float) -> dict[str, Any]:
+        """All keys of a memory with a profile, in cycles of a clock.
+
+        Raises:
+            PydanticCustomError: there is no such profile, or none at so slow a clock.
+        """
+        name = data["profile"]
+        if not isinstance(name, str) or name not in PROFILES:
+            raise rejected(f"profile: {shown(name)} given, must be {' or '.join(PROFILES)}")
+        if mhz < LEAST_MHZ:
+            raise rejected(f"profile: {name} given with a clock_mhz of {mhz:g}, must be at least {LEAST_MHZ}")
+        return PROFILES[name].keys(mhz, {key: value for key, value in data.items() if value is not None})
+
+    def said(self, given: Mapping[str, Any]) -> Memory:
+        """The same, of which only the keys of `given` count as given."""
+        return Memory.model_construct(_fields_set={key for key in given if given[key] is not None}, **dict(self))
+
+    def at(self, mhz: float, fifo_beats: int | None = None) -> Memory:
+        """The same memory in cycles of another clock, behind a FIFO of any depth; itself without a profile."""
+        if self.profile is None:
+            return self
+        given = {key: value for key, value in self if key in self.model_fields_set}
+        found = Memory(**self.completed(given, mhz)).said(given)
+        return found if fifo_beats is None else found.model_copy(update={"fifo_beats": fifo_beats}).said(given)
+
+    def canonical(self) -> dict[str, Any]:
+        """All keys for JSON; what few memories have is in it only where it is."""
+        data = self.said(Memory.model_fields).model_dump(mode="json")
+        if self.refresh_interval is None:
+            del data["refresh_interval"], data["refresh_cycles"]
+        return data
 
     @property
     def read_fifo_beats(self) -> int:

@@ -9,6 +9,7 @@ ceil(kernel_h / fold) x 1, computing the same sums: a compile-time change of lay
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil
 
 import numpy as np
@@ -78,7 +79,7 @@ def fold_shape(network: NetworkShape, geometry: Geometry) -> tuple[NetworkShape,
     if len(readers) != 1 or readers[0] is not conv or not isinstance(conv, ConvShape) or conv.groups != 1:
         return network, 0
 
-    def cost(channels: int, kernel: int, pixels: int) -> int:
+    def cost(channels: int, kernel: int, pixels: int) -> int | Fraction:
         words = geometry.words(channels, source.bits)
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)

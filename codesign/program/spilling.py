@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise, product, zip_longest
 from math import ceil, gcd
 from typing import NamedTuple
@@ -210,12 +211,12 @@ class Spills:
                 )
             size = ceil(size / unit / 2) * unit
 
-    def cycles(self, count: int, widths: Mapping[str, int]) -> int:
+    def cycles(self, count: int, widths: Mapping[str, int]) -> int | Fraction:
         """About how long the first `count` layers take; UserError as `check`."""
         cuts = [self._strips(index, widths) for index in range(count)]
         return sum(self._cycles(cut.strips, widths, cut.ahead) for cut in cuts)
 
-    def _cycles(self, strips: Sequence[_Strip], widths: Mapping[str, int], ahead: bool) -> int:
+    def _cycles(self, strips: Sequence[_Strip], widths: Mapping[str, int], ahead: bool) -> int | Fraction:
         """About how long strips take, to choose between ways of cutting: formats of filters are not known here."""
         beats, slow = self.geometry.load_beats, self.geometry.hw.memory.cycles_per_beat
         loads = [self._words(strip.source, widths) * beats * slow for strip in strips]
@@ -227,7 +228,7 @@ class Spills:
             total += max(work, following) + store if ahead else work + max(store, following)
         return total
 
-    def work(self, layer: LayerShape, source: MapShape, widths: Mapping[str, int]) -> int:
+    def work(self, layer: LayerShape, source: MapShape, widths: Mapping[str, int]) -> int | Fraction:
         """About the cycles of the windows of a layer, or of rows of one, or of its weights, if these take longer."""
         geometry, out = self.geometry, layer.output
         words = ceil(source.channels / geometry.codes_by_width[widths[source.name]])

@@ -33,6 +33,7 @@ from codesign.provenance import provenance
 from codesign.search.networks import Networks
 from codesign.search.point import Point, choose, pareto
 from codesign.search.space import Space
+from codesign.sim.clock import at_predicted_clock
 from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.sim.energy import unit_energies
 from codesign.sim.functional import quantize_input
@@ -102,16 +103,21 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """What needs no synthesis."""
+    """What needs no synthesis; `network` is the file of the integers."""
 
     hardware: Hardware
     accuracy: float
     images: int
     signals: Signals
+    network: Path
 
     def point(self, known: KnownResources) -> Point:
         """With the resources that are known."""
-        return Point(self.hardware, self.accuracy, self.images, with_resources(self.signals, self.hardware, known))
+        signals = with_resources(self.signals, self.hardware, known, self._again)
+        return Point(self.hardware, self.accuracy, self.images, signals)
+
+    def _again(self, hw: Hardware) -> Signals:
+        return measure(plan_network(load_network(self.network), hw), unit_energies())
 
 
 class Search:
@@ -192,7 +198,7 @@ class Search:
         chosen = tested[id(chosen)]
         network = self.network(chosen.hardware)
         rtl = self._verify(chosen, network)
-        timing = estimate(plan_network(network, chosen.hardware))
+        timing = estimate(plan_network(network, chosen.hardware.at_clock(chosen.signals.clock.mhz)))
         result = SearchResult(
             self.space, points, rejected, pareto(points), chosen, network, timing, rtl, self._kept.said()
         )
@@ -207,7 +213,7 @@ class Search:
             if (stored := self._kept.get(_file(hw), self._key(hw), dict)) is None:
                 missing.append(hw)
             else:
-                found[hw.content_hash] = _read(hw, stored)
+                found[hw.content_hash] = _read(hw, self._networks.file(hw), stored)
         self._report("search", len(found), len(self.hardware))
         self._networks.train(missing, self._executor)
         jobs = [partial(_measured, hw, self._networks.file(hw)) for hw in missing]
@@ -215,7 +221,7 @@ class Search:
             for outcome in outcomes:
                 hw, stored = missing[outcome.index], outcome.result()
                 self._kept.put(_file(hw), self._key(hw), stored | provenance(hw, self.space.seed))
-                found[hw.content_hash] = _read(hw, stored)
+                found[hw.content_hash] = _read(hw, self._networks.file(hw), stored)
                 self._report("search", len(found), len(self.hardware))
         return found
 
@@ -226,9 +232,8 @@ class Search:
             return stored
         data = self.dataset
         count = min(self.space.images, len(data.test_images))
-        result = run_network(
-            chosen.hardware, network, quantize_input(network.input, data.test_images[:count]), self._report
-        )
+        hw = chosen.hardware.at_clock(chosen.signals.clock.mhz)
+        result = run_network(hw, network, quantize_input(network.input, data.test_images[:count]), self._report)
         answer = verification(result, data, count)
         if not result.exact:
             raise RuntimeError(
@@ -253,7 +258,7 @@ def _measured(hw: Hardware, file: Path, _: Report) -> dict[str, Any]:
     """What the file of a point holds: validation accuracy and signals, or why the network cannot run on `hw`."""
     network = load_network(file)
     try:
-        plan = plan_network(network, hw)
+        plan = plan_network(network, at_predicted_clock(hw))
     except UserError as error:
         return {"rejected": str(error)}
     assert network.validation is not None, "it was trained for this search"
@@ -261,10 +266,10 @@ def _measured(hw: Hardware, file: Path, _: Report) -> dict[str, Any]:
     return {"accuracy": accuracy, "images": images, "signals": measure(plan, unit_energies()).to_json()}
 
 
-def _read(hw: Hardware, stored: dict[str, Any]) -> _Evaluated | str:
+def _read(hw: Hardware, network: Path, stored: dict[str, Any]) -> _Evaluated | str:
     if "rejected" in stored:
         return str(stored["rejected"])
-    return _Evaluated(hw, stored["accuracy"], stored["images"], Signals.from_json(stored["signals"]))
+    return _Evaluated(hw, stored["accuracy"], stored["images"], Signals.from_json(stored["signals"]), network)
 
 
 def _points(evaluated: list[_Evaluated], known: KnownResources) -> tuple[list[Point], dict[str, str]]:

@@ -34,6 +34,7 @@ from codesign.program import Plan
 from codesign.provenance import provenance
 from codesign.search.pareto import front
 from codesign.search.sweep_space import AFTER_SYNTHESIS, SweepSpace, Value, Variants, known_values
+from codesign.sim.clock import at_predicted_clock
 from codesign.sim.energy import UnitEnergies
 from codesign.sim.signals import Signals, measure, with_resources
 from codesign.sim.synthesis.predictor import NotFittedError
@@ -253,7 +254,7 @@ class Sweep:
                 signals = Signals.from_json(found)
                 if self._known and hw.name in wanted:
                     try:
-                        signals = with_resources(signals, hw, self._known)
+                        signals = with_resources(signals, hw, self._known, partial(self._measured, network))
                     except NotFittedError as error:
                         rejected[f"{hw.name}: {network}"] = str(error)
                         continue
@@ -268,6 +269,10 @@ class Sweep:
             counts = ", ".join(f"'{text}' holds for {count}" for text, count in satisfied.items())
             raise UserError(f"where: none of {evaluated} points satisfies all conditions: {counts}")
         return points
+
+    def _measured(self, network: str, hw: Hardware) -> Signals:
+        """Of a variant at a clock that has become known."""
+        return measure(self._load(network, hw), self._units)
 
     def _fronts(self, points: list[SweepPoint]) -> tuple[SweepPoint, ...]:
         """The fronts of all networks."""
@@ -355,6 +360,7 @@ def _front(points: list[SweepPoint], network: str) -> list[SweepPoint]:
 
 def _evaluate(hw: Hardware, networks: tuple[str, ...], load: Plans, units: UnitEnergies, _: Report) -> Evaluated:
     """Costs of every network on one variant."""
+    hw = at_predicted_clock(hw)
     found: Evaluated = {}
     for name in networks:
         try:

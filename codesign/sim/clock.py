@@ -73,6 +73,20 @@ def known_clock(hw: Hardware) -> Clock:
     return _kept_clock(hw) or predicted_clock(hw)
 
 
+def at_known_clock(hw: Hardware) -> Hardware:
+    """The accelerator in front of the memory that it has at the clock of its latencies, `known_clock`.
+
+    Cycles of a `memory.profile` depend on the clock: those of `clock_mhz` would be another memory's at a lower one.
+    Other memories are in cycles, which are what they are.
+    """
+    return hw if hw.memory.profile is None else hw.at_clock(known_clock(hw).mhz)
+
+
+def at_predicted_clock(hw: Hardware) -> Hardware:
+    """As `at_known_clock`, where latencies are at `predicted_clock`."""
+    return hw if hw.memory.profile is None else hw.at_clock(predicted_clock(hw).mhz)
+
+
 def predicted_clock(hw: Hardware) -> Clock:
     """The clock from the description alone; `configured` where that cannot be told."""
     from codesign.sim.synthesis.clock_predictor import predict_mhz

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -155,7 +155,7 @@ def measure(plan: Plan, units: UnitEnergies, timing: Timing | None = None, energ
     """The signals of a network on its hardware, as far as the plan says them: no resources, the predicted clock.
 
     Args:
-        plan: the network on the hardware.
+        plan: the network on the hardware, which is at that clock (`codesign.sim.clock.at_predicted_clock`).
         units: energies of single operations.
         timing, energy_mj: of this plan, where they are known already.
     """
@@ -173,14 +173,24 @@ def measure(plan: Plan, units: UnitEnergies, timing: Timing | None = None, energ
     )
 
 
-def with_resources(signals: Signals, hw: Hardware, known: KnownResources) -> Signals:
+def with_resources(
+    signals: Signals, hw: Hardware, known: KnownResources, again: Callable[[Hardware], Signals]
+) -> Signals:
     """The signals with the resources and the clock that are known of `hw`.
+
+    Args:
+        signals: of a network on the accelerator at the clock that they say.
+        hw: the accelerator.
+        known: its resources and clock.
+        again: the signals on the accelerator at that clock, for which its memory is another one (`Hardware.at_clock`).
 
     Raises:
         NotFittedError: they can only be predicted, and cannot.
         RuntimeError: synthesis failed.
     """
     used, clock = known.of(hw)
+    if (now := hw.at_clock(clock.mhz)).memory != hw.at_clock(signals.clock.mhz).memory:
+        signals = again(now)
     evidence: Literal["predicted", "synthesized"] = "synthesized" if known.is_synthesized(hw) else "predicted"
     return replace(signals, clock=clock, resources=ResourceUse.known(hw, used, evidence))
 

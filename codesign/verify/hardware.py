@@ -70,7 +70,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
         "memory": {
             "width_bits": choices.pick((32, 64, 128, 256, 512)),
             "latency": choices.pick((1, 2, 5, 13, 33, 80)),
-            "cycles_per_beat": choices.pick((1, 1, 2, 3)),
+            "cycles_per_beat": choices.pick((1, 1, 2, 3, "28/19", "7/2")),
             "burst_beats": 1 << choices.integer(0, 5),
             **choices.pick(({}, {}, {"refresh_interval": choices.integer(30, 400), "refresh_cycles": 29})),
         },

@@ -150,7 +150,7 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
             tries.append(data | {"bands": bands})
     memory = data["memory"]
     for key in ("cycles_per_beat", "latency", "burst_beats"):
-        if memory[key] > 1:
+        if memory[key] != 1:
             tries.append(data | {"memory": memory | {key: 1}})
     if memory["refresh_interval"] is not None:
         tries.append(data | {"memory": memory | {"refresh_interval": None, "refresh_cycles": None}})

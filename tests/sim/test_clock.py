@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
+from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
-from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
+from codesign.integer.random_network import random_network
+from codesign.program import plan_network
+from codesign.search.space import band_ratio
+from codesign.sim.clock import Clock, at_predicted_clock, known_clock, predicted_clock, synthesized_clock
+from codesign.sim.energy import unit_energies
+from codesign.sim.signals import Signals, measure, with_resources
 from codesign.sim.synthesis.known import keep_known
+from codesign.sim.synthesis.predictor import predict
+from codesign.sim.synthesis.resource_levels import Known
+from codesign.workload import zoo
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -81,3 +90,70 @@ def test_what_was_routed_is_better_evidence(tmp_path: Path) -> None:
     }
     keep_known("routed", hw, "codesign.sim.synthesis.place_route", routed)
     assert known_clock(hw) == synthesized_clock(hw, 70.0) == Clock(100.0, "routed", 91.5)
+
+
+PROFILE = """
+name: near
+device: xc7z020
+clock_mhz: {clock}
+columns: 4
+dot: 2
+act_bits: 4
+bands:
+  - {{scheme: pot, weight_bits: 4, rows: 3}}
+buffers: {{activation_words: 4096, weight_words: 512}}
+memory: {{profile: zynq7000_ddr3, width_bits: 64, cycles_per_beat: 4, fifo_beats: 128}}
+"""
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_profile_is_in_cycles_of_the_clock_that_the_latency_is_at(run: Run, tmp_path: Path) -> None:
+    """Evidence of a lower clock: the same cycles as if the file had that clock, not those of the one it has."""
+    files = {}
+    for clock in (100, 40):
+        files[clock] = tmp_path / f"{clock}.yaml"
+        files[clock].write_text(PROFILE.format(clock=clock))
+
+    def found(command: str, file: Path, *options: str) -> dict[str, Any]:
+        status, _, err = run(command, file, "smallcnn:size=8,width=4", *options, "--json", tmp_path / "a.json")
+        assert status == 0, err
+        return answer(tmp_path / "a.json")
+
+    fast, slow = (load_hardware(files[clock]) for clock in (100, 40))
+    assert predicted_clock(fast).mhz > 40
+    slow_cycles = found("simulate", files[40])["total_cycles"]
+    for command in ("simulate", "roofline"):
+        before = found(command, files[100])
+        keep_known("estimated", fast, "codesign.sim.synthesis.resources", 40.0)
+        after = found(command, files[100])
+        keep_known("estimated", fast, "codesign.sim.synthesis.resources", 1000.0)
+        assert after["total_cycles"] == slow_cycles < before["total_cycles"]
+        assert after["latency_ms"] == pytest.approx(slow_cycles / 40e3)
+        assert (after["clock_mhz"], after["evidenced_mhz"]) == (100, 40)
+    at_once = found("simulate", files[100], "--predict")
+    assert at_once["latency_ms"] == pytest.approx(at_once["total_cycles"] / 1e3 / predicted_clock(fast).mhz)
+    assert fast.content_hash != slow.content_hash
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_what_is_measured_before_its_clock_is_known_is_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "hw.yaml").write_text(PROFILE.format(clock=100))
+    hw = load_hardware(tmp_path / "hw.yaml")
+    network = random_network(zoo.get("smallcnn", size=8, width=4), band_ratio(hw), hw.act_bits)
+
+    def measured(at: Hardware) -> Signals:
+        return measure(plan_network(network, at), unit_energies())
+
+    class Slow:
+        """Synthesis has found 40 MHz."""
+
+        def of(self, hw: Hardware) -> Known:
+            return Known(predict(hw), Clock(hw.clock_mhz, "estimated", 40.0))
+
+        def is_synthesized(self, hw: Hardware) -> bool:
+            return True
+
+    first = measured(at_predicted_clock(hw))
+    after = with_resources(first, hw, Slow(), measured)  # type: ignore[arg-type]  # as far as it is asked
+    assert after.cycles == measured(hw.model_copy(update={"clock_mhz": 40.0})).cycles < first.cycles
+    assert after.latency_ms == pytest.approx(after.cycles / 40e3)

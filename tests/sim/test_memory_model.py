@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from codesign.arch.band import Band
 from codesign.arch.hardware import Hardware
+from codesign.arch.load import parse_hardware
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
 from codesign.integer.network import IntegerNetwork
@@ -44,6 +47,17 @@ def run(hw: Hardware, classes: int = 300, images: int = 1) -> cosim.CosimResult:
     return cosim.run_network(hw, network, codes)
 
 
+PROFILED = """
+device: xc7z020
+clock_mhz: 200
+columns: 1
+dot: 4
+act_bits: 8
+acc_bits: 25
+bands: [{scheme: fixed, weight_bits: 8, rows: 9, multiplier: lut}]
+buffers: {activation_words: 1024, weight_words: 16}
+memory: {profile: zynq7000_ddr3}
+"""
 FARTHEST = Memory(width_bits=32, latency=4096, burst_beats=1)
 
 
@@ -65,12 +79,31 @@ def test_the_farthest_memory_with_the_shortest_bursts_is_exact() -> None:
         Memory(width_bits=256, latency=700, fifo_beats=1 << 16, burst_beats=1),
         Memory(width_bits=512, latency=1, burst_beats=64, refresh_interval=30, refresh_cycles=29),
         Memory(width_bits=512, latency=4096, burst_beats=1),
+        Memory(width_bits=32, latency=2, cycles_per_beat=Fraction(5, 3), burst_beats=8),
+        Memory(width_bits=64, latency=30, cycles_per_beat=Fraction(65, 64), fifo_beats=64),
+        Memory(
+            width_bits=32,
+            latency=3,
+            cycles_per_beat=Fraction(1023, 64),
+            burst_beats=4,
+            refresh_interval=97,
+            refresh_cycles=31,
+        ),
     ],
     ids=lambda memory: f"{memory.width_bits} bits, {memory.latency} cycles, bursts of {memory.burst_beats}",
 )
 def test_whatever_memory_may_be_stated_is_exact(memory: Memory) -> None:
     """Two images: nothing of the first one's requests is left in the second one's way."""
     assert run(single(memory), classes=40, images=2).exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mhz", [66.4, 150])
+def test_a_profile_is_exact_at_whatever_clock(mhz: float) -> None:
+    hw = parse_hardware(PROFILED, "hw.yaml", "profiled").at_clock(mhz)
+    network = perceptron(hw, 200)
+    codes = np.random.default_rng(0).integers(0, 256, (2, *network.input.shape))
+    assert cosim.run_network(hw, network, codes).exact
 
 
 def test_queues_hold_what_the_hardware_may_ask() -> None:

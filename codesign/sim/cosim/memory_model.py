@@ -1,9 +1,10 @@
 """The memory behind the accelerator's port, in SystemVerilog.
 
 It answers a read request `latency` cycles after it was accepted, one beat every `cycles_per_beat` cycles, in order, and
-acknowledges a write after `latency` cycles: the model of `codesign.sim.timing.plan_timing`. In a refresh reads stand
-still. What was asked waits in queues that hold as much as the accelerator can ask for; a request that finds one full is
-kept from being lost silently: `overflow` rises, and the bench stops.
+acknowledges a write after `latency` cycles: the model of `codesign.sim.timing.plan_timing`. With a fraction of N cycles
+for D beats, what is due is counted in parts of a cycle, and comes in the first cycle that is not before. In a refresh
+reads stand still. What was asked waits in queues that hold as much as the accelerator can ask for; a request that finds
+one full is kept from being lost silently: `overflow` rises, and the bench stops.
 
 A reset of the accelerator is one of the memory's port, too: AXI4 has one reset for both sides of an interface. What was
 owed is forgotten. While `deaf` is high, it is not, and the answers still come.
@@ -11,6 +12,7 @@ owed is forgotten. While `deaf` is high, it is not, and the answers still come.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 from codesign.arch.hardware import Hardware
@@ -72,6 +74,10 @@ def memory_model(hw: Hardware, size: int) -> str:
     refresh = _refresh(hw)
     clock = "ticks" if hw.memory.refresh_interval else "cycle"
     accepted = "ticks_before" if hw.memory.refresh_interval else "cycle - 1"
+    # beats are due in parts of a cycle where their distance is no whole number of them
+    rate = Fraction(hw.memory.cycles_per_beat)
+    scaled = f"{rate.denominator} * " if rate.denominator > 1 else ""
+    unit = f", in cycles / {rate.denominator}" if scaled else ""
     return f"""\
 module {MODULE} (
   input clk, input rst, input deaf, input started,
@@ -84,7 +90,7 @@ module {MODULE} (
 );
   localparam BITS = {geometry.beat_bits}, DEPTH = {size // geometry.beat_bytes};
   localparam SHIFT = {(geometry.beat_bytes - 1).bit_length()};
-  localparam LATENCY = {hw.memory.latency}, INTERVAL = {hw.memory.cycles_per_beat};
+  localparam LATENCY = {hw.memory.latency}, INTERVAL = {rate.numerator};
   localparam REQUESTS = {_capacity(read_requests(hw))}, WRITES = {_capacity(writes(hw))};
 
   reg [BITS-1:0] mem [0:DEPTH-1];
@@ -95,13 +101,13 @@ module {MODULE} (
   integer request_head = 0, request_tail = 0, ack_head = 0, ack_tail = 0;
   integer requests = 0, acks = 0;  // that wait
   reg [8:0] beat = 0;
-  longint last_beat = -64'sd1000000;{refresh.declaration}
+  longint due = 0;  // when the next beat may come{unit}{refresh.declaration}
   initial begin
     cycle = 0; owed = 0; overflow = 0;
     rvalid = 0; bvalid = 0;
     rlast = 1'bx; rdata = {{BITS{{1'bx}}}}; rresp = 2'bx; bresp = 2'bx;
   end
-  assign ready = {clock} >= last_beat + INTERVAL;
+  assign ready = {scaled}{clock} >= due;
 
   always @(posedge clk) begin
     cycle = cycle + 1;  // now the number of the cycle that begins{refresh.counting}
@@ -117,13 +123,13 @@ module {MODULE} (
     rlast <= 1'bx;  // nobody may look at what is not valid
     rdata <= {{BITS{{1'bx}}}};
     rresp <= 2'bx;
-    if ({refresh.condition}requests != 0 && {clock} >= request_ready[request_head] && {clock} >= last_beat + INTERVAL)
-    begin
+    if ({refresh.condition}requests != 0 && {clock} >= request_ready[request_head] && {scaled}{clock} >= due) begin
       rvalid <= 1;
       rlast <= 0;
       rresp <= 0;
       rdata <= mem[(request_addr[request_head] >> SHIFT) + beat];
-      last_beat = {clock};
+      if (due < {scaled}request_ready[request_head]) due = {scaled}request_ready[request_head];
+      due = due + INTERVAL;
       beat = beat + 1;
       if (beat == request_beats[request_head]) begin
         rlast <= 1;
@@ -154,7 +160,7 @@ module {MODULE} (
       requests = 0;
       acks = 0;
       beat = 0;
-      last_beat = -64'sd1000000;
+      due = 0;
       rvalid <= 0;
       bvalid <= 0;
     end

@@ -1,7 +1,9 @@
 """The reader of the program stream and its FIFO: when each beat is consumed.
 
-A burst is requested when the FIFO has room for it; its first beat arrives `latency` cycles later, or `cycles_per_beat`
-after the beat before it; refresh stops the count. A beat received in cycle a is offered in a + FIFO_LATENCY.
+A burst is requested when the FIFO has room for it; its first beat is due `latency` cycles later, or `cycles_per_beat`
+after the beat before it was due; refresh stops the count. A beat arrives in the first cycle in which it is due, and one
+received in cycle a is offered in a + FIFO_LATENCY. With a fraction of N cycles for D beats, what is due is counted in
+parts of a cycle, D of them.
 
 Requests need no times of their own. A burst is requested in the cycle after the one that it replaces in the FIFO was
 consumed, so that its arrival is known from then on. The first ones are requested in successive cycles, which is never
@@ -9,6 +11,8 @@ slower than they arrive.
 """
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 from codesign.arch.memory import Memory
 from codesign.rtl.latencies import FIFO_LATENCY
@@ -44,7 +48,7 @@ class Reader:
 
     Attributes:
         position: beats of the current burst that are consumed.
-        first: arrival of its first beat, in ticks.
+        first: when its first beat is due, in parts of ticks; of the last burst if there is none.
         arrivals: the same of the bursts behind it, as many as the FIFO holds.
     """
 
@@ -53,24 +57,30 @@ class Reader:
         self.ahead = memory.read_fifo_beats // memory.burst_beats
         self._burst = memory.burst_beats
         self._latency = memory.latency
-        self._beat = memory.cycles_per_beat
-        self._span = (self._burst - 1) * self._beat  # from the first beat of a burst to its last
+        rate = Fraction(memory.cycles_per_beat)
+        self._beat, self._parts = rate.numerator, rate.denominator
+        self._period = self._burst * self._beat  # from a burst to the next one
+        self._span = self._period - self._beat  # from the first beat of a burst to its last
+        # whether the memory's rate alone decides, once bursts are a period apart and taken as they come
+        waited = self._parts * (FIFO_LATENCY + 1 + self._latency) + self._span + self._parts - 1
+        self._flows = waited <= self.ahead * self._period
         self.position = 0
-        self.first = 0
+        self.first = -self._period
         self.arrivals: list[int] = []
         self.go_on(0)
 
     def go_on(self, cycle: int) -> None:
         """All that was announced is consumed; more is in `cycle`."""
-        first, period = self.clock.ticks(cycle + 1) + self._latency, self._burst * self._beat
+        period = self._period
+        first = max(self._parts * (self.clock.ticks(cycle + 1) + self._latency), self.first + period)
         self.arrivals = list(range(first, first + self.ahead * period, period))
 
     def take(self, beats: int, ready: int) -> int:
         """Consume `beats` beats, the first not before cycle `ready`; the cycle of the last one."""
         last = ready - 1
-        burst, beat, latency, clock = self._burst, self._beat, self._latency, self.clock
+        burst, beat, latency, clock, parts = self._burst, self._beat, self._latency, self.clock, self._parts
         still = clock.interval > 0
-        period, distance = burst * beat, self.ahead * burst * beat
+        period, distance = self._period, self.ahead * self._period
         if beats > 3 * burst and not still:
             self._settle(ready)
         position, first, arrivals = self.position, self.first, self.arrivals
@@ -80,7 +90,7 @@ class Reader:
             count = min(beats, burst - position)
             position += count
             beats -= count
-            arrived = first + (position - 1) * beat
+            arrived = -(-(first + (position - 1) * beat) // parts)
             offered = (clock.cycle(arrived) if still else arrived) + FIFO_LATENCY
             before, last = last, last + count
             if offered > last:
@@ -89,14 +99,24 @@ class Reader:
                 break
             position = 0
             requested = clock.ticks(last + 1) if still else last + 1
-            newest = max(arrivals[-1] + period, requested + latency)
+            newest = max(arrivals[-1] + period, parts * (requested + latency))
             arrivals.append(newest)
-            if newest - first == distance and last - before == period and beats >= burst and not still:
-                # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed:
-                # everything moves by one period with every burst.
+            if newest - first != distance or beats < burst or still:
+                continue
+            # Arrivals are nowhere closer than a period, so here all are a period apart, and so is what is consumed:
+            # everything moves by one period with every burst.
+            if parts == 1:
+                if last - before != period:
+                    continue
                 whole, beats = divmod(beats, burst)
                 last += whole * period
-                arrivals[:] = [arrival + whole * period for arrival in arrivals]
+            elif self._flows and last == offered:
+                whole, beats = divmod(beats, burst)
+                last = -(-(first + whole * period + self._span) // parts) + FIFO_LATENCY
+            else:
+                continue
+            first += whole * period
+            arrivals[:] = [arrival + whole * period for arrival in arrivals]
         self.position, self.first = position, first
         return last
 
@@ -104,7 +124,7 @@ class Reader:
         """What decides about the future, relative to `ready`, before which nothing more is consumed."""
         self._settle(ready)
         clock = self.clock
-        base = clock.ticks(ready)
+        base = self._parts * clock.ticks(ready)
         phase = ready % clock.interval if clock.interval else 0
         return phase, self.position, self.first - base, *[arrival - base for arrival in self.arrivals]
 
@@ -113,27 +133,32 @@ class Reader:
 
         Beat i of the m-th burst from now is consumed at the earliest in cycle `ready` + the beats before it; if the
         last beat of a burst is offered by then, all are. The newest arrival also limits the next one, which is no
-        earlier than what the next burst to be consumed gives room for.
+        earlier than what the next burst to be consumed gives room for; where all are consumed, the last one limits what
+        is due after a pause.
         """
-        clock, burst, span, arrivals = self.clock, self._burst, self._span, self.arrivals
+        clock, burst, span, arrivals, parts = self.clock, self._burst, self._span, self.arrivals, self._parts
         left = burst - self.position if self.position else 0
         due = ready + left - FIFO_LATENCY - 1  # when a burst's last beat is to be there, and arrived by
         behind = range(due + burst, due + (len(arrivals) + 1) * burst, burst)
         if clock.interval:
-            latest = [clock.ticks(cycle) - span for cycle in behind]
+            latest = [parts * clock.ticks(cycle) - span for cycle in behind]
         else:
-            latest = [cycle - span for cycle in behind]
+            latest = [parts * cycle - span for cycle in behind]
         newest = arrivals[-1]
-        self.first = max(self.first, clock.ticks(due) - span) if left else clock.ticks(ready)
+        shown = parts * (clock.ticks(ready + left + 1) + self._latency) - self._period  # what shows after a pause
+        self.first = max(self.first, min(shown, parts * clock.ticks(due) - span) if left else shown)
+        if self._beat > parts * self._latency:
+            after = (clock.ticks(cycle + FIFO_LATENCY + 2) + self._latency for cycle in behind)
+            latest = [min(late, parts * tick - self._period) for late, tick in zip(latest, after, strict=True)]
         self.arrivals = [a if a > b else b for a, b in zip(arrivals, latest, strict=True)]
         if clock.interval or self._beat > 1:
-            room = clock.ticks(ready + (left or burst)) + self._latency - burst * self._beat
+            room = parts * (clock.ticks(ready + (left or burst)) + self._latency) - self._period
             self.arrivals[-1] = max(newest, min(self.arrivals[-1], room))
 
     def restore(self, key: tuple[int, ...]) -> int:
         """Go to where `key` was taken; the cycle `ready` in which that is."""
         ready, self.position, first, *arrivals = key
-        base = self.clock.ticks(ready)
+        base = self._parts * self.clock.ticks(ready)
         self.first = first + base
         self.arrivals = [arrival + base for arrival in arrivals] if base else arrivals
         return ready

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
+
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -31,8 +34,8 @@ class PlainReader(Reader):
     def __init__(self, memory: Memory) -> None:
         self.memory, self.clock = memory, ReadClock(memory)
         self.requested = self.opened = 0
-        self.arrived = -(1 << 60)
-        self.first = self.position = 0
+        self.due = Fraction(-(1 << 60))
+        self.position = 0
         self.ends: list[int] = []
 
     def go_on(self, cycle: int) -> None:
@@ -48,9 +51,9 @@ class PlainReader(Reader):
                 if freed >= 0:
                     request = max(request, self.ends[freed] + 1)
                 self.requested = request
-                self.first = max(self.clock.ticks(request) + memory.latency, self.arrived + memory.cycles_per_beat)
-                self.arrived = self.first + (memory.burst_beats - 1) * memory.cycles_per_beat
-            offered = self.clock.cycle(self.first + self.position * memory.cycles_per_beat) + FIFO_LATENCY
+                self.due = max(self.due, Fraction(self.clock.ticks(request) + memory.latency))
+            offered = self.clock.cycle(ceil(self.due)) + FIFO_LATENCY
+            self.due += memory.cycles_per_beat
             last = max(last + 1, offered)
             self.position = (self.position + 1) % memory.burst_beats
             if self.position == 0:
@@ -66,7 +69,7 @@ def memories(draw: st.DrawFn) -> Memory:
     return Memory(
         width_bits=32,
         latency=draw(st.integers(1, 90)),
-        cycles_per_beat=draw(st.integers(1, 4)),
+        cycles_per_beat=draw(st.integers(1, 4) | st.just(90) | st.fractions(1, 4, max_denominator=64)),
         burst_beats=burst,
         fifo_beats=fifo,
         refresh_interval=interval,
