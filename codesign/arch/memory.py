@@ -16,6 +16,10 @@ AXI_BOUNDARY_BYTES = 4096
 """No AXI4 burst may cross an address that is a multiple of this (AMBA AXI4, A3.4.1)."""
 
 
+LEAST_PORT_BITS = 32
+"""Narrowest AXI4 port that a word of a result fits."""
+
+
 class Buffers(Model):
     """On-chip memories.
 
@@ -37,7 +41,9 @@ class Memory(Model):
     Attributes:
         profile: key of `codesign.arch.profiles.PROFILES`, from which all keys are that nobody gives. They are cycles of
             the clock that `Hardware` gives it, and only what was written is written again.
-        width_bits: data width of the port; one beat.
+        ports: AXI4 masters of the accelerator, each as wide as its part of `width_bits`: the ports of a device are
+            narrower than what it has to move. Together they move a beat.
+        width_bits: data width of all ports together; one beat.
         latency: cycles from an accepted read request to its first beat.
         cycles_per_beat: 1 is full bandwidth. With a fraction, beats are due at such distances and come in the first
             cycle that is not before.
@@ -50,6 +56,7 @@ class Memory(Model):
     """
 
     profile: str | None = None
+    ports: Annotated[int, choice(1, 2, 4)] = 1
     width_bits: Annotated[int, choice(32, 64, 128, 256, 512)]
     latency: Annotated[int, integer(1, 4096)]
     cycles_per_beat: Annotated[
@@ -84,6 +91,11 @@ class Memory(Model):
             raise rejected(
                 f"refresh_cycles {self.refresh_cycles} given, must be below refresh_interval, {self.refresh_interval}"
             )
+        if self.width_bits // self.ports < LEAST_PORT_BITS:
+            raise rejected(
+                f"ports: {self.ports} given, must be at most {self.width_bits // LEAST_PORT_BITS} with width_bits "
+                f"{self.width_bits}: a port has at least {LEAST_PORT_BITS} bits"
+            )
         self._check_profile()
         return self
 
@@ -96,10 +108,11 @@ class Memory(Model):
             raise rejected(
                 f"burst_beats {self.burst_beats} given, must be at most {found.burst_beats} with profile {self.profile}"
             )
-        if self.width_bits > found.ports * found.port_bits:
+        if self.ports > found.ports or self.width_bits > self.ports * found.port_bits:
+            ports = "port" if self.ports == 1 else "ports"
             raise rejected(
-                f"width_bits {self.width_bits} given, must be at most {found.ports * found.port_bits} with profile "
-                f"{self.profile}, {found.ports} ports of {found.port_bits} bits"
+                f"width_bits {self.width_bits} given for {self.ports} {ports}, must be at most {found.port_bits} for "
+                f"each of {found.ports} ports with profile {self.profile}"
             )
 
     @model_serializer(mode="wrap")
@@ -108,6 +121,8 @@ class Memory(Model):
         data: dict[str, Any] = handler(self)
         if self.profile is None:
             data.pop("profile", None)
+            if self.ports == 1:
+                data.pop("ports", None)
             return data
         return {key: value for key, value in data.items() if key in self.model_fields_set}
 
@@ -142,6 +157,8 @@ class Memory(Model):
         data = self.said(Memory.model_fields).model_dump(mode="json")
         if self.refresh_interval is None:
             del data["refresh_interval"], data["refresh_cycles"]
+        if self.ports == 1:
+            data.pop("ports", None)
         return data
 
     @property

@@ -44,19 +44,25 @@ class MemoryProfile:
         Times are rounded up, the interval of refreshes down: never a memory that is faster than the profile's.
         """
         clock = Fraction(str(mhz))
-        found = {"width_bits": self.ports * self.port_bits, "burst_beats": self.burst_beats} | said
-        width = found["width_bits"]
+        width, ports = said.get("width_bits"), said.get("ports")
+        if width is None:
+            width = (ports if isinstance(ports, int) else self.ports) * self.port_bits
+        elif ports is None and isinstance(width, int):
+            ports = min(self.ports, max(1, width // self.port_bits))
         return {
+            "ports": self.ports if ports is None else ports,
+            "width_bits": width,
+            "burst_beats": self.burst_beats,
             "latency": ceil(self.latency_ns * clock / 1000),
             "cycles_per_beat": self._cycles_per_beat(clock, width) if isinstance(width, int) else 1,
             "refresh_interval": floor(self.refresh_interval_ns * clock / 1000),
             "refresh_cycles": ceil(self.refresh_ns * clock / 1000),
-        } | found
+        } | said
 
     def _cycles_per_beat(self, clock: Fraction, width_bits: int) -> int | Fraction:
         """Cycles from beat to beat between refreshes, which take their part of the sustained bandwidth."""
         between = self.sustained_mb_s / (1 - Fraction(self.refresh_ns, self.refresh_interval_ns))
-        ports = min(self.ports, ceil(Fraction(width_bits, self.port_bits)))
+        ports = max(1, width_bits // self.port_bits)
         rate = max(Fraction(width_bits, 8) * clock / min(between, Fraction(ports * self.port_mb_s)), Fraction(1))
         slower = min(Fraction(ceil(rate * places), places) for places in range(1, MOST_DENOMINATOR + 1))
         return slower.numerator if slower.denominator == 1 else slower

@@ -25,6 +25,7 @@ from codesign.rtl.depthwise import DepthwiseUnit
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.lanes import memory_ports, names, of_port, some
 from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.layout import Op, code_number
 from codesign.rtl.loader import Loader
@@ -40,22 +41,18 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
 
     Ports:
         s_axi_ctrl_*  AXI4-Lite slave: the registers of codesign.rtl.registers, which start runs and tell how they ended
-        m_axi_*       AXI4 master: programs, images and results
+        m_axi_*       AXI4 master: programs, images and results; with several ports m_axi_0_*, m_axi_1_* and so on
         interrupt     a run is over, or ended early, and the host wants to know
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        super().__init__(
-            prefixed("s_axi_ctrl", axi4_lite_slave())
-            | prefixed("m_axi", axi4_master(geometry.beat_bits))
-            | {"interrupt": Out(1)}
-        )
+        super().__init__(prefixed("s_axi_ctrl", axi4_lite_slave()) | memory_ports(geometry) | {"interrupt": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self.geometry
-        axi = bus(self, "m_axi", axi4_master(geometry.beat_bits))
+        ports = [bus(self, name, axi4_master(geometry.port_bits)) for name in names("m_axi", geometry)]
         m.submodules.control = place(control := Control(geometry))
         # what an aborted run leaves behind is wiped out while the memory ports come to rest, then they are
         abort, clear = control.abort, control.clear
@@ -75,7 +72,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         d = executor.current
 
         # ---- memory port ---------------------------------------------------------------------------------------
-        size = (geometry.beat_bytes - 1).bit_length()
+        size = (geometry.port_bytes - 1).bit_length()
         m.d.comb += [
             reader.start.eq(control.go),
             reader.stop.eq(abort),
@@ -83,35 +80,39 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             reader.bursts.eq(control.program_bursts),
             reader.more.eq(loader.more),
             reader.more_bursts.eq(loader.more_bursts),
-            axi.arvalid.eq(reader.arvalid),
-            reader.arready.eq(axi.arready),
-            axi.araddr.eq(reader.araddr),
-            axi.arlen.eq(reader.arlen),
-            axi.arsize.eq(size),
-            axi.arburst.eq(INCR),
-            axi.arcache.eq(CACHEABLE),
-            reader.rvalid.eq(axi.rvalid),
-            axi.rready.eq(reader.rready),
-            reader.rdata.eq(axi.rdata),
-            reader.rresp.eq(axi.rresp),
-            reader.rlast.eq(axi.rlast),
             writer.stop.eq(abort),
-            axi.awvalid.eq(writer.awvalid),
-            writer.awready.eq(axi.awready),
-            axi.awaddr.eq(writer.awaddr),
-            axi.awlen.eq(0),
-            axi.awsize.eq(size),
-            axi.awburst.eq(INCR),
-            axi.awcache.eq(CACHEABLE),
-            axi.wvalid.eq(writer.wvalid),
-            writer.wready.eq(axi.wready),
-            axi.wdata.eq(writer.wdata),
-            axi.wstrb.eq(writer.wstrb),
-            axi.wlast.eq(1),
-            writer.bvalid.eq(axi.bvalid),
-            axi.bready.eq(writer.bready),
-            writer.bresp.eq(axi.bresp),
         ]
+        for number, axi in enumerate(ports):
+            read, write = of_port(reader, number, geometry), of_port(writer, number, geometry)
+            m.d.comb += [
+                axi.arvalid.eq(read("arvalid")),
+                read("arready").eq(axi.arready),
+                axi.araddr.eq(read("araddr")),
+                axi.arlen.eq(read("arlen")),
+                axi.arsize.eq(size),
+                axi.arburst.eq(INCR),
+                axi.arcache.eq(CACHEABLE),
+                read("rvalid").eq(axi.rvalid),
+                axi.rready.eq(read("rready")),
+                read("rdata").eq(axi.rdata),
+                read("rresp").eq(axi.rresp),
+                read("rlast").eq(axi.rlast),
+                axi.awvalid.eq(write("awvalid")),
+                write("awready").eq(axi.awready),
+                axi.awaddr.eq(write("awaddr")),
+                axi.awlen.eq(0),
+                axi.awsize.eq(size),
+                axi.awburst.eq(INCR),
+                axi.awcache.eq(CACHEABLE),
+                axi.wvalid.eq(write("wvalid")),
+                write("wready").eq(axi.wready),
+                axi.wdata.eq(write("wdata")),
+                axi.wstrb.eq(write("wstrb")),
+                axi.wlast.eq(1),
+                write("bvalid").eq(axi.bvalid),
+                axi.bready.eq(write("bready")),
+                write("bresp").eq(axi.bresp),
+            ]
 
         # ---- control -------------------------------------------------------------------------------------------
         m.d.comb += [
@@ -141,8 +142,10 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += target.eq(source)
         members = axi4_lite_slave()
         pass_on(m, members, bus(self, "s_axi_ctrl", members), bus(control, "s_axi_ctrl", members))
-        requests = (axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
-        answers = axi.rvalid | axi.bvalid
+        requests = some(
+            [(axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) for axi in ports]
+        )
+        answers = some([axi.rvalid | axi.bvalid for axi in ports])
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
             control.finished.eq(executor.done),

@@ -1,13 +1,18 @@
-"""DMA: a reader that streams the program from memory and a writer for 32-bit results and stored maps."""
+"""DMA: a reader that streams the program from memory and a writer for 32-bit results and stored maps.
+
+Both have as many AXI4 ports as the accelerator. With several, each moves a lane of every beat (`codesign.rtl.lanes`):
+the same requests go out on all of them, and may be taken and answered in different cycles.
+"""
 
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.lanes import both, lane_address, names, some
 from codesign.rtl.latencies import STORE_LATENCY
 from codesign.rtl.modules import SharedModule
 
@@ -23,7 +28,10 @@ class StreamReader(SharedModule):
     FIFO). `idle` says that every beat requested has been taken.
 
     `response_error` and `length_error` are high in the cycle of a beat with a response other than OKAY, or with RLAST
-    in the wrong place (or a beat that nobody asked for, which is dropped).
+    in the wrong place (or a beat that nobody asked for, which is dropped), on any port.
+
+    Ports: a request is made once all of them have taken it, and the next one is offered then. A beat is offered when
+    its lanes have come from all of them; each lane has a FIFO of its own.
 
     Stopping: while `stop` is high nothing new is requested, only a request that is being offered stays until it is
     taken. `drained` says that the memory has answered everything: all beats have come and been taken, or all bursts
@@ -42,15 +50,20 @@ class StreamReader(SharedModule):
                 "bursts": In(24),
                 "more": In(1),
                 "more_bursts": In(24),
-                "arvalid": Out(1),
-                "arready": In(1),
-                "araddr": Out(ADDRESS_BITS),
-                "arlen": Out(8),
-                "rvalid": In(1),
-                "rready": Out(1),
-                "rdata": In(bits),
-                "rresp": In(2),
-                "rlast": In(1),
+                **port_members(
+                    geometry,
+                    {
+                        "arvalid": Out(1),
+                        "arready": In(1),
+                        "araddr": Out(ADDRESS_BITS),
+                        "arlen": Out(8),
+                        "rvalid": In(1),
+                        "rready": Out(1),
+                        "rdata": In(geometry.port_bits),
+                        "rresp": In(2),
+                        "rlast": In(1),
+                    },
+                ),
                 "beat": Out(bits),
                 "beat_valid": Out(1),
                 "beat_ready": In(1),
@@ -65,40 +78,61 @@ class StreamReader(SharedModule):
         m = Module()
         geometry = self._geometry
         burst, depth = geometry.hw.memory.burst_beats, geometry.hw.memory.read_fifo_beats
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=geometry.beat_bits, depth=depth)
+        ports = range(geometry.ports)
+        fifos = [SyncFIFOBuffered(width=geometry.port_bits, depth=depth) for _ in ports]
+        for name, fifo in zip(names("fifo", geometry), fifos, strict=True):
+            m.submodules[name] = fifo
+        arvalid, arready, araddr, arlen = (
+            of_ports(self, geometry, f"ar{x}") for x in ("valid", "ready", "addr", "len")
+        )
+        rvalid, rready, rdata, rresp, rlast = (
+            of_ports(self, geometry, f"r{x}") for x in ("valid", "ready", "data", "resp", "last")
+        )
         address = Signal(ADDRESS_BITS)
         remaining = Signal(24)
         room = Signal(range(depth + 1), init=depth)
         requested = Signal()
         taken = Signal()
         offering = Signal()  # a request was offered and not taken: it may not be withdrawn
-        open_bursts = Signal(range(depth // burst + 1))  # requested and not ended
-        position = Signal(range(max(2, burst)))  # of the next beat in its burst
-        received = Signal()
-        last = Signal()
+        # requested and not ended
+        open_bursts = [Signal(range(depth // burst + 1), name=x) for x in names("open_bursts", geometry)]
+        # of the next beat in its burst
+        position = [Signal(range(max(2, burst)), name=x) for x in names("position", geometry)]
+        received = [Signal(name=x) for x in names("received", geometry)]
+        last = [Signal(name=x) for x in names("last", geometry)]
         # `remaining` is 0, `room` is all, and enough for a burst: registers, since a comparison is too long a way to
         # what a request, or the end of the run, sets going
         all_requested = Signal(init=1)
         all_taken = Signal(init=1)
         has_room = Signal(init=1)
+        if geometry.ports == 1:
+            request, granted, opened = arvalid[0], arready[0], [requested]
+        else:
+            request, granted = Signal(name="request"), Signal(name="granted")
+            asked = [Signal(name=x) for x in names("asked", geometry)]  # this port has taken the request
+            opened = [Signal(name=x) for x in names("opened", geometry)]
+            m.d.comb += granted.eq(both([asked[p] | arready[p] for p in ports]))
+            for p in ports:
+                m.d.comb += [arvalid[p].eq(request & ~asked[p]), opened[p].eq(arvalid[p] & arready[p])]
+                m.d.sync += asked[p].eq(request & ~granted & (asked[p] | arready[p]))
         m.d.comb += [
-            self.arvalid.eq(~all_requested & has_room & (~self.stop | offering)),
-            self.araddr.eq(address),
-            self.arlen.eq(burst - 1),
-            requested.eq(self.arvalid & self.arready),
-            self.rready.eq(1),
+            request.eq(~all_requested & has_room & (~self.stop | offering)),
+            *(araddr[p].eq(lane_address(address, p, geometry)) for p in ports),
+            *(arlen[p].eq(burst - 1) for p in ports),
+            requested.eq(request & granted),
+            *(rready[p].eq(1) for p in ports),
             self.idle.eq(all_requested & all_taken),
-            fifo.w_data.eq(self.rdata),
-            fifo.w_en.eq(received),
-            self.beat.eq(fifo.r_data),
-            self.beat_valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.beat_ready),
-            taken.eq(fifo.r_rdy & self.beat_ready),
-            received.eq(self.rvalid & (open_bursts != 0)),
-            last.eq(position == burst - 1),
-            self.response_error.eq(received & (self.rresp != OKAY)),
-            self.length_error.eq(self.rvalid & ((open_bursts == 0) | (self.rlast != last))),
-            self.drained.eq(all_requested & (all_taken | (open_bursts == 0))),
+            *(fifos[p].w_data.eq(rdata[p]) for p in ports),
+            *(fifos[p].w_en.eq(received[p]) for p in ports),
+            self.beat.eq(fifos[0].r_data if geometry.ports == 1 else Cat(fifo.r_data for fifo in fifos)),
+            self.beat_valid.eq(both([fifo.r_rdy for fifo in fifos])),
+            *(fifos[p].r_en.eq(self.beat_ready if geometry.ports == 1 else taken) for p in ports),
+            taken.eq(both([fifo.r_rdy for fifo in fifos]) & self.beat_ready),
+            *(received[p].eq(rvalid[p] & (open_bursts[p] != 0)) for p in ports),
+            *(last[p].eq(position[p] == burst - 1) for p in ports),
+            self.response_error.eq(some([received[p] & (rresp[p] != OKAY) for p in ports])),
+            self.length_error.eq(some([rvalid[p] & ((open_bursts[p] == 0) | (rlast[p] != last[p])) for p in ports])),
+            self.drained.eq(all_requested & (all_taken | both([count == 0 for count in open_bursts]))),
         ]
         m.d.sync += [
             room.eq(room - Mux(requested, burst, 0) + taken),
@@ -107,21 +141,32 @@ class StreamReader(SharedModule):
                 Mux(requested, room >= 2 * burst, has_room)
                 | (taken & (room == Mux(requested, 2 * burst - 1, burst - 1)))
             ),
-            offering.eq(self.arvalid & ~self.arready),
-            open_bursts.eq(open_bursts + requested - (received & self.rlast)),
+            offering.eq(request & ~granted),
+            *(open_bursts[p].eq(open_bursts[p] + opened[p] - (received[p] & rlast[p])) for p in ports),
         ]
-        with m.If(received):
-            m.d.sync += position.eq(Mux(last, 0, position + 1))
+        for p in ports:
+            with m.If(received[p]):
+                m.d.sync += position[p].eq(Mux(last[p], 0, position[p] + 1))
         with m.If(requested):
             m.d.sync += address.eq(address + burst * geometry.beat_bytes)
             m.d.sync += [remaining.eq(remaining - 1), all_requested.eq(remaining == 1)]
-        with m.Elif(self.stop & ~self.arvalid):
+        with m.Elif(self.stop & ~request):
             m.d.sync += [remaining.eq(0), all_requested.eq(1)]
         with m.If(self.more):
             m.d.sync += [remaining.eq(self.more_bursts), all_requested.eq(self.more_bursts == 0)]
         with m.If(self.start):
             m.d.sync += [address.eq(self.address), remaining.eq(self.bursts), all_requested.eq(self.bursts == 0)]
         return m
+
+
+def port_members(geometry: Geometry, members: dict[str, Member]) -> dict[str, Member]:
+    """The members, once for each port."""
+    return {names(name, geometry)[p]: member for p in range(geometry.ports) for name, member in members.items()}
+
+
+def of_ports(component: SharedModule, geometry: Geometry, name: str) -> list[Signal]:
+    """A signal of every port."""
+    return [getattr(component, found) for found in names(name, geometry)]
 
 
 def held(m: Module, fifo: SyncFIFOBuffered, name: str, *amounts: int) -> tuple[Signal, ...]:
@@ -153,6 +198,9 @@ class ResultWriter(SharedModule):
     Timing: what comes in cycle t into an empty writer is offered in t + FIFO_LATENCY.
 
     Stopping: while `stop` is high all is dropped, except what is being offered, which stays until it is taken.
+
+    Ports: a beat of a map has a lane on each of them, a result is written through one; the next one is offered when all
+    have taken theirs. Every port counts its own answers.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -172,16 +220,21 @@ class ResultWriter(SharedModule):
                 "crowded": Out(1),
                 "empty": Out(1),
                 "idle": Out(1),
-                "awvalid": Out(1),
-                "awready": In(1),
-                "awaddr": Out(ADDRESS_BITS),
-                "wvalid": Out(1),
-                "wready": In(1),
-                "wdata": Out(bits),
-                "wstrb": Out(bits // 8),
-                "bvalid": In(1),
-                "bready": Out(1),
-                "bresp": In(2),
+                **port_members(
+                    geometry,
+                    {
+                        "awvalid": Out(1),
+                        "awready": In(1),
+                        "awaddr": Out(ADDRESS_BITS),
+                        "wvalid": Out(1),
+                        "wready": In(1),
+                        "wdata": Out(geometry.port_bits),
+                        "wstrb": Out(geometry.port_bytes),
+                        "bvalid": In(1),
+                        "bready": Out(1),
+                        "bresp": In(2),
+                    },
+                ),
                 "error": Out(1),
                 "moved": Out(2),
             }
@@ -190,7 +243,11 @@ class ResultWriter(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry = self._geometry
-        lanes = geometry.beat_bits // 32
+        ports = range(geometry.ports)
+        words = geometry.port_bits // 32
+        awvalid, awready, awaddr = (of_ports(self, geometry, f"aw{x}") for x in ("valid", "ready", "addr"))
+        wvalid, wready, wdata, wstrb = (of_ports(self, geometry, f"w{x}") for x in ("valid", "ready", "data", "strb"))
+        bvalid, bready, bresp = (of_ports(self, geometry, f"b{x}") for x in ("valid", "ready", "resp"))
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=ADDRESS_BITS + 32, depth=geometry.rows + 4)
         # the words that are on their way when `crowded` rises still find room
         depth = 2 * (STORE_LATENCY + geometry.load_beats + 1)
@@ -199,20 +256,32 @@ class ResultWriter(SharedModule):
         storing = beats.r_rdy
         of_map = Signal()  # what came last is a beat, and so is all that waits: selects data, far from `storing`
         address = Mux(of_map, beat_address, fifo.r_data[:ADDRESS_BITS])
-        aw_sent = Signal()
-        w_sent = Signal()
-        aw_now = Signal()
-        w_now = Signal()
+        aw_sent, w_sent, aw_now, w_now = (
+            [Signal(name=x) for x in names(name, geometry)] for name in ("aw_sent", "w_sent", "aw_now", "w_now")
+        )
         sent = Signal()
         offering = Signal()  # the first result is being offered
         offered = Signal()  # it was, and was not taken
-        outstanding = Signal(16)
-        answered = Signal()
-        all_answered = Signal(init=1)  # `outstanding` is 0
+        outstanding = [Signal(16, name=x) for x in names("outstanding", geometry)]
+        answered = [Signal(name=x) for x in names("answered", geometry)]
+        all_answered = [Signal(init=1, name=x) for x in names("all_answered", geometry)]  # `outstanding` is 0
         (waiting,) = held(m, fifo, "results", 1)
         beats_waiting, crowded = held(m, beats, "beats", 1, depth // 2)
         lane_bits = (geometry.beat_bytes - 1).bit_length()
-        lane = address[2:lane_bits]
+        port_lane_bits = (geometry.port_bytes - 1).bit_length()
+        lane = address[2:port_lane_bits]
+        lanes = [beats.r_data.word_select(p, geometry.port_bits) for p in ports]
+        aligned = Cat(address[:lane_bits] & 0, address[lane_bits:])
+        if geometry.ports == 1:
+            asked, gone, done = [offering], [sent], offering & aw_now[0] & w_now[0]
+        else:
+            asked, gone = ([Signal(name=x) for x in names(name, geometry)] for name in ("asked", "gone"))
+            for p in ports:  # a result is of one port
+                m.d.comb += [
+                    asked[p].eq(offering & (of_map | (address[port_lane_bits:lane_bits] == p))),
+                    gone[p].eq(asked[p] & aw_now[p] & w_now[p] & ~(aw_sent[p] & w_sent[p])),
+                ]
+            done = offering & both([~asked[p] | (aw_now[p] & w_now[p]) for p in ports])
         m.d.comb += [
             fifo.w_data.eq(Cat(self.address, self.data)),
             fifo.w_en.eq(self.valid),
@@ -220,26 +289,29 @@ class ResultWriter(SharedModule):
             beats.w_en.eq(self.store_valid),
             self.crowded.eq(crowded),
             offering.eq((storing | fifo.r_rdy) & (~self.stop | offered)),
-            self.awvalid.eq(offering & ~aw_sent),
-            self.awaddr.eq(Cat(address[:lane_bits] & 0, address[lane_bits:])),
-            self.wvalid.eq(offering & ~w_sent),
-            self.wdata.eq(Mux(of_map, beats.r_data, fifo.r_data[ADDRESS_BITS:].replicate(lanes))),
-            self.wstrb.eq(Mux(of_map, (1 << geometry.beat_bytes) - 1, (0xF << (lane << 2)) if lanes > 1 else 0xF)),
-            self.bready.eq(1),
-            aw_now.eq(aw_sent | self.awready),
-            w_now.eq(w_sent | self.wready),
-            sent.eq(offering & aw_now & w_now),
+            *(awvalid[p].eq(asked[p] & ~aw_sent[p]) for p in ports),
+            *(awaddr[p].eq(lane_address(aligned, p, geometry)) for p in ports),
+            *(wvalid[p].eq(asked[p] & ~w_sent[p]) for p in ports),
+            *(wdata[p].eq(Mux(of_map, lanes[p], fifo.r_data[ADDRESS_BITS:].replicate(words))) for p in ports),
+            *(
+                wstrb[p].eq(Mux(of_map, (1 << geometry.port_bytes) - 1, (0xF << (lane << 2)) if words > 1 else 0xF))
+                for p in ports
+            ),
+            *(bready[p].eq(1) for p in ports),
+            *(aw_now[p].eq(aw_sent[p] | awready[p]) for p in ports),
+            *(w_now[p].eq(w_sent[p] | wready[p]) for p in ports),
+            sent.eq(done),
             self.moved.eq(Cat(sent & ~storing, sent & storing)),
             fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
             beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
-            answered.eq(self.bvalid & ~all_answered),
-            self.error.eq(answered & (self.bresp != OKAY)),
+            *(answered[p].eq(bvalid[p] & ~all_answered[p]) for p in ports),
+            self.error.eq(some([answered[p] & (bresp[p] != OKAY) for p in ports])),
             self.empty.eq(~waiting & ~self.valid & ~beats_waiting & ~self.store_valid),
-            self.idle.eq(self.empty & all_answered),
+            self.idle.eq(self.empty & both(all_answered)),
         ]
         m.d.sync += [
-            outstanding.eq(outstanding + sent - answered),
-            all_answered.eq(~sent & Mux(answered, outstanding == 1, all_answered)),
+            *(outstanding[p].eq(outstanding[p] + gone[p] - answered[p]) for p in ports),
+            *(all_answered[p].eq(~gone[p] & Mux(answered[p], outstanding[p] == 1, all_answered[p])) for p in ports),
             offered.eq(offering & ~sent),
         ]
         with m.If(self.store_valid):
@@ -250,8 +322,9 @@ class ResultWriter(SharedModule):
             m.d.sync += beat_address.eq(self.store_address)
         with m.Elif(sent & storing):
             m.d.sync += beat_address.eq(beat_address + geometry.beat_bytes)
-        with m.If(sent):
-            m.d.sync += [aw_sent.eq(0), w_sent.eq(0)]
-        with m.Elif(offering):
-            m.d.sync += [aw_sent.eq(aw_now), w_sent.eq(w_now)]
+        for p in ports:
+            with m.If(sent):
+                m.d.sync += [aw_sent[p].eq(0), w_sent[p].eq(0)]
+            with m.Elif(asked[p]):
+                m.d.sync += [aw_sent[p].eq(aw_now[p]), w_sent[p].eq(w_now[p])]
         return m

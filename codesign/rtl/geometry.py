@@ -85,6 +85,25 @@ class Geometry(Latencies):
         return self.beat_bits // 8
 
     @property
+    def ports(self) -> int:
+        """AXI4 masters: each moves a lane of every beat."""
+        return self.hw.memory.ports
+
+    @property
+    def port_bits(self) -> int:
+        """Width of a port."""
+        return self.beat_bits // self.ports
+
+    @property
+    def port_bytes(self) -> int:
+        return self.port_bits // 8
+
+    @property
+    def block_bytes(self) -> int:
+        """Of a burst over all ports, which programs, inputs and results are laid out by (`codesign.rtl.lanes`)."""
+        return self.hw.memory.burst_beats * self.beat_bytes
+
+    @property
     def descriptor_beats(self) -> int:
         return ceil(DESCRIPTOR_WORDS * 32 / self.beat_bits)
 

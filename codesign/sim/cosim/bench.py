@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from codesign.arch.hardware import Hardware
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.lanes import names
 from codesign.rtl.registers import register_map
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim.cosim import memory_model
@@ -87,6 +88,16 @@ def bench(hw: Hardware) -> str:
     line = ", ".join(counters)
     format_ = " ".join(["%0d"] * len(counters))
     known = "\n".join(f'    if (^{name} === 1\'bx) unknown("{name}");' for name in outputs(hw))
+    endings = names("", geometry)
+    owed = "".join(
+        f"""\
+      reads_owed = reads_owed + (m_axi{s}_arvalid ? 1 : 0) - (rvalid{s} && rlast{s} ? 1 : 0);
+      writes_owed = writes_owed + (m_axi{s}_awvalid ? 1 : 0) - (bvalid{s} ? 1 : 0);
+"""
+        for s in endings
+    )
+    active = " || ".join(f"m_axi{s}_arvalid || m_axi{s}_awvalid || m_axi{s}_wvalid" for s in endings)
+    answering = " || ".join(f"rvalid{s} || bvalid{s}" for s in endings)
     return f"""\
 `timescale 1ns/1ps
 module {BENCH};
@@ -99,8 +110,7 @@ module {BENCH};
       reads_owed = 0;
       writes_owed = 0;
     end else begin
-      reads_owed = reads_owed + (m_axi_arvalid ? 1 : 0) - (rvalid && rlast ? 1 : 0);
-      writes_owed = writes_owed + (m_axi_awvalid ? 1 : 0) - (bvalid ? 1 : 0);
+{owed}\
     end
 
 {REGISTER_TASKS}
@@ -162,8 +172,8 @@ module {BENCH};
     if (pulse_after != 0) start;
     for (integer i = 0; i < pulse_after && !overflow; i = i + 1) @(posedge clk) #1;
     reset(pulse_cycles);
-    while (deaf && (owed != 0 || rvalid || bvalid)) @(posedge clk) #1;
-    if (interrupt || m_axi_arvalid || m_axi_awvalid || m_axi_wvalid || s_axi_ctrl_bvalid || s_axi_ctrl_rvalid) begin
+    while (deaf && (owed != 0 || {answering})) @(posedge clk) #1;
+    if (interrupt || {active} || s_axi_ctrl_bvalid || s_axi_ctrl_rvalid) begin
       $fwrite(result_file, "stopped: image %0d, an output is still active after a reset\\n", image);
       stopped = 1;
     end

@@ -7,6 +7,8 @@ from amaranth.lib.wiring import Out
 
 from codesign.arch.hardware import Hardware
 from codesign.rtl.axi import axi4_lite_slave, axi4_master
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.lanes import names
 from codesign.rtl.verilog import TOP
 from codesign.sim.cosim import memory_model
 
@@ -35,7 +37,8 @@ REGISTER_TASKS = """\
 
 def outputs(hw: Hardware) -> dict[str, int]:
     """Ports that the accelerator drives, and their widths."""
-    buses = {"m_axi": axi4_master(hw.memory.width_bits), "s_axi_ctrl": axi4_lite_slave()}
+    geometry = Geometry(hw)
+    buses = dict.fromkeys(names("m_axi", geometry), axi4_master(geometry.port_bits)) | {"s_axi_ctrl": axi4_lite_slave()}
     ports = {
         f"{prefix}_{name}": Shape.cast(member.shape).width
         for prefix, members in buses.items()
@@ -48,6 +51,27 @@ def outputs(hw: Hardware) -> dict[str, int]:
 def accelerator_and_memory(hw: Hardware) -> str:
     """Clock and reset, the accelerator `dut` and the `memory`, wired; BITS is declared before."""
     ports = outputs(hw)
+    geometry = Geometry(hw)
+    endings = names("", geometry)
+    answers, taken, memory = [], [], []
+    for s in endings:
+        answers.append(f"""\
+  wire rvalid{s}, rlast{s}, bvalid{s};
+  wire [{geometry.port_bits - 1}:0] rdata{s};
+  wire [1:0] rresp{s}, bresp{s};
+""")
+        m = f".m_axi{s}"
+        taken.append(f"""\
+    {m}_arready(1'b1), {m}_rvalid(rvalid{s}), {m}_rdata(rdata{s}), {m}_rresp(rresp{s}), {m}_rlast(rlast{s}),
+    {m}_awready(1'b1), {m}_wready(1'b1), {m}_bvalid(bvalid{s}), {m}_bresp(bresp{s})""")
+        m = f"m_axi{s}"
+        memory.append(f"""\
+    .arvalid{s}({m}_arvalid), .araddr{s}({m}_araddr), .arlen{s}({m}_arlen),
+    .rvalid{s}(rvalid{s}), .rlast{s}(rlast{s}), .rdata{s}(rdata{s}), .rresp{s}(rresp{s}),
+    .awvalid{s}({m}_awvalid), .awaddr{s}({m}_awaddr), .wvalid{s}({m}_wvalid), .wdata{s}({m}_wdata),
+    .wstrb{s}({m}_wstrb), .bvalid{s}(bvalid{s}), .bresp{s}(bresp{s}),
+""")
+    taken_by_memory = ",\n".join(taken)
     wires = "\n".join(f"  wire {f'[{width - 1}:0] ' if width > 1 else ''}{name};" for name, width in ports.items())
     connected = ", ".join(f".{name}({name})" for name in ports)
     return f"""\
@@ -56,9 +80,7 @@ def accelerator_and_memory(hw: Hardware) -> str:
 
   // ---- accelerator and memory
 {wires}
-  wire rvalid, rlast, bvalid;
-  wire [BITS-1:0] rdata;
-  wire [1:0] rresp, bresp;
+{"".join(answers)}\
   reg write_valid = 0, read_valid = 0;
   reg [11:0] register_address = 0;
   reg [31:0] register_data = 0;
@@ -71,8 +93,7 @@ def accelerator_and_memory(hw: Hardware) -> str:
     .s_axi_ctrl_bready(1'b1),
     .s_axi_ctrl_arvalid(read_valid), .s_axi_ctrl_araddr(register_address), .s_axi_ctrl_arprot(3'b0),
     .s_axi_ctrl_rready(1'b1),
-    .m_axi_arready(1'b1), .m_axi_rvalid(rvalid), .m_axi_rdata(rdata), .m_axi_rresp(rresp), .m_axi_rlast(rlast),
-    .m_axi_awready(1'b1), .m_axi_wready(1'b1), .m_axi_bvalid(bvalid), .m_axi_bresp(bresp)
+{taken_by_memory}
   );
   reg deaf = 0;
   longint cycle;
@@ -80,9 +101,7 @@ def accelerator_and_memory(hw: Hardware) -> str:
   wire memory_ready, overflow;
   {memory_model.MODULE} memory (
     .clk(clk), .rst(rst), .deaf(deaf), .started(dut.executor.start),
-    .arvalid(m_axi_arvalid), .araddr(m_axi_araddr), .arlen(m_axi_arlen),
-    .rvalid(rvalid), .rlast(rlast), .rdata(rdata), .rresp(rresp),
-    .awvalid(m_axi_awvalid), .awaddr(m_axi_awaddr), .wvalid(m_axi_wvalid), .wdata(m_axi_wdata), .wstrb(m_axi_wstrb),
-    .bvalid(bvalid), .bresp(bresp), .cycle(cycle), .owed(owed), .ready(memory_ready), .overflow(overflow)
+{"".join(memory)}\
+    .cycle(cycle), .owed(owed), .ready(memory_ready), .overflow(overflow)
   );
 """

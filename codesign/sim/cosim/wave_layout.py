@@ -23,6 +23,7 @@ from codesign.rtl.byte_counters import ByteCounters
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.lanes import names
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import Loader
 from codesign.rtl.postprocess import PostProcessor
@@ -112,7 +113,7 @@ def traces(hw: Hardware) -> dict[str, list[Trace]]:
     window = _ports("dut.window", walk)
     post = _ports("dut.post", _members(PostProcessor(geometry)))
     moved = _ports("dut.byte_counters", _members(ByteCounters(geometry)))
-    memory = _ports("dut", axi4_master(geometry.beat_bits), "m_axi_")
+    masters = {bus: _ports("dut", axi4_master(geometry.port_bits), f"{bus}_") for bus in names("m_axi", geometry)}
     control = _ports("dut", axi4_lite_slave(), "s_axi_ctrl_")
     text = {item.name: Trace(f"{BENCH}.{item.name}", 8 * item.letters, "ascii") for item in texts(geometry)}
     counters = executor("counters", names=COUNTERS)
@@ -141,7 +142,8 @@ def traces(hw: Hardware) -> dict[str, list[Trace]]:
         "window generator": window("valid", "first", "last", "addr", "key", "pad", "step", *second),
         "post-processor": post("write_en", "write_addr", "write_data", "wide_valid", "wide_channel", "wide_data"),
         **{
-            f"m_axi {name}": memory(*(port for port in axi4_master(geometry.beat_bits) if _channel(port) in prefixes))
+            f"{bus} {name}": master(*(port for port in axi4_master(geometry.port_bits) if _channel(port) in prefixes))
+            for bus, master in masters.items()
             for name, prefixes in channels.items()
         },
         "s_axi_ctrl": control(*axi4_lite_slave()),
