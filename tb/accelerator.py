@@ -86,8 +86,13 @@ class World:
         dut.rst.value = 1
         Clock(dut.clk, 10, unit="ns").start()
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi_ctrl"), dut.clk, dut.rst)
-        self.ram = Ram(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=MEMORY_BYTES)
-        self.monitor = Monitor(dut)
+        count = getattr(self.module, "PORTS", 1)
+        masters = ["m_axi"] if count == 1 else [f"m_axi_{port}" for port in range(count)]
+        buses = [AxiBus.from_prefix(dut, master) for master in masters]
+        self.ram = Ram(buses[0], dut.clk, dut.rst, size=MEMORY_BYTES)
+        self.rams = [self.ram, *(Ram(bus, dut.clk, dut.rst, mem=self.ram.mem) for bus in buses[1:])]
+        self.memory = self.ram if count == 1 else self.module.Lanes(self.ram)
+        self.monitor = Monitor(dut, masters)
         self.driver: Any = None
 
     @classmethod
@@ -120,7 +125,7 @@ class World:
 
     async def infer(self, image: bytes, right: list[int]) -> dict[str, int]:
         """One image from start to results, which must be right; the counters."""
-        self.ram.write(ADDRESS + self.case.result_offset, bytes(4 * len(right)))
+        self.memory.write(ADDRESS + self.case.result_offset, bytes(4 * len(right)))
 
         def job() -> tuple[list[int], dict[str, int], dict[str, Any]]:
             results = self.driver.infer(self.case, image, SECONDS)
@@ -146,7 +151,7 @@ class World:
 
     def disturb(self, rng: random.Random, share: float) -> None:
         """Random pauses on every channel of both buses."""
-        channels = self.ram.channels
+        channels = [channel for ram in self.rams for channel in ram.channels]
         channels += [self.master.write_if.aw_channel, self.master.write_if.w_channel, self.master.write_if.b_channel]
         channels += [self.master.read_if.ar_channel, self.master.read_if.r_channel]
         for channel in channels:
@@ -223,21 +228,25 @@ async def wrong_answers_end_the_run_and_the_next_one_is_as_ever(dut: Any) -> Non
     world = await World.begin(dut)
     image = world.case.images[0]
     usual = await world.infer(*image)
-    beats, writes = world.ram.served["read"], world.ram.served["write"]
+    served = [(ram, ram.served["read"], ram.served["write"]) for ram in world.rams]
     rng = random.Random(2)
     for kind, error in (("read", "READ_RESPONSE"), ("last", "READ_LENGTH"), ("write", "WRITE_RESPONSE")):
-        answers = writes if kind == "write" else beats
-        places = {0, 1, answers - 1, *(rng.randrange(answers) for _ in range(5))}
-        for place in sorted(places):
-            world.ram.break_after(kind, place)
+        places = []
+        for ram, beats, writes in served:
+            answers = writes if kind == "write" else beats
+            some = {0, 1, answers - 1, *(rng.randrange(answers) for _ in range(5))}
+            places += [(place, ram, answers) for place in sorted(some) if place < answers]
+        for place, ram, answers in places:
+            ram.break_after(kind, place)
             text = await world.fails(error, world.driver.infer, world.case, image[0], SECONDS)
-            assert "layers" in text and world.ram.wrong is None
+            assert "layers" in text and ram.wrong is None
             if place == answers - 1 or rng.random() < 0.25:
                 assert await world.infer(*image) == usual
     world.disturb(rng, 0.4)
     for kind, error in (("read", "READ_RESPONSE"), ("last", "READ_LENGTH"), ("write", "WRITE_RESPONSE")):
         for _ in range(3):
-            world.ram.break_after(kind, rng.randrange(writes if kind == "write" else beats))
+            ram, beats, writes = rng.choice(served)
+            ram.break_after(kind, rng.randrange(writes if kind == "write" else beats))
             await world.fails(error, world.driver.infer, world.case, image[0], SECONDS)
     await world.infer(*image)
 
@@ -261,7 +270,7 @@ async def a_silent_memory_ends_the_run(dut: Any) -> None:
     image = world.case.images[0]
     usual = await world.infer(*image)
     await world.call(world.driver.set_timeout, 2000)
-    reads, writes = world.ram.read_if, world.ram.write_if
+    reads, writes = world.rams[-1].read_if, world.rams[-1].write_if
     for channel in (reads.ar_channel, reads.r_channel, writes.aw_channel, writes.w_channel, writes.b_channel):
         channel.pause = True
         await world.call(world.driver.start)
@@ -282,7 +291,7 @@ async def a_start_while_busy_does_nothing(dut: Any) -> None:
     image = world.case.images[0]
     usual = await world.infer(*image)
     for offset, data in world.case.encode(image[0]).items():
-        world.ram.write(ADDRESS + offset, data)
+        world.memory.write(ADDRESS + offset, data)
     await world.call(world.driver.start)
     await ClockCycles(dut.clk, 300)
     text = await world.fails("NONE", world.driver.start)

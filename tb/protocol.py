@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
 
-OFFERED = {
-    "m_axi_ar": ("araddr", "arlen", "arsize", "arburst"),
-    "m_axi_aw": ("awaddr", "awlen", "awsize", "awburst"),
-    "m_axi_w": ("wdata", "wstrb", "wlast"),
-    "s_axi_ctrl_r": ("rdata", "rresp"),
-    "s_axi_ctrl_b": ("bresp",),
+OF_MASTER = {
+    "ar": ("araddr", "arlen", "arsize", "arburst"),
+    "aw": ("awaddr", "awlen", "awsize", "awburst"),
+    "w": ("wdata", "wstrb", "wlast"),
 }
+OF_SLAVE = {"s_axi_ctrl_r": ("rdata", "rresp"), "s_axi_ctrl_b": ("bresp",)}
 """Channels on which the accelerator is the source, and what they carry."""
 
 PAGE = 4096
@@ -21,7 +21,7 @@ INCR = 1
 
 
 class Monitor:
-    """Watches both buses of the harness `dut` until the test ends.
+    """Watches all buses of the harness `dut` until the test ends.
 
     Checked: a source that offers goes on offering the same until it is taken (A3.2.1); bursts are of full-width beats,
     at aligned addresses, and stay within 4 KiB (A3.4.1); every write burst has its data, WLAST with the last
@@ -30,10 +30,11 @@ class Monitor:
     `late` counts the cycles in which a channel had to wait, by channel: zero everywhere would prove nothing.
     """
 
-    def __init__(self, dut: Any) -> None:
-        self.dut = dut
-        self.late = dict.fromkeys(OFFERED, 0)
-        self.taken = dict.fromkeys(OFFERED, 0)
+    def __init__(self, dut: Any, masters: Sequence[str] = ("m_axi",)) -> None:
+        self.dut, self.masters = dut, masters
+        self.offered = {f"{bus}_{name}": payload for bus in masters for name, payload in OF_MASTER.items()} | OF_SLAVE
+        self.late = dict.fromkeys(self.offered, 0)
+        self.taken = dict.fromkeys(self.offered, 0)
         self.asked = {"r": 0, "b": 0}  # of the control port
         cocotb.start_soon(self._run())
 
@@ -42,14 +43,14 @@ class Monitor:
 
     async def _run(self) -> None:
         edge = RisingEdge(self.dut.clk)
-        size = len(self.dut.m_axi_wdata) // 8
+        size = len(getattr(self.dut, f"{self.masters[0]}_wdata")) // 8
         held: dict[str, tuple[int, ...]] = {}
         while True:
             await edge
             if self.dut.rst.value:
                 held = {}
                 continue
-            for channel, payload in OFFERED.items():
+            for channel, payload in self.offered.items():
                 bus, _, letters = channel.rpartition("_")
                 valid, ready = self._value(bus, f"{letters}valid"), self._value(bus, f"{letters}ready")
                 now = tuple(self._value(bus, name) for name in payload) if valid else ()
@@ -62,9 +63,9 @@ class Monitor:
                     self.late[channel] += 1
                 if valid and ready:
                     self.taken[channel] += 1
-                    if channel in ("m_axi_ar", "m_axi_aw"):
+                    if letters in ("ar", "aw"):
                         self._check_burst(channel, *now, size)
-                    if channel == "m_axi_w":
+                    if letters == "w":
                         assert now[2] == 1, "bursts of writes have one beat"
             for answer, request in (("r", "ar"), ("b", "aw")):
                 assert self.taken[f"s_axi_ctrl_{answer}"] <= self.asked[answer], "answered before it was asked"
@@ -76,8 +77,9 @@ class Monitor:
         assert burst == INCR and 1 << code == size, f"{channel}: burst type {burst}, beats of {1 << code} bytes"
         assert address % size == 0, f"{channel}: address 0x{address:X} within a beat"
         assert address // PAGE == (address + (length + 1) * size - 1) // PAGE, f"{channel}: 0x{address:X} leaves 4 KiB"
-        assert channel == "m_axi_ar" or length == 0
+        assert channel.endswith("_ar") or length == 0
 
     def settled(self) -> None:
         """Between runs: as many data as addresses of writes."""
-        assert self.taken["m_axi_aw"] == self.taken["m_axi_w"]
+        for bus in self.masters:
+            assert self.taken[f"{bus}_aw"] == self.taken[f"{bus}_w"]

@@ -47,7 +47,7 @@ def write_program(
         UserError: `folder` is somebody else's, a file to replace was changed, or something cannot be written.
     """
     check_program_folder(folder)
-    hw, beat = program.hw, program.geometry.beat_bytes
+    hw = program.hw
     bodies: dict[str, bytes] = {STREAM: program.stream.tobytes()}
     cases: list[dict[str, str]] = []
     for index, (image, result) in enumerate(zip(images, results, strict=True)):
@@ -60,8 +60,8 @@ def write_program(
         "network": program.shape.name,
         "hardware": hw.name,
         "program": STREAM,
-        "burst_bytes": hw.memory.burst_beats * beat,
-        "memory_bytes": program.memory_bytes - program.address,
+        "burst_bytes": program.geometry.block_bytes,
+        "memory_bytes": _memory_bytes(program),
         "input": _input(program),
         "output": {
             "shape": list(program.network.output.shape),
@@ -86,6 +86,12 @@ def write_program(
 def check_program_folder(folder: Path) -> None:
     """UserError if a program cannot be written there."""
     check_folder(folder, MANIFEST, FORMAT, "compile")
+
+
+def _memory_bytes(program: Program) -> int:
+    """From the beginning of the program to the end of the results; of several ports' last burst, which is scattered."""
+    size = program.memory_bytes - program.address
+    return size if program.geometry.ports == 1 else size + -size % program.geometry.block_bytes
 
 
 def _input(program: Program) -> dict[str, Any]:

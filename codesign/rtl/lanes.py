@@ -7,8 +7,8 @@ it would be with one port:
     address in one port's order    block | beat in it | lane | byte of the lane
     address in memory              block | lane | beat in it | byte of the lane
 
-Programs, images and results are in one port's order everywhere but in memory itself; the host lays them out
-(`driver.py.j2`), as `laid_out` does. With one port both orders are the same.
+Programs, images and results are in one port's order everywhere but in memory itself: the host lays them out and reads
+them back (`Lanes` in driver.py.j2). With one port both orders are the same.
 """
 
 from __future__ import annotations
@@ -59,12 +59,3 @@ def lane_address(address: Value, port: int, geometry: Geometry) -> Value:
     block = (geometry.block_bytes - 1).bit_length()
     number = Const(port, lane - byte)
     return Cat(Const(0, byte), address[lane:block], number, address[block:])
-
-
-def in_memory(offset: int, geometry: Geometry) -> int:
-    """Where in memory the byte at `offset` in one port's order lies."""
-    block, inside = divmod(offset, geometry.block_bytes)
-    beat, byte = divmod(inside, geometry.beat_bytes)
-    lane, byte = divmod(byte, geometry.port_bytes)
-    beats = geometry.hw.memory.burst_beats
-    return block * geometry.block_bytes + (lane * beats + beat) * geometry.port_bytes + byte

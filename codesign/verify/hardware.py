@@ -68,6 +68,7 @@ def _draw(choices: Choices, dataflow: str | None) -> dict[str, Any]:
             "read_ports": choices.pick((1, 2)),
         },
         "memory": {
+            "ports": choices.pick((1, 1, 1, 2, 4)),
             "width_bits": choices.pick((32, 64, 128, 256, 512)),
             "latency": choices.pick((1, 2, 5, 13, 33, 80)),
             "cycles_per_beat": choices.pick((1, 1, 2, 3, "28/19", "7/2")),

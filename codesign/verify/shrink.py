@@ -149,6 +149,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
             bands = [*data["bands"][:index], band | change, *data["bands"][index + 1 :]]
             tries.append(data | {"bands": bands})
     memory = data["memory"]
+    if hw.memory.ports > 1:
+        tries.append(data | {"memory": memory | {"ports": 1}})
     for key in ("cycles_per_beat", "latency", "burst_beats"):
         if memory[key] != 1:
             tries.append(data | {"memory": memory | {key: 1}})

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Memory
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import FILES, host_files
@@ -20,7 +23,13 @@ from codesign.rtl.verilog import header
 from tb.case import driver_module
 from tests.rtl.bench import FIXED4, POT4, geometry
 
-SHAPES = {"tiny": load_hardware("tiny"), "xc7z045": load_hardware("xc7z045"), "two": geometry(POT4, FIXED4).hw}
+PORTS = Memory(ports=4, width_bits=256, latency=9, burst_beats=8)
+SHAPES = {
+    "tiny": load_hardware("tiny"),
+    "xc7z045": load_hardware("xc7z045"),
+    "two": geometry(POT4, FIXED4).hw,
+    "four ports": geometry(POT4, FIXED4, memory=PORTS).hw,
+}
 
 
 def driver(hw: Hardware, folder: Path) -> ModuleType:
@@ -76,8 +85,9 @@ def test_the_documentation_and_the_verilog_list_every_register(name: str) -> Non
     assert len({line.count("|") for line in text.splitlines() if line.startswith("| `0x")}) == 1
 
 
-def test_the_driver_is_typed_and_formatted(tmp_path: Path) -> None:
-    driver(SHAPES["tiny"], tmp_path)
+@pytest.mark.parametrize("name", ["tiny", "four ports"])
+def test_the_driver_is_typed_and_formatted(name: str, tmp_path: Path) -> None:
+    driver(SHAPES[name], tmp_path)
     config = str(Path(__file__).parents[2] / "pyproject.toml")
     for command in (
         ["mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache"), "driver.py"],
@@ -129,6 +139,37 @@ def test_mapped_memory_reads_and_writes_words_and_bytes(tmp_path: Path) -> None:
     mapped.write(page + 16, b"results")
     assert mapped.read32(8) == 0xDDCCBBAA and mapped.read(page + 8, 4) == bytes.fromhex("aabbccdd")
     assert path.read_bytes()[page + 16 : page + 23] == b"results"
+
+
+@dataclass
+class Bytes:
+    """A memory."""
+
+    data: bytearray
+
+    def read(self, address: int, length: int) -> bytes:
+        return bytes(self.data[address : address + length])
+
+    def write(self, address: int, data: bytes) -> None:
+        self.data[address : address + len(data)] = data
+
+
+def test_lanes_of_a_burst_lie_behind_each_other(tmp_path: Path) -> None:
+    module, rng = driver(SHAPES["four ports"], tmp_path), np.random.default_rng(0)
+    assert (module.BURST_BYTES, module.PORTS, module.PORT_BYTES) == (256, 4, 8)
+    data = rng.bytes(4096)
+    memory = Bytes(bytearray(8192))
+    module.Lanes(memory).write(1024, data)
+    beats = np.frombuffer(data, np.uint8).reshape(16, 8, 4, 8)  # bursts, beats, lanes, bytes
+    assert memory.data[1024 : 1024 + 4096] == beats.transpose(0, 2, 1, 3).tobytes()
+    assert not any(memory.data[:1024]) and not any(memory.data[1024 + 4096 :])
+    for _ in range(200):
+        begin, length = (int(x) for x in rng.integers(0, (3000, 1000)))
+        assert module.Lanes(memory).read(1024 + begin, length) == data[begin : begin + length]
+        piece = rng.bytes(length)
+        module.Lanes(memory).write(1024 + begin, piece)
+        data = data[:begin] + piece + data[begin + length :]
+    assert module.Lanes(memory).read(1024, 4096) == data
 
 
 def test_files_are_the_ones_announced() -> None:

@@ -32,6 +32,8 @@ SHAPES = {
     "odd": geometry(POT5, rows(FIXED8, 5), columns=3, dot=5, memory=Memory(width_bits=64, latency=1)).hw,
     "every kind": geometry(POT5, FIXED4, LUT8, APOT4, rows(TERNARY, 2), BINARY, columns=2, dot=5).hw,
     "wide codes": geometry(POT5, POT4, FIXED4, LUT8, APOT4, TERNARY, BINARY, columns=2, dot=6, act_bits=7).hw,
+    "four ports": geometry(FIXED4, columns=2, dot=2, memory=Memory(ports=4, width_bits=256, latency=9)).hw,
+    "two ports": geometry(POT4, columns=2, dot=2, memory=Memory(ports=2, width_bits=64, latency=9, burst_beats=1)).hw,
     "two alike": geometry(rows(POT4, 2), FIXED4, rows(POT4, 9), columns=2, dot=2).hw,
 }
 

@@ -14,7 +14,9 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.memory import Memory
 from codesign.program import compile_network
 from codesign.program.files import write_program
+from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import host_files
+from codesign.rtl.lanes import names
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim import functional
 from codesign.sim.cosim import verilator
@@ -32,12 +34,26 @@ STATIONARY = geometry(
     rows(POT4, 2), rows(FIXED4, 3), columns=2, groups=4, dot=2, dataflow="ws", activation_words=256, weight_words=128,
     memory=Memory(width_bits=64, latency=1, burst_beats=8),
 )  # fmt: skip
-SHAPES = {"output stationary": SMALL.hw, "weight stationary": STATIONARY.hw}
+PORTED = {
+    f"{ports} ports": SMALL.hw.model_copy(
+        update={"memory": Memory(ports=ports, width_bits=width, latency=7, cycles_per_beat=2, burst_beats=4)}
+    )
+    for ports, width in ((2, 64), (4, 128))
+}
+SHAPES = {"output stationary": SMALL.hw, "weight stationary": STATIONARY.hw} | PORTED
 
 
-def signals() -> tuple[str, ...]:
+def harness(hw: Hardware) -> str:
+    """The top module, with a memory bus for every port."""
+    masters = names("m_axi", Geometry(hw))
+    lines = TOP_FILE.read_text().splitlines()
+    found = [line.replace("m_axi", bus) for line in lines for bus in (masters if "m_axi" in line else masters[:1])]
+    bits = f"int BITS = {hw.memory.width_bits // hw.memory.ports}"
+    return "\n".join(found).replace("int BITS = 64", bits) + "\n"
+
+
+def signals(text: str) -> tuple[str, ...]:
     """Names of the harness's signals, as its declarations have them."""
-    text = TOP_FILE.read_text()
     return ("clk", "rst", "interrupt", *sorted(set(re.findall(r"\b(?:s_axi_ctrl|m_axi)_\w+", text))))
 
 
@@ -51,12 +67,16 @@ def compiled(hw: Hardware, folder: Path) -> None:
 
 
 def simulate(verilog: str, hw: Hardware, work: Path) -> None:
-    folder = verilator.build({f"{TOP}.v": verilog, "axi_harness.sv": TOP_FILE.read_text()}, "axi_harness", signals())
+    top = harness(hw)
+    folder = verilator.build({f"{TOP}.v": verilog, "axi_harness.sv": top}, "axi_harness", signals(top))
     compiled(hw, work)
     verilator.run(folder, "axi_harness", "tb.accelerator", work)
 
 
-@pytest.mark.parametrize("name", ["output stationary", pytest.param("weight stationary", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    ["output stationary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("weight stationary", *PORTED))],
+)
 def test_the_driver_runs_it_through_other_peoples_buses(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +104,7 @@ for command in ("read_verilog top.v", "hierarchy -top {TOP}", "proc", "flatten",
 def test_no_output_follows_an_input_of_the_same_cycle(tmp_path: Path) -> None:
     """So no valid waits for a ready, no ready for a valid (A3.3), and the buses close timing by themselves."""
     verilog = generate(SMALL.hw)
-    assert paths(verilog, tmp_path) == ""
+    assert paths(verilog, tmp_path) == "" == paths(generate(PORTED["4 ports"]), tmp_path)
     # and such a path is found: a request that is offered only while it is taken
     assert verilog.count(".awvalid(m_axi_awvalid)") == 1
     bad = verilog.replace(".awvalid(m_axi_awvalid)", ".awvalid(offered)").replace(
