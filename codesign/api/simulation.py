@@ -136,6 +136,7 @@ class Simulation(Answer):
                 for band, busy in zip(self.hardware.bands, self.timing.band_busy, strict=True)
             ),
             "bytes": moved_words(self.plan),
+            **({"memory": self.hardware.memory} if self.hardware.memory.profile else {}),
             "energy": f"{shown(self.energy_mj)} mJ, estimated from counts of operations{several}",
             "unit energies": self.units.source,
         }

@@ -161,6 +161,14 @@ class Memory(Model):
             data.pop("ports", None)
         return data
 
+    def __str__(self) -> str:
+        """One line for people."""
+        ports = f"{self.ports} ports, " if self.ports > 1 else ""
+        refresh = f", refresh {self.refresh_cycles} of {self.refresh_interval}" if self.refresh_interval else ""
+        beat = f"{float(self.cycles_per_beat):.4g} a beat"
+        name = f"{self.profile}: " if self.profile else ""
+        return f"{name}{ports}{self.width_bits} bits; cycles: latency {self.latency}, {beat}{refresh}"
+
     @property
     def read_fifo_beats(self) -> int:
         """Depth of the read FIFO: enough to keep two bursts in flight over the latency, unless it was given."""

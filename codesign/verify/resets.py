@@ -64,6 +64,14 @@ def hardware() -> dict[str, Hardware]:
             activation_words=16,
         ),
         _hardware(
+            "os_four_ports",
+            [_POT4 | {"rows": 2}, _DSP8 | {"rows": 1}],
+            near | {"ports": 4, "width_bits": 128, "cycles_per_beat": "7/4"},
+            columns=2,
+            dot=4,
+            activation_words=16,
+        ),
+        _hardware(
             "os_two_readers",
             [{"scheme": "apot", "weight_bits": 4, "rows": 2}, _DSP8 | {"rows": 2, "pack": 2}],
             far,

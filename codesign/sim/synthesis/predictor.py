@@ -27,6 +27,7 @@ from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.axi import ADDRESS_BITS
 from codesign.rtl.geometry import PARAM_BITS, Geometry
+from codesign.rtl.lanes import names
 from codesign.rtl.latencies import BUS_RADIX
 from codesign.sim.synthesis.resources import Resources
 
@@ -145,8 +146,10 @@ def parts(g: Geometry) -> Iterator[Part]:
     )
     yield part("stream_reader")
     depth = g.hw.memory.read_fifo_beats
-    ram = blocks(family, depth, beat)
-    yield part("stream_reader__fifo", beat, beat * ceil(depth / 32) * (ram == 0), bram36=ram)
+    lane = g.port_bits
+    ram = blocks(family, depth, lane)
+    for name in names("stream_reader__fifo", g):
+        yield part(name, lane, lane * ceil(depth / 32) * (ram == 0), kind="stream_reader__fifo", bram36=ram)
     yield part("result_writer", beat)
     yield part("result_writer__fifo", ADDRESS_BITS + 32, rows)
     yield part("result_writer__beats", beat)
