@@ -16,7 +16,7 @@ from codesign.arch.devices import Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.provenance import provenance
-from codesign.sim.clock import Clock, synthesized_clock
+from codesign.sim.clock import Clock, estimated_clock, synthesized_clock
 from codesign.sim.synthesis.place_route import TIME_LIMIT_S, Routed, check_device, place_and_route
 from codesign.sim.synthesis.resources import FAMILY, Flow, Resources, synthesize_hardware
 from codesign.sim.synthesis.resources import Synthesis as Synthesized
@@ -53,7 +53,7 @@ class Synthesis(Answer):
         if self.routed is not None:
             return Clock(self.hardware.clock_mhz, "routed", self.routed.fmax_mhz)
         if self.device is None:  # of another family: nothing that was routed for the accelerator's own device counts
-            return Clock(self.hardware.clock_mhz, "estimated", self.result.fmax_estimate_mhz)
+            return estimated_clock(self.hardware, self.result.fmax_estimate_mhz)
         return synthesized_clock(self.hardware, self.result.fmax_estimate_mhz)
 
     @property
@@ -70,14 +70,6 @@ class Synthesis(Answer):
     def blocks(self) -> Sequence[Block]:
         result, answer = self.result, self.result.to_json(self.device)
         fit: list[Block] = [resource_table(self.hardware, result.total), Facts({"fits": answer["fits"]})]
-        facts = {
-            "estimated clock": f"{result.fmax_estimate_mhz:.1f} MHz, {answer['fmax_estimate_is']}",
-            "shortened by": advice(answer["slowest_path_mended_by"], result.next_ns),
-        }
-        path = [
-            (part.module, ", ".join(f"{number} {kind}" for kind, number in part.cells.items()), round(part.ns, 2))
-            for part in stretches(result.slowest)
-        ]
         return [
             Table(
                 f"{self.hardware.name}, {result.tool}, {answer['flow']}",
@@ -86,13 +78,7 @@ class Synthesis(Answer):
                 ("all", "", *result.total),
             ),
             *(fit if self.device is not None else []),
-            Table(
-                "slowest path before placement, register to register",
-                ("through", "cells", "ns"),
-                path,
-                ("all", "", round(result.slowest_ns, 2)),
-            ),
-            Facts(facts),
+            *_estimated_blocks(result, answer),
             *(_routed_blocks(self.hardware, self.routed) if self.routed is not None else []),
             Facts({"clock": self.clock}),
         ]
@@ -111,7 +97,7 @@ def synthesize(
 
     Args:
         hw: an accelerator, a YAML file, or a name in hw_configs.
-        flow: `xilinx` or `ecp5`; by default the one of the device.
+        flow: `xilinx` (7-series), `xilinx-up` (UltraScale+) or `ecp5`; by default the one of the device.
         pnr: place and route, too (ECP5 only), which takes minutes to hours.
         seed: of place and route; 1.
         time_limit: seconds for place and route; 7200.
@@ -140,7 +126,31 @@ def _flow(name: str) -> Flow:
     for flow in FAMILY:
         if flow == name:
             return flow
-    raise UserError(f"{option('flow')}: '{name}' given, must be {' or '.join(FAMILY)}")
+    raise UserError(f"{option('flow')}: '{name}' given, must be {', '.join(FAMILY)}")
+
+
+def _estimated_blocks(result: Synthesized, answer: dict[str, Any]) -> list[Block]:
+    """The path that limits the clock before placement, and the clock that it allows."""
+    if result.fmax_estimate_mhz is None or result.slowest_ns is None:
+        return [Facts({"estimated clock": answer["fmax_estimate_is"]})]
+    path = [
+        (part.module, ", ".join(f"{number} {kind}" for kind, number in part.cells.items()), round(part.ns, 2))
+        for part in stretches(result.slowest)
+    ]
+    return [
+        Table(
+            "slowest path before placement, register to register",
+            ("through", "cells", "ns"),
+            path,
+            ("all", "", round(result.slowest_ns, 2)),
+        ),
+        Facts(
+            {
+                "estimated clock": f"{result.fmax_estimate_mhz:.1f} MHz, {answer['fmax_estimate_is']}",
+                "shortened by": advice(answer["slowest_path_mended_by"], result.next_ns),
+            }
+        ),
+    ]
 
 
 def _routed_blocks(hw: Hardware, routed: Routed) -> list[Block]:

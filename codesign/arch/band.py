@@ -130,19 +130,19 @@ class Band(Model):
         """Rows whose weights share a DSP slice."""
         return self.pack if dataflow == "ws" else max(1, self.pack // 2)
 
-    def cascade_limit(self, act_bits: int, dataflow: Dataflow = "os") -> int:
+    def cascade_limit(self, act_bits: int, dataflow: Dataflow = "os", port: int = 25) -> int:
         """DSP slices whose products a field can sum, at most `LONGEST_CHAIN`; 0 when a slice cannot hold `pack`.
 
-        The fields of a packed product are as wide as the operand ports allow (DSP48E1, UG479: 25 and 18 bits signed,
-        48-bit sums). Output stationary: two codes p bits apart and, with pack 4, two weights 2p bits apart; weight
-        stationary: one code, and weights p bits apart.
+        The fields of a packed product are as wide as the operand ports allow: `port` (`codesign.arch.devices`) and 18
+        bits signed, 48-bit sums. Output stationary: two codes p bits apart and, with pack 4, two weights 2p bits
+        apart; weight stationary: one code, and weights p bits apart.
         """
         if dataflow == "ws":
-            field = min((25 - self.weight_bits) // (self.pack - 1), 48 // self.pack)
+            field = min((port - self.weight_bits) // (self.pack - 1), 48 // self.pack)
         elif self.pack == 4:
-            field = min((25 - self.weight_bits) // 2, 17 - act_bits, 12)
+            field = min((port - self.weight_bits) // 2, 17 - act_bits, 12)
         else:
-            field = 24 - act_bits
+            field = min(port - 1 - act_bits, 24)
         if field < act_bits:
             return 0
         return min(LONGEST_CHAIN, ((1 << (field - 1)) - 1) // self.largest_product(act_bits))

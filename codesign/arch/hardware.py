@@ -20,7 +20,7 @@ from pydantic import (
 from codesign.arch.band import PACKS, Band, Dataflow
 from codesign.arch.checks import choice, file_name, integer, number, rejected
 from codesign.arch.depthwise import Depthwise
-from codesign.arch.devices import DEVICES, Device, Family, OwnDevice, device_of
+from codesign.arch.devices import DEVICES, PACKING_PORT, Device, Family, OwnDevice, device_of
 from codesign.arch.documents import Model
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.multiplier import MULTIPLIERS, NARROW
@@ -28,12 +28,15 @@ from codesign.arch.multiplier import MULTIPLIERS, NARROW
 POST_PROCESSING_DSP: dict[tuple[Family, int], int] = {
     ("xc7", 16): 2,
     ("xc7", 24): 3,
+    ("xcup", 16): 2,
+    ("xcup", 24): 3,
     ("ecp5", 16): 4,
     ("ecp5", 24): 6,
 }
 """DSPs of a column's post-processing, by bits of the multiplier: accumulator times multiplier, residual times its own.
 
-A DSP48E1 takes the accumulator and 16 bits, or 17 bits of the accumulator and 24; one of an ECP5 17 bits of either.
+A DSP48E1 or DSP48E2 takes the accumulator and 16 bits, or 17 bits of the accumulator and 24; one of an ECP5 17 bits of
+either.
 """
 
 DEFAULT_MHZ = 100.0
@@ -157,7 +160,7 @@ class Hardware(Model):
                 )
             self._check_pack(index, band)
             self._check_narrow(index, band)
-            if band.pack > 1 and self.totals.family != "xc7":
+            if band.pack > 1 and self.totals.family not in PACKING_PORT:
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.totals.name} has other DSPs, must be 1")
         self._check_dsp()
         return self
@@ -267,12 +270,11 @@ class Hardware(Model):
                 f"bands[{index}].rows: {band.rows} given, must be a multiple of {height} with pack {band.pack}: "
                 f"{height} rows share a DSP"
             )
-        if band.pack > 1 and band.cascade_limit(self.act_bits, self.dataflow) == 0:
+        if band.pack > 1 and self.cascade_limit(band) == 0:
             fitting = [1] + [
                 pack
                 for pack in possible[1:]
-                if pack < band.pack
-                and band.model_copy(update={"pack": pack}).cascade_limit(self.act_bits, self.dataflow)
+                if pack < band.pack and self.cascade_limit(band.model_copy(update={"pack": pack}))
             ]
             raise rejected(
                 f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and {self.act_bits}-bit "
@@ -387,12 +389,18 @@ class Hardware(Model):
         of_column = POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits]
         # pairs of rows make sums that a DSP48E1 takes in two parts; other multipliers take them so in any case
         more = self.pair_bits > 0 and self.totals.family == "xc7" and self.multiplier_bits == NARROW.bits
+        if self.totals.family == "xcup":
+            more = self.acc_bits + 1 + self.pair_bits > PACKING_PORT["xcup"] and self.multiplier_bits == NARROW.bits
         return (of_column + more) * self.columns
 
     @property
     def totals(self) -> Device:
         """What the device has."""
         return DEVICES[self.device] if isinstance(self.device, str) else self.device.totals
+
+    def cascade_limit(self, band: Band) -> int:
+        """DSP slices of the device whose products a field of a packed band can sum; 0 if a slice cannot hold them."""
+        return band.cascade_limit(self.act_bits, self.dataflow, PACKING_PORT.get(self.totals.family, 25))
 
     def band_products(self, index: int) -> int:
         """Multipliers of one band: DSPs if it is built of them."""

@@ -223,7 +223,7 @@ def cosim(
 
 def synth(
     hw: HW,
-    flow: Annotated[str | None, typer.Option(help="xilinx or ecp5; by default the one of the device.")] = None,
+    flow: Annotated[str | None, typer.Option(help="xilinx, xilinx-up or ecp5; by default that of the device.")] = None,
     pnr: Annotated[
         bool, typer.Option("--pnr", help="Place and route too (ECP5), for the clock: minutes to hours.")
     ] = False,

@@ -63,7 +63,7 @@ def ports(hw: Hardware) -> list[dict[str, Any]]:
 
 def _constraints(hw: Hardware) -> tuple[str, str, str]:
     """Name, text and description of the device family's constraint file."""
-    if hw.totals.family == "xc7":
+    if hw.totals.family in ("xc7", "xcup"):
         period = 1e3 / hw.clock_mhz
         text = f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
         return f"{TOP}.xdc", text, f"clock of {hw.clock_mhz:g} MHz for Vivado"

@@ -122,7 +122,7 @@ class Latencies(Words):
 
     def cascade(self, band: Band) -> int:
         """DSP slices of a packed band whose products are summed before they are taken apart, at most."""
-        return min(band.cascade_limit(self.act_bits, self.hw.dataflow), self.chain_cycles)
+        return min(self.hw.cascade_limit(band), self.chain_cycles)
 
     def field_bits(self, band: Band) -> int:
         """Bits of a field that holds the sum of a cascade."""

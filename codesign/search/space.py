@@ -190,7 +190,7 @@ def variant_values(
         if form.scheme is Scheme.FIXED:
             model = fixed.get(form.bits)
             band["multiplier"] = model.multiplier if model else "dsp"
-            band["pack"] = best_pack(model, count, dataflow, base.act_bits) if model else 1
+            band["pack"] = best_pack(model, count, dataflow, base) if model else 1
             band["pairs"] = model is not None and model.pairs and dataflow == "os" and count % 2 == 0
         bands.append(band)
     codes = base.buffers.activation_words * base.word_elements
@@ -208,8 +208,8 @@ def variant_values(
     }
 
 
-def best_pack(model: Band, rows: int, dataflow: Dataflow, act_bits: int) -> int:
-    """The most products in a DSP for `rows` rows of a band like `model`: whole lines of rows that share one.
+def best_pack(model: Band, rows: int, dataflow: Dataflow, base: Hardware) -> int:
+    """The most products in a DSP of `base`'s device for `rows` rows of a band like `model`: whole lines share one.
 
     As many as the model packs, or as the other dataflow has for them: 4 output stationary are 3 weight stationary.
     """
@@ -217,7 +217,8 @@ def best_pack(model: Band, rows: int, dataflow: Dataflow, act_bits: int) -> int:
 
     def possible(pack: int) -> bool:
         band = model.model_copy(update={"pack": pack})
-        return rows % band.height(dataflow) == 0 and (pack == 1 or band.cascade_limit(act_bits, dataflow) > 0)
+        limit = base.model_copy(update={"dataflow": dataflow}).cascade_limit(band) if pack > 1 else 1
+        return rows % band.height(dataflow) == 0 and limit > 0
 
     return max(pack for pack in PACKS[dataflow] if pack <= most and possible(pack))
 

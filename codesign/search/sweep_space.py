@@ -221,7 +221,7 @@ def _repack(data: dict[str, Any], base: Hardware, said: set[str]) -> None:
         if band.pack == 1 or f"bands[{index}].pack" in said or data["dataflow"] not in PACKS:
             continue
         if isinstance(row["rows"], int) and isinstance(bits, int):  # else it is refused soon
-            row["pack"] = best_pack(band, row["rows"], data["dataflow"], bits)
+            row["pack"] = best_pack(band, row["rows"], data["dataflow"], base.model_copy(update={"act_bits": bits}))
 
 
 def _keep_widths(data: dict[str, Any], base: Hardware, said: Collection[str]) -> None:

@@ -11,7 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
+
+ESTIMATED: tuple[Family, ...] = ("xc7", "ecp5")
+"""Families whose cells have published delays (`codesign.sim.synthesis.clock_estimate`)."""
 
 Evidence = Literal["configured", "predicted", "estimated", "routed"]
 
@@ -21,6 +25,7 @@ _SAYS: dict[Evidence, str] = {
     "estimated": "estimated before placement",
     "routed": "placed and routed",
 }
+_NOT_KNOWN = "as configured, not checked: delays of the device's cells are not published"
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Clock:
         configured_mhz: `clock_mhz` of the hardware.
         evidence: where `evidenced_mhz` is from.
         evidenced_mhz: what the accelerator reaches by that evidence; None where there is none (`configured`).
+        can_be_estimated: whether there could be some: where a family's delays are not published, there is none.
     """
 
     configured_mhz: float
     evidence: Evidence = "configured"
     evidenced_mhz: float | None = None
+    can_be_estimated: bool = True
 
     @property
     def mhz(self) -> float:
@@ -45,7 +52,7 @@ class Clock:
     @property
     def says(self) -> str:
         """What the evidence is, for people."""
-        return _SAYS[self.evidence]
+        return _SAYS[self.evidence] if self.can_be_estimated else _NOT_KNOWN
 
     def milliseconds(self, cycles: int) -> float:
         """Duration of `cycles` at `mhz`."""
@@ -95,13 +102,25 @@ def predicted_clock(hw: Hardware) -> Clock:
     try:
         return Clock(hw.clock_mhz, "predicted", predict_mhz(hw))
     except NotFittedError:
-        return Clock(hw.clock_mhz)
+        return configured_clock(hw)
 
 
-def synthesized_clock(hw: Hardware, estimate_mhz: float) -> Clock:
-    """The clock of an accelerator whose synthesis gave an estimate; routed if it was placed and routed, too."""
+def configured_clock(hw: Hardware) -> Clock:
+    """The clock that the YAML states, which nobody has checked."""
+    return Clock(hw.clock_mhz, can_be_estimated=hw.totals.family in ESTIMATED)
+
+
+def synthesized_clock(hw: Hardware, estimate_mhz: float | None) -> Clock:
+    """The clock of an accelerator whose synthesis gave an estimate, or none (`codesign.sim.synthesis.clock_estimate`);
+    routed if it was placed and routed, too.
+    """
     found = _kept_clock(hw)
-    return found if found and found.evidence == "routed" else Clock(hw.clock_mhz, "estimated", estimate_mhz)
+    return found if found and found.evidence == "routed" else estimated_clock(hw, estimate_mhz)
+
+
+def estimated_clock(hw: Hardware, estimate_mhz: float | None) -> Clock:
+    """The clock by an estimate; `configured` where there is none."""
+    return configured_clock(hw) if estimate_mhz is None else Clock(hw.clock_mhz, "estimated", estimate_mhz)
 
 
 def _kept_clock(hw: Hardware) -> Clock | None:

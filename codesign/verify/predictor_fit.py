@@ -1,12 +1,13 @@
 """Fits the coefficients of `codesign.sim.synthesis.predictor` to synthesized accelerators, and measures what they are
 worth.
 
-    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--check] [--units]
+    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--family FAMILY] [--check] [--units]
 
 Draws random configurations, synthesizes them, fits every kind of module by non-negative least squares,
-prints the error on the held-out configurations and writes predictor.json. `--check` prints the error of the shipped
-coefficients on fresh configurations and writes nothing. `--units` fits the depthwise unit only, to what it adds to
-some accelerators, and keeps the other coefficients. Syntheses are cached: an interrupted run goes on where it was.
+prints the error on the held-out configurations and writes predictor.json. `--family` fits one, and leaves what the
+others have. `--check` prints the error of the shipped coefficients on fresh configurations and writes nothing.
+`--units` fits the depthwise unit only, to what it adds to some accelerators. Syntheses are cached: an interrupted run
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from codesign.sim.synthesis.netlist import yosys_version
 from codesign.sim.synthesis.resources import Resources, Synthesis, synthesize_hardware
 from codesign.verify.hardware import random_hardware
 
-DEVICES: dict[Family, str] = {"xc7": "xc7z045", "ecp5": "lfe5u-85f"}
+DEVICES: dict[Family, str] = {"xc7": "xc7z045", "xcup": "xck26", "ecp5": "lfe5u-85f"}
 SHIPPED: dict[Family, tuple[str, ...]] = {
     "xc7": ("xc7z020", "xc7z045", "xc7z020_fixed_lut", "xc7z045_a2", "xc7z020_pot", "tiny"),
+    "xcup": (),
     "ecp5": ("lfe5u85",),
 }
 """Large arrays that are fitted to as well: what surrounds small ones is a larger share of them."""
@@ -176,6 +178,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--configurations", type=int, default=14, help="to fit to, for each family")
     arguments.add_argument("--held-out", type=int, default=5, help="to measure the error on, for each family")
+    arguments.add_argument("--family", choices=DEVICES, help="one alone")
     arguments.add_argument("--check", action="store_true", help="measure the shipped coefficients only")
     arguments.add_argument("--units", action="store_true", help="fit the depthwise unit only")
     given = arguments.parse_args()
@@ -192,10 +195,15 @@ def main() -> None:
         "families": {},
         "errors": {},
     }
+    families = list(DEVICES) if given.family is None else [given.family]
+    if given.family is not None:
+        before = json.loads(predictor.COEFFICIENTS.read_text())
+        stored |= {key: before[key] for key in ("families", "errors")}
+        stored["command"] = before["command"]
     table = Table(
         "family", "held out", *(f"{name.upper()} {kind}" for name in Resources._fields for kind in ("median", "worst"))
     )
-    for family in DEVICES:
+    for family in families:
         shipped = [load_hardware(name) for name in SHIPPED[family]]
         fitted_to = [*covering(family, SEED, given.configurations), *rare(family), *shipped]
         held_out = drawn(family, SEED + 1, given.held_out)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 
-from codesign.arch.devices import Family
+from codesign.arch.devices import PACKING_PORT, Family
 
 ECP5_BITS = 18
 """Operands of an ECP5's MULT18X18D, signed (Lattice FPGA-TN-02205). A DSP48E1 takes 25 by 18 bits at once."""
-XC7_BITS = 18
-"""The narrower operand of a DSP48E1, signed (UG479)."""
-XC7_WIDER_BITS = 25
-"""The wider one."""
+DSP48_BITS = 18
+"""The narrower operand of a DSP48E1 or DSP48E2, signed (UG479, UG579)."""
 
 
 def product_terms(m: Module, family: Family, a: Value, b: Value, name: str) -> list[Value]:
@@ -26,7 +24,8 @@ def product_terms(m: Module, family: Family, a: Value, b: Value, name: str) -> l
         cut_a = len(a) > ECP5_BITS
         cut_b = len(b) + 1 > ECP5_BITS
     else:
-        cut_a = len(a) > XC7_BITS < len(b) + 1 or len(a) > XC7_WIDER_BITS + 1  # one bit more is left to synthesis
+        more = family == "xc7"  # one bit more is left to synthesis
+        cut_a = len(a) > DSP48_BITS < len(b) + 1 or len(a) > PACKING_PORT[family] + more
         cut_b = False
     a_parts = [(a[:low], 0), (a[low:].as_signed(), low)] if cut_a else [(a, 0)]
     b_parts = [(b[:low], 0), (b[low:], low)] if cut_b else [(b, 0)]

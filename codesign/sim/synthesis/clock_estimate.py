@@ -7,6 +7,9 @@ the slowest input counts. What a wire takes is known only after routing; here ev
 assumed to be no slower: they are of a later process (28 instead of 40 nm). Wires inside a slice (carry chains, wide
 multiplexers) take no time. Wires with many readers and detours are what such an estimate cannot see:
 benchmarks/clock_estimate.py compares it with place and route.
+
+Of UltraScale+ nobody has published the delays of LUTs and carry chains (DS925 has those of whole blocks), so there is
+no estimate for its devices: where no delays are known, no paths are either.
 """
 
 from __future__ import annotations
@@ -88,11 +91,15 @@ class Timing(NamedTuple):
 def timing(cells: Mapping[str, Any], family: Family, inputs: Iterable[int] = ()) -> Timing:
     """Of the paths from register to register of a netlist as Yosys writes it; boxes begin and end paths.
 
+    Of a family without published delays there are none.
+
     Args:
         cells: the netlist's, by name.
         family: whose cells they are.
         inputs: wires that come from registers outside.
     """
+    if family not in _DELAYS:
+        return Timing({}, ())
     network = _Network(cells, _DELAYS[family], inputs)
     ends = network.ends()
     return Timing(ends, network.path(max(ends, key=lambda name: ends[name])) if ends else ())

@@ -82,6 +82,9 @@ def predict_mhz(hw: Hardware, paths: Paths | None = None, centre: tuple[float, .
 
 @lru_cache(maxsize=2)
 def _shipped(family: Family) -> tuple[Paths, tuple[float, ...]]:
+    """Of a family; NotFittedError where there is none."""
     stored: dict[str, Any] = json.loads(COEFFICIENTS.read_text())
-    fitted = stored["families"][family]
+    fitted = stored["families"].get(family)
+    if fitted is None:
+        raise NotFittedError(f"the clock of {family} devices cannot be predicted: there is no estimate to be fitted to")
     return fitted["paths"], tuple(fitted["centre"])

@@ -4,7 +4,9 @@ For 7-series, Yosys 0.70 maps logic for area alone: it gives every LUT one picos
 in picoseconds, and a LUT2 two fifths of the cost of a LUT6, since a vendor's tool may pack two small ones into one. So
 it prefers chains of LUT2, as slow as they are long. Here logic is mapped with the delays by which the clock is
 estimated (`codesign.sim.synthesis.clock_estimate`) and with the costs by which LUTs are counted
-(`codesign.sim.synthesis.resources`): every LUT is one. For the ECP5 Yosys has delays, and its flow is run as it is.
+(`codesign.sim.synthesis.resources`): every LUT is one. UltraScale+ devices have the same LUTs and, as Yosys makes them,
+carry chains; delays of theirs are not published, so it is those of the 7-series that their logic is mapped with. For
+the ECP5 Yosys has delays, and its flow is run as it is.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ class LutMapping(NamedTuple):
         following: label of the step after it.
         commands: Yosys commands; `{luts}` stands for the file.
         luts: by number of inputs, from 1 on, the number of LUTs that one takes.
+        delays: the family whose delays they have.
     """
 
     step: str
     following: str
     commands: tuple[str, ...]
     luts: tuple[int, ...]
+    delays: Family
 
 
 class Flow(NamedTuple):
@@ -54,7 +58,7 @@ class Flow(NamedTuple):
         return f"{self.command}, with {self.mapping.step}: {'; '.join(self.mapping.commands)}"
 
 
-_XC7 = LutMapping(
+_XILINX = LutMapping(
     "map_luts",
     "finalize",
     (
@@ -67,10 +71,12 @@ _XC7 = LutMapping(
         "opt_lut_ins -tech xilinx",
     ),
     (1, 1, 1, 1, 1, 1, 2, 4),
+    "xc7",
 )
 """The pass's own step (`help synth_xilinx`) but for the LUTs. Of 7 and 8 inputs they are joined by multiplexers."""
 FLOWS: dict[Family, Flow] = {
-    "xc7": Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XC7),
+    "xc7": Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XILINX),
+    "xcup": Flow("synth_xilinx -family xcup -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XILINX),
     "ecp5": Flow("synth_ecp5 -noiopad", ("map_ram", "map_ffram"), None),
 }
 
@@ -96,6 +102,6 @@ def synthesis_job(family: Family, module: str, netlist: bool | str, looks_for_me
     if flow.mapping is not None:
         luts = enumerate(flow.mapping.luts, 1)
         job["mapping"] = flow.mapping._asdict() | {
-            "luts": "".join(f"{n} {taken} {round(1e3 * lut_delay_ns(family, n))}\n" for n, taken in luts)
+            "luts": "".join(f"{n} {taken} {round(1e3 * lut_delay_ns(flow.mapping.delays, n))}\n" for n, taken in luts)
         }
     return job

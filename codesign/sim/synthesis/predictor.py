@@ -32,7 +32,7 @@ from codesign.rtl.latencies import BUS_RADIX
 from codesign.sim.synthesis.resources import Resources
 
 COEFFICIENTS = Path(__file__).parent / "predictor.json"
-BLOCK_COST: dict[Family, int] = {"xc7": 129, "ecp5": 128}
+BLOCK_COST: dict[Family, int] = {"xc7": 129, "xcup": 129, "ecp5": 128}
 """Of an 18 kbit block, in Yosys's units."""
 BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 """An 18 kbit block as depth and width: RAMB18E1 (UG473), DP16KD (FPGA-TN-02204)."""
@@ -259,9 +259,9 @@ def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
 def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers: int = 1) -> float:
     """Block RAM, in units of 36 kbit, of a memory with a write port; 0 where Yosys takes LUTs, the cheaper ones.
 
-    Costs are those of Yosys 0.70 (share/xilinx/brams_xc4v.txt, lutrams_xc5v.txt, share/lattice). With a write enable
-    for every `granularity` bits these lie in bytes of a block, or in blocks, of their own. The second of two readers
-    takes the write port on the 7-series, and a copy of the memory on the ECP5.
+    Costs are those of Yosys 0.70 (share/xilinx/brams_xc4v.txt, lutrams_xc5v.txt, lutrams_xcu.txt, share/lattice). With
+    a write enable for every `granularity` bits these lie in bytes of a block, or in blocks, of their own. The second of
+    two readers takes the write port on Xilinx devices, and a copy of the memory on the ECP5.
     """
     lane = granularity or width
     lanes, copies = width // lane, readers if family == "ecp5" else 1
@@ -274,6 +274,9 @@ def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers
     best = copies * min(found)
     if family == "ecp5":
         luts: float = copies * lanes * ceil(depth / 16) * 4 * ceil(lane / 4)
+    elif family == "xcup":
+        shapes = ((32, 8), (64, 4), (128, 2), (256, 1)) if readers > 1 else ((32, 14), (64, 7))
+        luts = min(lanes * ceil(depth / deep) * 16 * lane / wide for deep, wide in shapes)
     elif readers > 1:
         luts = min(lanes * ceil(depth / deep) * 8 * lane / wide for deep, wide in ((32, 4), (64, 2), (128, 1)))
     else:

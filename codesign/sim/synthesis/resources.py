@@ -3,8 +3,9 @@
 How cells are counted. Xilinx 7-series (UG474, UG473, UG953): LUT1..LUT6 are one LUT each although Vivado may pack two
 small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs of SLICEM it occupies (RAM32M and
 RAM64M four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted.
-RAMB18E1 is half a RAMB36E1. ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed RAM is four
-LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
+RAMB18E1 is half a RAMB36E1. UltraScale+ (UG574, UG573, UG974): the same, but for distributed RAMs of a whole slice,
+which has eight LUTs (RAM32M16, RAM64M8). ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed
+RAM is four LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from codesign.sim.synthesis.known import keep_known, known
 from codesign.sim.synthesis.netlist import Cells, Progress, yosys_version
 from codesign.sim.synthesis.slow_path import mending, stretches
 
-Flow = Literal["xilinx", "ecp5"]
-FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "ecp5": "ecp5"}
+Flow = Literal["xilinx", "xilinx-up", "ecp5"]
+FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "xilinx-up": "xcup", "ecp5": "ecp5"}
 
 
 CLOCK_ESTIMATE = "before placement: published delays of cells, one delay for every wire"
 """What an estimated clock rests on."""
+NO_CLOCK_ESTIMATE = "none: the delays of this family's cells are not published"
+"""Where there is none."""
 
 
 class Resources(NamedTuple):
@@ -60,18 +63,30 @@ def _lut(count: int = 1) -> Resources:
 
 _FF = Resources(ff=1)
 _NOTHING = Resources()
+_XILINX = {
+    **{f"LUT{inputs}": _lut() for inputs in range(1, 7)},
+    **dict.fromkeys(("INV", "SRL16E", "SRLC16E", "SRLC32E", "RAM32X1S", "RAM64X1S"), _lut()),
+    **dict.fromkeys(("RAM16X1D", "RAM32X1D", "RAM64X1D", "RAM128X1S"), _lut(2)),
+    **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S"), _lut(4)),
+    **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "LDCE", "LDPE"), _FF),
+    **dict.fromkeys(("FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"), _FF),
+    **dict.fromkeys(("CARRY4", "MUXF7", "MUXF8", "GND", "VCC", "BUFG", "IBUF", "OBUF"), _NOTHING),
+}
 CELLS: dict[Family, dict[str, Resources]] = {
     "xc7": {
-        **{f"LUT{inputs}": _lut() for inputs in range(1, 7)},
-        **dict.fromkeys(("INV", "SRL16E", "SRLC16E", "SRLC32E", "RAM32X1S", "RAM64X1S"), _lut()),
-        **dict.fromkeys(("RAM16X1D", "RAM32X1D", "RAM64X1D", "RAM128X1S"), _lut(2)),
-        **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S"), _lut(4)),
-        **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "LDCE", "LDPE"), _FF),
-        **dict.fromkeys(("FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"), _FF),
-        **dict.fromkeys(("CARRY4", "MUXF7", "MUXF8", "GND", "VCC", "BUFG", "IBUF", "OBUF"), _NOTHING),
+        **_XILINX,
         "DSP48E1": Resources(dsp=1),
         "RAMB18E1": Resources(bram36=0.5),
         "RAMB36E1": Resources(bram36=1),
+    },
+    "xcup": {
+        **_XILINX,
+        **dict.fromkeys(("RAM32M16", "RAM64M8", "RAM256X1D", "RAM512X1S"), _lut(8)),
+        **dict.fromkeys(("RAM32X16DR8", "RAM64X8SW"), _lut(8)),
+        **dict.fromkeys(("CARRY8", "MUXF9"), _NOTHING),
+        "DSP48E2": Resources(dsp=1),
+        "RAMB18E2": Resources(bram36=0.5),
+        "RAMB36E2": Resources(bram36=1),
     },
     "ecp5": {
         "LUT4": _lut(),
@@ -104,7 +119,8 @@ class Synthesis:
         total: the sum over `modules`.
         modules: distinct modules, the one with the most LUTs in all first.
         tool: program and version that synthesized.
-        paths_ns: by module, of the slowest path that ends in it, with one delay for every wire.
+        paths_ns: by module, of the slowest path that ends in it, with one delay for every wire; empty where the delays
+            of the family's cells are not known.
         slowest: the slowest path of all, told by modules.
     """
 
@@ -122,21 +138,21 @@ class Synthesis:
         return max((ns for module, ns in self.paths_ns.items() if module != self.slowest_module), default=0.0)
 
     @property
-    def slowest_ns(self) -> float:
-        """Of the slowest path of all."""
-        return self.paths_ns[self.slowest_module]
+    def slowest_ns(self) -> float | None:
+        """Of the slowest path of all; None where no delays are known."""
+        return max(self.paths_ns.values(), default=None)
 
     @property
-    def slowest_module(self) -> str:
+    def slowest_module(self) -> str | None:
         """Where it ends."""
-        return max(self.paths_ns, key=lambda module: self.paths_ns[module])
+        return max(self.paths_ns, key=lambda module: self.paths_ns[module], default=None)
 
     @property
-    def fmax_estimate_mhz(self) -> float:
+    def fmax_estimate_mhz(self) -> float | None:
         """The clock that the slowest path would allow, estimated before placement
-        (`codesign.sim.synthesis.clock_estimate`).
+        (`codesign.sim.synthesis.clock_estimate`); None where no delays are known.
         """
-        return 1e3 / self.slowest_ns
+        return 1e3 / self.slowest_ns if self.slowest_ns else None
 
     def to_json(self, device: Device | None) -> dict[str, Any]:
         """The machine-readable answer; `fits` is null when there is no device to compare with."""
@@ -144,7 +160,7 @@ class Synthesis:
             **self.total._asdict(),
             "fmax_mhz": None,
             "fmax_estimate_mhz": self.fmax_estimate_mhz,
-            "fmax_estimate_is": CLOCK_ESTIMATE,
+            "fmax_estimate_is": CLOCK_ESTIMATE if self.slowest_ns else NO_CLOCK_ESTIMATE,
             "slowest_path_ns": self.slowest_ns,
             "slowest_path_ends_in": self.slowest_module,
             "slowest_path": [part._asdict() for part in stretches(self.slowest)],
@@ -185,7 +201,7 @@ def synthesize_hardware(hw: Hardware, flow: Flow | None = None, progress: Progre
 
     family = FAMILY[flow] if flow else hw.totals.family
     found = synthesize(generate(hw), TOP, family, progress)
-    if family == hw.totals.family:
+    if family == hw.totals.family and found.fmax_estimate_mhz is not None:
         keep_known("estimated", hw, __name__, found.fmax_estimate_mhz)
     return found
 
