@@ -33,6 +33,7 @@ from codesign.integer.storage import save_network
 from codesign.program import Program, compile_network
 from codesign.program.files import write_program
 from codesign.provenance import provenance
+from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.export import export
 from codesign.rtl.verilog import TOP
 from codesign.sim import functional
@@ -155,7 +156,8 @@ def write_kit(
         (folder / MODEL).mkdir()
         save_network(network, folder / MODEL / "network.codesign")
         onnx = _onnx(network, folder / MODEL / "network.onnx")
-        bench = self_checking(program, codes, results, cycles, f"../{ACCELERATOR}/{TOP}.v")
+        sources = " ".join(f"../{ACCELERATOR}/{name}" for name in (f"{TOP}.v", *models(hw)))
+        bench = self_checking(program, codes, results, cycles, sources)
         for name, text in bench.items():
             write_text(folder / SIMULATION / name, text)
         write_text(folder / "README.md", _readme(about, program, timing, len(codes), onnx))

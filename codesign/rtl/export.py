@@ -9,6 +9,7 @@ from codesign._folders import check_folder, entry, write_folder
 from codesign.arch.hardware import Hardware
 from codesign.provenance import provenance
 from codesign.rtl.accelerator import Accelerator
+from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.host_files import FILES as HOST_FILES
 from codesign.rtl.host_files import host_files
@@ -18,6 +19,7 @@ from codesign.rtl.verilog import TOP, generate, lint_waivers
 MANIFEST = "manifest.json"
 FORMAT = "codesign accelerator"
 """What the manifest says of itself."""
+MODEL = "model of a primitive in it, for simulators that do not have it"
 
 
 def export(hw: Hardware, folder: Path) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def export(hw: Hardware, folder: Path) -> dict[str, Any]:
     constraints, text, what = _constraints(hw)
     files = {
         f"{TOP}.v": (generate(hw), "Verilog of all modules"),
+        **{name: (text, MODEL) for name, text in models(hw).items()},
         f"{TOP}.vlt": (lint_waivers(), "waivers for verilator --lint-only -Wall, with reasons"),
         constraints: (text, what),
         **{name: (text, HOST_FILES[name]) for name, text in host_files(hw).items()},

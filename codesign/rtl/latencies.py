@@ -98,6 +98,11 @@ class Latencies(Words):
         links = next(links for links in self.chains if element in links)
         return self.chain_cycles - len(links) + element - links.start
 
+    @property
+    def instantiates_slices(self) -> bool:
+        """Whether products in DSP slices are instances of the primitive (`codesign.rtl.array.dsp48e2`)."""
+        return self.hw.totals.family == "xcup"
+
     def product(self, band: Band) -> Product:
         """How an unpacked band multiplies."""
         return product_of(band, self.act_bits, self.carries(band))  # of `weights_of_place` weights and a code

@@ -134,6 +134,11 @@ def place(component: SharedModule, reset: Value | None = None) -> Elaboratable:
     return component if reset is None else ResetInserter(reset)(component)
 
 
+def writes_verilog() -> bool:
+    """Whether what is elaborated becomes Verilog; else it is for Amaranth's own simulator, which has no primitives."""
+    return _library.get() is not None
+
+
 def convert(component: Component, name: str, prefix: str = "") -> str:
     """Verilog of a design with top module `name`; the same bytes for the same design."""
     library = ModuleLibrary(prefix)

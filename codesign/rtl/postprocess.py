@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.arch.hardware import SUM_BITS
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
-from codesign.rtl.array.multiply import product_terms
+from codesign.rtl.array.multiply import product_terms, registered_product
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
@@ -352,7 +352,7 @@ class PostProcessor(SharedModule):
             m.d.sync += [
                 summed.eq(operand + addend),  # t+7
                 factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
-                product_1.eq(sum(product_terms(m, family, summed, factor, f"product_{j}"))),  # t+8, t+9
+                *registered_product(m, family, summed, factor, product_1, f"product_{j}"),  # t+8, t+9
                 total.eq(sum(residual_products[j], product_1)),  # t+10
                 shifted.eq(shifted_right(Cat(Const(0, 1), total), shift_10, len(shifted))),
                 sign.eq(total[-1]),

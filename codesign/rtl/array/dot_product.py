@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 
 from codesign.arch.band import Band
 from codesign.rtl.array.adders import Sum, Term, bits_of_range, chain, extended, plus, tree
+from codesign.rtl.array.dsp48e2 import Operand, multiply_add
 from codesign.rtl.geometry import Geometry
 
 
@@ -38,6 +39,9 @@ def dot_product(
     sums: list[Sum] = []
     digit_sums: list[list[Sum]] = []  # of every chain
     for elements in geometry.chains:
+        if band.uses_dsp and geometry.instantiates_slices:
+            sums.append(_in_slices(m, geometry, band, elements, a, w))
+            continue
         terms: list[list[Term]] = [
             product.terms(m, f"element_{i}", w[i * wb : (i + 1) * wb], a[i * ab : (i + 1) * ab]) for i in elements
         ]
@@ -61,6 +65,18 @@ def dot_product(
     shifted = Mux(doubled, (halves[1].value << ab).as_signed(), halves[1].value).as_signed()
     m.d.sync += total.eq(plus(halves[0].value, shifted, len(total)))
     return total
+
+
+def _in_slices(m: Module, geometry: Geometry, band: Band, elements: range, a: Value, w: Value) -> Sum:
+    """The sum of a chain whose products and adders are a cascade of DSP slices."""
+    product = geometry.product(band)
+    ab, wb, link = geometry.act_bits, product.decoded_bits, None
+    for i in elements:
+        weight, code = w[i * wb : (i + 1) * wb].as_signed(), a[i * ab : (i + 1) * ab]
+        link = multiply_add(m, f"slice_{i}", Operand(weight, 0), Operand(code, 0), link)
+    assert link is not None
+    low, high = (len(elements) * weight * product.largest_code for weight in band.weight_range)
+    return Sum(link.total[: bits_of_range(low, high)].as_signed(), low, high)
 
 
 def _times(total: Sum, places: int) -> Sum:

@@ -13,7 +13,7 @@ Where weights stay there is one code at a time, and two or three weights, p bits
 
 The sum w0 + w1 2**2p needs no adder either: the compiler stores w1 - 1 instead of w1 where w0 is negative
 (`codesign.program.packing.packed_weights`), and W is a concatenation. DSP48E1 (UG479): a 25 x 18
-bit multiplier, 48-bit sums.
+bit multiplier, 48-bit sums; a DSP48E2 (UG579) has 27 x 18 bits and is instantiated (`codesign.rtl.array.dsp48e2`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.arch.band import Band
 from codesign.rtl.array.adders import add, add_pairs, bits_of_range, extended, plus
 from codesign.rtl.array.delay import Delay
+from codesign.rtl.array.dsp48e2 import Operand, Slice, multiply_add
 from codesign.rtl.array.processing_element import band_name, halves_of_line, mode_ports
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
@@ -90,11 +91,11 @@ class PackedElement(SharedModule):
         aligned_a = [delay(taken[0], 1, "a_0_aligned"), taken[1]]
         aligned_w = [delay(self.w[0], 1, "w_0_aligned"), *([self.w[1]] if height == 2 else [])]
 
-        def operands(i: int) -> tuple[Value, Value]:
+        def operands(i: int) -> tuple[Operand, Operand]:
             codes = [a[i * ab : (i + 1) * ab] for a in aligned_a]
             weights = [w[i * wb : (i + 1) * wb] for w in aligned_w]
             a = Cat(codes[0], Const(0, field - ab), codes[1], Const(0, 1))
-            return delay(a, 1, f"a_{i}"), delay(side_by_side(weights, 2 * field), 1, f"w_{i}")
+            return Operand(a), Operand(side_by_side(weights, 2 * field))
 
         doubled: Value | None = None
         if geometry.has_doubled:
@@ -124,23 +125,29 @@ def packed_sums(
     geometry: Geometry,
     band: Band,
     fields: int,
-    operands: Callable[[int], tuple[Value, Value]],
+    operands: Callable[[int], tuple[Operand, Operand]],
     doubled: Value | None = None,
 ) -> list[tuple[Value, Value | None]]:
     """Every field of the sum of `dot` packed products, and the borrow that is still to be added to it.
 
-    `operands` gives the two factors of product i, in registers and `Geometry.skew(i)` cycles late. The sum is in
-    registers as many cycles after the first operands as `Geometry.sum_latency(band)` says. With `doubled` codes the
-    sum of the group's second half counts 2**act_bits times, its borrow too.
+    `operands` gives the two factors of product i, `Geometry.skew(i)` cycles late, and the registers before the product.
+    The sum is in registers as many cycles after the first operands as `Geometry.sum_latency(band)` says. With `doubled`
+    codes the sum of the group's second half counts 2**act_bits times, its borrow too.
     """
     field, cascade = geometry.field_bits(band), geometry.cascade(band)
     delay = Delay(m)
 
     def cascaded(elements: range) -> Value:
         """Products of `elements`, summed; ready with the last one's."""
+        if geometry.instantiates_slices:
+            link: Slice | None = None
+            for i in elements:
+                link = multiply_add(m, f"slice_{i}", *operands(i), link)
+            assert link is not None
+            return link.total[: fields * field].as_signed()
         total: Value | None = None
         for i in elements:
-            a, w = operands(i)
+            a, w = (delay(each.value, each.registers, f"{n}_{i}") for each, n in zip(operands(i), "aw", strict=True))
             product = Signal(signed(fields * field), name=f"product_{i}", reset_less=True)
             summed = Signal(signed(fields * field), name=f"sum_{i}", reset_less=True)
             m.d.sync += [

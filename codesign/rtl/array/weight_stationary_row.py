@@ -10,6 +10,7 @@ from codesign.arch.band import Band
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.delay import Delay
 from codesign.rtl.array.dot_product import dot_product
+from codesign.rtl.array.dsp48e2 import Operand
 from codesign.rtl.array.packed import packed_sums, side_by_side
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.array.row import WeightBank, decoded
@@ -67,7 +68,8 @@ class WeightStationaryElement(SharedModule):
         for cycles in range(1, geometry.chain_cycles):
             takes.append(delay.event(takes[-1], 1, f"take_{cycles}"))
         held: list[Value] = []
-        for r, word in enumerate(self.w):
+        in_slices = band.pack > 1 and geometry.instantiates_slices  # which then hold the weights
+        for r, word in enumerate(() if in_slices else self.w):
             w = Signal(len(word), name=f"w_{r}", reset_less=True)
             for i in range(geometry.dot):
                 with m.If(takes[geometry.skew(i)]):
@@ -77,11 +79,15 @@ class WeightStationaryElement(SharedModule):
             m.d.sync += self.partial_out[0].eq(self.partial[0] + dot_product(m, geometry, band, a, held[0]))
             return m
 
-        def operands(i: int) -> tuple[Value, Value]:
-            weights = [w[i * wb : (i + 1) * wb] for w in held]
-            return Cat(a[i * ab : (i + 1) * ab], Const(0, 1)), side_by_side(weights, geometry.field_bits(band))
+        def operands(i: int) -> tuple[Operand, Operand]:
+            weights = [w[i * wb : (i + 1) * wb] for w in (self.w if in_slices else held)]
+            together = side_by_side(weights, geometry.field_bits(band))
+            code = Cat((self.a if in_slices else a)[i * ab : (i + 1) * ab], Const(0, 1))
+            if in_slices:
+                return Operand(code), Operand(together, enable=takes[geometry.skew(i)])
+            return Operand(code, registers=0), Operand(together, registers=0)
 
-        for r, (value, carry) in enumerate(packed_sums(m, geometry, band, len(held), operands)):
+        for r, (value, carry) in enumerate(packed_sums(m, geometry, band, len(self.w), operands)):
             m.d.sync += self.partial_out[r].eq(plus(value, self.partial[r], len(self.partial[r]), carry))
         return m
 

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from codesign.arch.hardware import Hardware
+from codesign.rtl.array.dsp48e2 import MODEL_FILE, models
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.lanes import names
@@ -36,6 +37,7 @@ def sources(hw: Hardware, memory_bytes: int = MEMORY_BYTES) -> dict[str, str]:
     """Verilog files of the simulation: the accelerator, the memory and the bench."""
     return {
         f"{TOP}.v": generate(hw),
+        **models(hw),
         f"{memory_model.MODULE}.sv": memory_model.memory_model(hw, memory_bytes),
         f"{BENCH}.sv": bench(hw),
     }
@@ -43,8 +45,12 @@ def sources(hw: Hardware, memory_bytes: int = MEMORY_BYTES) -> dict[str, str]:
 
 def scrambled(files: dict[str, str]) -> dict[str, str]:
     """The sources without any initial value in the accelerator; `SCRAMBLE` lets Verilator put random bits there."""
-    verilog = re.sub(r"^(  (?:output )?reg [^=;]*?) = [^;]*;", r"\1;", files[f"{TOP}.v"], flags=re.MULTILINE)
-    return files | {f"{TOP}.v": re.sub(r"^  initial .*\n", "", verilog, flags=re.MULTILINE)}
+
+    def without(text: str) -> str:
+        text = re.sub(r"^(  (?:output )?reg [^=;]*?) = [^;]*;", r"\1;", text, flags=re.MULTILINE)
+        return re.sub(r"^  initial .*\n", "", text, flags=re.MULTILINE)
+
+    return files | {name: without(files[name]) for name in (f"{TOP}.v", MODEL_FILE) if name in files}
 
 
 def recorded(hw: Hardware) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def self_checking(
         images: input codes (N, C, H, W), one at least.
         results: the outputs (C, H, W) that they must give.
         cycles: that each must take.
-        accelerator: path of the accelerator's Verilog from where these files lie.
+        accelerator: paths of the accelerator's Verilog from where these files lie.
     """
     beat = program.geometry.beat_bytes
     encoded = np.concatenate([part for image in images for part in program.encode_input(image)])

@@ -30,6 +30,7 @@ from codesign._sources import source_hash
 from codesign.arch.devices import Family
 from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
+from codesign.rtl.array.dsp48e2 import PRIMITIVE
 from codesign.rtl.modules import modules_of
 from codesign.sim.synthesis.clock_estimate import Step, timing
 from codesign.sim.synthesis.flows import FLOWS, synthesis_job
@@ -165,7 +166,7 @@ def _split(name: str, text: str, processes: Processes) -> str:
     key = _key("split", text)
     if (stored := Cache().get(PLACE, key, str)) is None:
         with scratch_folder() as folder:
-            status, log = run_yosys(text, {"split": name}, folder, processes)
+            status, log = run_yosys(text, {"split": name, "primitives": PRIMITIVE in text}, folder, processes)
             if not (folder / "split.v").is_file():
                 raise RuntimeError(f"Yosys could not split {name} (exit status {status}): {last_lines(log)}")
             stored = (folder / "split.v").read_text()

@@ -10,7 +10,8 @@ statistics.json and, if it asks for it, netlist.json; its keys:
     netlist   whether to write the netlist; "top" leaves out what the library says of its cells, which is most of it
 
 A job that takes a module apart (`codesign.sim.synthesis.composition`) has the key `split`, the module's name, and
-writes split.v: the module with the registers that only delay its inputs, and NAME_core with all the rest.
+writes split.v: the module with the registers that only delay its inputs, and NAME_core with all the rest. `primitives`
+says whether it has instances of a vendor's cells.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
     here = f"/proc/{os.getpid()}/cwd"  # paths in Yosys scripts cannot hold blanks: not those of its own files either
     os.environ["TMPDIR"] = here
     design = yosys.Design()
-    commands = _split(job["split"]) if "split" in job else _synthesis(job, here)
+    commands = _split(job["split"], job["primitives"]) if "split" in job else _synthesis(job, here)
     yosys.run_pass("read_verilog design.v", design)
     for command in commands:
         if _MAPS_MEMORIES in command:
@@ -74,9 +75,10 @@ def _synthesis(job: dict[str, Any], here: str) -> list[str]:
     return [*commands, "tee -q -o unfinished.json stat -json"]
 
 
-def _split(name: str) -> list[str]:
+def _split(name: str, primitives: bool) -> list[str]:
     module = _selection(name)
     return [
+        *(["read_verilog -lib +/xilinx/cells_xtra.v"] if primitives else []),  # which way their ports go
         "proc -norom -noopt",
         "opt_clean",
         f"cd {module}",
