@@ -1,7 +1,6 @@
 // What the generated Verilog uses of AMD's DSP48E2 (UG579), for simulators that do not have it: the registers of A, B,
 // M and P, the 27 by 18 bit multiplier, the cascade from PCOUT to PCIN and the 48-bit adder between them. Whatever else
 // the slice can do is an error here. Leave this file out of synthesis, and of simulators with AMD's own library.
-`timescale 1ps/1ps
 /* verilator lint_off UNUSEDSIGNAL */
 module DSP48E2 #(
   parameter integer ACASCREG = 1,
@@ -40,14 +39,17 @@ module DSP48E2 #(
   output [47:0] P, PCOUT
 );
   generate
-    if (AREG > 1 || BREG > 1 || ACASCREG != AREG || BCASCREG != BREG)
-      $error("DSP48E2: AREG and BREG must be 0 or 1, ACASCREG and BCASCREG the same");
+    if (AREG > 1 || BREG > 1 || ACASCREG != AREG || BCASCREG != BREG) begin : other_operands
+      initial $fatal(1, "DSP48E2: AREG and BREG must be 0 or 1, ACASCREG and BCASCREG the same");
+    end
     if (AMULTSEL != "A" || BMULTSEL != "B" || A_INPUT != "DIRECT" || B_INPUT != "DIRECT" || USE_MULT != "MULTIPLY"
-        || USE_SIMD != "ONE48")
-      $error("DSP48E2: only A times B is modelled, both from their ports, and one sum of 48 bits");
+        || USE_SIMD != "ONE48") begin : other_arithmetic
+      initial $fatal(1, "DSP48E2: only A times B is modelled, both from their ports, and one sum of 48 bits");
+    end
     if (ADREG != 0 || ALUMODEREG != 0 || CARRYINREG != 0 || CARRYINSELREG != 0 || CREG != 0 || DREG != 0
-        || INMODEREG != 0 || OPMODEREG != 0)
-      $error("DSP48E2: registers of C, D and of what selects must be 0: they are not modelled");
+        || INMODEREG != 0 || OPMODEREG != 0) begin : other_registers
+      initial $fatal(1, "DSP48E2: registers of C, D and of what selects must be 0: they are not modelled");
+    end
   endgenerate
 
   wire cascaded = OPMODE[6:4] == 3'b001, shifted = OPMODE[6:4] == 3'b101;

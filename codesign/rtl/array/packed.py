@@ -142,7 +142,8 @@ def packed_sums(
         if geometry.instantiates_slices:
             link: Slice | None = None
             for i in elements:
-                link = multiply_add(m, f"slice_{i}", *operands(i), link)
+                x, y = (each._replace(value=each.value.as_signed()) for each in operands(i))
+                link = multiply_add(m, f"slice_{i}", x, y, link)
             assert link is not None
             return link.total[: fields * field].as_signed()
         total: Value | None = None

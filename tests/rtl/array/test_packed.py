@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -87,10 +89,12 @@ def test_every_product(weight_bits: int, act_bits: int, pack: int) -> None:
         assert np.array_equal(seen[at : at + len(a_0), :, r, i], weights * (a_1 if i else a_0)[:, None]), (r, i)
 
 
-def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, done: IntArray) -> dict[str, IntArray]:
+def run(
+    shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, done: IntArray, player: Any = play
+) -> dict[str, IntArray]:
     """Inputs, and outputs as `seen_*`, for codes (step, column, dot) and weights (step, row, dot).
 
-    The second column and the second row get theirs a cycle later.
+    The second column and the second row get theirs a cycle later. `player` simulates it.
     """
     codes = w.copy()
     if band.pack == 4:
@@ -103,7 +107,7 @@ def run(shape: Geometry, band: Band, a: IntArray, w: IntArray, first: IntArray, 
         second[1:, 1:] = second[:-1, 1:].copy()
     drive = {"a": groups, "w": words, "first": first, "done": done}
     watch = ["result", "a_out", "w_out", "first_out", "done_out"]
-    seen = play(PackedElement(shape, band), drive, watch, len(a))
+    seen = player(PackedElement(shape, band), drive, watch, len(a))
     return drive | {f"seen_{name}": values for name, values in seen.items()}
 
 
