@@ -1,6 +1,6 @@
-"""What a product costs in every kind of band: a processing element alone, synthesized for 7-series.
+"""What a product costs in every kind of band: a processing element alone, synthesized for a device's family.
 
-Run `python benchmarks/product_costs.py` (some minutes; results are cached). Prints the table of
+Run `python benchmarks/product_costs.py [--device NAME]` (some minutes; results are cached). Prints the tables of
 docs/reference/accelerator.md: LUTs, flip-flops and DSP slices of an element (which is four elements with `pack 4`, two
 with `pack 2`), accumulator and result register included, and the LUTs of a product.
 """
@@ -12,6 +12,7 @@ import argparse
 from rich.console import Console
 
 from codesign.arch.band import Band
+from codesign.arch.devices import DEVICES, PACKING_PORT
 from codesign.arch.hardware import Hardware
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.scheme import Scheme
@@ -39,15 +40,19 @@ def main() -> None:
     parser.add_argument("--dot", type=int, default=8)
     parser.add_argument("--act-bits", type=int, default=4)
     parser.add_argument("--acc-bits", type=int, default=22)
+    parser.add_argument("--device", choices=DEVICES, default="xc7z045")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"dot {given.dot}, {given.act_bits}-bit activations, {given.acc_bits}-bit accumulators\n")
     console.print("| band | LUT | FF | DSP | products | LUT per product |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    family = DEVICES[given.device].family
     for band in BANDS:
+        if band.pack > 1 and family not in PACKING_PORT:
+            continue
         geometry = Geometry(
             Hardware(
                 name="element",
-                device="xc7z045",
+                device=given.device,
                 columns=1,
                 dot=given.dot,
                 act_bits=given.act_bits,
@@ -58,7 +63,7 @@ def main() -> None:
             )
         )
         element = (PackedElement if band.pack > 1 else ProcessingElement)(geometry, band)
-        total = synthesize(convert(element, "pe"), "pe", "xc7").total
+        total = synthesize(convert(element, "pe"), "pe", family).total
         products = given.dot * band.pack
         built = f" {band.multiplier}" if band.multiplier else ""
         name = f"{band.scheme}{band.weight_bits}{built}" + (f" pack {band.pack}" if band.pack > 1 else "")

@@ -39,7 +39,7 @@ from codesign.verify.hardware import random_hardware
 DEVICES: dict[Family, str] = {"xc7": "xc7z045", "xcup": "xck26", "ecp5": "lfe5u-85f"}
 SHIPPED: dict[Family, tuple[str, ...]] = {
     "xc7": ("xc7z020", "xc7z045", "xc7z020_fixed_lut", "xc7z045_a2", "xc7z020_pot", "tiny"),
-    "xcup": (),
+    "xcup": ("k26",),
     "ecp5": ("lfe5u85",),
 }
 """Large arrays that are fitted to as well: what surrounds small ones is a larger share of them."""

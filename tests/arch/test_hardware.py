@@ -203,3 +203,23 @@ def test_two_codes_may_share_a_place() -> None:
 def test_what_shared_places_cannot_be(change: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_hardware(NARROW.replace(*change), "hw.yaml", "narrow")
+
+
+def test_what_packs_on_a_device_is_what_its_slices_hold() -> None:
+    """Six-bit weights, four products to a slice, fit 27 bits, not 25; an ECP5 has no such slices."""
+    base = RMSMP.model_dump(mode="json") | {"act_modes": [], "act_bits": 4}
+    band = {"scheme": "fixed", "weight_bits": 6, "rows": 2, "multiplier": "dsp", "pack": 4}
+    values = base | {"columns": 2, "groups": 2, "dot": 4, "bands": [band]}
+    assert Hardware.model_validate(values | {"device": "xck26"}).dsp_estimate == 4 + 2 * 2
+    with pytest.raises(ValueError, match="pack: 4 products of 6-bit weights and 4-bit activations do not fit one DSP"):
+        Hardware.model_validate(values | {"device": "xc7z045"})
+    with pytest.raises(ValueError, match="pack: 2 given, lfe5u-85f has other DSPs, must be 1"):
+        Hardware.model_validate(values | {"device": "lfe5u-85f", "bands": [band | {"pack": 2}]})
+
+
+@pytest.mark.parametrize(("acc_bits", "slices"), [(22, 2), (23, 3), (24, 3)])
+def test_sums_of_pairs_take_a_second_slice_where_they_exceed_the_first(acc_bits: int, slices: int) -> None:
+    """With the bias and a half of 4 bits they have five bits more than an accumulator."""
+    band = {"scheme": "fixed", "weight_bits": 4, "rows": 2, "multiplier": "lut", "pairs": True}
+    values = RMSMP.model_dump(mode="json") | {"bands": [band], "acc_bits": acc_bits, "device": "xczu3eg"}
+    assert Hardware.model_validate(values).dsp_estimate == slices * RMSMP.columns

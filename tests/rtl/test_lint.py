@@ -12,10 +12,11 @@ import pytest
 import codesign
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.verilog import LINT_WAIVERS, TOP, generate, lint_waivers
 from codesign.sim.cosim.verilator import environment
 from codesign.verify.hardware import random_hardware
-from tests.rtl.bench import FIXED4, FIXED8, POT4, POT5, TERNARY, geometry, rows
+from tests.rtl.bench import FIXED4, FIXED8, PACKED4, POT4, POT5, TERNARY, geometry, rows
 from tests.rtl.test_modules import SHAPES
 
 CONFIGS = Path(codesign.__file__).parents[1] / "hw_configs"
@@ -25,14 +26,18 @@ FOUR = rows(FIXED4, 3).model_copy(update={"multiplier": "dsp", "pack": 3})
 STATIONARY = {
     "weights stay": geometry(POT5, FIXED8, TERNARY, columns=2, groups=5, dot=5, dataflow="ws").hw,
     "filters share": geometry(POT4, FOUR, columns=3, dot=6, dataflow="ws").hw,
+    "slices hold weights": geometry(FIXED8, FOUR, columns=3, dot=6, dataflow="ws", device="xck26").hw,
+    "slices": geometry(PACKED4, FIXED8, columns=2, dot=6, multiplier_bits=24, device="xck26").hw,
 }
 
 
 def lint(hw: Hardware, folder: Path, waivers: str | None = None) -> str:
     """What Verilator says."""
     (folder / "top.v").write_text(generate(hw))
+    for name, text in models(hw).items():
+        (folder / name).write_text(text)
     (folder / "top.vlt").write_text(lint_waivers() if waivers is None else waivers)
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP, "top.vlt", "top.v"]
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP, "top.vlt", "top.v", *models(hw)]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == (done.stderr == "")
     return done.stderr

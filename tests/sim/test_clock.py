@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from codesign.arch.devices import DEVICES
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.integer.random_network import random_network
 from codesign.program import plan_network
 from codesign.search.space import band_ratio
-from codesign.sim.clock import Clock, at_predicted_clock, known_clock, predicted_clock, synthesized_clock
+from codesign.sim.clock import ESTIMATED, Clock, at_predicted_clock, known_clock, predicted_clock, synthesized_clock
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import Signals, measure, with_resources
+from codesign.sim.synthesis.clock_estimate import timing
 from codesign.sim.synthesis.known import keep_known
 from codesign.sim.synthesis.predictor import predict
 from codesign.sim.synthesis.resource_levels import Known
@@ -35,6 +37,11 @@ def answer(path: Path) -> dict[str, Any]:
     ("clock", "mhz", "says"),
     [
         (Clock(100.0), 100, "100 MHz as configured, not checked: `codesign synth` estimates it"),
+        (
+            Clock(100.0, can_be_estimated=False),
+            100,
+            "100 MHz as configured, not checked: delays of the device's cells are not published",
+        ),
         (Clock(100.0, "estimated", 66.04), 66.04, "66.0 MHz, estimated before placement (100 MHz as configured)"),
         (Clock(100.0, "routed", 116.5), 100, "100 MHz as configured (116.5 MHz placed and routed)"),
         (Clock(100.0, "predicted", 71.0), 71, "71.0 MHz, predicted (100 MHz as configured)"),
@@ -157,3 +164,21 @@ def test_what_is_measured_before_its_clock_is_known_is_measured_again(tmp_path: 
     after = with_resources(first, hw, Slow(), measured)  # type: ignore[arg-type]  # as far as it is asked
     assert after.cycles == measured(hw.model_copy(update={"clock_mhz": 40.0})).cycles < first.cycles
     assert after.latency_ms == pytest.approx(after.cycles / 40e3)
+
+
+def test_where_no_delays_are_published_no_clock_is_estimated() -> None:
+    """Of any family there are either delays or nothing: no estimate, no prediction, and both are said."""
+    base = load_hardware("tiny").model_dump(mode="json")
+    for device in DEVICES.values():
+        hw = Hardware.model_validate(base | {"device": device.name})
+        published = device.family in ESTIMATED
+        assert (predicted_clock(hw).evidence == "predicted") == published
+        assert synthesized_clock(hw, None) == Clock(100.0, can_be_estimated=published)
+        path = timing({"r": flip_flop(2, 3), "s": flip_flop(3, 4)}, device.family)
+        assert bool(path.ends_ns) == published and bool(path.slowest) == published
+
+
+def flip_flop(d: int, q: int) -> dict[str, Any]:
+    """A cell of a netlist."""
+    ports = {"D": "input", "Q": "output"}
+    return {"type": "FDRE", "port_directions": ports, "connections": {"D": [d], "Q": [q]}, "parameters": {}}

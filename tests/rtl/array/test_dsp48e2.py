@@ -30,10 +30,37 @@ from tests.rtl.verilog_bench import play_verilog
 DEVICE = "xck26"
 MODEL = models(geometry(device=DEVICE).hw)
 OFF = ("ADREG", "ALUMODEREG", "CARRYINREG", "CARRYINSELREG", "CREG", "DREG", "INMODEREG", "OPMODEREG")
-ZEROS = (
-    "ACIN BCIN C CARRYCASCIN CARRYIN CARRYINSEL D INMODE ALUMODE MULTSIGNIN CEA1 CEB1 CEAD CEALUMODE CEC CECARRYIN "
-    "CECTRL CED CEINMODE RSTA RSTB RSTC RSTD RSTM RSTP RSTALLCARRYIN RSTALUMODE RSTCTRL RSTINMODE"
-).split()
+ZEROS = [
+    "ACIN",
+    "BCIN",
+    "C",
+    "CARRYCASCIN",
+    "CARRYIN",
+    "CARRYINSEL",
+    "D",
+    "INMODE",
+    "ALUMODE",
+    "MULTSIGNIN",
+    "CEA1",
+    "CEB1",
+    "CEAD",
+    "CEALUMODE",
+    "CEC",
+    "CECARRYIN",
+    "CECTRL",
+    "CED",
+    "CEINMODE",
+    "RSTA",
+    "RSTB",
+    "RSTC",
+    "RSTD",
+    "RSTM",
+    "RSTP",
+    "RSTALLCARRYIN",
+    "RSTALUMODE",
+    "RSTCTRL",
+    "RSTINMODE",
+]
 
 
 def yosys_slice() -> str:
@@ -102,7 +129,7 @@ endmodule
 @pytest.mark.parametrize("change", ['USE_SIMD("TWO24")', "AREG(2)", "CREG(1)", 'A_INPUT("CASCADE")'])
 def test_what_is_not_modelled_is_refused(change: str) -> None:
     off = "".join(f".{name}(0), " for name in OFF if not change.startswith(name))
-    bench = f"module bench;\n  DSP48E2 #({off}.{change}) slice();\n  initial #1 $display(\"1\");\nendmodule\n"
+    bench = f'module bench;\n  DSP48E2 #({off}.{change}) slice();\n  initial #1 $display("1");\nendmodule\n'
     folder = icarus.build({MODEL_FILE: MODEL[MODEL_FILE], "bench.sv": bench}, "bench")
     with scratch_folder() as work, pytest.raises(RuntimeError, match="DSP48E2: .* modelled|DSP48E2: .* the same"):
         icarus.run(folder, "bench", work)
@@ -155,7 +182,7 @@ def test_the_wider_port_makes_longer_cascades() -> None:
 @needs_icarus
 @pytest.mark.parametrize(("weight_bits", "act_bits", "pack"), CASCADES)
 def test_random_dot_products_of_cascades(weight_bits: int, act_bits: int, pack: int) -> None:
-    """Two chains, with extremes of either sign among the operands, so that every field of a cascade comes to its end."""
+    """Two chains, with extremes of either sign among the operands, so that fields come to their ends."""
     rng = np.random.default_rng(weight_bits * 100 + act_bits * 10 + pack)
     band, height, steps = packed_band(weight_bits, pack), pack // 2, 500
     shape = geometry(band, act_bits=act_bits, dot=8, device=DEVICE)

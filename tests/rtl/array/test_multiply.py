@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,19 +11,20 @@ from amaranth.lib.wiring import Component, In, Out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign.arch.devices import Family
 from codesign.rtl.array.multiply import product_terms
 from tests.rtl.bench import as_signed, play
 
-FAMILIES: tuple[Literal["xc7", "ecp5"], ...] = ("xc7", "ecp5")
-PORTS = {"xc7": (25, 18), "ecp5": (18, 18)}
+FAMILIES: tuple[Family, ...] = get_args(Family)
+PORTS = {"xc7": (25, 18), "xcup": (27, 18), "ecp5": (18, 18)}
 """Signed operands of a slice."""
 
 
 class Product(Component):
     """The sum of the terms, a cycle after the operands."""
 
-    def __init__(self, family: Literal["xc7", "ecp5"], a_bits: int, b_bits: int) -> None:
-        self.family: Literal["xc7", "ecp5"] = family
+    def __init__(self, family: Family, a_bits: int, b_bits: int) -> None:
+        self.family: Family = family
         self.terms: list[Value] = []
         super().__init__({"a": In(signed(a_bits)), "b": In(b_bits), "product": Out(a_bits + b_bits)})
 
@@ -37,9 +38,7 @@ class Product(Component):
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(a_bits=st.integers(2, 26), b_bits=st.sampled_from([1, 15, 16, 17, 18, 24]), data=st.data())
-def test_terms_add_up_to_the_product(
-    family: Literal["xc7", "ecp5"], a_bits: int, b_bits: int, data: st.DataObject
-) -> None:
+def test_terms_add_up_to_the_product(family: Family, a_bits: int, b_bits: int, data: st.DataObject) -> None:
     half, top = 1 << (a_bits - 1), (1 << b_bits) - 1
     # the ends, and the values on both sides of where an operand may be cut
     cut = [value for value in (1 << 17, (1 << 17) - 1, -(1 << 17), -(1 << 17) - 1) if -half <= value < half]
@@ -54,9 +53,9 @@ def test_terms_add_up_to_the_product(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("b_bits", [16, 24])
-@pytest.mark.parametrize("a_bits", [9, 13, 18, 19, 25])
+@pytest.mark.parametrize("a_bits", [9, 13, 18, 19, 25, 27])
 def test_no_term_multiplies_more_than_a_slice_takes(
-    family: Literal["xc7", "ecp5"], a_bits: int, b_bits: int, monkeypatch: pytest.MonkeyPatch
+    family: Family, a_bits: int, b_bits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is registered are products of operands that fit the ports; there are as few terms as the ports allow."""
     operands: list[tuple[int, int]] = []

@@ -22,11 +22,12 @@ def band_of(weight_bits: int, pack: int) -> Band:
 
 
 FITTING = [
-    (weight_bits, act_bits, pack)
+    (device, weight_bits, act_bits, pack)
+    for device, port in (("xc7z045", 25), ("xck26", 27))
     for pack in (2, 4)
     for weight_bits in range(2, 9)
     for act_bits in range(2, 9)
-    if band_of(weight_bits, pack).cascade_limit(act_bits) > 0
+    if band_of(weight_bits, pack).cascade_limit(act_bits, port=port) > 0
 ]
 """Every weight and activation width that a slice holds two or four products of."""
 
@@ -147,17 +148,18 @@ def test_chains_as_long_as_their_sums_fit() -> None:
     assert band_of(8, 4).cascade_limit(8) == 0
 
 
-@pytest.mark.parametrize(("weight_bits", "act_bits", "pack"), FITTING)
-def test_the_extremes_of_a_chain_stay_in_their_fields(weight_bits: int, act_bits: int, pack: int) -> None:
+@pytest.mark.parametrize(("device", "weight_bits", "act_bits", "pack"), FITTING)
+def test_the_extremes_of_a_chain_stay_in_their_fields(device: str, weight_bits: int, act_bits: int, pack: int) -> None:
     """Largest codes and weights of either sign in all fields at once, for the longest chain that is allowed."""
     band = band_of(weight_bits, pack)
-    dot = band.cascade_limit(act_bits)
-    shape = geometry(band, act_bits=act_bits, dot=dot)
+    port = 27 if device == "xck26" else 25
+    dot = band.cascade_limit(act_bits, port=port)
+    shape = geometry(band, act_bits=act_bits, dot=dot, device=device)
     assert shape.cascade(band) == dot
-    # the DSP48E1: ports of 25 and 18 bits, sums of 48
+    # the DSP48E1: ports of 25 and 18 bits, sums of 48; the DSP48E2: 27 and 18
     field, height = shape.field_bits(band), pack // 2
     ports = sorted([field + act_bits + 1, weight_bits + (2 * field if height == 2 else 0)])
-    assert ports[0] <= 18 and ports[1] <= 25 and 2 * height * field <= 48
+    assert ports[0] <= 18 and ports[1] <= port and 2 * height * field <= 48
 
     top, limit = (1 << act_bits) - 1, (1 << weight_bits - 1) - 1
     corners = [(c0, c1, w0, w1) for c0 in (0, 1, top) for c1 in (0, 1, top) for w0 in (-limit, -1, 0, limit)

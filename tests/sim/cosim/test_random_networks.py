@@ -251,6 +251,44 @@ FAMILIES |= {
         buffers=Buffers(activation_words=1024, weight_words=1024),
         memory=Memory(width_bits=32, latency=1, cycles_per_beat=3, burst_beats=4),
     ),
+    # instances of slices: cascades as long as their wider operand makes them, in pairs, packed and not, and factors of
+    # 24 bits, which take two
+    "slices": Hardware(
+        name="slices",
+        device="xck26",
+        columns=3,
+        dot=6,
+        groups=4,
+        act_bits=4,
+        act_modes=(4, 8),
+        multiplier_bits=24,
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pack=4, pairs=True),
+            Band(scheme=Scheme.FIXED, weight_bits=6, rows=2, pack=4),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1, pack=2),
+            Band(scheme=Scheme.FIXED, weight_bits=5, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
+    # the same, weight stationary: slices hold the weights
+    "slices_stationary": Hardware(
+        name="slices_stationary",
+        device="xczu3eg",
+        columns=3,
+        dot=5,
+        groups=4,
+        act_bits=4,
+        dataflow="ws",
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=1),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=3, pack=3),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=2, pack=2),
+            Band(scheme=Scheme.FIXED, weight_bits=8, rows=1),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=1024),
+        memory=Memory(width_bits=64, latency=33, fifo_beats=64),
+    ),
     # weight stationary, three and two rows to a DSP
     "stationary_packed": Hardware(
         name="stationary_packed",
@@ -314,6 +352,10 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         pytest.param("stationary_flat", 20, 50, marks=pytest.mark.slow),
         pytest.param("stationary_packed", 20, 50, marks=pytest.mark.slow),
         pytest.param("stationary_single", 12, 30, marks=pytest.mark.slow),
+        ("slices", 5, 8),
+        pytest.param("slices", 20, 50, marks=pytest.mark.slow),
+        ("slices_stationary", 5, 8),
+        pytest.param("slices_stationary", 20, 50, marks=pytest.mark.slow),
     ],
 )
 def test_random_networks_are_exact(family: str, examples: int, layers: int) -> None:
@@ -336,6 +378,8 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "stationary_flat": (20, 9),
         "stationary_packed": (40, 9),
         "stationary_single": (6, 7),
+        "slices": (40, 6),
+        "slices_stationary": (20, 9),
     }[family]
 
     @settings(
