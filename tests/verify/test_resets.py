@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from codesign.arch.hardware import Hardware
 from codesign.rtl.array.delay import Delay
-from codesign.sim.cosim.run import CosimResult
+from codesign.sim.cosim.run import CosimResult, Simulator
 from codesign.verify.resets import MOMENTS, hardware, network_for, run_resets
 from tests.conftest import needs_icarus
 
 HARDWARE = hardware()
 OS, WS = HARDWARE["os_pot_lut_packed"], HARDWARE["ws_pot_lut"]
+SLICES = [
+    HARDWARE[name].model_copy(update={"name": f"{name}_in_slices", "device": "xck26"})
+    for name in ("os_pot_lut_packed", "ws_packed_apot")
+]
+"""Whose DSP slices are instances with registers that no reset reaches."""
 
 
 def assert_exact(result: CosimResult, resets: int) -> None:
@@ -40,6 +46,12 @@ def test_the_accelerators_have_every_kind_of_everything() -> None:
 def test_out_of_any_state_and_at_any_moment(hw: object) -> None:
     """Every register and memory begins with random bits; one cycle of reset, and resets in runs."""
     assert_exact(run_resets(hw, "scrambled", moments=1), 6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("simulator", ["scrambled", pytest.param("icarus", marks=needs_icarus)])
+@pytest.mark.parametrize("hw", [SLICES[0], pytest.param(SLICES[1], marks=pytest.mark.slow)], ids=lambda hw: hw.name)
+def test_slices_begin_in_any_state(hw: Hardware, simulator: Simulator) -> None:
+    assert_exact(run_resets(hw, simulator, moments=1), 6)
 
 
 @needs_icarus

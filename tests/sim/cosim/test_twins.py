@@ -14,6 +14,7 @@ from codesign.arch.band import Band
 from codesign.arch.load import load_hardware
 from codesign.arch.scheme import Scheme
 from codesign.integer.random_network import random_network
+from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.array.packed import PackedElement
 from codesign.rtl.array.processing_element import ProcessingElement
 from codesign.rtl.array.row import decoded
@@ -70,6 +71,17 @@ KINDS = {
     "two products": geometry(PACKED8, dot=6),
     "two products in pairs": geometry(fixed(4, multiplier="dsp", pack=2, pairs=True), dot=4, act_modes=BOTH),
     "weights stay": geometry(POT4, FIXED4, TERNARY, dot=8, dataflow="ws", groups=2),
+    "slices": geometry(PACKED4, PACKED8, FIXED8, dot=8, act_modes=BOTH, device="xck26"),
+    "slices over 8 bits": geometry(PACKED8, dot=8, act_bits=8, device="xck26"),
+    "slices hold weights": geometry(
+        FIXED8,
+        fixed(4, multiplier="dsp", pack=2),
+        fixed(4, multiplier="dsp", pack=3, rows=3),
+        dot=8,
+        dataflow="ws",
+        groups=2,
+        device="xck26",
+    ),
     "packed weights stay": geometry(
         fixed(4, multiplier="dsp", pack=2), fixed(3, multiplier="dsp", pack=3, rows=3), dot=8, dataflow="ws", groups=2
     ),
@@ -228,7 +240,8 @@ int main(int argc, char** argv) {
     declared = "\n".join(line for line in text.splitlines() if line.startswith("import"))
     rest = "\n".join(line for line in text.splitlines() if not line.startswith("import"))
     c = {twins.C_FILE: twins.C_HEAD + "".join(pair.c for pair in pairs)}
-    folder = verilator.build({"bench.sv": f"{declared}\n{rest}\n{bench}"}, "bench", (), main=main, called=c)
+    files = {"bench.sv": f"{declared}\n{rest}\n{bench}", **models(KINDS["slices"].hw)}
+    folder = verilator.build(files, "bench", (), main=main, called=c)
     said = subprocess.run([folder / "bench"], capture_output=True, text=True, check=True).stdout
     (line,) = (line for line in said.splitlines() if line.startswith("wrong"))
     return {number for number, bit in enumerate(reversed(line.split()[1])) if bit == "1"}
