@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import reduce
 from itertools import product
 from math import ceil, gcd
@@ -163,11 +164,11 @@ class Schedules:
             widths = dict.fromkeys((tensor.name for tensor in network.maps), width)
             both = max(count, found.stripped)
 
-            def whole(begin: int) -> int:
+            def whole(begin: int) -> int | Fraction:
                 layers = network.layers[begin:both]
                 return sum(self.spills.work(layer, network.tensor(layer.input), widths) for layer in layers)
 
-            in_strips = whole(found.stripped)
+            in_strips: int | Fraction = whole(found.stripped)
             for step in self._without_copies(0, found.stripped, found.strips):
                 if step.layer is not None and step.index < found.stripped:
                     in_strips += self.spills.work(step.layer, network.tensor(step.layer.input), widths)
