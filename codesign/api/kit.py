@@ -33,7 +33,6 @@ from codesign.integer.storage import save_network
 from codesign.program import Program, compile_network
 from codesign.program.files import write_program
 from codesign.provenance import provenance
-from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.export import export
 from codesign.rtl.verilog import TOP
 from codesign.sim import functional
@@ -150,13 +149,13 @@ def write_kit(
         **facts,
     }
     with new_folder(out) as folder:
-        export(hw, folder / ACCELERATOR)
+        made = [file["name"] for file in export(hw, folder / ACCELERATOR)["files"]]
         layers = [layer.name for layer in program.layers]
         write_program(folder / PROGRAM, program, codes, results, {"cycles": cycles, "layers": layers})
         (folder / MODEL).mkdir()
         save_network(network, folder / MODEL / "network.codesign")
         onnx = _onnx(network, folder / MODEL / "network.onnx")
-        sources = " ".join(f"../{ACCELERATOR}/{name}" for name in (f"{TOP}.v", *models(hw)))
+        sources = " ".join(f"../{ACCELERATOR}/{name}" for name in made if name.endswith(".v"))
         bench = self_checking(program, codes, results, cycles, sources)
         for name, text in bench.items():
             write_text(folder / SIMULATION / name, text)

@@ -56,6 +56,8 @@ UNITS: tuple[tuple[int, int, int, dict[str, Any], dict[str, int]], ...] = (
 )
 """Columns, groups, dot, what else is other than in `tiny`, the unit."""
 SHIPPED_UNITS: dict[Family, tuple[str, ...]] = {"xc7": ("xc7z020_edge", "xc7z045_edge"), "ecp5": ()}
+LIKE: dict[Family, Family] = {"xcup": "xc7"}
+"""A family with the same LUTs: its coefficients stand for kinds of modules that none of the accelerators has."""
 RARE = (("pot", 3), ("apot", 4))
 SEED = 2026
 _DRAWS = 100
@@ -198,8 +200,9 @@ def main() -> None:
     families = list(DEVICES) if given.family is None else [given.family]
     if given.family is not None:
         before = json.loads(predictor.COEFFICIENTS.read_text())
-        stored |= {key: before[key] for key in ("families", "errors")}
-        stored["command"] = before["command"]
+        stored |= {key: before[key] for key in ("families", "errors", "command", "taken") if key in before}
+        more = f"--family {given.family} --configurations {given.configurations} --held-out {given.held_out}"
+        stored["then"] = f"python -m codesign.verify.predictor_fit {more}"
     table = Table(
         "family", "held out", *(f"{name.upper()} {kind}" for name in Resources._fields for kind in ("median", "worst"))
     )
@@ -211,7 +214,11 @@ def main() -> None:
             rows: Rows = defaultdict(list)
             for hw in track(fitted_to, f"{family}, to fit to"):
                 gather(hw, synthesize_hardware(hw), rows)
-            stored["families"][family] = fit(rows)
+            fitted = fit(rows)
+            stood_for = stored["families"][LIKE[family]] if family in LIKE else {}
+            stored["families"][family] = stood_for | fitted
+            if missing := sorted(set(stood_for) - set(fitted)):
+                stored["taken"] = {family: {"from": LIKE[family], "kinds": missing}}
         pairs = []
         for hw in track(held_out, f"{family}, held out"):
             true = synthesize_hardware(hw).total

@@ -67,6 +67,16 @@ def test_the_bench_passes_in_icarus_and_finds_a_wrong_value_and_a_wrong_cycle(
     assert ran.returncode != 0 and f"image 0 took {cycles} cycles, must take {cycles + 1}" in ran.stdout
 
 
+@needs_icarus
+def test_a_kit_has_the_models_of_primitives_that_its_bench_needs(network: IntegerNetwork, tmp_path: Path) -> None:
+    hw = load_hardware("tiny").model_copy(update={"device": "xck26"})
+    kit = codesign.export_kit(network, hw, tmp_path / "kit", images=1)
+    assert "module DSP48E2 " in (kit.folder / "accelerator" / "DSP48E2.v").read_text()
+    assert "module DSP48E2 " not in (kit.folder / "accelerator" / "codesign_top.v").read_text()
+    ran = made(kit.folder, "icarus", BARE)
+    assert ran.returncode == 0 and "PASS: 1 images" in ran.stdout, ran.stderr
+
+
 @pytest.mark.slow
 def test_the_bench_passes_in_verilator(kit: codesign.Kit, tmp_path: Path) -> None:
     folder = shutil.copytree(kit.folder, tmp_path / "kit")

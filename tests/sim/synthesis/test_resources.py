@@ -9,11 +9,15 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from codesign.arch.devices import DEVICES
+from codesign.arch.band import Band
+from codesign.arch.devices import DEVICES, Family
 from codesign.arch.load import load_hardware
-from codesign.rtl.modules import modules_of
+from codesign.arch.scheme import Scheme
+from codesign.rtl.array.packed import PackedElement
+from codesign.rtl.modules import convert, modules_of
 from codesign.sim.synthesis import netlist
 from codesign.sim.synthesis.resources import ModuleResources, Resources, synthesize, synthesize_hardware
+from tests.rtl.bench import geometry
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -203,3 +207,23 @@ def test_tiny_accelerator() -> None:
     answer = synthesis.to_json(hw.totals)
     assert answer["fits"] is True
     assert answer["lut"] == sum(row["lut"] for row in answer["per_module"])
+
+
+def test_instances_of_slices_hold_the_registers_and_sums_of_an_element() -> None:
+    """What Yosys finds for the older slice by itself is not more than what an instance holds."""
+    band = Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4)
+    used: dict[Family, Resources] = {}
+    for device in (DEVICES["xc7z045"], DEVICES["xck26"]):
+        element = PackedElement(geometry(band, dot=4, device=device.name), band)
+        used[device.family] = synthesize(convert(element, "element"), "element", device.family).total
+    assert used["xcup"].dsp == used["xc7"].dsp == 4
+    assert used["xcup"].lut <= used["xc7"].lut and used["xcup"].ff <= used["xc7"].ff
+
+
+def test_without_published_delays_there_is_no_clock() -> None:
+    synthesis = synthesize(written(Register()), "top", "xcup")
+    answer = synthesis.to_json(None)
+    assert synthesis.total == Resources(lut=8, ff=8)
+    assert (synthesis.fmax_estimate_mhz, synthesis.slowest_ns, synthesis.slowest_module) == (None, None, None)
+    assert answer["fmax_estimate_mhz"] is answer["slowest_path_ns"] is answer["slowest_path_mended_by"] is None
+    assert answer["slowest_path"] == [] and answer["fmax_estimate_is"].startswith("none: ")
