@@ -113,7 +113,7 @@ def synthesize(
     hardware = hardware_of(hw)
     if chosen is not None and hardware.totals.family == "xcup" != FAMILY[chosen]:
         device = hardware.totals.name
-        raise UserError(f"{option('flow')}: '{flow}' given, must be xilinx-up for {device}: its DSP slices are instances")
+        raise UserError(f"{option('flow')}: '{flow}' given, must be xilinx-up for {device}: its slices are instances")
     if pnr:
         check_device(hardware.totals)
         if chosen is not None and FAMILY[chosen] != hardware.totals.family:

@@ -74,7 +74,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
     (("synth", "tiny", "--seed", "3"), "--seed: has no effect without --pnr"),
     (("synth", "tiny", "--time-limit", "30"), "--time-limit: has no effect without --pnr"),
     (("synth", "lfe5u85", "--pnr", "--flow", "xilinx"), "--flow: 'xilinx' given, must be that of"),
-    (("synth", "k26", "--flow", "xilinx"), "--flow: 'xilinx' given, must be xilinx-up for xck26: its DSP slices are"),
+    (("synth", "k26", "--flow", "xilinx"), "--flow: 'xilinx' given, must be xilinx-up for xck26: its slices are"),
     ((*QUANTIZE, "--hw", "tiny", "--ratio", "pot4:1"), "--ratio: has no effect beside --hw, which says both"),
     ((*QUANTIZE, "--hw", "tiny", "--act-bits", "3"), "--act-bits: has no effect beside --hw, which says both"),
     ((*QUANTIZE, "--data-dir", "."), NOT_READ),
