@@ -274,13 +274,20 @@ class ResultWriter(SharedModule):
         aligned = Cat(address[:lane_bits] & 0, address[lane_bits:])
         if geometry.ports == 1:
             asked, gone, done = [offering], [sent], offering & aw_now[0] & w_now[0]
+            none = [~sent & Mux(answered[0], outstanding[0] == 1, all_answered[0])]
+            settled = all_answered
         else:
-            asked, gone = ([Signal(name=x) for x in names(name, geometry)] for name in ("asked", "gone"))
+            asked, going, gone = (
+                [Signal(name=x) for x in names(name, geometry)] for name in ("asked", "going", "gone")
+            )
             for p in ports:  # a result is of one port
                 m.d.comb += [
                     asked[p].eq(offering & (of_map | (address[port_lane_bits:lane_bits] == p))),
-                    gone[p].eq(asked[p] & aw_now[p] & w_now[p] & ~(aw_sent[p] & w_sent[p])),
+                    going[p].eq(asked[p] & aw_now[p] & w_now[p] & ~(aw_sent[p] & w_sent[p])),
                 ]
+                m.d.sync += gone[p].eq(going[p])  # counted a cycle later: answers come after it
+            none = [Mux(gone[p] == answered[p], all_answered[p], answered[p] & (outstanding[p] == 1)) for p in ports]
+            settled = [all_answered[p] & ~gone[p] for p in ports]
             done = offering & both([~asked[p] | (aw_now[p] & w_now[p]) for p in ports])
         m.d.comb += [
             fifo.w_data.eq(Cat(self.address, self.data)),
@@ -304,14 +311,14 @@ class ResultWriter(SharedModule):
             self.moved.eq(Cat(sent & ~storing, sent & storing)),
             fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
             beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
-            *(answered[p].eq(bvalid[p] & ~all_answered[p]) for p in ports),
+            *(answered[p].eq(bvalid[p] & ~settled[p]) for p in ports),
             self.error.eq(some([answered[p] & (bresp[p] != OKAY) for p in ports])),
             self.empty.eq(~waiting & ~self.valid & ~beats_waiting & ~self.store_valid),
-            self.idle.eq(self.empty & both(all_answered)),
+            self.idle.eq(self.empty & both(settled)),
         ]
         m.d.sync += [
             *(outstanding[p].eq(outstanding[p] + gone[p] - answered[p]) for p in ports),
-            *(all_answered[p].eq(~gone[p] & Mux(answered[p], outstanding[p] == 1, all_answered[p])) for p in ports),
+            *(all_answered[p].eq(none[p]) for p in ports),
             offered.eq(offering & ~sent),
         ]
         with m.If(self.store_valid):
