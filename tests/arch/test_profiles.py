@@ -43,7 +43,7 @@ def zynq(keys: str = "", clock: str = "clock_mhz: 100") -> Hardware:
 )
 def test_cycles_are_those_of_the_clock(mhz: float, latency: int, beat: Fraction, interval: int, refresh: int) -> None:
     memory = zynq(clock=f"clock_mhz: {mhz}").memory
-    assert (memory.width_bits, memory.burst_beats) == (256, 16)
+    assert (memory.ports, memory.width_bits, memory.burst_beats) == (4, 256, 16)
     assert (memory.latency, memory.cycles_per_beat) == (latency, beat)
     assert (memory.refresh_interval, memory.refresh_cycles) == (interval, refresh)
 
@@ -80,6 +80,20 @@ def test_only_what_was_written_is_written_again(keys: str) -> None:
     again = parse_hardware(hw.to_yaml(), "hw.yaml", "other")
     assert again == hw and again.content_hash == hw.content_hash
     assert Hardware.model_validate(hw.model_dump(mode="json")) == Hardware.model_validate(hw.model_dump()) == hw
+
+
+def test_ports_are_as_wide_as_the_devices() -> None:
+    for keys, ports, width in (
+        ("width_bits: 64", 1, 64),
+        ("width_bits: 32", 1, 32),
+        ("ports: 2", 2, 128),
+        ("ports: 4, width_bits: 128", 4, 128),
+    ):
+        assert (zynq(keys).memory.ports, zynq(keys).memory.width_bits) == (ports, width)
+    plain, ported = (with_memory(f"width_bits: 256, latency: 9{keys}") for keys in ("", ", ports: 4"))
+    assert '"ports"' not in plain.canonical_json() and "  ports:" not in plain.to_yaml()
+    assert ported.content_hash != plain.content_hash
+    assert parse_hardware(ported.to_yaml(), "hw.yaml", "hw") == ported
 
 
 def test_a_fraction_is_written_and_read_again() -> None:
@@ -134,7 +148,13 @@ def test_hardware_of_a_memory_of_another_clock_has_its_own() -> None:
         ("profile: zynq", "memory: profile: 'zynq' given, must be zynq7000_ddr3"),
         ("profile: 7", "memory: profile: 7 given, must be zynq7000_ddr3"),
         ("profile: zynq7000_ddr3, burst_beats: 32", "memory: burst_beats 32 given, must be at most 16 with profile"),
-        ("profile: zynq7000_ddr3, width_bits: 512", "memory: width_bits 512 given, must be at most 256 with profile"),
+        ("profile: zynq7000_ddr3, width_bits: 512", "memory: width_bits 512 given for 4 ports, must be at most 64 for"),
+        (
+            "profile: zynq7000_ddr3, width_bits: 256, ports: 1",
+            "width_bits 256 given for 1 port, must be at most 64",
+        ),
+        ("width_bits: 64, latency: 9, ports: 3", "memory.ports: 3 given, must be 1, 2, 4"),
+        ("width_bits: 64, latency: 9, ports: 4", "ports: 4 given, must be at most 2 with width_bits 64: a port has at"),
         ("profile: zynq7000_ddr3, width_bits: wide", "memory.width_bits: 'wide' given, must be 32, 64"),
         ("profile: zynq7000_ddr3, refresh_interval: 20", "refresh_cycles 26 given, must be below refresh_interval, 20"),
         (

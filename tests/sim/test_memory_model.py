@@ -80,6 +80,8 @@ def test_the_farthest_memory_with_the_shortest_bursts_is_exact() -> None:
         Memory(width_bits=512, latency=1, burst_beats=64, refresh_interval=30, refresh_cycles=29),
         Memory(width_bits=512, latency=4096, burst_beats=1),
         Memory(width_bits=32, latency=2, cycles_per_beat=Fraction(5, 3), burst_beats=8),
+        Memory(ports=4, width_bits=256, latency=9, cycles_per_beat=Fraction(28, 19), burst_beats=2),
+        Memory(ports=2, width_bits=64, latency=1, burst_beats=1, refresh_interval=50, refresh_cycles=7),
         Memory(width_bits=64, latency=30, cycles_per_beat=Fraction(65, 64), fifo_beats=64),
         Memory(
             width_bits=32,
