@@ -17,7 +17,7 @@ from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
-from codesign.rtl.select import chosen, shifted_right, split
+from codesign.rtl.select import chosen, split
 from codesign.rtl.window import add_modulo, struct
 
 NEAR = 10
@@ -35,8 +35,8 @@ class PostProcessor(SharedModule):
         t        parameter read            t+6 (PARAM_LEAD)   `results` of the row are at the input
         t+4      residual address          t+6                residual data at the input
         t+7      bias added                t+8, t+9           product with `mult`
-        t+10     residual added            t+11               shifted
-        t+12     rounded, zero point added t+13               clipped
+        t+10     residual and rounding     t+11               shifted
+        t+12     zero point added          t+13               clipped
         t+14 (WRITE_STAGE)                 write presented to the memory
 
     Where two rows hold the halves of one filter's weights (`pair` of the second one's parameters), the second one's sum
@@ -312,25 +312,20 @@ class PostProcessor(SharedModule):
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
         # an accumulator or a channel sum, and the bias
         biased_bits = max(geometry.biased_bits, most + SUM_BITS + 2)
-        # its product with the multiplier, a residual product
+        # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
         multiplier = geometry.multiplier
         total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, most + 27)
         bias_6 = at(param.bias, 6)
-        shift_9, shift_10 = at(param.shift, 9), at(param.shift, 10)
-        # which bits of a sum are beyond NEAR when it is shifted, the same in all lanes
-        far = Signal(total_bits - NEAR, reset_less=True)
-        m.d.sync += far.eq(Cat(shift_9 <= i for i in range(len(far))))  # t+10
+        shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
+        rounding = Signal(multiplier.max_shift + 1, reset_less=True)
+        m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
-        zero = Cat(d.zero, Const(0, 1)).as_signed()
         joins = Joins(m, geometry, d, delay, row.value) if "pair" in param_struct.members else None
         for j in range(columns):
             summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
             product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
             total = Signal(signed(total_bits), name=f"total_{j}", reset_less=True)
-            # the sum shifted and, below, the bit that rounds it: rounding adds half of the last place before
-            shifted = Signal((total_bits if j == 0 else NEAR) + 1, name=f"shifted_{j}", reset_less=True)
-            sign = Signal(name=f"sign_{j}", reset_less=True)
-            uneven = Signal(name=f"uneven_{j}", reset_less=True)  # whether bits beyond NEAR are other than the sign
+            shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
             # shifted + zero: beyond NEAR bits only its sign counts
             near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
             below = Signal(name=f"below_{j}", reset_less=True)
@@ -348,18 +343,16 @@ class PostProcessor(SharedModule):
             operand = Mux(averaging, Cat(pooled, Const(0, 1)).as_signed(), result)
             if geometry.hw.depthwise:
                 operand = Mux(self.depthwise, self.of_channels[j].as_signed(), operand)
-            differs = Cat(bit ^ total[-1] for bit in total[NEAR - 1 : -1])
+            far = shifted[NEAR - 1 : -1]
             m.d.sync += [
                 summed.eq(operand + addend),  # t+7
                 factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
                 *registered_product(m, family, summed, factor, product_1, f"product_{j}"),  # t+8, t+9
-                total.eq(sum(residual_products[j], product_1)),  # t+10
-                shifted.eq(shifted_right(Cat(Const(0, 1), total), shift_10, len(shifted))),
-                sign.eq(total[-1]),
-                uneven.eq((differs & far).any()),
-                near.eq(plus(shifted[1 : NEAR + 1].as_signed(), zero, NEAR + 1, shifted[0])),  # t+12
-                below.eq(sign & uneven),
-                above.eq(~sign & uneven),
+                total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
+                shifted.eq(total >> shift_10),
+                near.eq(shifted[:NEAR].as_signed() + d.zero),  # t+12
+                below.eq(shifted[-1] & ~far.all()),
+                above.eq(~shifted[-1] & far.any()),
                 clipped.eq(
                     Mux(
                         above | (~below & (near > d.high)),
@@ -370,18 +363,15 @@ class PostProcessor(SharedModule):
             ]
             results.append(clipped)  # t+13
             if j == 0:
-                rounded = Signal(33, reset_less=True)
-                negative = Signal(reset_less=True)
+                low_half = Signal(32, reset_less=True)
+                sign = Signal(reset_less=True)
                 wide = Signal(32, reset_less=True)
                 beyond = Signal(reset_less=True)
-                over = shifted[32:]  # from the int32's own sign on
                 m.d.sync += [
-                    rounded.eq(shifted[1:34].as_signed() + shifted[0]),
-                    negative.eq(sign),
-                    beyond.eq(Mux(sign, ~over.all(), over.any())),
-                    wide.eq(
-                        Mux(beyond | (rounded[32] != rounded[31]), Mux(negative, 1 << 31, (1 << 31) - 1), rounded[:32])
-                    ),
+                    low_half.eq(shifted[:32]),
+                    sign.eq(shifted[-1]),
+                    beyond.eq(Mux(shifted[-1], ~shifted[31:].all(), shifted[31:].any())),
+                    wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
         valid_13, mask_13 = delay(valid, 11, reset=True), promptly(lane_mask, 13)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Mux, Value
+from amaranth.hdl import Mux, Value
 
 
 def chosen(select: Value, choices: list[Value]) -> Value:
@@ -23,16 +23,3 @@ def chosen(select: Value, choices: list[Value]) -> Value:
 def split(word: Value, width: int) -> list[Value]:
     """The fields of `width` bits of a word, least significant first."""
     return [word[i : i + width] for i in range(0, len(word), width)]
-
-
-def shifted_right(number: Value, places: Value, bits: int) -> Value:
-    """The lowest `bits` of a signed number shifted to the right, of which the others are not made.
-
-    The most places first: then every stage has only the bits that the later ones can still bring down.
-    """
-    sign = number[-1]
-    for stage in reversed(range(len(places))):
-        wanted = bits + (1 << stage) - 1
-        wider = Cat(number, sign.replicate(max(0, wanted + (1 << stage) - len(number))))
-        number = Mux(places[stage], wider[1 << stage :][:wanted], wider[:wanted])
-    return number[:bits]
