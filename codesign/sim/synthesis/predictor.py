@@ -68,7 +68,7 @@ def predict(hw: Hardware, coefficients: Coefficients | None = None) -> Resources
     Raises:
         NotFittedError: it has a kind of module that the coefficients were not fitted to.
     """
-    fitted = _coefficients()[hw.totals.family] if coefficients is None else coefficients
+    fitted = _coefficients().get(hw.totals.family, {}) if coefficients is None else coefficients
     lut = ff = bram36 = 0.0
     for part in parts(Geometry(hw)):
         if part.kind not in fitted:
