@@ -34,7 +34,7 @@ def draw(seed: int) -> Recipe:
 
 
 def test_hardware_of_every_kind_is_drawn() -> None:
-    drawn = [random_hardware(np.random.default_rng(seed), "some") for seed in range(300)]
+    drawn = [random_hardware(np.random.default_rng(seed), "some") for seed in range(600)]
     assert drawn[7] == random_hardware(np.random.default_rng(7), "some")
     bands = [band for hw in drawn for band in hw.bands]
     assert {hw.dataflow for hw in drawn} == {"os", "ws"}
@@ -44,6 +44,7 @@ def test_hardware_of_every_kind_is_drawn() -> None:
     packs = {(hw.dataflow, band.pack) for hw in drawn for band in hw.bands}
     assert packs == {("os", 1), ("os", 2), ("os", 4), ("ws", 1), ("ws", 2), ("ws", 3)}
     assert {band.multiplier for band in bands} == {None, "dsp", "lut"}
+    assert {hw.depthwise.readers for hw in drawn if hw.depthwise} == {1, 2}
     assert any(hw.groups > hw.columns for hw in drawn) and any(hw.memory.cycles_per_beat > 1 for hw in drawn)
     assert all(random_hardware(np.random.default_rng(seed), "x", "ws").dataflow == "ws" for seed in range(5))
 
