@@ -146,6 +146,11 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             [(axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) for axi in ports]
         )
         answers = some([axi.rvalid | axi.bvalid for axi in ports])
+        errors: list[Value] = [reader.response_error, reader.length_error]
+        if len(ports) > 1:  # those of all ports are a long way; what comes with them is taken later still
+            errors = [
+                Delay(m).event(error, 1, name) for error, name in zip(errors, ("response", "length"), strict=True)
+            ]
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
             control.finished.eq(executor.done),
@@ -153,8 +158,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             control.progress.eq(requests | answers | executor.advance),
             control.memory_active.eq(requests | answers),
             control.drained.eq(reader.drained & writer.idle),
-            control.read_response.eq(reader.response_error),
-            control.read_length.eq(reader.length_error),
+            control.read_response.eq(errors[0]),
+            control.read_length.eq(errors[1]),
             control.write_response.eq(writer.error),
             control.descriptor.eq(loader.error),
         ]
