@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from math import ceil
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError
 from codesign.formats.ratio import Ratio, row_counts
@@ -95,6 +97,26 @@ def _ring_hint(plan: Plan, again: list[Fetches], cycles: int, replan: Replan) ->
     buffers = plan.hw.buffers.model_copy(update={"weight_words": words})
     saved = cycles - estimate(replan(plan.hw.model_copy(update={"buffers": buffers}))).total_cycles
     return [f"{says}; 'buffers.weight_words: {words}' ends it and saves {_share(saved, cycles)}"]
+
+
+def depthwise_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
+    """Of layers with a filter for each channel on the array: what a unit for them would save, if there can be one."""
+    layers = [conv.name for conv in plan.shape.convs if conv.groups == conv.filters > 1]
+    if plan.hw.depthwise is not None or not layers:
+        return []
+    try:
+        given = plan.hw.model_dump(mode="json") | {"depthwise": {"readers": plan.hw.buffers.read_ports}}
+        unit = Hardware.model_validate(given)
+        saved = cycles - estimate(replan(unit)).total_cycles
+    except (ValidationError, UserError):
+        return []
+    if saved < WORTH * cycles:
+        return []
+    key = str(given["depthwise"]).replace("'", "") if unit.buffers.read_ports > 1 else "{}"
+    return [
+        f"{_names(layers)}: filters of one channel use one of the {plan.geometry.word_elements} places of a word; "
+        f"'depthwise: {key}' is a unit for them and saves {_share(saved, cycles)}"
+    ]
 
 
 def width_hints(hw: Hardware, formats: Iterable[RowFormat], act_bits: int) -> list[str]:

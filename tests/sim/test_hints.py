@@ -71,3 +71,27 @@ def test_rows_that_do_not_suit_the_bands(formats: tuple[str, str], run: Run, tmp
     assert f"takes {own:,} cycles, which saves {found['total_cycles'] - own:,} of" in hint
     assert run("simulate", "xc7z020_rmsmp", "resnet8", "--json", tmp_path / "b.json")[0] == 0
     assert json.loads((tmp_path / "b.json").read_text())["hints"] == []
+
+
+def test_depthwise_layers_on_the_array(run: Run, tmp_path: Path) -> None:
+    """The hint names the unit, and with it the network takes the cycles that it says."""
+    for name in ("xc7z020_rmsmp", "xc7z020_edge", "xc7z020_ws"):
+        status, _, err = run("simulate", name, "dscnn", "--json", tmp_path / f"{name}.json")
+        assert status == 0, err
+    hints = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())["hints"] for name in ("xc7z020_edge", "xc7z020_ws")
+    }
+    assert not any("depthwise" in hint for found in hints.values() for hint in found)  # has one, can have none
+    found = json.loads((tmp_path / "xc7z020_rmsmp.json").read_text())
+    (hint,) = [hint for hint in found["hints"] if "depthwise" in hint]
+    hw = load_hardware("xc7z020_rmsmp")
+    (tmp_path / "unit.yaml").write_text(hw.to_yaml() + "depthwise: {}\n")
+    assert run("simulate", tmp_path / "unit.yaml", "dscnn", "--json", tmp_path / "unit.json")[0] == 0
+    after = json.loads((tmp_path / "unit.json").read_text())["total_cycles"]
+    assert (
+        f"'depthwise: {{}}' is a unit for them and saves {found['total_cycles'] - after:,} of {found['total_cycles']:,}"
+        in hint
+    )
+    status, _, _ = run("simulate", "xc7z020_rmsmp", "resnet8", "--json", tmp_path / "dense.json")
+    assert status == 0
+    assert not any("depthwise" in hint for hint in json.loads((tmp_path / "dense.json").read_text())["hints"])
