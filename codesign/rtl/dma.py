@@ -31,7 +31,8 @@ class StreamReader(SharedModule):
     in the wrong place (or a beat that nobody asked for, which is dropped), on any port.
 
     Ports: a request is made once all of them have taken it, and the next one is offered then. A beat is offered when
-    its lanes have come from all of them; each lane has a FIFO of its own.
+    its lanes have come from all of them; each lane has a FIFO of its own. With several ports `bursts` and `more_bursts`
+    are there a cycle before `start` and `more`.
 
     Stopping: while `stop` is high nothing new is requested, only a request that is being offered stays until it is
     taken. `drained` says that the memory has answered everything: all beats have come and been taken, or all bursts
@@ -147,15 +148,20 @@ class StreamReader(SharedModule):
         for p in ports:
             with m.If(received[p]):
                 m.d.sync += position[p].eq(Mux(last[p], 0, position[p] + 1))
+        none, none_more = self.bursts == 0, self.more_bursts == 0
+        if geometry.ports > 1:  # both are there a cycle before they are asked for
+            early = Signal(), Signal()
+            m.d.sync += [early[0].eq(none), early[1].eq(none_more)]
+            none, none_more = early
         with m.If(requested):
             m.d.sync += address.eq(address + burst * geometry.beat_bytes)
             m.d.sync += [remaining.eq(remaining - 1), all_requested.eq(remaining == 1)]
         with m.Elif(self.stop & ~request):
             m.d.sync += [remaining.eq(0), all_requested.eq(1)]
         with m.If(self.more):
-            m.d.sync += [remaining.eq(self.more_bursts), all_requested.eq(self.more_bursts == 0)]
+            m.d.sync += [remaining.eq(self.more_bursts), all_requested.eq(none_more)]
         with m.If(self.start):
-            m.d.sync += [address.eq(self.address), remaining.eq(self.bursts), all_requested.eq(self.bursts == 0)]
+            m.d.sync += [address.eq(self.address), remaining.eq(self.bursts), all_requested.eq(none)]
         return m
 
 
