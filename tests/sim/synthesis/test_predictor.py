@@ -13,7 +13,7 @@ from codesign.rtl.verilog import TOP, generate
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.predictor import COEFFICIENTS, NotFittedError, instances, parts, predict
 from codesign.sim.synthesis.resources import synthesize_hardware
-from codesign.verify.predictor_fit import drawn
+from codesign.verify.predictor_fit import UNITS, drawn, units
 
 
 @pytest.mark.parametrize("name", ["tiny", "lfe5u85", "xc7z020_ws", pytest.param("xc7z045", marks=pytest.mark.slow)])
@@ -26,6 +26,12 @@ def test_every_module_of_the_rtl_is_predicted_as_often_as_it_appears(name: str) 
 @pytest.mark.parametrize("family", get_args(Family))
 def test_random_accelerators_have_the_predicted_modules(family: Family, seed: int) -> None:
     (hw,) = drawn(family, seed, 1)
+    assert instances(Geometry(hw)) == dict(Hierarchy(modules_of(generate(hw)), TOP, "accelerator").instances(TOP))
+
+
+@pytest.mark.parametrize("number", range(len(UNITS)))
+def test_accelerators_with_a_depthwise_unit_have_the_predicted_modules(number: int) -> None:
+    hw = units("xc7")[number]
     assert instances(Geometry(hw)) == dict(Hierarchy(modules_of(generate(hw)), TOP, "accelerator").instances(TOP))
 
 
