@@ -146,11 +146,10 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             [(axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) for axi in ports]
         )
         answers = some([axi.rvalid | axi.bvalid for axi in ports])
-        errors: list[Value] = [reader.response_error, reader.length_error]
-        if len(ports) > 1:  # those of all ports are a long way; what comes with them is taken later still
-            errors = [
-                Delay(m).event(error, 1, name) for error, name in zip(errors, ("response", "length"), strict=True)
-            ]
+        errors: list[Value] = [reader.response_error, reader.length_error, loader.error]
+        if len(ports) > 1:  # those of all ports are a long way; the end of a run comes two cycles behind any of them
+            kinds = "response", "length", "descriptor"
+            errors = [Delay(m).event(error, 1, f"{kind}_error") for error, kind in zip(errors, kinds, strict=True)]
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
             control.finished.eq(executor.done),
@@ -161,7 +160,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             control.read_response.eq(errors[0]),
             control.read_length.eq(errors[1]),
             control.write_response.eq(writer.error),
-            control.descriptor.eq(loader.error),
+            control.descriptor.eq(errors[2]),
         ]
         m.submodules.byte_counters = place(byte_counters := ByteCounters(geometry))
         m.d.comb += [
