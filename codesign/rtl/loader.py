@@ -132,6 +132,8 @@ class Loader(SharedModule):
         group = Signal(geometry.whole_groups + (share > 1), init=1)
         shared = Signal(share * part_bits, reset_less=True)
         if unit is not None:
+            last_tap_beat = Signal(len(d.load_words), reset_less=True)
+            m.d.sync += last_tap_beat.eq(d.load_words - 1)
             tap = Signal(bits_for(unit.taps))
             tap_part = Signal(geometry.tap_beats, init=1)  # beat of a tap that comes next, one-hot
         load_addr = Signal(geometry.act_addr_bits)
@@ -241,7 +243,7 @@ class Loader(SharedModule):
                         with m.If(line.last):
                             m.d.sync += [step.eq(0), group.eq(1)]
                             if unit is not None:
-                                m.d.sync += [beats.eq(d.load_words - 1), tap_part.eq(1), tap.eq(0)]
+                                m.d.sync += [beats.eq(last_tap_beat), tap_part.eq(1), tap.eq(0)]
                                 with m.If(by_channel):
                                     m.next = "TAPS"
                             otherwise = m.If if unit is None else m.Elif
