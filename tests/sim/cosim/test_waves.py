@@ -72,7 +72,7 @@ def test_a_layer_is_written_from_its_first_cycle_to_its_last(
     rises = [time for time, value in found.values(DONE) if value == 1]
     assert [found.at(TOTAL, time) for time in rises] == [end] and end == window.end - 1
     # what the accelerator did in it, in words
-    assert text(found, "codesign_bench.op[63:0]") == {"AVG_POOL", "CONV"}
+    assert text(found, "codesign_bench.op[71:0]") == {"AVG_POOL", "CONV"}
     assert {"FETCH", "PASS", "START", "RUN", "DRAIN", "END"} <= text(found, "codesign_bench.executor_state[39:0]")
 
 
