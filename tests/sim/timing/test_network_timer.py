@@ -176,7 +176,7 @@ def test_what_is_no_assignment_is_said() -> None:
         timer.assignment(Assignment.of({name: good[name] for name in good.rows} | {first: rows[:1]}, 4))
 
 
-def with_modes(words: int, groups: int, ports: int, ring: int, unit: bool) -> Hardware:
+def with_modes(words: int, groups: int, ports: int, ring: int, unit: bool = False) -> Hardware:
     """Codes of 4 and 8 bits, pairs of rows, and bands of other kinds; `ports` readers; perhaps a depthwise unit."""
     bands = (
         Band(scheme=Scheme.FIXED, weight_bits=4, rows=4, pairs=True),
@@ -262,12 +262,19 @@ def test_bits_of_maps_are_timed_as_their_plans(hw: Hardware, data: st.DataObject
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "ports"),
-    [("resnet8", 1024, 1), ("resnet8", 2048, 2), ("smallcnn", 64, 1), ("dscnn", 512, 1), ("mobilenetv1_025", 2048, 1)],
+    ("name", "words", "ports", "unit"),
+    [
+        ("resnet8", 1024, 1, False),
+        ("resnet8", 2048, 2, False),
+        ("smallcnn", 64, 1, False),
+        ("dscnn", 512, 1, False),
+        ("mobilenetv1_025", 2048, 1, False),
+        ("mobilenetv1_025", 2048, 2, True),
+    ],
 )
-def test_schedules_are_found_again_by_what_decides_about_them(name: str, words: int, ports: int) -> None:
+def test_schedules_are_found_again_by_what_decides_about_them(name: str, words: int, ports: int, unit: bool) -> None:
     """Of many widths, those met before answer for others that differ where it makes no difference."""
-    geometry = Geometry(with_modes(words, 4, ports, 256))
+    geometry = Geometry(with_modes(words, 4, ports, 256, unit))
     network, rng = network_shape(zoo.get(name), 4), np.random.default_rng(0)
     names = [tensor.name for tensor in network.maps]
 
