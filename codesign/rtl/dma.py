@@ -150,7 +150,7 @@ class StreamReader(SharedModule):
                 m.d.sync += position[p].eq(Mux(last[p], 0, position[p] + 1))
         none, none_more = self.bursts == 0, self.more_bursts == 0
         if geometry.ports > 1:  # both are there a cycle before they are asked for
-            early = Signal(), Signal()
+            early = Signal(name="nothing"), Signal(name="nothing_more")
             m.d.sync += [early[0].eq(none), early[1].eq(none_more)]
             none, none_more = early
         with m.If(requested):
