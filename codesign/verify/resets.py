@@ -44,7 +44,7 @@ def _hardware(name: str, bands: list[dict[str, Any]], memory: dict[str, Any], **
 
 
 def hardware() -> dict[str, Hardware]:
-    """Accelerators that together have every kind of band, both dataflows, two readers, spilled maps and wide beats."""
+    """Together they have every kind of band, both dataflows, two readers, spilled maps and wide beats, and a unit."""
     near = {"width_bits": 64, "latency": 7, "cycles_per_beat": 2, "burst_beats": 4}
     far = {"width_bits": 128, "latency": 40}
     found = (
@@ -81,6 +81,16 @@ def hardware() -> dict[str, Hardware]:
             read_ports=2,
         ),
         _hardware(
+            "os_depthwise",
+            [_POT4 | {"rows": 2}, _LUT4 | {"rows": 2}],
+            far,
+            columns=3,
+            dot=2,
+            groups=4,
+            read_ports=2,
+            depthwise={"readers": 2},
+        ),
+        _hardware(
             "os_signs",
             [{"scheme": "ternary", "rows": 2}, {"scheme": "binary", "rows": 1}, _DSP8 | {"rows": 1}],
             {"width_bits": 256, "latency": 12, "burst_beats": 8},
@@ -108,17 +118,19 @@ def hardware() -> dict[str, Hardware]:
 
 
 def network_for(hw: Hardware) -> IntegerNetwork:
-    """A padded convolution with a residual block, both kinds of pooling and a classifier."""
+    """A padded convolution with a residual block, both kinds of pooling, a classifier; for a unit a depthwise layer."""
     same = (1, 1, 1, 1)
     few, most = 2, hw.act_bits
-    blocks = (
+    blocks = [
         Block("residual", (3, 3), (1, 1), same, filters=5, bits=(most, few, most)),
         Block("max", (2, 2), (1, 1), (0, 0, 1, 0), bits=()),
         Block("avg", (2, 2), (2, 2), bits=(most,)),
-    )
+    ]
+    if hw.depthwise is not None:
+        blocks.insert(1, Block("conv", (3, 3), (1, 1), same, filters=5, groups=5, bits=(most,)))
     shape = (2, 6, 3) if hw.name == "os_spilling" else (2, 4, 3)
     formats = tuple(weight_formats(hw))
-    return Recipe(shape, hw.act_bits, blocks, 4, formats, 3, hw.multiplier_bits).build()
+    return Recipe(shape, hw.act_bits, tuple(blocks), 4, formats, 3, hw.multiplier_bits).build()
 
 
 def pulses(rng: np.random.Generator, cycles: int, moments: int, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Pulse]:

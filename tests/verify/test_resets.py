@@ -37,6 +37,7 @@ def test_the_accelerators_have_every_kind_of_everything() -> None:
     }
     assert {hw.dataflow for hw in HARDWARE.values()} == {"os", "ws"}
     assert {hw.buffers.read_ports for hw in HARDWARE.values()} == {1, 2}
+    assert {hw.depthwise is None for hw in HARDWARE.values()} == {True, False}
     assert {hw.memory.ports for hw in HARDWARE.values()} == {1, 4}
     kinds = {type(layer).__name__ for hw in HARDWARE.values() for layer in network_for(hw).layers}
     assert len(kinds) == 2
