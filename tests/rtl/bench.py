@@ -178,6 +178,21 @@ def simulate(design: Elaboratable, bench: Callable[[SimulatorContext], Awaitable
     simulator.run()
 
 
+def driven(component: Component, drive: Mapping[str, Sequence[Any] | NDArray[Any]], cycles: int) -> list[int]:
+    """The inputs of every cycle side by side in one number, the first one lowest; values as `play` takes them."""
+    words: list[int] = []
+    for t in range(cycles):
+        word, offset = 0, 0
+        for name in drive:
+            now = drive[name][min(t, len(drive[name]) - 1)]
+            several = isinstance(getattr(component, name), list)
+            for part, value in zip(ports(component, name), now if several else [now], strict=True):
+                word |= (int(value) & ((1 << len(part)) - 1)) << offset
+                offset += len(part)
+        words.append(word)
+    return words
+
+
 def play(
     component: Component, drive: Mapping[str, Sequence[Any] | NDArray[Any]], watch: Sequence[str], cycles: int
 ) -> dict[str, NDArray[Any]]:
@@ -189,15 +204,7 @@ def play(
     inputs = {name: ports(component, name) for name in drive}
     outputs = {name: ports(component, name) for name in watch}
     everything = Cat(*(part for parts in inputs.values() for part in parts))
-    words: list[int] = []
-    for t in range(cycles):
-        word, offset = 0, 0
-        for name, parts in inputs.items():
-            now = drive[name][min(t, len(drive[name]) - 1)]
-            for part, value in zip(parts, now if isinstance(getattr(component, name), list) else [now], strict=True):
-                word |= (int(value) & ((1 << len(part)) - 1)) << offset
-                offset += len(part)
-        words.append(word)
+    words = driven(component, drive, cycles)
     seen: dict[str, list[Any]] = {name: [] for name in watch}
 
     async def bench(ctx: SimulatorContext) -> None:

@@ -14,7 +14,7 @@ from codesign.arch.hardware import Hardware
 from codesign.rtl.array.dsp48e2 import models
 from codesign.rtl.modules import convert, ports_of
 from codesign.sim.cosim import icarus
-from tests.rtl.bench import ports
+from tests.rtl.bench import driven, ports
 
 
 def play_verilog(
@@ -33,15 +33,7 @@ def play_verilog(
     flat = {port.name: port for port in ports_of(component)}
     given = [f"{name}__{i}" if f"{name}__{i}" in flat else name for name in drive for i in range(len(inputs[name]))]
     shown = [f"{name}__{i}" if f"{name}__{i}" in flat else name for name in watch for i in range(len(outputs[name]))]
-    lines = []
-    for t in range(cycles):
-        word, offset = 0, 0
-        for name, parts in inputs.items():
-            now = drive[name][min(t, len(drive[name]) - 1)]
-            for part, value in zip(parts, now if isinstance(getattr(component, name), list) else [now], strict=True):
-                word |= (int(value) & ((1 << len(part)) - 1)) << offset
-                offset += len(part)
-        lines.append(f"{word:x}\n")
+    lines = [f"{word:x}\n" for word in driven(component, drive, cycles)]
     text = convert(component, "dut")
     wires = "".join(f"  wire [{flat[name].width - 1}:0] {name};\n" for name in (*given, *shown))
     pins = ", ".join(f".{name}({name})" for name in (*given, *shown))
