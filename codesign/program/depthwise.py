@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from codesign.program.dealing import Row
 from codesign.program.passes import RowSet
-from codesign.program.plan import PassPlan, StepPlan
+from codesign.program.plan import PassPlan, StepPlan, step_beats
 from codesign.program.shapes import ConvShape, PoolShape
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import Geometry
@@ -118,5 +118,5 @@ def unit_step(plan: StepPlan, layer: ConvShape | PoolShape, channels: int, bits:
         )
         for word in range(geometry.words(channels, bits))
     )
-    beats = geometry.descriptor_beats + sum(item.beats(geometry) for item in passes)
+    beats = step_beats(passes, geometry)
     return replace(plan, op=Op.DEPTHWISE, half=False, pairs=pairs, passes=passes, beats=beats)

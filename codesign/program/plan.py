@@ -74,11 +74,15 @@ class PassPlan:
 
     def head_beats(self, geometry: Geometry) -> int:
         """Beats that come before the rings' weights: header, parameters, weights of the depthwise unit."""
-        return geometry.header_beats + self.param_beats(geometry) + (self.taps and self.taps * geometry.tap_beats)
+        return geometry.header_beats + self.param_beats(geometry) + self._unit_beats(geometry)
 
     def weight_beats(self, geometry: Geometry) -> int:
         """Beats of weights, those of the depthwise unit included."""
-        return geometry.weight_beats(self.steps) + (self.taps and self.taps * geometry.tap_beats)
+        return geometry.weight_beats(self.steps) + self._unit_beats(geometry)
+
+    def _unit_beats(self, geometry: Geometry) -> int:
+        """Beats of the depthwise unit's weights."""
+        return self.taps * geometry.tap_beats if self.taps else 0
 
     def beats(self, geometry: Geometry) -> int:
         """Beats of the pass in the stream."""
@@ -186,6 +190,11 @@ class Plan:
     def geometry(self) -> Geometry:
         """Derived quantities of the hardware."""
         return Geometry(self.hw)
+
+
+def step_beats(passes: Iterable[PassPlan], geometry: Geometry) -> int:
+    """Beats of a step with passes in the stream."""
+    return geometry.descriptor_beats + sum(item.beats(geometry) for item in passes)
 
 
 def owners(layers: Iterable[int]) -> list[int]:

@@ -16,7 +16,7 @@ from codesign.program.dealing import Row
 from codesign.program.depthwise import on_unit, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import passes_of, row_sets
-from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan
+from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan, step_beats
 from codesign.program.schedule import Kind, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.strips import build_schedule
@@ -210,11 +210,6 @@ def stored(network: NetworkShape, geometry: Geometry) -> NetworkShape:
             found = replace(found, input_bits=maps[found.input].bits)
         layers.append(found)
     return replace(network, input=maps[network.input.name], layers=tuple(layers))
-
-
-def step_beats(passes: Sequence[PassPlan], geometry: Geometry) -> int:
-    """Beats of a step with passes in the stream."""
-    return geometry.descriptor_beats + sum(item.beats(geometry) for item in passes)
 
 
 def check_widths(network: NetworkShape, hw: Hardware) -> None:

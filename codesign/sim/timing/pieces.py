@@ -17,8 +17,8 @@ from codesign.program.dealing import Row, row_of
 from codesign.program.depthwise import on_unit, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import check_passes, passes_of, passes_of_set, plain_set, row_sets
-from codesign.program.plan import Placement, StepPlan, owners
-from codesign.program.planner import check_shape, folded_filters, plan_step, step_beats
+from codesign.program.plan import Placement, StepPlan, owners, step_beats
+from codesign.program.planner import check_shape, folded_filters, plan_step
 from codesign.program.schedule import Kind, Step, StoredMap
 from codesign.program.shapes import ConvShape, MapShape, NetworkShape
 from codesign.program.spilling import maps_of
