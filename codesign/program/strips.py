@@ -13,16 +13,18 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from math import ceil, gcd
+from math import ceil
 from operator import or_
 from typing import NamedTuple
 
 from codesign.errors import UserError
+from codesign.program.chains import rotation_unit, strip_of
 from codesign.program.outline import Flags, Misfit, Outline, width_of, words_by_width
 from codesign.program.placement import Place
-from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap, input_rows
+from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import Spills, maps_of
+from codesign.program.stages import work
 from codesign.rtl.geometry import Geometry
 
 SPILLS_BELOW = 0.9
@@ -166,12 +168,12 @@ class Schedules:
 
             def whole(begin: int) -> int | Fraction:
                 layers = network.layers[begin:both]
-                return sum(self.spills.work(layer, network.tensor(layer.input), widths) for layer in layers)
+                return sum(work(layer, network.tensor(layer.input), widths, geometry) for layer in layers)
 
             in_strips: int | Fraction = whole(found.stripped)
             for step in self._without_copies(0, found.stripped, found.strips):
                 if step.layer is not None and step.index < found.stripped:
-                    in_strips += self.spills.work(step.layer, network.tensor(step.layer.input), widths)
+                    in_strips += work(step.layer, network.tensor(step.layer.input), widths, geometry)
             try:
                 spilled = self.spills.cycles(count, widths) + whole(count)
             except UserError:  # a strip does not fit
@@ -347,7 +349,7 @@ def _steps(network: NetworkShape, count: int, strips: int, geometry: Geometry) -
         last = network.layers[count - 1].output
         target = StoredMap(last, (0, last.height))
         # a strip starts where the rotation of its pixels agrees with that of the whole map
-        unit = geometry.groups // gcd(geometry.groups, last.width)
+        unit = rotation_unit(last.width, geometry)
         size = ceil(ceil(last.height / strips) / unit) * unit
         for start in range(0, last.height, size):
             yield from _strip(network, count, (start, min(start + size, last.height)), target, geometry)
@@ -374,30 +376,7 @@ def _steps(network: NetworkShape, count: int, strips: int, geometry: Geometry) -
 
 def _strip(network: NetworkShape, count: int, rows: Rows, target: StoredMap, geometry: Geometry) -> Iterator[Step]:
     """Steps that compute rows of the last of the first `count` layers from the input."""
-    needed: dict[str, Rows] = {target.tensor.name: rows}
-
-    def need(name: str, wanted: Rows) -> None:
-        have = needed.get(name, wanted)
-        needed[name] = (min(have[0], wanted[0]), max(have[1], wanted[1]))
-
-    for layer in reversed(network.layers[:count]):
-        wanted = needed[layer.output.name]
-        need(layer.input, input_rows(layer, wanted, network.tensor(layer.input).height)[0])
-        if isinstance(layer, ConvShape) and layer.residual is not None:
-            need(layer.residual, wanted)
-
-    stored = {name: StoredMap(network.tensor(name), span) for name, span in needed.items()}
-    stored[target.tensor.name] = target
-    source = stored[network.input.name]
-    yield Step(-1, None, source.rows, None, source, None, Kind.LOAD)
-    for index, layer in enumerate(network.layers[:count]):
-        span = needed[layer.output.name]
-        source = stored[layer.input]
-        wanted, top, bottom = input_rows(layer, span, source.tensor.height)
-        # rows held above or below what this layer wants are skipped by a negative padding
-        padding = (top - (wanted[0] - source.rows[0]), bottom, layer.padding[2], layer.padding[3])
-        residual = stored[layer.residual] if isinstance(layer, ConvShape) and layer.residual is not None else None
-        if residual is not None and (span[0] - residual.rows[0]) * layer.output.width % geometry.groups:
-            raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
-        part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)
-        yield Step(index, part, span, source, stored[layer.output.name], residual)
+    strip = strip_of(network, range(count), rows, target, geometry)
+    yield Step(-1, None, strip.source.rows, None, strip.source, None, Kind.LOAD)
+    for part in strip.parts:
+        yield Step(part.index, part.layer, part.rows, part.source, part.target, part.residual)

@@ -1,0 +1,267 @@
+"""Stages: layers in a row that run strip by strip from and to memory, and where their maps lie meanwhile.
+
+A stage loads the input rows of a strip, computes them through all its layers and stores what the last one gives; rows
+between neighbouring strips are loaded, and inside a stage computed, twice. So of layers in one stage the maps between
+them stay on chip, and of layers in stages of their own nothing is computed twice: fused layers (Alwani et al., "Fused-layer
+CNN accelerators", MICRO 2016) and layers from and to memory, and all between these.
+
+The input of the next strip is loaded early, beside a layer of the strip that leaves the port by which loads write: where
+its own input is no longer needed, in the same words, else at the other end of the memory. Where there is no such
+layer, it is loaded beside the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product, zip_longest
+from math import ceil
+from typing import NamedTuple
+
+from codesign.errors import UserError
+from codesign.program.chains import Strip, rotation_unit, strip_of
+from codesign.program.depthwise import reads_of, reads_two, windows_of
+from codesign.program.placement import Place
+from codesign.program.schedule import StoredMap
+from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
+from codesign.program.tiling import tile_pixels
+from codesign.rtl.geometry import Geometry
+
+MOST_LAYERS = 6
+"""Layers of a stage that are looked at."""
+SMALLER = 3
+"""Heights of strips that are tried below the largest ones that fit."""
+
+Words = Callable[[StoredMap], int]
+"""The words of stored rows."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some layers in strips.
+
+    Attributes:
+        layers: their numbers.
+        strips: from the top.
+        beside: the layer, as a place in the stage, beside which the next strip's input is loaded; one more than the
+            last: beside what follows it, the store.
+        places: of what is stored, by name.
+        cycles: about how long it takes.
+    """
+
+    layers: range
+    strips: tuple[Strip, ...]
+    beside: int
+    places: Mapping[str, Place]
+    cycles: int | Fraction
+
+
+class _Layout(NamedTuple):
+    """Where the maps of every strip lie: the input, and the output of every layer.
+
+    Attributes:
+        places: of the maps; of the input in even strips.
+        odd: of the input in odd strips.
+    """
+
+    places: tuple[Place, ...]
+    odd: Place
+
+
+def find_stage(
+    network: NetworkShape, layers: range, words: Words, widths: Mapping[str, int], geometry: Geometry, depth: int
+) -> Stage | None:
+    """The fastest strips of some layers that keep the maps between them on chip; None if none fit.
+
+    Args:
+        words: by stored rows.
+        widths: of the maps' codes, as places in `Geometry.code_widths`.
+        depth: words of a memory.
+    """
+    found: Stage | None = None
+    fitting = 0
+    for strips in _heights(network, layers, geometry):
+        here = _fastest(strips, layers, words, widths, geometry, depth, found)
+        if here is not None:
+            found = here
+        if here is not None or fitting:
+            fitting += 1
+        if fitting > SMALLER:
+            break
+    return found
+
+
+def _heights(network: NetworkShape, layers: range, geometry: Geometry) -> Iterator[tuple[Strip, ...]]:
+    """Ways to cut the last layer's output, the highest strips first; none where rows cannot be cut so."""
+    last = network.layers[layers[-1]].output
+    unit = rotation_unit(last.width, geometry)
+    of_source = rotation_unit(network.tensor(network.layers[layers[0]].input).width, geometry)
+    sizes = dict.fromkeys(ceil(ceil(last.height / count) / unit) * unit for count in range(1, last.height + 1))
+    for size in sizes:
+        strips = []
+        for start in range(0, last.height, size):
+            rows = start, min(start + size, last.height)
+            use = f"for rows {rows[0]} to {rows[1] - 1} of {last.name}"
+            try:
+                strips.append(
+                    strip_of(network, layers, rows, StoredMap(last, rows, "spilled"), geometry, use, of_source)
+                )
+            except UserError:
+                break
+        else:
+            yield tuple(strips)
+
+
+def _fastest(
+    strips: Sequence[Strip],
+    layers: range,
+    words: Words,
+    widths: Mapping[str, int],
+    geometry: Geometry,
+    depth: int,
+    than: Stage | None,
+) -> Stage | None:
+    """The fastest stage with these strips, if it is faster than `than`; None if there is none."""
+    count = len(layers)
+    chain = _Chain(strips[0])
+    sizes = [max(words(stored) for stored in of_strips) for of_strips in zip(*map(_maps, strips), strict=True)]
+    for place in range(count):
+        alive = sum(size for size, (born, dies) in zip(sizes, chain.lives, strict=True) if born <= place <= dies)
+        if max(sizes) > depth or alive > 2 * depth:
+            return None
+    per_beat = geometry.load_beats * geometry.hw.memory.cycles_per_beat
+    loads = [words(strip.source) * per_beat for strip in strips]
+    stores = [words(strip.target) * geometry.load_beats for strip in strips]
+    works = {
+        frees: [
+            [work(part.layer, part.source.tensor, widths, geometry, frees) for part in strip.parts] for strip in strips
+        ]
+        for frees in (False, True)
+    }
+    twice = [reads_twice(part.layer, part.source.tensor, widths, geometry) for part in strips[0].parts]
+    found: Stage | None = than
+    for memories in product((0, 1), repeat=count):
+        at = (0, *memories)
+        if any(operand is not None and at[operand] == at[source] for source, operand in chain.reads):
+            continue
+        frees = [at[source] != at[place + 1] for place, (source, _) in enumerate(chain.reads)]
+        spent = [[works[free][number][place] for place, free in enumerate(frees)] for number in range(len(strips))]
+        for beside in range(count + 1):
+            if beside < count and (at[beside + 1] == 0 or (twice[beside] and at[chain.reads[beside][0]] == 0)):
+                continue  # the port by which it would be loaded is taken
+            cycles = loads[0]
+            for of_strip, store, following in zip_longest(spent, stores, loads[1:], fillvalue=0):
+                behind = [*of_strip, store]
+                cycles += sum(behind) + max(0, following - behind[beside])
+            if found is not None and cycles >= found.cycles:
+                continue
+            layout = _layout(chain, sizes, at, beside, depth)
+            if layout is not None:
+                places = {
+                    stored.name: layout.odd if number % 2 and not place else layout.places[place]
+                    for number, strip in enumerate(strips)
+                    for place, stored in enumerate(_maps(strip))
+                }
+                found = Stage(layers, tuple(strips), beside, places, cycles)
+    return found if found is not than else None
+
+
+def _maps(strip: Strip) -> tuple[StoredMap, ...]:
+    """What a strip has in the memories: its input, and the output of every layer."""
+    return (strip.source, *(part.target for part in strip.parts))
+
+
+class _Chain:
+    """Which of the maps of a strip are read by which of its layers, all by their places.
+
+    Attributes:
+        reads: of every layer its input and its residual operand.
+        lives: of every map the layer that writes it (-1: it is loaded), and the last one that needs it (one more than
+            there are: the store).
+    """
+
+    def __init__(self, strip: Strip) -> None:
+        number = {stored.name: place for place, stored in enumerate(_maps(strip))}
+        self.reads = [
+            (number[part.source.name], None if part.residual is None else number[part.residual.name])
+            for part in strip.parts
+        ]
+        last = dict.fromkeys(number.values(), len(strip.parts))
+        for place, reads in enumerate(self.reads):
+            for read in reads:
+                if read is not None:
+                    last[read] = place
+        last[len(strip.parts)] = len(strip.parts)
+        self.lives = [(place - 1, last[place]) for place in range(len(number))]
+
+
+def _layout(chain: _Chain, sizes: Sequence[int], at: Sequence[int], beside: int, depth: int) -> _Layout | None:
+    """Places of maps of these sizes in the memories `at`; None if they do not fit.
+
+    What is loaded beside a layer lies there from that layer on.
+    """
+    end = len(sizes) - 1
+    taken: tuple[list[tuple[int, int, int, int]], ...] = ([], [])  # first word, size, born, dies
+    places: list[Place] = [(0, 0)]
+    odd = 0, 0
+    if beside > chain.lives[0][1]:
+        taken[0].append((0, sizes[0], *chain.lives[0]))
+        taken[0].append((0, sizes[0], beside, end))
+    else:
+        odd = 0, depth - sizes[0]
+        if odd[1] < sizes[0]:
+            return None
+        taken[0].extend(((0, sizes[0], -1, end), (odd[1], sizes[0], -1, end)))
+    for place in range(1, len(sizes)):
+        memory, (born, dies) = at[place], chain.lives[place]
+        base = 0
+        for start, size, *life in sorted(taken[memory]):
+            if life[0] > dies or born > life[1]:
+                continue
+            if base + sizes[place] <= start:
+                break
+            base = max(base, start + size)
+        if base + sizes[place] > depth:
+            return None
+        taken[memory].append((base, sizes[place], born, dies))
+        places.append((memory, base))
+    return _Layout(tuple(places), odd)
+
+
+def reads_twice(layer: LayerShape, source: MapShape, widths: Mapping[str, int], geometry: Geometry) -> bool:
+    """Whether a layer may need a second reader: it has the port that loads into the same memory write by."""
+    if not geometry.second_reader:
+        return False
+    if isinstance(layer, PoolShape) or geometry.halves(source.channels, geometry.code_widths[widths[source.name]]):
+        return True
+    return geometry.hw.depthwise is not None and layer.groups > 1 and reads_two(layer, geometry)
+
+
+def work(
+    layer: LayerShape, source: MapShape, widths: Mapping[str, int], geometry: Geometry, frees: bool = True
+) -> int | Fraction:
+    """About the cycles of the windows of a layer, or of rows of one, or of its weights, if these take longer.
+
+    Formats of filters are not known here.
+
+    Args:
+        layer, source: what is computed, and the map it is computed from.
+        widths: of the maps' codes, as places in `Geometry.code_widths`.
+        geometry: of the accelerator.
+        frees: whether a second reader may read.
+    """
+    out = layer.output
+    codes = geometry.codes_by_width[widths[source.name]]
+    words = ceil(source.channels / codes)
+    taps = layer.kernel[0] * layer.kernel[1]
+    if geometry.hw.depthwise and (not isinstance(layer, ConvShape) or layer.groups == layer.filters > 1):
+        reads = reads_of(layer, frees and reads_two(layer, geometry))
+        return words * windows_of(out.height * out.width, reads, codes, geometry).tiling.length
+    if not isinstance(layer, ConvShape):
+        return out.height * out.width * words * taps
+    passes = ceil(layer.filters / geometry.rows)
+    steps = taps * (words if layer.groups == 1 else 1)
+    tiling = tile_pixels(out.height * out.width, steps, passes, geometry)
+    beats = geometry.weight_beats(steps * geometry.groups) * geometry.hw.memory.cycles_per_beat
+    return passes * max(tiling.length, beats)
