@@ -211,6 +211,10 @@ class _Compiler:
         kw = -(-kw // at_once)
         across = (kw - 1) * at_once
         back_y = width - across  # from the last tap of a kernel row to the first of the next, in pixels
+        if odd and self.geometry.pairs_cross_rows:
+            # a row's first pair begins with its second tap, or is behind one that does
+            back_y += 1
+            across -= kh % 2 == 0
         back_word = -((kh - 1) * width + across)
         back_row = sy * width - (output.width - 1) * sx
         start = -top * width - left
@@ -300,7 +304,7 @@ class _Compiler:
     def windows(self, plan: StepPlan, source: Placement, part: ConvShape | PoolShape) -> dict[str, int]:
         """Descriptor fields of a step on the depthwise unit that those of a convolution do not say."""
         pixels, codes = part.output.height * part.output.width, self.geometry.word_codes(source.tensor.bits)
-        found = windows_of(pixels, reads_of(part, plan.pairs), codes, self.geometry)
+        found = windows_of(pixels, reads_of(part, plan.pairs, self.geometry), codes, self.geometry)
         return {
             "tiles": found.number,
             "spaced": found.spaced,

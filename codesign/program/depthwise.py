@@ -50,7 +50,7 @@ def on_unit(conv: ConvShape, rows: Sequence[Row], sets: Sequence[RowSet], geomet
     # of a tile: a word that is mostly empty takes the unit as long as a full one
     half = geometry.halves(conv.filters, conv.input_bits)
     channels, columns = geometry.word_codes(conv.input_bits), geometry.columns
-    reads = reads_of(conv, reads_two(conv, geometry))
+    reads = reads_of(conv, reads_two(conv, geometry), geometry)
     of_unit = passes * max(columns * max(reads, geometry.channel_lines), channels)
     return of_unit < sum(max(geometry.rows, item.words * taps * geometry.tap_cycles(half)) for item in sets)
 
@@ -64,9 +64,12 @@ def reads_two(layer: ConvShape | PoolShape, geometry: Geometry) -> bool:
     return geometry.taps_at_once == 2 and wide
 
 
-def reads_of(layer: ConvShape | PoolShape, pairs: bool) -> int:
-    """Cycles of a window, in each of which one tap is read, or two of a row."""
-    return layer.kernel[0] * ceil(layer.kernel[1] / (2 if pairs else 1))
+def reads_of(layer: ConvShape | PoolShape, pairs: bool, geometry: Geometry) -> int:
+    """Cycles of a window, in each of which one tap is read, or with `pairs` two."""
+    rows, taps = layer.kernel
+    if not pairs:
+        return rows * taps
+    return ceil(rows * taps / 2) if geometry.pairs_cross_rows else rows * ceil(taps / 2)
 
 
 def windows_of(pixels: int, reads: int, channels: int, geometry: Geometry) -> Windows:
@@ -103,7 +106,7 @@ def unit_step(plan: StepPlan, layer: ConvShape | PoolShape, channels: int, bits:
         geometry: of the accelerator.
     """
     pairs = plan.frees and reads_two(layer, geometry)
-    codes, reads = geometry.word_codes(bits), reads_of(layer, pairs)
+    codes, reads = geometry.word_codes(bits), reads_of(layer, pairs, geometry)
     windows = windows_of(layer.output.height * layer.output.width, reads, codes, geometry)
     passes = tuple(
         PassPlan(

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from codesign.arch.hardware import MOST_CODE_BITS, SUM_BITS, Hardware
 from codesign.errors import UserError
 from codesign.program.dealing import Row
-from codesign.program.depthwise import on_unit, unit_step
+from codesign.program.depthwise import on_unit, reads_of, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import passes_of, row_sets
 from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan, step_beats
@@ -176,7 +175,7 @@ def _pool(
         bare = StepPlan(step.index, Op.DEPTHWISE, step.rows, written, frees=frees)
         return unit_step(bare, pool, source.tensor.channels, source.tensor.bits, geometry)
     pairs = not averaging and geometry.second_reader and pool.kernel[1] > 1 and _frees(source, target)
-    reads = pool.kernel[0] * ceil(pool.kernel[1] / (2 if pairs else 1))
+    reads = reads_of(pool, pairs, geometry)
     sums = geometry.word_codes(source.tensor.bits)
     gap = max(0, sums - reads) if averaging else 0
     words = source.words_per_pixel

@@ -2,14 +2,14 @@
 
 The first layers of the network are spilled. They run in stages of one layer or several (`codesign.program.stages`): the
 input rows of a strip (and, of a stage of one layer, those of a residual operand) are loaded, the strip is computed and
-stored. A stored row is written into the places of
-the program stream where the loads of later layers find it, so a load is the same whether the host wrote the rows or
-the accelerator. After every stage a fence keeps the reader from going on before the rows are in memory. From the first
-map on that only later layers need, and from which they fit, everything runs on chip.
+stored. A stored row is written into the places of the program stream where the loads of later layers find it, so a load
+is the same whether the host wrote the rows or the accelerator. After every stage a fence keeps the reader from going on
+before the rows are in memory. From the first map on that only later layers need, and from which they fit, everything
+runs on chip.
 
-The input of the next strip is loaded early. In a stage of one layer, where two fit beside each other, and half the height
-is worth it, that is while a strip is computed; else while it is stored, when its own input is no longer needed. Outputs
-and residual operands lie in the other memory.
+The input of the next strip is loaded early. In a stage of one layer, where two fit beside each other, and half the
+height is worth it, that is while a strip is computed; else while it is stored, when its own input is no longer needed.
+Outputs and residual operands lie in the other memory.
 
 How layers are joined to stages is found with all maps at `act_bits`. So they run where no map has wider codes; else all
 stages have one layer.
@@ -104,12 +104,26 @@ class Spills:
         Raises:
             UserError: as `check`.
         """
-        stages = self._stages(count) if self.joins(count, widths) else None
-        if stages is None:
-            stages = tuple(self._of_one(index, widths).stage for index in range(count))
+        if self.joins(count, widths):
+            return self.joined_steps(count), self.joined_places(count)
+        stages = [self._of_one(index, widths).stage for index in range(count)]
+        return self._of_stages(stages), {name: place for stage in stages for name, place in stage.places.items()}
+
+    def joined_steps(self, count: int) -> list[Step]:
+        """Steps of the first `count` layers where some of them share a stage."""
+        stages = self._stages(count)
+        assert stages is not None
+        return self._of_stages(stages)
+
+    def joined_places(self, count: int) -> dict[str, Place]:
+        """Places of what these store."""
+        stages = self._stages(count)
+        assert stages is not None
+        return {name: place for stage in stages for name, place in stage.places.items()}
+
+    def _of_stages(self, stages: Sequence[Stage]) -> list[Step]:
         ends = range(1, len(stages) + 1)
-        steps = [step for end in ends for step in self._steps(stages[end - 1], stages[end:], end == len(stages))]
-        return steps, {name: place for stage in stages for name, place in stage.places.items()}
+        return [step for end in ends for step in self._steps(stages[end - 1], stages[end:], end == len(stages))]
 
     def layer(self, index: int, count: int, widths: Mapping[str, int]) -> list[Step]:
         """Steps of one of the first `count` layers, all of them in stages of their own, and the fence behind them."""
@@ -186,7 +200,7 @@ class Spills:
             except UserError:
                 return None
             operands = [stored for strip in stage.strips for stored in strip.loaded[1:]]
-            waits = sum(self._words(stored, self._widths) for stored in operands) * self._per_beat
+            waits = sum(self.load_cycles(stored, self._widths) for stored in operands)
             return replace(stage, cycles=stage.cycles + waits)
         key = begin, end
         if key not in self._several:
@@ -281,7 +295,7 @@ class Spills:
 
     def _cycles(self, strips: Sequence[Strip], widths: Mapping[str, int], ahead: bool) -> int | Fraction:
         """About how long strips of one layer take, but for what waits for residual operands."""
-        loads = [self._words(strip.source, widths) * self._per_beat for strip in strips]
+        loads = [self.load_cycles(strip.source, widths) for strip in strips]
         total = loads[0]
         for strip, following in zip_longest(strips, loads[1:], fillvalue=0):
             assert isinstance(strip, Strip)
@@ -307,10 +321,9 @@ class Spills:
     def _words(self, stored: StoredMap, widths: Mapping[str, int]) -> int:
         return words_by_width(stored, self.geometry)[widths[stored.tensor.name]]
 
-    @property
-    def _per_beat(self) -> int | Fraction:
-        """Cycles in which a word is loaded."""
-        return self.geometry.load_beats * self.geometry.hw.memory.cycles_per_beat
+    def load_cycles(self, stored: StoredMap, widths: Mapping[str, int]) -> int | Fraction:
+        """About how long rows are loaded."""
+        return self._words(stored, widths) * self.geometry.load_beats * self.geometry.hw.memory.cycles_per_beat
 
 
 def maps_of(layer: LayerShape) -> tuple[str, ...]:

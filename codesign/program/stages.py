@@ -1,12 +1,12 @@
 """Stages: layers in a row that run strip by strip from and to memory, and where their maps lie meanwhile.
 
 A stage loads the input rows of a strip, computes them through all its layers and stores what the last one gives; rows
-between neighbouring strips are loaded, and inside a stage computed, twice. So of layers in one stage the maps between
-them stay on chip, and of layers in stages of their own nothing is computed twice: fused layers (Alwani et al., "Fused-layer
-CNN accelerators", MICRO 2016) and layers from and to memory, and all between these.
+that neighbouring strips share are loaded, and inside a stage computed, twice. Of layers in one stage the maps between
+them stay on chip, of layers in stages of their own nothing is computed twice: the one is fused layers (Alwani et al.,
+"Fused-layer CNN accelerators", MICRO 2016), and what is fastest often lies between.
 
-The input of the next strip is loaded early, beside a layer of the strip that leaves the port by which loads write: where
-its own input is no longer needed, in the same words, else at the other end of the memory. Where there is no such
+The input of the next strip is loaded early, beside a layer of the strip that leaves the port by which loads write:
+where its own input is no longer needed, in the same words, else at the other end of the memory. Where there is no such
 layer, it is loaded beside the store.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product, zip_longest
+from itertools import product
 from math import ceil
 from typing import NamedTuple
 
@@ -125,7 +125,8 @@ def _fastest(
     """The fastest stage with these strips, if it is faster than `than`; None if there is none."""
     count = len(layers)
     chain = _Chain(strips[0])
-    sizes = [max(words(stored) for stored in of_strips) for of_strips in zip(*map(_maps, strips), strict=True)]
+    maps = [_maps(strip) for strip in strips]
+    sizes = [max(words(of_strip[place]) for of_strip in maps) for place in range(count + 1)]
     for place in range(count):
         alive = sum(size for size, (born, dies) in zip(sizes, chain.lives, strict=True) if born <= place <= dies)
         if max(sizes) > depth or alive > 2 * depth:
@@ -151,8 +152,8 @@ def _fastest(
             if beside < count and (at[beside + 1] == 0 or (twice[beside] and at[chain.reads[beside][0]] == 0)):
                 continue  # the port by which it would be loaded is taken
             cycles = loads[0]
-            for of_strip, store, following in zip_longest(spent, stores, loads[1:], fillvalue=0):
-                behind = [*of_strip, store]
+            for of_layers, store, following in zip(spent, stores, [*loads[1:], 0], strict=True):
+                behind = [*of_layers, store]
                 cycles += sum(behind) + max(0, following - behind[beside])
             if found is not None and cycles >= found.cycles:
                 continue
@@ -160,8 +161,8 @@ def _fastest(
             if layout is not None:
                 places = {
                     stored.name: layout.odd if number % 2 and not place else layout.places[place]
-                    for number, strip in enumerate(strips)
-                    for place, stored in enumerate(_maps(strip))
+                    for number, of_strip in enumerate(maps)
+                    for place, stored in enumerate(of_strip)
                 }
                 found = Stage(layers, tuple(strips), beside, places, cycles)
     return found if found is not than else None
@@ -256,7 +257,7 @@ def work(
     words = ceil(source.channels / codes)
     taps = layer.kernel[0] * layer.kernel[1]
     if geometry.hw.depthwise and (not isinstance(layer, ConvShape) or layer.groups == layer.filters > 1):
-        reads = reads_of(layer, frees and reads_two(layer, geometry))
+        reads = reads_of(layer, frees and reads_two(layer, geometry), geometry)
         return words * windows_of(out.height * out.width, reads, codes, geometry).tiling.length
     if not isinstance(layer, ConvShape):
         return out.height * out.width * words * taps

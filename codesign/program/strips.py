@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from math import ceil
+from math import ceil, inf
 from operator import or_
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import Spills, maps_of
-from codesign.program.stages import work
+from codesign.program.stages import MOST_LAYERS, work
 from codesign.rtl.geometry import Geometry
 
 SPILLS_BELOW = 0.9
@@ -64,6 +64,7 @@ class Found(NamedTuple):
         strips: in how many strips the first layers run.
         spilled: how many layers run from and to memory.
         stripped: how many layers run in strips, from the input down.
+        joined: whether some of the spilled layers share a stage.
     """
 
     outline: Outline
@@ -71,6 +72,7 @@ class Found(NamedTuple):
     strips: int
     spilled: int = 0
     stripped: int = 0
+    joined: bool = False
 
 
 class Schedules:
@@ -95,7 +97,11 @@ class Schedules:
         for count in _cuts(network):
             later = (too_wide.get(layer.output.name, 0) for layer in network.layers[count - 1 :])
             self._cuts.append((count, reduce(or_, later, 0)))
-        self._faster: dict[tuple[int, int, int], bool] = {}  # by layers in strips, strips, spilled layers
+        self._plain = dict.fromkeys(
+            (tensor.name for tensor in network.maps), geometry.code_widths.index(geometry.act_bits)
+        )
+        self._estimates: dict[int, int | Fraction | float] = {}  # by spilled layers
+        self._in_strips: dict[tuple[int, int], int | Fraction] = {}  # cycles, by layers in strips and strips
         self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
         self._timed: dict[int, dict[int, Found]] = {}  # by the flags that were looked at
         self._outlines: dict[tuple[int, int, int, frozenset[int]], Outline | UserError] = {}
@@ -129,7 +135,12 @@ class Schedules:
         found, looked_at = self._on_chip(widths, given)
         if found is not None and not found.stripped:
             return found, looked_at
+        best: Found | None = None
         for count, too_wide in self._cuts:
+            if best is not None and count > best.spilled + MOST_LAYERS:
+                break
+            if best is not None and not self._estimate(count) < self._estimate(best.spilled):
+                continue
             if found is not None and not self._spills_faster(found, count):
                 continue
             looked_at |= too_wide
@@ -142,44 +153,49 @@ class Schedules:
             try:
                 looked_at |= self._checked(count, widths, given)
             except UserError:
-                if found is None:
+                if found is None and best is None:
                     raise
                 names = {name for layer in self.network.layers[:count] for name in maps_of(layer) if name in widths}
                 looked_at |= self._flags(product(names, range(len(self.geometry.code_widths))))
                 continue
-            return Found(placed.outline, placed.places, 1, count), looked_at
+            best = Found(placed.outline, placed.places, 1, count, joined=self.spills.joins(count, widths))
+        if best is not None:
+            return best, looked_at
         if found is not None:
             return found, looked_at
         reason = self._attempt(0, 0, 1, widths, given)
         assert isinstance(reason, _Failure)
         raise reason.error(widths)
 
+    def _estimate(self, count: int) -> int | Fraction | float:
+        """About the cycles of the network with so many layers spilled and all maps at `act_bits`."""
+        if count not in self._estimates:
+            try:
+                self._estimates[count] = self.spills.cycles(count, self._plain) + self._whole(count)
+            except UserError:  # a strip does not fit
+                self._estimates[count] = inf
+        return self._estimates[count]
+
+    def _whole(self, begin: int) -> int | Fraction:
+        """About the cycles of the layers from `begin` on, on chip."""
+        layers = self.network.layers[begin:]
+        return sum(work(layer, self.network.tensor(layer.input), self._plain, self.geometry) for layer in layers)
+
     def _spills_faster(self, found: Found, count: int) -> bool:
         """Whether the first `count` layers are faster spilled than with strips that were found, computed in part twice.
 
         Estimated with all maps at `act_bits`, so that it is the same for all widths that have the same strips.
         """
-        key = found.stripped, found.strips, count
-        if key not in self._faster:
-            network, geometry = self.network, self.geometry
-            width = geometry.code_widths.index(geometry.act_bits)
-            widths = dict.fromkeys((tensor.name for tensor in network.maps), width)
-            both = max(count, found.stripped)
-
-            def whole(begin: int) -> int | Fraction:
-                layers = network.layers[begin:both]
-                return sum(work(layer, network.tensor(layer.input), widths, geometry) for layer in layers)
-
-            in_strips: int | Fraction = whole(found.stripped)
+        key = found.stripped, found.strips
+        if key not in self._in_strips:
+            total = self._whole(found.stripped)
             for step in self._without_copies(0, found.stripped, found.strips):
                 if step.layer is not None and step.index < found.stripped:
-                    in_strips += work(step.layer, network.tensor(step.layer.input), widths, geometry)
-            try:
-                spilled = self.spills.cycles(count, widths) + whole(count)
-            except UserError:  # a strip does not fit
-                spilled = in_strips
-            self._faster[key] = spilled < SPILLS_BELOW * in_strips
-        return self._faster[key]
+                    total += work(step.layer, self.network.tensor(step.layer.input), self._plain, self.geometry)
+                elif step.kind is Kind.LOAD and step.target is not None:
+                    total += self.spills.load_cycles(step.target, self._plain)
+            self._in_strips[key] = total
+        return self._estimate(count) < SPILLS_BELOW * self._in_strips[key]
 
     def _checked(self, count: int, widths: Mapping[str, int], given: int) -> int:
         """The flags that decide that strips of the first `count` layers fit, which they do; UserError otherwise."""

@@ -120,10 +120,10 @@ def tap_weights(weight: IntArray, bits: int, plan: PassPlan, pairs: bool, geomet
     held = [f for f in plan.filters if f >= 0]
     at_once, count = geometry.taps_at_once, geometry.groups_per_tap_beat
     step = at_once if pairs else 1
-    rows = np.zeros((len(plan.filters), weight.shape[1], -(-weight.shape[2] // step) * step), dtype=np.int64)
-    rows[: len(held), :, : weight.shape[2]] = weight[held]
+    taps = np.zeros((len(plan.filters), plan.taps * step), dtype=np.int64)
+    taps[: len(held), : weight[0].size] = weight[held].reshape(len(held), -1)
     window = np.zeros((len(plan.filters), plan.taps, at_once), dtype=np.int64)
-    window[..., :step] = rows.reshape(len(plan.filters), plan.taps, step)
+    window[..., :step] = taps.reshape(len(plan.filters), plan.taps, step)
     places = window.transpose(1, 2, 0).reshape(plan.taps * at_once, geometry.groups, codes)
     places = np.tile(places, geometry.dot // codes)  # (tap, group, place)
     padded = np.zeros((len(places), geometry.word_beats * count, geometry.dot), dtype=np.int64)

@@ -6,13 +6,13 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import Layout
-from codesign.rtl.loop_counter import LoopCounter
+from codesign.rtl.loop_counter import AlternatingCounter, LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.words import bits_for
 
@@ -51,7 +51,13 @@ class WindowGenerator(SharedModule):
                             behind the map's last pixel is read as well, and nobody looks at it
 
     Pooling: for every output pixel, for every word: ky, kx. In `pairs` the second reader reads the tap beside the
-    first one's, and kx counts pairs of taps; step_kx is twice as large. Where it has no tap it announces padding.
+    first one's, and kx counts pairs of taps; step_kx is twice as large. Where it has no tap it announces padding. If
+    rows have an `odd` number of taps, either the last pair of each has one tap, or (Geometry.pairs_cross_rows) the
+    second one is the first one of the next row, which then has a pair less:
+
+        taps of a 3 x 3 window      0 1 2 / 3 4 5 / 6 7 8
+        pairs, in rows              01 2- 34 5- 67 8-
+        pairs, across rows          01 23 45 67 8-
 
     In passes of the depthwise unit (`depthwise`) windows are walked as in pooling, and `columns` of them are a tile:
     `window_end` is the end of a tile then, or of every window if these are `spaced`, and `tile_last` comes with the
@@ -140,7 +146,9 @@ class WindowGenerator(SharedModule):
         after = Signal(origin)
 
         reading = Signal()
-        kx, ky = LoopCounter(m, "kx", d.kernel_w), LoopCounter(m, "ky", d.kernel_h)
+        crossing = AlternatingCounter(m, "kx", d.kernel_w, d.odd) if geometry.pairs_cross_rows else None
+        kx = LoopCounter(m, "kx", d.kernel_w) if crossing is None else crossing
+        ky = LoopCounter(m, "ky", d.kernel_h)
         word = LoopCounter(m, "word", self.header.words)
         tile = LoopCounter(m, "tile", d.tiles)
         offset = Signal(abits)
@@ -148,7 +156,8 @@ class WindowGenerator(SharedModule):
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
         step_key: Value = Const(1 % groups, kbits)
         if geometry.second_reader:
-            tap[2] = Mux(d.pairs, kx.value << 1, kx.value)
+            of_pair: Value = kx.value << 1 if crossing is None else Cat(crossing.short_round, kx.value)
+            tap[2] = Mux(d.pairs, of_pair, kx.value)
             step_key = Mux(d.pairs, 2 % groups, 1 % groups)
         step = Signal(geometry.step_bits)
 
@@ -247,7 +256,7 @@ class WindowGenerator(SharedModule):
                     ]
                 with m.Elif(~ky.last):
                     m.d.sync += [
-                        *kx.restart(),
+                        *(kx.restart() if crossing is None else crossing.next_round()),
                         *ky.step(),
                         offset.eq(offset + d.step_ky),
                         offset_key.eq(add_modulo(offset_key, d.key_ky[:kbits], groups)),
@@ -416,10 +425,25 @@ class WindowGenerator(SharedModule):
                 tap[2] + 1,
                 ky.value,
             ]
+            alone = kx.last & d.odd
+            if crossing is not None:  # the first tap of the next row, if there is one
+                crosses = alone & ~crossing.short_round
+                down, down_key = Signal(abits, reset_less=True), Signal(kbits, reset_less=True)
+                m.d.sync += [
+                    down.eq(d.step_ky - d.step_kx[1:]),
+                    down_key.eq(add_modulo(d.key_ky[:kbits], Const((groups - 1) % groups, kbits), groups)),
+                ]
+                beside = [
+                    offset + Mux(crosses, down, d.step_kx[1:]),
+                    add_modulo(offset_key, Mux(crosses, down_key, 1 % groups), groups),
+                    Mux(crosses, 0, tap[2] + 1),
+                    ky.value + crosses,
+                ]
+                alone = crosses & ky.last
             place = Signal(origin)
             m.d.comb += place.eq(Mux(self.pooling, walker, second))
             chosen = [Mux(self.pooling, near, far) for near, far in zip(beside, second_tap, strict=True)]
-            absent = self.pooling & (~d.pairs | (kx.last & d.odd))
+            absent = self.pooling & (~d.pairs | alone)
             for port, value in zip(ports, read(place, chosen, absent), strict=True):
                 m.d.comb += port.eq(value)
             m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel.value, 0)[: len(self.second_column)])

@@ -184,6 +184,11 @@ class Words:
         return self.hw.buffers.read_ports == 2
 
     @property
+    def pairs_cross_rows(self) -> bool:
+        """Whether the taps of a window that two readers read at a time may lie in two of its rows."""
+        return self.second_reader and self.hw.depthwise is not None
+
+    @property
     def half_columns(self) -> int:
         """Columns whose words the first port reads in half taps."""
         return self.hw.half_columns

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.errors import UserError
 from codesign.integer.network import IntegerNetwork, IntegerTensor
 from codesign.program import Planner, compile_network
-from codesign.program.schedule import Kind
-from codesign.program.shapes import shape_of
+from codesign.program.plan import Placement
+from codesign.program.planner import PlannedStep
+from codesign.program.schedule import Kind, StoredMap
+from codesign.program.shapes import NetworkShape, shape_of, with_bits
 from codesign.program.strips import build_schedule
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -43,10 +49,68 @@ def block_network(height: int, width: int) -> IntegerNetwork:
     return IntegerNetwork("block", source, (stem, first, second, pool, down, mean, classes))
 
 
-@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512), (29, 10, 256)])
-def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int, words: int) -> None:
-    network = block_network(height, width)
-    schedule = build_schedule(shape_of(network), Geometry(with_words(words)))
+def inverted_network(height: int, width: int, channels: int = 6) -> IntegerNetwork:
+    """Two inverted residual blocks, expanding, depthwise and projecting, of which the second one shrinks its map."""
+    rng = np.random.default_rng(height)
+    formats, one, none = weight_formats(TINY), (1, 1, 1, 1), (0, 0, 0, 0)
+    wide = 3 * channels
+    source = IntegerTensor("input", 3, height, width, 4, 0, 1.0)
+    layers = [random_conv(rng, "stem", source, channels, (3, 3), (1, 1), one, 1, formats, 4)]
+    for block, stride in (("first", (1, 1)), ("second", (2, 2))):
+        entry = layers[-1].output
+        layers.append(random_conv(rng, f"{block}.expand", entry, wide, (1, 1), (1, 1), none, 1, formats, 4))
+        depth = random_conv(rng, f"{block}.depth", layers[-1].output, wide, (3, 3), stride, one, wide, formats, 4)
+        residual = entry.name if stride == (1, 1) else None
+        project = (rng, f"{block}.project", depth.output, channels, (1, 1), (1, 1), none, 1, formats, 4)
+        layers += [depth, random_conv(*project, residual=residual)]
+    last = layers[-1].output
+    mean = random_pool(rng, "mean", last, "avg", (last.height, last.width), (1, 1), none)
+    classes = random_conv(rng, "fc", mean.output, 5, (1, 1), (1, 1), none, 1, formats, 32)
+    return IntegerNetwork("inverted", source, (*layers, mean, classes))
+
+
+SPILLED = [
+    (block_network, 14, 12, 256),
+    (block_network, 21, 11, 512),
+    (block_network, 29, 10, 256),
+    (inverted_network, 21, 11, 512),
+    (inverted_network, 24, 8, 256),
+    (inverted_network, 24, 12, 512),
+    (inverted_network, 48, 10, 512),
+]
+
+
+def stages_of(network: NetworkShape, hw: Hardware) -> list[list[int]]:
+    """The layers between a fence and the next one, in order."""
+    stages: list[dict[int, None]] = [{}]
+    for step in build_schedule(network, Geometry(hw)).steps:
+        if step.kind is Kind.FENCE:
+            stages.append({})
+        elif step.layer is not None:
+            stages[-1][step.index] = None
+    return [[*stage] for stage in stages[:-1]]
+
+
+def test_layers_share_a_stage_where_that_is_faster() -> None:
+    """What lies between them is not stored; every layer is in one stage, and stages follow one another."""
+    stages = stages_of(shape_of(inverted_network(24, 12)), with_words(512))
+    assert max(map(len, stages)) > 1
+    assert list(chain.from_iterable(stages)) == list(range(sum(map(len, stages))))
+
+
+def test_layers_have_stages_of_their_own_where_a_map_has_wider_codes() -> None:
+    network = shape_of(inverted_network(24, 12))
+    hw = Hardware.model_validate(with_words(512).model_dump() | {"act_modes": (4, 8)})
+    assert max(map(len, stages_of(network, hw))) > 1
+    wider = with_bits(network, {tensor.name: 8 if tensor.name == "first.depth" else 4 for tensor in network.maps})
+    assert max(map(len, stages_of(wider, hw))) == 1
+
+
+@pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
+def test_every_row_that_is_loaded_was_stored_there_once(
+    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int
+) -> None:
+    schedule = build_schedule(shape_of(network(height, width)), Geometry(with_words(words)))
     assert schedule.spilled > 0
     stored: dict[str, list[int]] = {}
     fenced: set[str] = set()  # what a fence has put in memory
@@ -65,13 +129,48 @@ def test_every_row_that_is_loaded_was_stored_there_once(height: int, width: int,
 
 
 @pytest.mark.parametrize("ports", [1, 2])
-@pytest.mark.parametrize(("height", "width", "words"), [(14, 12, 256), (21, 11, 512), (29, 10, 256)])
+@pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
+def test_what_a_step_reads_lies_where_it_was_written(
+    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int
+) -> None:
+    """Also while what is loaded early is written meanwhile."""
+    planner = Planner(shape_of(network(height, width)), with_words(words, ports))
+    assert planner.schedule.spilled > 0
+    held = np.full((2, words), "", dtype=object)
+    before, running = held.copy(), None
+
+    def put(memory: NDArray[np.object_], planned: PlannedStep) -> None:
+        if (place := planned.plan.written) is not None and planned.step.target is not None:
+            memory[place.memory, place.base : place.base + place.words] = planned.step.target.name
+
+    def check(memory: NDArray[np.object_], place: Placement | None, stored: StoredMap | None) -> None:
+        if place is not None and stored is not None:
+            assert {*memory[place.memory, place.base : place.base + place.words]} == {stored.name}
+
+    for planned in planner.steps:
+        step = planned.step
+        if step.kind is Kind.LOAD and step.early:
+            assert running is not None
+            put(before, planned)
+            check(before, running.source, running.step.source)
+            check(before, running.residual, running.step.residual)
+            put(held, planned)
+            check(held, running.plan.written, running.step.target)
+            continue
+        check(held, planned.source, step.source)
+        check(held, planned.residual, step.residual)
+        before, running = held.copy(), planned
+        put(held, planned)
+
+
+@pytest.mark.parametrize("ports", [1, 2])
+@pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
 def test_an_early_load_is_nothing_to_the_step_that_may_still_run(
-    height: int, width: int, words: int, ports: int
+    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int
 ) -> None:
     """That step writes the other memory, reads none of the words that are loaded over, and by one port alone."""
     hw = Hardware.model_validate(with_words(words, ports).model_dump() | {"columns": 3})
-    planner = Planner(shape_of(block_network(height, width)), hw)
+    planner = Planner(shape_of(network(height, width)), hw)
     assert planner.schedule.spilled > 0
     before = None
     early = beside = 0
@@ -97,11 +196,19 @@ def test_an_early_load_is_nothing_to_the_step_that_may_still_run(
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "words", "ports"),
-    [(14, 12, 256, 1), (14, 12, 256, 2), pytest.param(21, 11, 512, 1, marks=pytest.mark.slow)],
+    ("built", "height", "width", "words", "ports"),
+    [
+        (block_network, 14, 12, 256, 1),
+        (block_network, 14, 12, 256, 2),
+        (inverted_network, 24, 8, 256, 1),
+        (inverted_network, 24, 8, 256, 2),
+        pytest.param(block_network, 21, 11, 512, 1, marks=pytest.mark.slow),
+    ],
 )
-def test_spilled_maps_are_exact_on_the_rtl(height: int, width: int, words: int, ports: int) -> None:
-    network, hw = block_network(height, width), with_words(words, ports)
+def test_spilled_maps_are_exact_on_the_rtl(
+    built: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int
+) -> None:
+    network, hw = built(height, width), with_words(words, ports)
     program = compile_network(network, hw)
     assert {Op.STORE, Op.FENCE} <= {step.op for step in program.steps}
     image = np.random.default_rng(0).integers(0, 16, (2, *network.input.shape))

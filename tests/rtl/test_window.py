@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product, zip_longest
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -274,17 +276,29 @@ def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> No
     assert np.array_equal(seen["last"][issue + 1], steps == taps * walk.slots - 1)
 
 
+@pytest.mark.parametrize("across", [False, True])
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(walk=walks(pooling=True).map(halved), pairs=st.booleans())
-def test_pooling_reads_pairs_of_a_windows_words(walk: Walk, pairs: bool) -> None:
+def test_pooling_reads_pairs_of_a_windows_words(across: bool, walk: Walk, pairs: bool) -> None:
+    """Of every row by itself, or of all taps of the window, row after row."""
     if walk.groups // 2 >= walk.columns:  # one reader is enough there
         walk = replace(walk, columns=walk.groups)
-    walk = replace(walk, half=False, pairs=pairs)
-    shape = geometry(columns=walk.columns, groups=walk.groups, read_ports=2, activation_words=1024, weight_words=1024)
     (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
-    at_once = 2 if pairs else 1
-    pixels = walk.output[0] * walk.output[1]
-    reads = list(np.ndindex(pixels, walk.words, kh, -(-kw // at_once)))
+    walk = replace(walk, half=False, pairs=pairs and kw > 1)
+    shape = geometry(
+        columns=walk.columns, groups=walk.groups, dot=16, read_ports=2, activation_words=1024, weight_words=1024
+    )
+    if across:
+        shape = Geometry(shape.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4, readers=2)}))
+    taps = list(np.ndindex(kh, kw))
+    if not walk.pairs:
+        window = [(tap, None) for tap in taps]
+    elif across:
+        window = [*zip_longest(taps[::2], taps[1::2])]
+    else:
+        rows = [taps[ky * kw : (ky + 1) * kw] for ky in range(kh)]
+        window = [pair for row in rows for pair in zip_longest(row[::2], row[1::2])]
+    reads = list(product(range(walk.output[0] * walk.output[1]), range(walk.words), range(len(window))))
     drive = {
         "descriptor": [walk.descriptor(shape)],
         "pooling": [1],
@@ -296,19 +310,17 @@ def test_pooling_reads_pairs_of_a_windows_words(walk: Walk, pairs: bool) -> None
     seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(reads) + 6)
     assert not seen["column"].any()
     assert not seen["second_column"].any()
-    for cycle, (pixel, word, ky, step) in enumerate(reads, start=3):
+    for cycle, (pixel, word, step) in enumerate(reads, start=3):
         oy, ox = divmod(pixel, walk.output[1])
-        for kx, name in ((step * at_once, ""), (step * at_once + 1, "second_")):
-            y, x = oy * sy - top + ky, ox * sx - left + kx
-            pad = not (0 <= y < h and 0 <= x < w) or kx >= kw or (name != "" and not pairs)
+        for tap, name in zip(window[step], ("", "second_"), strict=True):
+            y, x = (-1, -1) if tap is None else (oy * sy - top + tap[0], ox * sx - left + tap[1])
+            pad = not (0 <= y < h and 0 <= x < w)
             assert seen[f"{name}pad"][cycle + 1] == pad
             if not pad:
                 addr = walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word
                 assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
                 assert seen[f"{name}key"][cycle + 1] == (y * w + x) % walk.groups
-        within = ky * -(-kw // at_once) + step
-        last = within + 1 == kh * -(-kw // at_once)
-        assert (seen["first"][cycle], seen["last"][cycle]) == (within == 0, last)
+        assert (seen["first"][cycle], seen["last"][cycle]) == (step == 0, step + 1 == len(window))
         assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
 
 

@@ -141,7 +141,7 @@ class Pieces:
     def key(self, found: Found) -> Hashable:
         """What decides about `parts`."""
         memories = tuple(memory for memory, _ in found.places) if self.geometry.second_reader else ()
-        return found.outline, found.spilled, memories
+        return found.outline, found.spilled, found.joined, memories
 
     def parts(self, found: Found) -> tuple[Part, ...]:
         """A schedule in parts."""
@@ -152,17 +152,17 @@ class Pieces:
 
     def _cut(self, found: Found) -> list[Part]:
         parts: list[Part] = []
-        steps = found.outline.steps
+        steps: Sequence[Step] = found.outline.steps
+        if found.joined:
+            steps = (*self.schedules.spills.joined_steps(found.spilled), *steps)
         of_step = owners(step.index for step in steps)
-        for index in range(found.spilled):
+        for index in range(0 if found.joined else found.spilled):
             parts.append(_Spilled(index, found.spilled, self.schedules))
             after = index + 1 if index + 1 < found.spilled else of_step[0]
             parts.append(_Same(after, (Step(-1, None, (0, 0), None, None, None, Kind.FENCE),), fence=True))
-        at = 0
-        for owner, same in groupby(of_step):
-            size = len(list(same))
-            parts.append(_Same(owner, steps[at : at + size]))
-            at += size
+        of_steps = zip(of_step, steps, strict=True)
+        for (owner, fence), same in groupby(of_steps, lambda pair: (pair[0], pair[1].kind is Kind.FENCE)):
+            parts.append(_Same(owner, [step for _, step in same], fence))
         return parts
 
     def piece(self, part: Part, widths: Mapping[str, int], filters: Filters, found: Found) -> Piece:
@@ -186,8 +186,12 @@ class Pieces:
 
     def _planned(self, steps: Sequence[Step], widths: Mapping[str, int], found: Found) -> list[Run | _Conv]:
         """Steps with codes of these widths: their runs, but for convolutions, which depend on filters."""
-        stored = zip(found.outline.maps, found.places, strict=True)
-        memories = {item.name: memory for item, (memory, _) in stored} if self.geometry.second_reader else {}
+        memories: dict[str, int] = {}
+        if self.geometry.second_reader:
+            places = {item.name: place for item, place in zip(found.outline.maps, found.places, strict=True)}
+            if found.joined:
+                places = self.schedules.spills.joined_places(found.spilled) | places
+            memories = {name: memory for name, (memory, _) in places.items()}
 
         def placed(stored: StoredMap | None, otherwise: int) -> Placement | None:
             """Where it lies, as far as timing asks: not at which word."""

@@ -285,12 +285,12 @@ def test_schedules_are_found_again_by_what_decides_about_them(name: str, words: 
             return str(error)
         steps = tuple((step.index, step.rows, step.kind, step.source, step.residual) for step in found.outline.steps)
         memories = tuple(memory for memory, _ in found.places) if geometry.second_reader else ()
-        return found.spilled, found.strips, memories, steps
+        return found.spilled, found.joined, found.strips, memories, steps
 
     together, apart = (Schedules(network, geometry, words) for _ in range(2))
     seen = set()
-    for _ in range(200):
-        widths = dict(zip(names, rng.integers(0, 2, len(names)).tolist(), strict=True))
+    for often in (0.02, 0.1, 0.5) * 70:  # wider codes
+        widths = dict(zip(names, (rng.random(len(names)) < often).astype(int).tolist(), strict=True))
         expected = what(apart.find, widths)
         assert what(together.timed, widths) == expected
         seen.add(expected)
