@@ -252,17 +252,23 @@ def work(
         geometry: of the accelerator.
         frees: whether a second reader may read.
     """
-    out = layer.output
-    codes = geometry.codes_by_width[widths[source.name]]
-    words = ceil(source.channels / codes)
+    out, bits = layer.output, geometry.code_widths[widths[source.name]]
+    pixels, words = out.height * out.width, geometry.words(source.channels, bits)
     taps = layer.kernel[0] * layer.kernel[1]
-    if geometry.hw.depthwise and (not isinstance(layer, ConvShape) or layer.groups == layer.filters > 1):
+    if geometry.hw.depthwise and _of_unit(layer):
         reads = reads_of(layer, frees and reads_two(layer, geometry), geometry)
-        return words * windows_of(out.height * out.width, reads, codes, geometry).tiling.length
+        return words * windows_of(pixels, reads, geometry.word_codes(bits), geometry).tiling.length
     if not isinstance(layer, ConvShape):
-        return out.height * out.width * words * taps
+        pairs = layer.kind == "max" and frees and geometry.second_reader and layer.kernel[1] > 1
+        return pixels * words * reads_of(layer, pairs, geometry)
     passes = ceil(layer.filters / geometry.rows)
     steps = taps * (words if layer.groups == 1 else 1)
-    tiling = tile_pixels(out.height * out.width, steps, passes, geometry)
-    beats = geometry.weight_beats(steps * geometry.groups) * geometry.hw.memory.cycles_per_beat
+    half = geometry.halves(source.channels, bits) and (frees or not geometry.second_reader)
+    tiling = tile_pixels(pixels, steps, passes, geometry, half)
+    beats = geometry.weight_beats(steps * geometry.tap_cycles(half)) * geometry.hw.memory.cycles_per_beat
     return passes * max(tiling.length, beats)
+
+
+def _of_unit(layer: LayerShape) -> bool:
+    """Whether the depthwise unit may compute a layer."""
+    return layer.kind == "avg" if isinstance(layer, PoolShape) else layer.groups == layer.filters > 1
