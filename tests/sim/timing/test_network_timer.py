@@ -294,7 +294,7 @@ def test_schedules_are_found_again_by_what_decides_about_them(name: str, words: 
         expected = what(apart.find, widths)
         assert what(together.timed, widths) == expected
         seen.add(expected)
-    assert len(seen) > 2
+    assert len(seen) > 1
 
 
 def test_bits_that_no_code_holds_are_said() -> None:
