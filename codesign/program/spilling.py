@@ -67,7 +67,7 @@ class Spills:
         """
         decide: list[tuple[str, int]] = []
         kinds = range(len(self.geometry.code_widths))
-        joins = self._stages(count) is not None
+        joins = self.may_join(count)
         together = self.joins(count, widths)
         for index in range(count):
             layer = self.network.layers[index]
@@ -91,9 +91,13 @@ class Spills:
                 self._always[index] = False
         return self._always[index]
 
+    def may_join(self, count: int) -> bool:
+        """Whether some of the first `count` layers share a stage where no map has codes of more than `act_bits`."""
+        return self._stages(count) is not None
+
     def joins(self, count: int, widths: Mapping[str, int]) -> bool:
         """Whether some of the first `count` layers share a stage."""
-        if self._stages(count) is None:
+        if not self.may_join(count):
             return False
         layers = self.network.layers[:count]
         return all(widths[name] <= self._plain for layer in layers for name in maps_of(layer) if name in widths)
@@ -286,9 +290,13 @@ class Spills:
                 )
             size = ceil(size / unit / 2) * unit
 
-    def cycles(self, count: int, widths: Mapping[str, int]) -> int | Fraction:
-        """About how long the first `count` layers take; UserError as `check`."""
-        stages = self._stages(count) if self.joins(count, widths) else None
+    def cycles(self, count: int, widths: Mapping[str, int], joined: bool) -> int | Fraction:
+        """About how long the first `count` layers take, each in a stage of its own unless `joined`.
+
+        Raises:
+            UserError: as `check`.
+        """
+        stages = self._stages(count) if joined else None
         if stages is not None:
             return sum(stage.cycles for stage in stages)
         return sum(self._of_one(index, widths).stage.cycles for index in range(count))

@@ -27,7 +27,7 @@ from codesign.program.spilling import Spills, maps_of
 from codesign.program.stages import MOST_LAYERS, work
 from codesign.rtl.geometry import Geometry
 
-SPILLS_BELOW = 0.9
+SPILLS_BELOW = 0.99
 """Strips are left for spilled layers if these take less than so many of their cycles, which are estimated."""
 LARGEST_DEPTH = 1 << 18
 """Activation memories are not described deeper than this."""
@@ -100,7 +100,7 @@ class Schedules:
         self._plain = dict.fromkeys(
             (tensor.name for tensor in network.maps), geometry.code_widths.index(geometry.act_bits)
         )
-        self._estimates: dict[int, int | Fraction | float] = {}  # by spilled layers
+        self._estimates: dict[tuple[int, bool], int | Fraction | float] = {}  # by spilled layers, joined or not
         self._in_strips: dict[tuple[int, int], int | Fraction] = {}  # cycles, by layers in strips and strips
         self._hopeless: dict[int, set[int]] = {}  # flags that were looked at where no strips fit
         self._timed: dict[int, dict[int, Found]] = {}  # by the flags that were looked at
@@ -137,11 +137,12 @@ class Schedules:
             return found, looked_at
         best: Found | None = None
         for count, too_wide in self._cuts:
-            if best is not None and count > best.spilled + MOST_LAYERS:
+            known = best or found
+            if known is not None and count > max(known.spilled, known.stripped) + MOST_LAYERS:
                 break
-            if best is not None and not self._estimate(count) < self._estimate(best.spilled):
-                continue
-            if found is not None and not self._spills_faster(found, count):
+            joined = self.spills.joins(count, widths)
+            looked_at |= self._joining(count)
+            if known is not None and not self._estimate(count, joined) < self._to_beat(known):
                 continue
             looked_at |= too_wide
             if given & too_wide:
@@ -153,12 +154,11 @@ class Schedules:
             try:
                 looked_at |= self._checked(count, widths, given)
             except UserError:
-                if found is None and best is None:
+                if known is None:
                     raise
-                names = {name for layer in self.network.layers[:count] for name in maps_of(layer) if name in widths}
-                looked_at |= self._flags(product(names, range(len(self.geometry.code_widths))))
+                looked_at |= self._of_first(count)
                 continue
-            best = Found(placed.outline, placed.places, 1, count, joined=self.spills.joins(count, widths))
+            best = Found(placed.outline, placed.places, 1, count, joined=joined)
         if best is not None:
             return best, looked_at
         if found is not None:
@@ -167,25 +167,38 @@ class Schedules:
         assert isinstance(reason, _Failure)
         raise reason.error(widths)
 
-    def _estimate(self, count: int) -> int | Fraction | float:
+    def _joining(self, count: int) -> int:
+        """The flags that decide whether some of the first `count` layers share a stage."""
+        return self._of_first(count) if self.spills.may_join(count) else 0
+
+    def _of_first(self, count: int) -> int:
+        """The flags of any widths of the maps of the first `count` layers."""
+        layers = self.network.layers[:count]
+        names = {name for layer in layers for name in maps_of(layer) if name in self._plain}
+        return self._flags(product(names, range(len(self.geometry.code_widths))))
+
+    def _estimate(self, count: int, joined: bool) -> int | Fraction | float:
         """About the cycles of the network with so many layers spilled and all maps at `act_bits`."""
-        if count not in self._estimates:
+        key = count, joined
+        if key not in self._estimates:
             try:
-                self._estimates[count] = self.spills.cycles(count, self._plain) + self._whole(count)
+                self._estimates[key] = self.spills.cycles(count, self._plain, joined) + self._whole(count)
             except UserError:  # a strip does not fit
-                self._estimates[count] = inf
-        return self._estimates[count]
+                self._estimates[key] = inf
+        return self._estimates[key]
 
     def _whole(self, begin: int) -> int | Fraction:
         """About the cycles of the layers from `begin` on, on chip."""
         layers = self.network.layers[begin:]
         return sum(work(layer, self.network.tensor(layer.input), self._plain, self.geometry) for layer in layers)
 
-    def _spills_faster(self, found: Found, count: int) -> bool:
-        """Whether the first `count` layers are faster spilled than with strips that were found, computed in part twice.
+    def _to_beat(self, found: Found) -> int | Fraction | float:
+        """The estimate below which another number of spilled layers is taken.
 
-        Estimated with all maps at `act_bits`, so that it is the same for all widths that have the same strips.
+        All maps count with `act_bits`, so that it is the same for all widths that have the same strips.
         """
+        if found.spilled:
+            return self._estimate(found.spilled, found.joined)
         key = found.stripped, found.strips
         if key not in self._in_strips:
             total = self._whole(found.stripped)
@@ -195,7 +208,7 @@ class Schedules:
                 elif step.kind is Kind.LOAD and step.target is not None:
                     total += self.spills.load_cycles(step.target, self._plain)
             self._in_strips[key] = total
-        return self._estimate(count) < SPILLS_BELOW * self._in_strips[key]
+        return SPILLS_BELOW * self._in_strips[key]
 
     def _checked(self, count: int, widths: Mapping[str, int], given: int) -> int:
         """The flags that decide that strips of the first `count` layers fit, which they do; UserError otherwise."""
