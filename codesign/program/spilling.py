@@ -56,7 +56,7 @@ class Spills:
         self._always: dict[int, bool] = {}
         self._plain = geometry.code_widths.index(geometry.act_bits)
         self._widths = {tensor.name: self._plain for tensor in network.maps}
-        self._several: dict[tuple[int, int], Stage | None] = {}
+        self._several: dict[tuple[int, int, bool], Stage | None] = {}
         self._joined: dict[int, tuple[Stage, ...] | None] = {}
 
     def check(self, count: int, widths: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -92,38 +92,50 @@ class Spills:
         return self._always[index]
 
     def may_join(self, count: int) -> bool:
-        """Whether some of the first `count` layers share a stage where no map has codes of more than `act_bits`."""
+        """Whether some of the first `count` layers share a stage, or the last ones keep what they give, where no map
+        has codes of more than `act_bits`: they are joined then.
+        """
         return self._stages(count) is not None
 
     def joins(self, count: int, widths: Mapping[str, int]) -> bool:
-        """Whether some of the first `count` layers share a stage."""
+        """Whether the first `count` layers are joined with codes of these widths."""
         if not self.may_join(count):
             return False
         layers = self.network.layers[:count]
         return all(widths[name] <= self._plain for layer in layers for name in maps_of(layer) if name in widths)
 
-    def steps(self, count: int, widths: Mapping[str, int]) -> tuple[list[Step], dict[str, Place]]:
-        """Steps and places of the first `count` layers; the map that the other layers need is loaded by these.
+    def steps(self, count: int, widths: Mapping[str, int], memory: int) -> tuple[list[Step], dict[str, Place]]:
+        """Steps and places of the first `count` layers.
+
+        Args:
+            count: of layers.
+            widths: of the maps' codes.
+            memory: in which the map that the other layers need lies, if it is kept (`keeps`); else these load it.
 
         Raises:
             UserError: as `check`.
         """
         if self.joins(count, widths):
-            return self.joined_steps(count), self.joined_places(count)
+            return self.joined_steps(count), self.joined_places(count, memory)
         stages = [self._of_one(index, widths).stage for index in range(count)]
         return self._of_stages(stages), {name: place for stage in stages for name, place in stage.places.items()}
 
     def joined_steps(self, count: int) -> list[Step]:
-        """Steps of the first `count` layers where some of them share a stage."""
+        """Steps of the first `count` layers where they are joined."""
         stages = self._stages(count)
         assert stages is not None
         return self._of_stages(stages)
 
-    def joined_places(self, count: int) -> dict[str, Place]:
-        """Places of what these store."""
+    def joined_places(self, count: int, memory: int) -> dict[str, Place]:
+        """Places of what these store; what they keep is in `memory`."""
         stages = self._stages(count)
         assert stages is not None
-        return {name: place for stage in stages for name, place in stage.places.items()}
+        return {name: place for stage in stages for name, place in stage.with_kept_in(memory).places.items()}
+
+    def keeps(self, count: int) -> bool:
+        """Whether the first `count` layers, joined, keep on chip what the others need."""
+        stages = self._stages(count)
+        return stages is not None and stages[-1].keeps
 
     def _of_stages(self, stages: Sequence[Stage]) -> list[Step]:
         ends = range(1, len(stages) + 1)
@@ -138,7 +150,7 @@ class Spills:
         """Steps of a stage and the fence behind it, given the stages that may read what it gives."""
         target = self.network.layers[stage.layers[-1]].output
         # where its rows are wanted later: whole by what follows, or by strips
-        wanted = [StoredMap(target, (0, target.height))] if last else []
+        wanted = [StoredMap(target, (0, target.height))] if last and not stage.keeps else []
         for reader in readers:
             for strip in reader.strips:
                 wanted += (stored for stored in strip.loaded if stored.tensor.name == target.name)
@@ -162,7 +174,8 @@ class Spills:
                     steps.append(Step(stage.layers[-1], None, rows, strip.target, destination, None, Kind.STORE))
             if stage.beside == len(strip.parts) and following is not None:
                 load(following.source, early=steps[-1].kind is Kind.STORE)
-        steps.append(Step(-1, None, (0, 0), None, None, None, Kind.FENCE))
+        if not stage.keeps:
+            steps.append(Step(-1, None, (0, 0), None, None, None, Kind.FENCE))
         return steps
 
     def key(self, index: int, count: int, widths: Mapping[str, int]) -> tuple[int, ...]:
@@ -189,31 +202,46 @@ class Spills:
             ways = []
             for begin in range(max(0, end - MOST_LAYERS), end):
                 before = best[begin]
-                stage = self._stage(begin, end, count)
-                if before is not None and stage is not None:
-                    ways.append((before[0] + stage.cycles + pause, (*before[1], stage)))
+                if before is None:
+                    continue
+                if (stage := self._stage(begin, end)) is not None:
+                    after = self._load_of(end) if end == count else 0
+                    ways.append((before[0] + stage.cycles + pause + after, (*before[1], stage)))
+                if end == count and (stage := self._several_layers(begin, end, keeps=True)) is not None:
+                    ways.append((before[0] + stage.cycles, (*before[1], stage)))
             best.append(min(ways, key=lambda way: way[0], default=None))
         found = best[count]
-        return None if found is None or len(found[1]) == count else found[1]
+        if found is None or not any(len(stage.layers) > 1 or stage.keeps for stage in found[1]):
+            return None
+        return found[1]
 
-    def _stage(self, begin: int, end: int, count: int) -> Stage | None:
-        """The layers from `begin` to `end` of the first `count` in one stage; None if they cannot be."""
-        if end - begin == 1:
-            try:
-                stage = self._of_one(begin, self._widths).stage
-            except UserError:
-                return None
-            operands = [stored for strip in stage.strips for stored in strip.loaded[1:]]
-            waits = sum(self.load_cycles(stored, self._widths) for stored in operands)
-            return replace(stage, cycles=stage.cycles + waits)
-        key = begin, end
+    def _load_of(self, count: int) -> int | Fraction:
+        """About how long the map is loaded that the first `count` layers give."""
+        target = self.network.layers[count - 1].output
+        return self.load_cycles(StoredMap(target, (0, target.height)), self._widths)
+
+    def _stage(self, begin: int, end: int) -> Stage | None:
+        """The layers from `begin` to `end` in one stage; None if they cannot be."""
+        if end - begin > 1:
+            return self._several_layers(begin, end, keeps=False)
+        try:
+            stage = self._of_one(begin, self._widths).stage
+        except UserError:
+            return None
+        operands = [stored for strip in stage.strips for stored in strip.loaded[1:]]
+        waits = sum(self.load_cycles(stored, self._widths) for stored in operands)
+        return replace(stage, cycles=stage.cycles + waits)
+
+    def _several_layers(self, begin: int, end: int, keeps: bool) -> Stage | None:
+        """The layers from `begin` to `end` in one stage that may keep what it gives; None if they cannot be."""
+        key = begin, end, keeps
         if key not in self._several:
             self._several[key] = None
             if self._closed(begin, end):
                 words = partial(self._words, widths=self._widths)
-                layers = range(begin, end)
-                found = find_stage(self.network, layers, words, self._widths, self.geometry, self.depth)
-                self._several[key] = found
+                self._several[key] = find_stage(
+                    self.network, range(begin, end), words, self._widths, self.geometry, self.depth, keeps
+                )
         return self._several[key]
 
     def _closed(self, begin: int, end: int) -> bool:
@@ -291,15 +319,17 @@ class Spills:
             size = ceil(size / unit / 2) * unit
 
     def cycles(self, count: int, widths: Mapping[str, int], joined: bool) -> int | Fraction:
-        """About how long the first `count` layers take, each in a stage of its own unless `joined`.
+        """About how long the first `count` layers take, each in a stage of its own unless `joined`, until what they
+        give is on chip.
 
         Raises:
             UserError: as `check`.
         """
         stages = self._stages(count) if joined else None
-        if stages is not None:
-            return sum(stage.cycles for stage in stages)
-        return sum(self._of_one(index, widths).stage.cycles for index in range(count))
+        if stages is None:
+            stages = tuple(self._of_one(index, widths).stage for index in range(count))
+        total = sum(stage.cycles for stage in stages)
+        return total if stages[-1].keeps else total + self._load_of(count)
 
     def _cycles(self, strips: Sequence[Strip], widths: Mapping[str, int], ahead: bool) -> int | Fraction:
         """About how long strips of one layer take, but for what waits for residual operands."""

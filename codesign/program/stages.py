@@ -5,6 +5,8 @@ that neighbouring strips share are loaded, and inside a stage computed, twice. O
 them stay on chip, of layers in stages of their own nothing is computed twice: the one is fused layers (Alwani et al.,
 "Fused-layer CNN accelerators", MICRO 2016), and what is fastest often lies between.
 
+The last stage may keep what it gives on chip, where what follows reads it.
+
 The input of the next strip is loaded early, beside a layer of the strip that leaves the port by which loads write:
 where its own input is no longer needed, in the same words, else at the other end of the memory. Where there is no such
 layer, it is loaded beside the store.
@@ -13,7 +15,7 @@ layer, it is loaded beside the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from math import ceil
@@ -45,9 +47,10 @@ class Stage:
         layers: their numbers.
         strips: from the top.
         beside: the layer, as a place in the stage, beside which the next strip's input is loaded; one more than the
-            last: beside what follows it, the store.
+            last: beside what follows it, the store, if there is one.
         places: of what is stored, by name.
         cycles: about how long it takes.
+        keeps: whether what it gives stays, as a whole, from the first word of a memory on.
     """
 
     layers: range
@@ -55,6 +58,13 @@ class Stage:
     beside: int
     places: Mapping[str, Place]
     cycles: int | Fraction
+    keeps: bool = False
+
+    def with_kept_in(self, memory: int) -> Stage:
+        """The same with what it keeps in this memory."""
+        if not self.keeps or self.places[self.strips[0].target.name][0] == memory:
+            return self
+        return replace(self, places={name: (1 - own, base) for name, (own, base) in self.places.items()})
 
 
 class _Layout(NamedTuple):
@@ -70,7 +80,13 @@ class _Layout(NamedTuple):
 
 
 def find_stage(
-    network: NetworkShape, layers: range, words: Words, widths: Mapping[str, int], geometry: Geometry, depth: int
+    network: NetworkShape,
+    layers: range,
+    words: Words,
+    widths: Mapping[str, int],
+    geometry: Geometry,
+    depth: int,
+    keeps: bool = False,
 ) -> Stage | None:
     """The fastest strips of some layers that keep the maps between them on chip; None if none fit.
 
@@ -78,10 +94,11 @@ def find_stage(
         words: by stored rows.
         widths: of the maps' codes, as places in `Geometry.code_widths`.
         depth: words of a memory.
+        keeps: whether what they give is to stay on chip.
     """
     found: Stage | None = None
     fitting = 0
-    for strips in _heights(network, layers, geometry):
+    for strips in _heights(network, layers, geometry, keeps):
         here = _fastest(strips, layers, words, widths, geometry, depth, found)
         if here is not None:
             found = here
@@ -92,7 +109,7 @@ def find_stage(
     return found
 
 
-def _heights(network: NetworkShape, layers: range, geometry: Geometry) -> Iterator[tuple[Strip, ...]]:
+def _heights(network: NetworkShape, layers: range, geometry: Geometry, keeps: bool) -> Iterator[tuple[Strip, ...]]:
     """Ways to cut the last layer's output, the highest strips first; none where rows cannot be cut so."""
     last = network.layers[layers[-1]].output
     unit = rotation_unit(last.width, geometry)
@@ -103,10 +120,9 @@ def _heights(network: NetworkShape, layers: range, geometry: Geometry) -> Iterat
         for start in range(0, last.height, size):
             rows = start, min(start + size, last.height)
             use = f"for rows {rows[0]} to {rows[1] - 1} of {last.name}"
+            target = StoredMap(last, (0, last.height)) if keeps else StoredMap(last, rows, "spilled")
             try:
-                strips.append(
-                    strip_of(network, layers, rows, StoredMap(last, rows, "spilled"), geometry, use, of_source)
-                )
+                strips.append(strip_of(network, layers, rows, target, geometry, use, of_source))
             except UserError:
                 break
         else:
@@ -123,8 +139,8 @@ def _fastest(
     than: Stage | None,
 ) -> Stage | None:
     """The fastest stage with these strips, if it is faster than `than`; None if there is none."""
-    count = len(layers)
-    chain = _Chain(strips[0])
+    count, keeps = len(layers), strips[0].target.use == ""
+    chain = _Chain(strips[0], keeps)
     maps = [_maps(strip) for strip in strips]
     sizes = [max(words(of_strip[place]) for of_strip in maps) for place in range(count + 1)]
     for place in range(count):
@@ -133,7 +149,7 @@ def _fastest(
             return None
     per_beat = geometry.load_beats * geometry.hw.memory.cycles_per_beat
     loads = [words(strip.source) * per_beat for strip in strips]
-    stores = [words(strip.target) * geometry.load_beats for strip in strips]
+    stores = [0 if keeps else words(strip.target) * geometry.load_beats for strip in strips]
     works = {
         frees: [
             [work(part.layer, part.source.tensor, widths, geometry, frees) for part in strip.parts] for strip in strips
@@ -157,14 +173,14 @@ def _fastest(
                 cycles += sum(behind) + max(0, following - behind[beside])
             if found is not None and cycles >= found.cycles:
                 continue
-            layout = _layout(chain, sizes, at, beside, depth)
+            layout = _layout(chain, sizes, at, beside, depth, keeps)
             if layout is not None:
                 places = {
                     stored.name: layout.odd if number % 2 and not place else layout.places[place]
                     for number, of_strip in enumerate(maps)
                     for place, stored in enumerate(of_strip)
                 }
-                found = Stage(layers, tuple(strips), beside, places, cycles)
+                found = Stage(layers, tuple(strips), beside, places, cycles, keeps)
     return found if found is not than else None
 
 
@@ -178,11 +194,11 @@ class _Chain:
 
     Attributes:
         reads: of every layer its input and its residual operand.
-        lives: of every map the layer that writes it (-1: it is loaded), and the last one that needs it (one more than
-            there are: the store).
+        lives: of every map the layer that writes it (-1: it is there before), and the last one that needs it (one more
+            than there are: the store, or what follows).
     """
 
-    def __init__(self, strip: Strip) -> None:
+    def __init__(self, strip: Strip, keeps: bool) -> None:
         number = {stored.name: place for place, stored in enumerate(_maps(strip))}
         self.reads = [
             (number[part.source.name], None if part.residual is None else number[part.residual.name])
@@ -195,29 +211,44 @@ class _Chain:
                     last[read] = place
         last[len(strip.parts)] = len(strip.parts)
         self.lives = [(place - 1, last[place]) for place in range(len(number))]
+        if keeps:
+            self.lives[-1] = (-1, len(strip.parts))
 
 
-def _layout(chain: _Chain, sizes: Sequence[int], at: Sequence[int], beside: int, depth: int) -> _Layout | None:
+def _layout(
+    chain: _Chain, sizes: Sequence[int], at: Sequence[int], beside: int, depth: int, keeps: bool
+) -> _Layout | None:
     """Places of maps of these sizes in the memories `at`; None if they do not fit.
 
     What is loaded beside a layer lies there from that layer on.
     """
     end = len(sizes) - 1
     taken: tuple[list[tuple[int, int, int, int]], ...] = ([], [])  # first word, size, born, dies
-    places: list[Place] = [(0, 0)]
-    odd = 0, 0
+    places: dict[int, Place] = {}
+
+    def put(place: int, base: int, born: int, dies: int) -> None:
+        taken[at[place]].append((base, sizes[place], born, dies))
+        places.setdefault(place, (at[place], base))
+
+    if keeps:
+        put(end, 0, *chain.lives[end])
+    first = sizes[end] if keeps and at[end] == at[0] else 0
+    odd = first
     if beside > chain.lives[0][1]:
-        taken[0].append((0, sizes[0], *chain.lives[0]))
-        taken[0].append((0, sizes[0], beside, end))
+        put(0, first, *chain.lives[0])
+        put(0, first, beside, end)
     else:
-        odd = 0, depth - sizes[0]
-        if odd[1] < sizes[0]:
-            return None
-        taken[0].extend(((0, sizes[0], -1, end), (odd[1], sizes[0], -1, end)))
+        odd = depth - sizes[0]
+        put(0, first, -1, end)
+        put(0, odd, -1, end)
+    if first + sizes[0] > (depth if odd == first else odd):
+        return None
     for place in range(1, len(sizes)):
-        memory, (born, dies) = at[place], chain.lives[place]
+        if place in places:
+            continue
+        born, dies = chain.lives[place]
         base = 0
-        for start, size, *life in sorted(taken[memory]):
+        for start, size, *life in sorted(taken[at[place]]):
             if life[0] > dies or born > life[1]:
                 continue
             if base + sizes[place] <= start:
@@ -225,9 +256,8 @@ def _layout(chain: _Chain, sizes: Sequence[int], at: Sequence[int], beside: int,
             base = max(base, start + size)
         if base + sizes[place] > depth:
             return None
-        taken[memory].append((base, sizes[place], born, dies))
-        places.append((memory, base))
-    return _Layout(tuple(places), odd)
+        put(place, base, born, dies)
+    return _Layout(tuple(places[place] for place in range(len(sizes))), (at[0], odd))
 
 
 def reads_twice(layer: LayerShape, source: MapShape, widths: Mapping[str, int], geometry: Geometry) -> bool:

@@ -64,7 +64,8 @@ class Found(NamedTuple):
         strips: in how many strips the first layers run.
         spilled: how many layers run from and to memory.
         stripped: how many layers run in strips, from the input down.
-        joined: whether some of the spilled layers share a stage.
+        joined: whether some of the spilled layers share a stage, or the last ones keep what they give.
+        keeps: whether they do.
     """
 
     outline: Outline
@@ -73,6 +74,12 @@ class Found(NamedTuple):
     spilled: int = 0
     stripped: int = 0
     joined: bool = False
+    keeps: bool = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Those of the outline, but for the load of what spilled layers keep."""
+        return self.outline.steps[self.keeps :]
 
 
 class Schedules:
@@ -158,7 +165,8 @@ class Schedules:
                     raise
                 looked_at |= self._of_first(count)
                 continue
-            best = Found(placed.outline, placed.places, 1, count, joined=joined)
+            keeps = joined and self.spills.keeps(count)
+            best = Found(placed.outline, placed.places, 1, count, joined=joined, keeps=keeps)
         if best is not None:
             return best, looked_at
         if found is not None:
@@ -245,8 +253,8 @@ class Schedules:
         places = dict(zip(names, found.places, strict=True))
         steps = found.outline.steps
         if found.spilled:
-            spilled, others = self.spills.steps(found.spilled, widths)
-            steps, places = (*spilled, *steps), others | places
+            spilled, others = self.spills.steps(found.spilled, widths, found.places[0][0])
+            steps, places = (*spilled, *found.steps), others | places
         return Schedule(steps, places, found.strips, found.spilled)
 
     def _attempt(

@@ -152,7 +152,7 @@ class Pieces:
 
     def _cut(self, found: Found) -> list[Part]:
         parts: list[Part] = []
-        steps: Sequence[Step] = found.outline.steps
+        steps: Sequence[Step] = found.steps
         if found.joined:
             steps = (*self.schedules.spills.joined_steps(found.spilled), *steps)
         of_step = owners(step.index for step in steps)
@@ -190,7 +190,7 @@ class Pieces:
         if self.geometry.second_reader:
             places = {item.name: place for item, place in zip(found.outline.maps, found.places, strict=True)}
             if found.joined:
-                places = self.schedules.spills.joined_places(found.spilled) | places
+                places = self.schedules.spills.joined_places(found.spilled, found.places[0][0]) | places
             memories = {name: memory for name, (memory, _) in places.items()}
 
         def placed(stored: StoredMap | None, otherwise: int) -> Placement | None:
