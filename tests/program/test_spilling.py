@@ -74,10 +74,22 @@ SPILLED = [
     (block_network, 21, 11, 512),
     (block_network, 29, 10, 256),
     (inverted_network, 21, 11, 512),
-    (inverted_network, 24, 8, 256),
-    (inverted_network, 24, 12, 512),
+    (inverted_network, 48, 8, 256),
+    (inverted_network, 48, 12, 512),
     (inverted_network, 48, 10, 512),
 ]
+
+
+def spilled(network: NetworkShape, words: int, ports: int, alone: bool) -> Planner:
+    """A plan in which layers are spilled, with `alone` each in a stage of its own, since a map has wider codes."""
+    hw = with_words(2 * words if alone else words, ports)
+    if alone:
+        hw = Hardware.model_validate(hw.model_dump() | {"act_modes": (4, 8)})
+        wide = network.layers[1].output.name
+        network = with_bits(network, {tensor.name: 8 if tensor.name == wide else 4 for tensor in network.maps})
+    planner = Planner(network, hw)
+    assert planner.schedule.spilled > 0
+    return planner
 
 
 def stages_of(network: NetworkShape, hw: Hardware) -> list[list[int]]:
@@ -106,12 +118,12 @@ def test_layers_have_stages_of_their_own_where_a_map_has_wider_codes() -> None:
     assert max(map(len, stages_of(wider, hw))) == 1
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
 def test_every_row_that_is_loaded_was_stored_there_once(
-    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int
+    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, alone: bool
 ) -> None:
-    schedule = build_schedule(shape_of(network(height, width)), Geometry(with_words(words)))
-    assert schedule.spilled > 0
+    schedule = spilled(shape_of(network(height, width)), words, 1, alone).schedule
     stored: dict[str, list[int]] = {}
     fenced: set[str] = set()  # what a fence has put in memory
     wanted = 0
@@ -128,15 +140,15 @@ def test_every_row_that_is_loaded_was_stored_there_once(
     assert wanted == len(stored) > 1
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("ports", [1, 2])
 @pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
 def test_what_a_step_reads_lies_where_it_was_written(
-    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int
+    network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int, alone: bool
 ) -> None:
     """Also while what is loaded early is written meanwhile."""
-    planner = Planner(shape_of(network(height, width)), with_words(words, ports))
-    assert planner.schedule.spilled > 0
-    held = np.full((2, words), "", dtype=object)
+    planner = spilled(shape_of(network(height, width)), words, ports, alone)
+    held = np.full((2, planner.geometry.act_depth), "", dtype=object)
     before, running = held.copy(), None
 
     def put(memory: NDArray[np.object_], planned: PlannedStep) -> None:
