@@ -80,6 +80,16 @@ SPILLED = [
 ]
 
 
+EITHER = [
+    *((*case, False) for case in SPILLED),
+    (block_network, 14, 12, 256, True),
+    (block_network, 29, 10, 256, True),
+    (inverted_network, 21, 11, 512, True),
+    (inverted_network, 48, 10, 512, True),
+]
+"""And whether layers have stages of their own."""
+
+
 def spilled(network: NetworkShape, words: int, ports: int, alone: bool) -> Planner:
     """A plan in which layers are spilled, with `alone` each in a stage of its own, since a map has wider codes."""
     hw = with_words(2 * words if alone else words, ports)
@@ -118,8 +128,7 @@ def test_layers_have_stages_of_their_own_where_a_map_has_wider_codes() -> None:
     assert max(map(len, stages_of(wider, hw))) == 1
 
 
-@pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
+@pytest.mark.parametrize(("network", "height", "width", "words", "alone"), EITHER)
 def test_every_row_that_is_loaded_was_stored_there_once(
     network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, alone: bool
 ) -> None:
@@ -140,9 +149,8 @@ def test_every_row_that_is_loaded_was_stored_there_once(
     assert wanted == len(stored) > 1
 
 
-@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("ports", [1, 2])
-@pytest.mark.parametrize(("network", "height", "width", "words"), SPILLED)
+@pytest.mark.parametrize(("network", "height", "width", "words", "alone"), EITHER)
 def test_what_a_step_reads_lies_where_it_was_written(
     network: Callable[[int, int], IntegerNetwork], height: int, width: int, words: int, ports: int, alone: bool
 ) -> None:
