@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -21,11 +21,12 @@ from codesign.integer.network import (
 from codesign.program.accumulators import check_lines, check_sums, hardware_bias
 from codesign.program.dealing import rows_of
 from codesign.program.depthwise import reads_of, windows_of
+from codesign.program.images import plan_images
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import (
     record_bytes,
 )
-from codesign.program.plan import PassPlan, Placement, Plan, StepPlan
+from codesign.program.plan import PassPlan, Placement, Plan, StepPlan, result_words
 from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
@@ -35,22 +36,22 @@ from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import Op, code_number
 
 
-def compile_network(network: IntegerNetwork, hw: Hardware) -> Program:
-    """Compile `network` for `hw`.
+def compile_network(network: IntegerNetwork, hw: Hardware, images: int = 1) -> Program:
+    """Compile `network` for `hw`, to compute so many images from one start (`codesign.program.images`).
 
     Raises:
         UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
     """
-    return _Compiler(network, hw).program()
+    return _Compiler(network, hw, images).program()
 
 
-def plan_network(network: IntegerNetwork, hw: Hardware) -> Plan:
+def plan_network(network: IntegerNetwork, hw: Hardware, images: int = 1) -> Plan:
     """The plan of the program that `compile_network` makes, without packing it; UserError as there."""
-    return _Compiler(network, hw).plan
+    return _Compiler(network, hw, images).plan
 
 
 class _Compiler:
-    def __init__(self, network: IntegerNetwork, hw: Hardware) -> None:
+    def __init__(self, network: IntegerNetwork, hw: Hardware, images: int) -> None:
         needed = multiplier_of(network).bits
         if needed > hw.multiplier_bits:
             raise UserError(
@@ -64,7 +65,8 @@ class _Compiler:
         self.geometry = planner.geometry
         self.shape = planner.network
         self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
-        self.plan = planner.plan([rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)])
+        rows = [rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)]
+        self.steps, self.plan = plan_images(planner, rows, images)
         paired: dict[int, set[int]] = {}
         split: dict[int, set[int]] = {}
         for step in self.plan.steps:
@@ -80,7 +82,6 @@ class _Compiler:
                 source = self.network.tensor(layer.input)
                 check_sums(layer, source, paired.get(index, set()), self.geometry)
                 check_lines(layer, source, sorted(split.get(index, set())), self.geometry)
-        self.steps = planner.steps
         self.zeros = {item.name: item.zero_point for item in (network.input, *(x.output for x in network.layers))}
         self.chunks: list[NDArray[np.uint8]] = []
         self.beats = 0
@@ -105,7 +106,7 @@ class _Compiler:
         plan, geometry = self.plan, self.geometry
         ends = list(accumulate(step.beats for step in plan.steps))
         self.loads = {  # first beat of what is loaded
-            planned.step.target.name: end - step.beats + geometry.descriptor_beats
+            (step.image, planned.step.target.name): end - step.beats + geometry.descriptor_beats
             for planned, step, end in zip(self.steps, plan.steps, ends, strict=True)
             if step.op == Op.LOAD and planned.step.target is not None
         }
@@ -114,27 +115,30 @@ class _Compiler:
             assert self.beats == end, "the plan and the stream disagree"
         self.emit_descriptor({"op": Op.END})
         self.emit_zeros(plan.beats - self.beats)
-        pieces = [
-            InputPiece(self.loads[planned.step.target.name], planned.step.rows)
-            for planned in self.steps
-            if planned.step.kind is Kind.LOAD
-            and planned.step.target is not None
-            and planned.step.target.tensor.name == self.network.input.name
-        ]
         return Program(
             **vars(plan),
             network=self.given,
             stream=np.concatenate(self.chunks),
             address=0,
             folding=self.folding,
-            pieces=tuple(pieces),
-            output_address=self.results,
+            pieces=tuple(sorted(self.pieces(), key=lambda piece: piece.image)),
+            output_address=self.results_of(0),
         )
 
-    @property
-    def results(self) -> int:
-        """Byte address of the results: behind the finished stream."""
-        return self.plan.beats * self.geometry.beat_bytes
+    def pieces(self) -> Iterator[InputPiece]:
+        """Where rows of images are loaded, in the order of the stream."""
+        for planned, plan in zip(self.steps, self.plan.steps, strict=True):
+            target = planned.step.target
+            if planned.step.kind is Kind.LOAD and target is not None and target.tensor.name == self.network.input.name:
+                begin = self.loads[plan.image, target.name]
+                size = plan.load_words // plan.together * self.geometry.load_beats
+                for number in range(plan.together):
+                    yield InputPiece(begin + number * size, planned.step.rows, plan.image + number)
+
+    def results_of(self, image: int) -> int:
+        """Byte address of an image's results: behind the finished stream, those of the images before in between."""
+        size = 4 * result_words(self.plan)
+        return self.plan.beats * self.geometry.beat_bytes + image * size
 
     def step(self, planned: PlannedStep, plan: StepPlan) -> None:
         """Append what tells the accelerator to do a step."""
@@ -160,15 +164,16 @@ class _Compiler:
         words = source.words_per_pixel
         per_row = words * source.tensor.width
         skipped = (plan.rows[0] - source.rows[0]) * per_row
-        address = self.results
+        address = self.results_of(plan.image)
         if destination is not None:
             ahead = (plan.rows[0] - destination.rows[0]) * per_row * geometry.load_beats
-            address = (self.loads[destination.name] + ahead) * geometry.beat_bytes
+            address = (self.loads[plan.image, destination.name] + ahead) * geometry.beat_bytes
         output = replace(source.tensor, height=plan.rows[1] - plan.rows[0])
         place = replace(source, rows=plan.rows, base=source.base + skipped)
         pixels = output.height * output.width
         fields = self.walk(place, (1, 1), (1, 1), (0, 0, 0, 0), output)
-        fields |= {name: 0 for name in fields if "key" in name}  # as they lie there: rotated
+        if plan.together == 1:  # as they lie there: rotated; as pixels of one map, each as that of an image
+            fields |= {name: 0 for name in fields if "key" in name}
         fields |= {"op": Op.STORE, "tiles": pixels, "words": words, "gap": plan.windows.gap}
         fields |= {"out_addr": address}
         self.emit_descriptor(fields)
@@ -253,7 +258,10 @@ class _Compiler:
         assert source is not None
         pixels = part.output.height * part.output.width
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, plan.pairs)
+        if planned.alike:
+            fields |= {name: 0 for name in fields if "key" in name}
         fields |= {
+            "start_key": (fields["start_key"] + planned.key) % geometry.groups,
             "op": plan.op,
             "half": plan.half,
             "pad_code": self.pad_code(source.tensor),
@@ -264,7 +272,7 @@ class _Compiler:
         if plan.op == Op.DEPTHWISE:
             fields |= self.windows(plan, source, part)
         if target is None:
-            fields |= {"wide": 1, "out_addr": self.results}
+            fields |= {"wide": 1, "out_addr": self.results_of(plan.image)}
         else:
             fields |= self.written(target, conv)
         fields |= self.modes(source, target, operand)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Hardware
 from codesign.program.shapes import MapShape, NetworkShape
@@ -138,6 +138,8 @@ class StepPlan:
         load_words, store_words: activation words of a load or a store.
         early: of a load: whether it does not wait for the step before.
         dropped, bursts: of a fence: beats behind the descriptor that are skipped, bursts up to the next fence.
+        image: which of the images of a start it is for; the first one of those that are computed `together`.
+        together: images that are computed in one step, as pixels of one map.
     """
 
     layer: int
@@ -155,6 +157,8 @@ class StepPlan:
     early: bool = False
     dropped: int = 0
     bursts: int = 0
+    image: int = 0
+    together: int = 1
 
     @property
     def tilings(self) -> tuple[Tiling, ...]:
@@ -173,10 +177,11 @@ class Plan:
 
     Attributes:
         shape: the network as given.
-        layers: its layers as GEMMs.
+        layers: its layers as GEMMs, of one image.
         steps: what is executed, in order; a layer may take several steps.
         beats: length of the stream in beats, padded to whole bursts.
         bursts: length of the stream in bursts, up to the first fence if there is one.
+        images: how many are computed from one start.
     """
 
     hw: Hardware
@@ -185,11 +190,20 @@ class Plan:
     steps: tuple[StepPlan, ...]
     beats: int
     bursts: int
+    images: int = field(default=1, kw_only=True)
 
     @property
     def geometry(self) -> Geometry:
         """Derived quantities of the hardware."""
         return Geometry(self.hw)
+
+
+def result_words(plan: Plan) -> int:
+    """32-bit words of the results of an image: int32, one per class, or the activation words of a map of codes."""
+    last, geometry = plan.steps[-1], plan.geometry
+    if last.op == Op.STORE:
+        return last.store_words // last.together * geometry.load_beats * geometry.beat_bytes // 4
+    return plan.shape.layers[-1].output.channels
 
 
 def step_beats(passes: Iterable[PassPlan], geometry: Geometry) -> int:
@@ -202,4 +216,15 @@ def owners(layers: Iterable[int]) -> list[int]:
     found: list[int] = []
     for layer in reversed([*layers]):
         found.append(layer if layer >= 0 else found[-1])
+    return found[::-1]
+
+
+def owners_of(steps: Sequence[StepPlan]) -> list[int]:
+    """The same of steps that may be for several images: for a load or fence that of the image's next one."""
+    found: list[int] = []
+    following: dict[int, int] = {}
+    for step in reversed(steps):
+        if step.layer >= 0:
+            following[step.image] = step.layer
+        found.append(following[step.image])
     return found[::-1]

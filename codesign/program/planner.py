@@ -6,7 +6,7 @@ together, and with that how many passes a layer takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codesign.arch.hardware import MOST_CODE_BITS, SUM_BITS, Hardware
@@ -14,7 +14,7 @@ from codesign.errors import UserError
 from codesign.program.dealing import Row
 from codesign.program.depthwise import on_unit, reads_of, unit_step
 from codesign.program.input_folding import fold_shape
-from codesign.program.passes import passes_of, row_sets
+from codesign.program.passes import RowSet, passes_of, row_sets
 from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan, step_beats
 from codesign.program.schedule import Kind, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
@@ -30,12 +30,18 @@ class PlannedStep:
 
     Attributes:
         source, residual: the stored rows that it reads, if any.
+        target: the stored rows that it writes some of, if any.
+        key: by how many places the groups of the first pixel that it reads are rotated.
+        alike: whether the groups of all pixels that it reads are rotated as the first one's.
     """
 
     step: Step
     plan: StepPlan
     source: Placement | None
     residual: Placement | None
+    target: Placement | None
+    key: int = 0
+    alike: bool = False
 
 
 class Planner:
@@ -63,8 +69,16 @@ class Planner:
         Raises:
             UserError: no band holds a filter, or a layer's weights do not fit the rings.
         """
+        return self.stream(self.with_passes(self.steps, self.sets(rows)))
+
+    def sets(self, rows: Sequence[Sequence[Row]]) -> dict[int, tuple[RowSet, ...]]:
+        """The filters `rows` of every convolution, in order, in sets, by layer: none of those that the unit computes.
+
+        Raises:
+            UserError: no band holds a filter.
+        """
         convs = [index for index, layer in enumerate(self.network.layers) if isinstance(layer, ConvShape)]
-        sets = {}  # none of those that the depthwise unit computes
+        sets = {}
         for index, filters in zip(convs, rows, strict=True):
             conv = self.network.layers[index]
             assert isinstance(conv, ConvShape)
@@ -72,21 +86,36 @@ class Planner:
             of_array = row_sets(conv, held, self.geometry)
             if not on_unit(conv, held, of_array, self.geometry):
                 sets[index] = of_array
-        found: dict[tuple[int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
+        return sets
+
+    def with_passes(self, steps: Iterable[PlannedStep], sets: Mapping[int, Sequence[RowSet]]) -> list[StepPlan]:
+        """The plans of steps, but for what the beats before fences decide; `sets` as `sets` gives them.
+
+        Raises:
+            UserError: a layer's weights do not fit the rings.
+        """
+        found: dict[tuple[int, int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
         plans: list[StepPlan] = []
-        beats, begun = 0, 0
-        fences: list[int] = []
-        segments: list[int] = []  # beats between fences
-        for number, planned in enumerate(self.steps):
+        for planned in steps:
             plan, layer = planned.plan, planned.step.layer
             if isinstance(layer, ConvShape) and plan.layer not in sets:
                 plan = unit_step(plan, layer, layer.filters, layer.input_bits, self.geometry)
             elif isinstance(layer, ConvShape):
-                key = plan.layer, layer.output.height, plan.half
+                key = plan.layer, layer.output.height, layer.output.width, plan.half
                 if key not in found:
                     found[key] = passes_of(layer, sets[plan.layer], self.geometry, plan.half)
                 plan = replace(plan, passes=found[key], beats=step_beats(found[key], self.geometry))
-            elif plan.op == Op.FENCE:
+            plans.append(plan)
+        return plans
+
+    def stream(self, steps: Iterable[StepPlan], images: int = 1) -> Plan:
+        """The plan of steps that have their passes, of some images."""
+        plans: list[StepPlan] = []
+        beats, begun = 0, 0
+        fences: list[int] = []
+        segments: list[int] = []  # beats between fences
+        for number, plan in enumerate(steps):
+            if plan.op == Op.FENCE:
                 plan = replace(plan, dropped=-(beats + plan.beats) % self.hw.memory.burst_beats)
                 plan = replace(plan, beats=plan.beats + plan.dropped)
                 fences.append(number)
@@ -100,7 +129,7 @@ class Planner:
         bursts = [segment // self.hw.memory.burst_beats for segment in segments]
         for number, count in zip(fences, bursts[1:], strict=True):
             plans[number] = replace(plans[number], bursts=count)
-        return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0])
+        return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0], images=images)
 
     def filters(self, index: int, rows: Sequence[Row]) -> list[Row]:
         """The filters of a layer as they are on the accelerator; see `folded_filters`."""
@@ -120,7 +149,7 @@ class Planner:
     def _planned(self, step: Step) -> PlannedStep:
         source, target = self.placement(step.source), self.placement(step.target)
         plan = plan_step(step, source, target, self.geometry)
-        return PlannedStep(step, plan, source, self.placement(step.residual))
+        return PlannedStep(step, plan, source, self.placement(step.residual), target)
 
 
 def folded_filters(given: NetworkShape, fold: int, index: int, rows: Sequence[Row]) -> list[Row]:

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from codesign.integer.network import IntegerNetwork, IntegerTensor
 from codesign.program.input_folding import InputFolding
 from codesign.program.packing import pack_map, unpack_map
-from codesign.program.plan import Plan
+from codesign.program.plan import Plan, result_words
 
 
 @dataclass(frozen=True)
 class InputPiece:
-    """Rows of the (folded) input map inside the stream, from beat `beat` on."""
+    """Rows of the (folded) input map of an image inside the stream, from beat `beat` on."""
 
     beat: int
     rows: tuple[int, int]
+    image: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,10 @@ class Program(Plan):
     Attributes:
         network: the network that was compiled, as given.
         stream: the memory image from `address` on, as bytes; the input pieces lie inside it.
-        folding: how the host lays the image out.
-        output_address: byte address of the results: int32, one per class, or the activation words of a map of codes.
+        folding: how the host lays an image out.
+        pieces: of all images of a start, in their order; every image has the same rows.
+        output_address: byte address of the results: int32, one per class, or the activation words of a map of codes;
+            those of the images one behind the other.
     """
 
     network: IntegerNetwork
@@ -42,14 +45,17 @@ class Program(Plan):
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory from address 0 to the end of the results."""
-        return self.output_address + 4 * self.result_words
+        return self.output_address + 4 * self.result_words * self.images
 
     @property
     def result_words(self) -> int:
-        """32-bit words of the results."""
-        if self.network.output.wide:
-            return self.network.output.channels
-        return self.steps[-1].store_words * self.geometry.load_beats * self.geometry.beat_bytes // 4
+        """32-bit words of the results of an image."""
+        return result_words(self)
+
+    @property
+    def rows(self) -> tuple[tuple[int, int], ...]:
+        """Rows of the pieces of an image."""
+        return tuple(piece.rows for piece in self.pieces if piece.image == 0)
 
     def _bits_of(self, tensor: IntegerTensor) -> int:
         """Bits with which a map is stored."""
@@ -71,4 +77,4 @@ class Program(Plan):
     def encode_input(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
         """The bytes of every input piece for an image (C, H, W) of codes."""
         folded, bits = self.folding.apply(codes), self._bits_of(self.network.input)
-        return tuple(pack_map(folded[:, piece.rows[0] : piece.rows[1]], bits, self.geometry) for piece in self.pieces)
+        return tuple(pack_map(folded[:, begin:end], bits, self.geometry) for begin, end in self.rows)

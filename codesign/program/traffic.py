@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from codesign.program.plan import Plan, StepPlan, owners
+from codesign.program.plan import Plan, StepPlan, owners_of
 from codesign.rtl.counters import BYTES, RESULT_BYTES
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -54,7 +54,7 @@ def traffic(program: Plan) -> tuple[Traffic, ...]:
     """Traffic of every layer of a program; loads of input rows count for the layer that they come before."""
     geometry = program.geometry
     found = [Traffic() for _ in program.layers]
-    for plan, owner in zip(program.steps, owners(plan.layer for plan in program.steps), strict=True):
+    for plan, owner in zip(program.steps, owners_of(program.steps), strict=True):
         found[owner] += _step(plan, program, geometry)
     return tuple(found)
 
@@ -86,7 +86,7 @@ def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
         return Traffic(reloads=moved, descriptors=descriptors)
     if plan.op == Op.STORE:
         moved = plan.store_words * geometry.load_beats * beat
-        if plan is program.steps[-1]:  # behind one that spills comes a fence
+        if plan.layer == len(program.layers) - 1:  # which is never spilled
             return Traffic(outputs=moved, descriptors=descriptors)
         return Traffic(spills=moved, descriptors=descriptors)
     if plan.op == Op.FENCE:

@@ -30,7 +30,7 @@ from codesign.arch.documents import Model, parse, read_text
 from codesign.arch.load import find_config
 from codesign.arch.scheme import TWO_TERM_SCHEMES, Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS
-from codesign.program.plan import Plan, StepPlan
+from codesign.program.plan import Plan, StepPlan, owners_of
 from codesign.program.shapes import ConvShape
 from codesign.program.traffic import ending, traffic
 from codesign.rtl.geometry import Geometry
@@ -104,7 +104,7 @@ class LayerEnergy:
 
 @dataclass(frozen=True)
 class Energy:
-    """An estimate for one image.
+    """An estimate for the images of a start.
 
     Attributes:
         layers: of the program, in order.
@@ -118,23 +118,20 @@ class Energy:
 
     @property
     def total_mj(self) -> float:
-        """Millijoules of one image."""
+        """Millijoules of these images."""
         return 1e-9 * (self.ending_pj + sum(layer.total_pj for layer in self.layers))
 
 
 def estimate_energy(program: Plan, units: UnitEnergies) -> Energy:
-    """Energy of one image by the module's counts; the cost is that of a walk over the passes."""
+    """Energy of the images of a start by the module's counts; the cost is that of a walk over the passes."""
     counter = _Counter(program, units)
     pj = [dict.fromkeys((item.name for item in fields(LayerEnergy)[1:]), 0.0) for _ in program.layers]
-    waiting = 0.0
-    for plan in program.steps:
+    for plan, owner in zip(program.steps, owners_of(program.steps), strict=True):
+        of_layer = pj[owner]
         if plan.op == Op.LOAD:
-            waiting += counter.load(plan)
+            of_layer["buffers_pj"] += counter.load(plan)
         if plan.op in (Op.LOAD, Op.FENCE):
             continue
-        of_layer = pj[plan.layer]
-        of_layer["buffers_pj"] += waiting
-        waiting = 0.0
         if plan.op == Op.STORE:
             of_layer["buffers_pj"] += counter.store(plan)
             continue
@@ -272,4 +269,4 @@ class _Counter:
     def outputs(self, plan: StepPlan) -> int:
         """Outputs that a step makes."""
         layer = self.program.shape.layers[plan.layer]
-        return layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0])
+        return plan.together * layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0])

@@ -18,7 +18,7 @@ from codesign._files import atomic_write, scratch_folder, write_text
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.program import Plan
-from codesign.program.plan import owners
+from codesign.program.plan import owners_of
 from codesign.rtl.geometry import Geometry
 from codesign.sim.cosim import verilator
 from codesign.sim.cosim.alone import PLUSARG, run_alone
@@ -82,8 +82,9 @@ def window(what: str, plan: Plan, timing: Timing) -> Window:
     names = [work.name for work in plan.layers]
     if what in names:
         number = names.index(what)
-        mine = [step for step, owner in enumerate(owners(step.layer for step in plan.steps)) if owner == number]
-        first = timing.step_ends[mine[0] - 1] if mine[0] else 0
+        of_first = [step.image == 0 for step in plan.steps]
+        mine = [step for step, owner in enumerate(owners_of(plan.steps)) if owner == number and of_first[step]]
+        first = max(timing.step_ends[: mine[0]], default=0)
         return Window(first, timing.step_ends[mine[-1]], what)
     cycles = _RANGE.fullmatch(what)
     if cycles and int(cycles[1]) < int(cycles[2]) <= timing.total_cycles:

@@ -7,18 +7,19 @@ is the cycle in which `start` is high.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
-from codesign.program.plan import Plan, owners
+from codesign.program.plan import Plan, owners_of
 from codesign.program.traffic import traffic
 from codesign.sim.timing.sequencer import Sequencer
 
 
 @dataclass(frozen=True)
 class LayerTiming:
-    """Cycles of one layer, summed over its steps, each from the end of the step before to its last write.
+    """Cycles of one layer, summed over its steps of all images, each from the end of the step before to its last write.
 
     Attributes:
-        m, k, n: GEMM dimensions (filters, products per output, output pixels).
+        m, k, n: GEMM dimensions (filters, products per output, output pixels), of one image.
         compute_cycles: cycles in which the array (or the pooling unit) is fed.
         stall_cycles: all others.
         utilization: multiply-accumulates / (cycles * products the array can do in a cycle).
@@ -81,10 +82,11 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
 
     layers: list[LayerTiming] = []
     numbers: list[list[int]] = [[] for _ in plan.layers]
-    for number, owner in enumerate(owners(step.layer for step in plan.steps)):
+    for number, owner in enumerate(owners_of(plan.steps)):
         numbers[owner].append(number)
+    passed = [0, *accumulate(ends, max)]  # an early load may be over before the step beside which it is
     for work, mine, moved in zip(plan.layers, numbers, traffic(plan), strict=True):
-        cycles = sum(ends[i] - (ends[i - 1] if i else 0) for i in mine)
+        cycles = sum(passed[i + 1] - passed[i] for i in mine)
         compute = sum(runs[i].issue for i in mine)
         layers.append(
             LayerTiming(
@@ -95,7 +97,7 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
                 cycles=cycles,
                 compute_cycles=compute,
                 stall_cycles=cycles - compute,
-                utilization=work.macs / (cycles * plan.hw.macs),
+                utilization=plan.images * work.macs / (cycles * plan.hw.macs),
                 dram_read_bytes=moved.read,
                 dram_write_bytes=moved.written,
             )

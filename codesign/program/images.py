@@ -1,0 +1,459 @@
+"""Many images from one start: the steps of one image after the other, in one stream.
+
+Two things make that faster than as many starts:
+
+* The first rows of the next image are loaded while the image before is still computed, beside the step that hides most
+  of it: one that writes the other memory, and from which on nobody needs the words that are loaded over. The rows may
+  lie anywhere in their memory, so they are put where such a step can be found. Where there is none, the load waits for
+  the image's end.
+* Layers on maps of one pixel, behind which nothing spatial comes (a tail), are computed for a group of images in one
+  step, with the images as pixels of one map: their weights, which bound their time, are read once for all of them. The
+  last layer before the tail writes one pixel of that map for every image. These pixels have groups that are not rotated,
+  as the only pixel of a map has; whoever reads them is told so. int32 results leave for one pixel at a time, so a
+  last layer that gives them runs image by image.
+
+Maps stay in the memories in which they lie when there is one image: what is written beside what is read decides about
+the speed of a layer (second readers), and no layer becomes slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+from codesign.errors import UserError, option
+from codesign.program.dealing import Row
+from codesign.program.passes import RowSet
+from codesign.program.placement import Place
+from codesign.program.plan import Placement, Plan, StepPlan
+from codesign.program.planner import PlannedStep, Planner, plan_step
+from codesign.program.schedule import Kind, Step, StoredMap
+from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
+from codesign.rtl.geometry import Geometry
+from codesign.rtl.layout import Op
+
+MOST_TOGETHER = 256
+"""Images of a group: by then computing takes longer than loading weights."""
+ADDRESSES = 1 << 32
+"""Bytes that the accelerator can address."""
+
+
+class Series(NamedTuple):
+    """Images one after the other.
+
+    Attributes:
+        steps: of all of them, in the order of the stream.
+        plan: of these.
+    """
+
+    steps: tuple[PlannedStep, ...]
+    plan: Plan
+
+
+def plan_images(planner: Planner, rows: Sequence[Sequence[Row]], images: int) -> Series:
+    """The plan of `images` images from one start, with the filters `rows` of every convolution, in order.
+
+    Raises:
+        UserError: as `Planner.plan`, or there are no such many images.
+    """
+    sets = planner.sets(rows)
+    alone = planner.stream(planner.with_passes(planner.steps, sets))
+    if images == 1:
+        return Series(planner.steps, alone)
+    _check(images, alone)
+    tail = _tail(planner)
+    groups = ceil(images / MOST_TOGETHER)
+    while tail and (together := ceil(images / groups)) > 1:
+        try:
+            found = _layout(planner, sets, tail, together)
+        except UserError:  # of so many pixels a layer takes too many passes
+            found = None
+        if found is not None:
+            return _series(planner, sets, found, images)
+        groups *= 2
+    plain = _layout(planner, sets, None, 1)
+    assert plain is not None
+    return _series(planner, sets, plain, images)
+
+
+def _check(images: int, alone: Plan) -> None:
+    """UserError for a count of images that there cannot be."""
+    size = alone.beats * alone.geometry.beat_bytes
+    if images < 1:
+        raise UserError(f"{option('batch')}: {images} given, must be at least 1")
+    if images * size >= ADDRESSES:
+        raise UserError(
+            f"{option('batch')}: {images} given, a program of {size:,} bytes for each exceeds addresses of 32 bits: at "
+            f"most {(ADDRESSES - 1) // size}"
+        )
+
+
+class _Tail(NamedTuple):
+    """The layers that compute several images together.
+
+    Attributes:
+        first: number of the first one.
+        at: place of its step among those of an image.
+        source: the map that it reads.
+    """
+
+    first: int
+    at: int
+    source: StoredMap
+
+
+def _tail(planner: Planner) -> _Tail | None:
+    """The longest tail of a network, if it has one."""
+    network, steps = planner.network, planner.schedule.steps
+    last = len(network.layers) - 1
+    first = last + 1
+    while first > 0 and _of_pixels(network, network.layers[first - 1]):
+        first -= 1
+    most = last if network.layers[-1].output.wide else last + 1
+    for start in range(first, most):
+        own = [step for step in steps if step.index >= start and step.kind is not Kind.STORE]
+        source = own[0].source
+        if source is None or not _apart(network, start) or any(step.kind is not None for step in own):
+            continue
+        at, writers = steps.index(own[0]), [step for step in steps if step.target == source]
+        if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in (None, Kind.LOAD):
+            if start == 0 or writers[0].kind is None:
+                return _Tail(start, at, source)
+    return None
+
+
+def _of_pixels(network: NetworkShape, layer: LayerShape) -> bool:
+    """Whether a layer does the same with every pixel, and has one."""
+    source, out = network.tensor(layer.input), layer.output
+    one = (source.height, source.width, out.height, out.width) == (1, 1, 1, 1)
+    return one and isinstance(layer, ConvShape) and layer.groups == 1 and not any(layer.padding)
+
+
+def _apart(network: NetworkShape, start: int) -> bool:
+    """Whether layers from `start` on read but one map of others, and that one not as a residual operand."""
+    before = network.layers[start - 1].output.name if start else network.input.name
+    later = network.layers[start:]
+    own = {layer.output.name for layer in later}
+    added = {x.residual for x in later if isinstance(x, ConvShape) and x.residual is not None}
+    return added <= own and all(layer.input in {before, *own} for layer in later) and later[0].input == before
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Where the load of the next image's first rows stands: behind the step at `at`, or beside it if it is `early`.
+
+    `exposed` is about how many cycles of it nothing hides.
+    """
+
+    at: int
+    early: bool
+    exposed: Fraction
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How images of a group lie.
+
+    Attributes:
+        tail: what is computed together, by groups of `together`.
+        places: of stored maps, by name; those of a tail have a pixel for each image of a group.
+        inner, outer: where the next image is loaded, within a group and at its end.
+    """
+
+    tail: _Tail | None
+    together: int
+    places: Mapping[str, Place]
+    inner: _Spot | None
+    outer: _Spot
+
+
+def _layout(
+    planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: _Tail | None, together: int
+) -> _Layout | None:
+    """The layout that hides most of the loads; None if maps do not fit."""
+    given = planner.schedule.places
+    first = planner.steps[0].target
+    assert first is not None
+    at = len(planner.steps) if tail is None else tail.at
+    plans = planner.with_passes(planner.steps[1:at], sets)
+    of_tail: list[StepPlan] | None = None
+    found: _Layout | None = None
+    load = first
+    if tail is not None and tail.first == 0:
+        load = replace(first, tensor=replace(first.tensor, width=together))
+    for base in _bases(planner, at, load):
+        places = dict(given) | {_name(planner.schedule.steps[0]): (first.memory, base)}
+        if tail is not None:
+            placed = _place_tail(planner, tail, together, places)
+            if placed is None:
+                continue
+            places |= placed
+        head = [_moved(planner, step, places) for step in planner.schedule.steps[1:at]]
+        behind = [] if tail is None else list(_together(planner, tail, together, places))
+        if of_tail is None:
+            of_tail = planner.with_passes(behind, sets)
+        load = replace(load, base=base)
+        inner = None
+        if tail is not None and tail.first > 0 and together > 1:
+            inner = _spot(planner.geometry, load, head, plans)
+        outer = _spot(planner.geometry, load, [*head, *behind], [*plans, *of_tail])
+        layout = _Layout(tail, together, places, inner, outer)
+        if found is None or _exposed(layout) < _exposed(found):
+            found = layout
+    return found
+
+
+def _exposed(layout: _Layout) -> Fraction:
+    """Cycles of loads of a group that nothing hides."""
+    return layout.outer.exposed + (layout.together - 1) * (layout.inner.exposed if layout.inner else 0)
+
+
+def _name(step: Step) -> str:
+    """Name of what is written."""
+    assert step.target is not None
+    return step.target.name
+
+
+class _Life(NamedTuple):
+    """Words that are in use from step `born` to step `dies`."""
+
+    memory: int
+    base: int
+    words: int
+    born: int
+    dies: int
+
+    def meets(self, memory: int, base: int, words: int) -> bool:
+        """Whether it has some of these words."""
+        return self.memory == memory and self.base < base + words and base < self.base + self.words
+
+
+def _lives(steps: Sequence[PlannedStep]) -> dict[tuple[str, int], _Life]:
+    """Lives of the maps that steps read and write, by name and first word."""
+    found: dict[tuple[str, int], _Life] = {}
+    for number, planned in enumerate(steps):
+        step = planned.step
+        born = number - planned.plan.early  # an early load comes while the step before runs
+        maps = (step.source, planned.source), (step.residual, planned.residual), (step.target, planned.target)
+        for stored, place in maps:
+            if stored is not None and place is not None and not (step.kind is Kind.STORE and stored is step.target):
+                known = found.get((stored.name, place.base))
+                first = known.born if known else born
+                found[stored.name, place.base] = _Life(place.memory, place.base, place.words, first, number)
+    return found
+
+
+def _bases(planner: Planner, at: int, first: Placement) -> list[int]:
+    """Where the first rows of an image may lie in their memory, beside what else the first `at` steps need.
+
+    The place that they have when there is one image comes first.
+    """
+    lives = _lives(planner.steps[:at])
+    own = lives.pop((_name(planner.schedule.steps[0]), first.base))
+    others = [life for life in lives.values() if life.memory == first.memory]
+    words, depth = first.words, planner.geometry.act_depth
+    edges = {0, depth - words}
+    for life in others:
+        edges |= {life.base + life.words, life.base - words}
+    free = [
+        base
+        for base in sorted(edges)
+        if 0 <= base <= depth - words
+        and not any(life.meets(first.memory, base, words) and life.born <= own.dies for life in others)
+    ]
+    return [first.base, *(base for base in free if base != first.base)]
+
+
+def _place_tail(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> dict[str, Place] | None:
+    """Places of a tail's maps, of as many pixels as a group has images; None if they do not fit.
+
+    The map that the tail reads is beside all that other layers need, which come between its pixels.
+    """
+    steps = planner.schedule.steps
+    source = tail.source.name
+    others = {} if tail.first == 0 else _lives([_moved(planner, step, places) for step in steps[: tail.at]])
+    taken = [life._replace(born=-1, dies=-1) for (name, _), life in others.items() if name != source]
+    found: dict[str, Place] = {}
+    dies = {source: 0}
+    for number, step in enumerate(steps[tail.at :]):
+        for stored in (step.source, step.residual, step.target):
+            if stored is not None:
+                dies[stored.name] = number
+    born = {source: -1} | {
+        _name(step): number for number, step in enumerate(steps[tail.at :]) if step.target is not None
+    }
+    tensors = {source: tail.source.tensor} | {
+        step.target.tensor.name: step.target.tensor for step in steps[tail.at :] if step.target is not None
+    }
+    for name, start in born.items():
+        memory, base = places[name]
+        words = together * planner.words_per_pixel(tensors[name])
+        where = base if name == source and tail.first == 0 else _gap(words, memory, start, taken, planner.geometry)
+        if where is None or where + words > planner.geometry.act_depth:
+            return None
+        found[name] = (memory, where)
+        if name == source:  # from here on what comes before the tail is no longer there
+            taken = []
+        taken.append(_Life(memory, where, words, start, dies[name]))
+    return found
+
+
+def _gap(words: int, memory: int, born: int, taken: Sequence[_Life], geometry: Geometry) -> int | None:
+    """The first of so many words of a memory that nothing has which is in use at `born`."""
+    base = 0
+    for life in sorted(taken, key=lambda life: life.base):
+        if life.memory == memory and life.dies >= born and life.meets(memory, base, words):
+            base = life.base + life.words
+    return base if base + words <= geometry.act_depth else None
+
+
+def _placement(planner: Planner, stored: StoredMap | None, places: Mapping[str, Place]) -> Placement | None:
+    if stored is None or stored.name not in places:
+        return None
+    return Placement(stored.tensor, stored.rows, *places[stored.name], planner.words_per_pixel(stored.tensor))
+
+
+def _moved(planner: Planner, step: Step, places: Mapping[str, Place]) -> PlannedStep:
+    """A step whose maps lie at `places`."""
+    source, target, residual = (
+        _placement(planner, stored, places) for stored in (step.source, step.target, step.residual)
+    )
+    return PlannedStep(step, plan_step(step, source, target, planner.geometry), source, residual, target)
+
+
+def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> Iterator[PlannedStep]:
+    """The steps of a tail for a group of images; `image` of their plans is counted from the group's first one."""
+
+    def wide(stored: StoredMap | None) -> StoredMap | None:
+        return None if stored is None else replace(stored, tensor=replace(stored.tensor, width=together))
+
+    for step in planner.schedule.steps[tail.at :]:
+        layer = step.layer
+        of_first = step.source == tail.source
+        if layer is not None and layer.output.wide:
+            for image in range(together):
+                planned = _moved(planner, step, places)
+                place = planned.source
+                assert place is not None
+                place = replace(place, base=place.base + image * place.words_per_pixel)
+                key = 0 if of_first else image % planner.geometry.groups
+                yield replace(planned, plan=replace(planned.plan, image=image), source=place, key=key)
+            continue
+        if layer is not None:
+            layer = replace(layer, output=replace(layer.output, width=together), stride=(1, 1))
+        many = replace(step, layer=layer, source=wide(step.source), target=wide(step.target))
+        many = replace(many, residual=wide(step.residual))
+        planned = _moved(planner, many, places)
+        yield replace(planned, plan=replace(planned.plan, together=together), alike=of_first)
+
+
+def _spot(geometry: Geometry, load: Placement, steps: Sequence[PlannedStep], plans: Sequence[StepPlan]) -> _Spot:
+    """Where a load of the next image costs least among the steps of the image before."""
+    slow = geometry.hw.memory.cycles_per_beat
+    beats = Fraction(load.words * geometry.load_beats + geometry.descriptor_beats) * slow
+    last = len(steps) - 1
+    found = _Spot(last, False, beats)
+    free = 1 + max(
+        (x.dies for x in _lives(steps).values() if x.meets(load.memory, load.base, load.words)),
+        default=-1,
+    )
+    for number in range(free, len(steps)):
+        planned, plan = steps[number], plans[number]
+        following = plans[number + 1] if number < last else None
+        if plan.op in (Op.LOAD, Op.FENCE) or (following is not None and following.op in (Op.LOAD, Op.FENCE)):
+            continue
+        if planned.target is not None and planned.plan.op != Op.STORE and planned.target.memory == load.memory:
+            continue
+        reads_twice = geometry.second_reader and (plan.half or plan.pairs)
+        if reads_twice and planned.source is not None and planned.source.memory == load.memory:
+            continue  # by the port that the load would write by
+        after = following if following is not None else plans[0]
+        needed = Fraction(after.passes[0].beats(geometry) if after.passes else 0) + geometry.descriptor_beats
+        slack = _slack(plan, geometry)
+        exposed = max(Fraction(0), beats + needed * slow - slack) - max(Fraction(0), needed * slow - slack)
+        if exposed <= found.exposed:
+            found = _Spot(number, True, exposed)
+    return found
+
+
+def _slack(plan: StepPlan, geometry: Geometry) -> Fraction:
+    """About the cycles for which a step goes on when all of it is loaded."""
+    if plan.windows is not None:
+        return Fraction(plan.windows.length)
+    slow = geometry.hw.memory.cycles_per_beat
+    loaded, done, before = Fraction(0), Fraction(0), Fraction(0)
+    for item in plan.passes:  # two of them at a time are in the accelerator
+        loaded = max(loaded, before) + Fraction(item.beats(geometry)) * slow
+        before, done = done, max(loaded, done) + item.tiling.length
+    return done - loaded
+
+
+def _series(
+    planner: Planner, sets: Mapping[int, Sequence[RowSet]], layout: _Layout, images: int
+) -> Series:
+    """The steps of all images."""
+    tail, places, size = layout.tail, layout.places, layout.together
+    first, *rest = planner.schedule.steps
+    at = len(rest) if tail is None else tail.at - 1
+    head = [_moved(planner, step, places) for step in rest[:at]]
+    plans = planner.with_passes(head, sets)
+    of_tail: dict[int, tuple[list[PlannedStep], list[StepPlan]]] = {}
+    steps: list[PlannedStep] = []
+    made: list[StepPlan] = []
+
+    def load(image: int, count: int, early: bool) -> None:
+        step = replace(first, early=early)
+        if tail is not None and tail.first == 0:
+            assert step.target is not None
+            step = replace(step, target=replace(step.target, tensor=replace(step.target.tensor, width=count)))
+        planned = _moved(planner, step, places)
+        steps.append(planned)
+        made.append(replace(planned.plan, image=image, together=count))
+
+    begun = range(0, images, size)
+    joined = tail is not None and tail.first == 0  # whole groups are loaded at once
+    load(0, min(size, images) if joined else 1, early=False)
+    for begin in begun:
+        count = min(size, images - begin)
+        if tail is not None and count not in of_tail:
+            behind = list(_together(planner, tail, count, places))
+            of_tail[count] = behind, planner.with_passes(behind, sets)
+        for image in range(begin, begin + (1 if joined else count)):
+            run, run_plans = list(head), [replace(plan, image=image) for plan in plans]
+            if tail is not None and not joined:
+                run, run_plans = _writing(tail, image - begin, run, run_plans)
+            is_last = joined or image == begin + count - 1
+            if is_last and tail is not None:
+                behind, behind_plans = of_tail[count]
+                run += behind
+                run_plans += [replace(plan, image=begin + plan.image) for plan in behind_plans]
+            following = begin + count if is_last else image + 1
+            spot = layout.outer if is_last else layout.inner
+            assert spot is not None
+            cut = min(spot.at + 1, len(run))  # of a smaller group the last layer may have fewer steps
+            steps += run[:cut]
+            made += run_plans[:cut]
+            if following < images:
+                load(following, min(size, images - following) if joined else 1, spot.early)
+            steps += run[cut:]
+            made += run_plans[cut:]
+    return Series(tuple(steps), planner.stream(made, images))
+
+
+def _writing(
+    tail: _Tail, image: int, steps: list[PlannedStep], plans: list[StepPlan]
+) -> tuple[list[PlannedStep], list[StepPlan]]:
+    """The steps before a tail of image `image` of a group: the last one writes that pixel."""
+    found = list(steps)
+    for number, (planned, plan) in enumerate(zip(steps, plans, strict=True)):
+        if planned.step.target == tail.source:
+            assert planned.target is not None
+            assert plan.written is not None
+            skipped = image * planned.target.words_per_pixel
+            written = replace(plan.written, base=plan.written.base + skipped)
+            found[number] = replace(planned, target=replace(planned.target, base=planned.target.base + skipped))
+            plans[number] = replace(plan, written=written)
+    return found, plans
