@@ -47,7 +47,8 @@ class LayerComparison:
     """One layer over all images.
 
     Attributes:
-        rtl_end, model_end: `counter_total` at the layer's end in the first image, of RTL and timing model.
+        rtl_end, model_end: `counter_total` at the layer's end in the first start, of RTL and timing model; of several
+            images from one start, in the last of them.
         mismatched_values, compared_values: output codes that differ, and how many there are.
     """
 
@@ -63,8 +64,8 @@ class CosimResult:
     """What the RTL did, beside what the models say.
 
     Attributes:
-        rtl_cycles, model_cycles: cycles of one image; every image takes the same.
-        counter_differences: counters (name, RTL, model) that differ in any image.
+        rtl_cycles, model_cycles: cycles of one start; every one takes the same.
+        counter_differences: counters (name, RTL, model) that differ in any start.
         outputs: (images, classes) int32 results of the RTL; of a network that ends in a map its codes (images, C*H*W).
         sim_cycles_per_s: simulated cycles per second of the simulator's run.
         build_s, wall_s: seconds to build (0 from cache) and to simulate, some images beside others.
@@ -108,11 +109,13 @@ def run_network(
     seed: int = 0,
     recording: WaveRequest | None = None,
     elements: Elements = "rtl",
+    batch: int = 1,
 ) -> CosimResult:
     """Run `images` (N, C, H, W; input codes) through the RTL of `hw` and compare everything.
 
-    Before image i there is a run that `pulses[i]` ends, if there are so many. `seed` is that of the scrambled bits.
-    Of the first image's run the waves of `recording` are written, whether or not the comparison finds a difference.
+    From one start `batch` images are computed, and N is a multiple of that.
+    Before start i there is a run that `pulses[i]` ends, if there are so many. `seed` is that of the scrambled bits.
+    Of the first start's run the waves of `recording` are written, whether or not the comparison finds a difference.
     With `elements` "twins" a run is some three times faster, but not of the processing elements that are generated; it
     goes neither with another simulator nor with waves.
 
@@ -122,7 +125,9 @@ def run_network(
     """
     if elements == "twins" and (simulator != "verilator" or recording):
         raise ValueError("twins run in Verilator, from defined states, and without waves")
-    program = compile_network(network, hw)
+    if len(images) % batch:
+        raise ValueError(f"{len(images)} images in starts of {batch} each")
+    program = compile_network(network, hw, batch)
     timing = estimate(program)
     window = waves.window(recording.what, program, timing) if recording else None
     report = progress or (lambda phase, done, total: None)
@@ -165,17 +170,18 @@ def run_network(
                 plusargs.append("-fst")
             speed = icarus.run(folder, BENCH, work, plusargs) / (time.perf_counter() - began)
         elif recording:
-            report("simulate", 0, len(images))
+            report("simulate", 0, len(images) // batch)
             speed = waves.run(folder, work, plusargs) / (time.perf_counter() - began)
-            report("simulate", len(images), len(images))
+            report("simulate", len(images) // batch, len(images) // batch)
         else:
-            # two images or more in each part, so that one comes behind another
+            # two starts or more in each part, so that one comes behind another
             most, _ = worker_count(None, SIMULATOR_BYTES + memory_bytes)
-            parts = [work / str(number) for number in range(1 if pulses else max(1, min(most, len(images) // 2)))]
-            for part, some in zip(parts, np.array_split(images, len(parts)), strict=True):
+            starts = images.reshape(-1, batch, *images.shape[1:])
+            parts = [work / str(number) for number in range(1 if pulses else max(1, min(most, len(starts) // 2)))]
+            for part, some in zip(parts, np.array_split(starts, len(parts)), strict=True):
                 part.mkdir()
-                write_inputs(program, some, timing.total_cycles, part, pulses)
-            speed = _run_parts(folder, parts, len(images), plusargs, report)
+                write_inputs(program, some.reshape(-1, *images.shape[1:]), timing.total_cycles, part, pulses)
+            speed = _run_parts(folder, parts, len(starts), plusargs, report)
             for name in OUTPUTS:
                 (work / name).write_text("".join((part / name).read_text() for part in parts))
         wall_s = time.perf_counter() - began
@@ -196,8 +202,8 @@ def hex_lines(data: NDArray[np.uint8], beat_bytes: int) -> str:
 
 
 def image_beats(program: Program) -> list[tuple[int, int]]:
-    """Where the pieces of an image lie in the memory, and how many beats each has."""
-    pieces = program.encode_input(np.zeros(program.network.input.shape, dtype=np.int64))
+    """Where the pieces of the images of a start lie in the memory, and how many beats each has."""
+    pieces = program.encode_input(np.zeros(program.network.input.shape, dtype=np.int64)) * program.images
     beat = program.geometry.beat_bytes
     return [(piece.beat, part.size // beat) for piece, part in zip(program.pieces, pieces, strict=True)]
 
@@ -205,15 +211,16 @@ def image_beats(program: Program) -> list[tuple[int, int]]:
 def write_inputs(
     program: Program, images: NDArray[np.int64], cycles: int, work: Path, pulses: Sequence[Pulse] = ()
 ) -> None:
-    """What the bench reads from the folder `work`: program, images, plan; `cycles` is what an image should take."""
+    """What the bench reads from the folder `work`: program, images, plan; `cycles` is what a start should take."""
     geometry = program.geometry
     (work / "program.hex").write_text(hex_lines(program.stream, geometry.beat_bytes))
     encoded = np.concatenate([part for image in images for part in program.encode_input(image)])
     (work / "inputs.hex").write_text(hex_lines(encoded, geometry.beat_bytes))
     executed = [plan for plan in program.steps if plan.op not in (Op.LOAD, Op.FENCE)]
     lines = [
-        f"{2 * cycles + 10_000} {len(images)} {program.address} {program.bursts} {len(program.pieces)} "
-        f"{program.output_address // 4} {program.result_words} {len(executed)} {len(pulses)}"
+        f"{2 * cycles + 10_000} {len(images) // program.images} {program.address} {program.bursts} "
+        f"{len(program.pieces)} {program.output_address // 4} {program.images * program.result_words} "
+        f"{len(executed)} {len(pulses)}"
     ]
     lines += [f"{beat} {beats}" for beat, beats in image_beats(program)]
     for plan in executed:
@@ -223,11 +230,11 @@ def write_inputs(
     (work / "plan.txt").write_text("\n".join(lines) + "\n")
 
 
-def _run_parts(folder: Path, parts: Sequence[Path], images: int, plusargs: Sequence[str], report: Progress) -> float:
+def _run_parts(folder: Path, parts: Sequence[Path], starts: int, plusargs: Sequence[str], report: Progress) -> float:
     """Run a simulation in several folders at once; cycles a second of all together."""
 
     def lines() -> list[list[str]]:
-        """Of every folder: image, cycles and seconds up to its end."""
+        """Of every folder: start, cycles and seconds up to its end."""
         files = (part / "progress.txt" for part in parts)
         return [file.read_text().split("\n")[:-1] if file.exists() else [] for file in files]
 
@@ -243,8 +250,8 @@ def _run_parts(folder: Path, parts: Sequence[Path], images: int, plusargs: Seque
             done, waiting = wait(waiting, 0.5, FIRST_EXCEPTION)
             for each in done:
                 each.result()
-            report("simulate", min(sum(map(len, lines())), images), images)
-    report("simulate", images, images)
+            report("simulate", min(sum(map(len, lines())), starts), starts)
+    report("simulate", starts, starts)
     ends = [of_part[-1].split() for of_part in lines()]
     return sum(int(end[1]) for end in ends) / max(*(float(end[2]) for end in ends), 1e-9)
 
@@ -255,7 +262,8 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
     lines = (work / "counters.txt").read_text().split("\n")[:-1]
     counters = np.array([[int(value) for value in line.split()] for line in lines], dtype=np.int64)
     executed = [(i, plan) for i, plan in enumerate(program.steps) if plan.op not in (Op.LOAD, Op.FENCE)]
-    counters = counters.reshape(len(images), len(executed) + 1, len(names))
+    starts = len(images) // program.images
+    counters = counters.reshape(starts, len(executed) + 1, len(names))
     maps = _read_maps(work / "maps.hex", geometry)
     results = np.array((work / "results.hex").read_text().split(), dtype=object)
     words = np.array([int(word, 16) for word in results], dtype=np.int64).reshape(len(images), -1)
@@ -263,16 +271,20 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
     mismatched = dict.fromkeys((layer.name for layer in network.layers), 0)
     compared = dict(mismatched)
     position = 0
-    for index, image in enumerate(images):
-        expected = functional.run(network, image)
+    for start in range(starts):
+        first = start * program.images
+        expected = [functional.run(network, image) for image in images[first : first + program.images]]
         for _, plan in executed:
-            if plan.op == Op.STORE and plan is not program.steps[-1]:
-                continue  # what comes back is seen in the layers that read it
             layer = network.layers[plan.layer]
-            want = expected[layer.output.name][:, plan.rows[0] : plan.rows[1]]
+            if plan.op == Op.STORE and layer is not network.layers[-1]:
+                continue  # what comes back is seen in the layers that read it
+            mine = slice(plan.image, plan.image + plan.together)  # as pixels of one map
+            each = [found[layer.output.name][:, plan.rows[0] : plan.rows[1]] for found in expected[mine]]
+            want = np.concatenate(each, axis=2)
             place = plan.written
             if place is None:
-                got = program.decode_results(words[index])
+                of_images = words[first : first + program.images][mine]
+                got = np.concatenate([program.decode_results(part) for part in of_images], axis=2)
             else:
                 got = unpack_words(maps[position : position + place.words], want.shape, place.tensor.bits, geometry)
                 position += place.words
@@ -283,7 +295,7 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
     differences = {
         (name, int(counters[index, -1, i]), model[i])
         for i, name in enumerate(names)
-        for index in range(len(images))
+        for index in range(starts)
         if counters[index, -1, i] != model[i]
     }
     last_step = {plan.layer: row for row, (_, plan) in enumerate(executed)}
