@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, shown
-from codesign.api.given import check_data_dir, refuse
+from codesign.api.given import check_batch, check_data_dir, refuse
 from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network
 from codesign.api.notes import Report, silent
 from codesign.api.reading import NOTHING, Reading
@@ -87,12 +87,12 @@ class Compiled(Answer):
 
     @property
     def cycles(self) -> int:
-        """Of one image."""
+        """Of one start, with all its images."""
         return int(self.manifest["cycles"])
 
     @property
     def latency_ms(self) -> float:
-        """Of one image."""
+        """Of one start, with all its images."""
         return self.clock.milliseconds(self.cycles)
 
     @property
@@ -103,13 +103,14 @@ class Compiled(Answer):
         return self.manifest
 
     def blocks(self) -> Sequence[Block]:
-        ends = self.manifest["memory_bytes"]
+        ends, several = self.manifest["memory_bytes"], self.program.images
+        what = f"{several} images from one start" if several > 1 else "one image"
         return [
             Facts(
                 {
                     "program": f"{len(self.program.stream):,} bytes, results and spilled maps end at {ends:,}",
                     "images": shown(self.images),
-                    "cycles": f"{self.cycles:,} for one image",
+                    "cycles": f"{self.cycles:,} for {what}",
                     "clock": self.clock,
                     "latency": f"{shown(self.latency_ms)} ms at {self.clock.mhz:.4g} MHz",
                     "folder": f"{self.folder}, for the driver.py of `codesign generate {self.given}`",
@@ -134,6 +135,7 @@ def compile_for_board(
     out: str | Path,
     *,
     images: int | Images = 1,
+    batch: int = 1,
     data: str | Dataset | None = None,
     data_dir: Path | None = None,
     bits: str | None = None,
@@ -151,6 +153,7 @@ def compile_for_board(
         network: whatever `load_network` takes; one without integers gets random weights.
         out: the folder to write.
         images: how many; or the images, (N, C, H, W) real numbers in what the network was trained on.
+        batch: images that the program computes from one start (`codesign.program.images`).
         data: a data set whose first test images are taken; random ones by default.
         data_dir: folder with the files of a data set that is named.
         bits, ratio, assignment: row formats of a network without integers; at most one.
@@ -167,12 +170,13 @@ def compile_for_board(
     if isinstance(images, int) and images == 0:
         refuse({"data": data, "data_dir": data_dir}, f"with {option('images')} 0")
     check_data_dir(data, data_dir)
+    check_batch(batch)
     hardware = hardware_of(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
-    program = compile_network(net, hardware)
+    program = compile_network(net, hardware, batch)
     results = []
     for index, image in enumerate(codes):
         report("results", index, len(codes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Table, shown
-from codesign.api.given import check_data_dir, refuse
+from codesign.api.given import check_batch, check_data_dir, refuse
 from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, input_codes, integer_network, weight_bits
 from codesign.api.notes import Report, note
 from codesign.api.reading import NOTHING, Reading
@@ -17,14 +17,14 @@ from codesign.api.simulation import moved_words, timing_json
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.integer.network import IntegerNetwork
-from codesign.program import Plan, compile_network
+from codesign.program import Plan, plan_network
 from codesign.provenance import provenance
 from codesign.sim.clock import Clock, known_clock
 from codesign.sim.cosim.run import CosimResult, Elements, run_network
 from codesign.sim.cosim.wave_request import request
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
-from codesign.sim.timing.plan_timing import estimate
+from codesign.sim.timing.plan_timing import Timing, estimate
 
 if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
@@ -45,6 +45,7 @@ class Cosimulation(Answer):
         integers: the network that ran.
         plan: of its program.
         result: cycles, values and counters that were compared, and the outputs.
+        alone: plan and timing of one image.
         clock: that of the latency.
         seed: of random weights and images.
     """
@@ -52,6 +53,7 @@ class Cosimulation(Answer):
     integers: IntegerNetwork
     plan: Plan
     result: CosimResult
+    alone: tuple[Plan, Timing]
     clock: Clock
     seed: int
 
@@ -67,12 +69,12 @@ class Cosimulation(Answer):
 
     @property
     def total_cycles(self) -> int:
-        """Of one image."""
+        """Of one start, with all its images."""
         return self.result.rtl_cycles
 
     @property
     def latency_ms(self) -> float:
-        """Of one image."""
+        """Of one start, with all its images."""
         return self.clock.milliseconds(self.result.timing.total_cycles)
 
     @property
@@ -86,8 +88,9 @@ class Cosimulation(Answer):
     def to_json(self) -> dict[str, Any]:
         result = self.result
         units = unit_energies()
-        signals = replace(measure(self.plan, units, result.timing), clock=self.clock)
-        answer = timing_json(self.plan, result.timing, 1, units, signals, weight_bits(self.integers))
+        plan, timing = self.alone
+        signals = replace(measure(plan, units, timing), clock=self.clock)
+        answer = timing_json(self.plan, result.timing, units, signals, weight_bits(self.integers))
         answer |= provenance(self.hardware, self.seed)
         return answer | {
             "images": result.images,
@@ -125,10 +128,11 @@ class Cosimulation(Answer):
         }
 
     def blocks(self) -> Sequence[Block]:
-        result = self.result
+        result, several = self.result, self.plan.images
+        what = f"{several} images" if several > 1 else "an image"
         facts = {
             "clock": self.clock,
-            "latency": f"{shown(self.latency_ms)} ms of an image at {self.clock.mhz:.4g} MHz",
+            "latency": f"{shown(self.latency_ms)} ms of {what} at {self.clock.mhz:.4g} MHz",
             "images": result.images,
             "simulation": f"{shown(result.sim_cycles_per_s)} cycles/s, {result.wall_s:.1f} s"
             f" (build {result.build_s:.1f} s)",
@@ -158,7 +162,8 @@ def cosim(
     hw: HardwareLike,
     network: NetworkLike,
     *,
-    images: int | Images = 1,
+    images: int | Images | None = None,
+    batch: int = 1,
     data: str | Dataset | None = None,
     data_dir: Path | None = None,
     bits: str | None = None,
@@ -177,7 +182,9 @@ def cosim(
     Args:
         hw: an accelerator, a YAML file, or a name in hw_configs.
         network: whatever `load_network` takes; one without integers gets random weights.
-        images: how many; or the images, (N, C, H, W) real numbers in what the network was trained on.
+        images: how many, by default those of one start; or the images, (N, C, H, W) real numbers in what the network
+            was trained on.
+        batch: images that are computed from one start (`codesign.program.images`).
         data: a data set whose first test images are run; random ones by default.
         data_dir: folder with the files of a data set that is named.
         bits, ratio, assignment: row formats of a network without integers; at most one.
@@ -200,6 +207,7 @@ def cosim(
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: has many products and no single program; cosim_encoder runs them")
     check_data_dir(data, data_dir)
+    check_batch(batch)
     if waves is None:
         refuse({"waves_out": waves_out}, f"without {option('waves')}")
     if elements is not None and elements not in get_args(Elements):
@@ -208,12 +216,19 @@ def cosim(
     if recording and elements == "twins":
         raise UserError(f"{option('elements')}: twins given, {option('waves')} shows the elements that are generated")
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
-    codes = input_codes(net, images, data, data_dir, seed)
-    plan = compile_network(net, hardware)
+    codes = input_codes(net, batch if images is None else images, data, data_dir, seed)
+    if len(codes) % batch:
+        raise UserError(f"{option('images')}: {len(codes)} given, must be a multiple of {option('batch')} {batch}")
+    plan = plan_network(net, hardware, batch)
+    timing = estimate(plan)
     if elements is None:
-        long = estimate(plan).total_cycles * len(codes) > LONG_RUN
+        long = timing.total_cycles * (len(codes) // batch) > LONG_RUN
         elements = "twins" if long and recording is None else "rtl"
-    result = run_network(hardware, net, codes, progress, recording=recording, elements=elements)
+    result = run_network(hardware, net, codes, progress, recording=recording, elements=elements, batch=batch)
     if recording and result.recording is None:
         note(f"{recording.file}: not written, the run was over before its first cycle")
-    return Cosimulation(net, plan, result, known_clock(hardware), seed)
+    alone = plan, timing
+    if batch > 1:
+        single = plan_network(net, hardware)
+        alone = single, estimate(single)
+    return Cosimulation(net, plan, result, alone, known_clock(hardware), seed)

@@ -32,6 +32,12 @@ def check_data_dir(data: object, data_dir: object) -> None:
         refuse({"data_dir": data_dir}, f"on {option('data')} {data}, which is not looked for in it")
 
 
+def check_batch(batch: int) -> None:
+    """UserError for a count of images that no start computes."""
+    if batch < 1:
+        raise UserError(f"{option('batch')}: {batch} given, must be at least 1")
+
+
 def is_shipped(path: Path) -> bool:
     """Whether it is one of the configurations that come with codesign."""
     from codesign.arch.load import CONFIG_FOLDERS

@@ -31,7 +31,7 @@ from codesign.integer.network import (
 )
 from codesign.integer.random_network import random_network
 from codesign.integer.topology import integer_topology
-from codesign.program import Plan, Planner, plan_network
+from codesign.program import Plan, Planner, plan_images, plan_network
 from codesign.program.dealing import row_of
 from codesign.program.input_digits import suited_input
 from codesign.program.pruned import without_pruned
@@ -307,6 +307,7 @@ class Planned(NamedTuple):
         own: whether its rows were dealt as the accelerator's bands are.
         weight_bits: of each layer, the mean of its filters; None without weights.
         on: the plan of the same network on another accelerator.
+        many: the plan of so many images from one start.
     """
 
     plan: Plan
@@ -315,6 +316,7 @@ class Planned(NamedTuple):
     own: bool
     weight_bits: tuple[float | None, ...]
     on: Callable[[Hardware], Plan]
+    many: Callable[[int], Plan]
 
 
 def network_plan(
@@ -344,13 +346,15 @@ def planned(
             False,
             weight_bits(found),
             lambda other: plan_network(found, other),
+            lambda images: plan_network(found, hw, images),
         )
     dealt = chosen if isinstance(chosen, Assignment) else Assignment.random(found, *chosen, seed)
     dealt.check(found)
     shape, dealt = without_pruned(network_shape(found, dealt), dealt)
     rows = [[row_of(form) for form in dealt[conv.name]] for conv in shape.convs]
     used = {form for conv in shape.convs for form in dealt[conv.name]}
-    plan = Planner(shape, hw).plan(rows)
+    planner = Planner(shape, hw)
+    plan = planner.plan(rows)
     bits = {conv.name: fmean(form.bits for form in dealt[conv.name]) for conv in shape.convs}
     return Planned(
         plan,
@@ -359,6 +363,7 @@ def planned(
         not formats.rows,
         tuple(bits.get(layer.name) for layer in shape.layers),
         lambda other: Planner(shape, other).plan(rows),
+        lambda images: plan_images(planner, rows, images).plan,
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codesign.api.answer import Answer
 from codesign.api.blocks import Block, Facts, Line, Table, percent, shown
-from codesign.api.networks import Formats, HardwareLike, encoder, hardware_of, planned
+from codesign.api.given import check_batch
+from codesign.api.networks import Formats, HardwareLike, Planned, encoder, hardware_of, planned
 from codesign.api.notes import Report
 from codesign.api.reading import NOTHING, Reading
 from codesign.arch.hardware import Hardware
@@ -40,10 +41,10 @@ class Simulation(Answer):
     """A network on an accelerator, by the timing model.
 
     Attributes:
-        plan: the network's program without its weights.
-        timing: of one image.
+        plan: the network's program without its weights, of all images of the batch.
+        timing: of all images, from one start.
+        alone: plan and timing of one image.
         clock: that of the latency.
-        batch: images, one after the other; cycles, latency and energy are those of all of them.
         units: energies of single operations.
         resources: of the accelerator; None unless they were asked for.
         predicted: whether `resources` are predicted, not synthesized.
@@ -54,8 +55,8 @@ class Simulation(Answer):
 
     plan: Plan
     timing: Timing
+    alone: tuple[Plan, Timing]
     clock: Clock
-    batch: int
     units: UnitEnergies
     resources: Resources | None
     predicted: bool
@@ -74,29 +75,40 @@ class Simulation(Answer):
         return self.plan.shape.name
 
     @property
+    def batch(self) -> int:
+        """Images from one start; cycles, latency and energy are those of all of them."""
+        return self.plan.images
+
+    @property
     def layers(self) -> tuple[LayerTiming, ...]:
-        """Timing of every layer, of one image."""
+        """Timing of every layer, of all images."""
         return tuple(self.timing.layers)
 
     @property
     def counters(self) -> dict[str, int]:
-        """The RTL's performance counters after one image."""
+        """The RTL's performance counters after all images."""
         return self.timing.counters
 
     @property
     def total_cycles(self) -> int:
         """Of all images."""
-        return self.batch * self.timing.total_cycles
+        return self.timing.total_cycles
 
     @property
     def latency_ms(self) -> float:
         """Of all images."""
         return self.clock.milliseconds(self.total_cycles)
 
+    @property
+    def images_per_s(self) -> float:
+        """Images a second, a batch after the other."""
+        return 1000 * self.batch / self.latency_ms
+
     @cached_property
     def signals(self) -> Signals:
-        """What one image costs."""
-        found = replace(measure(self.plan, self.units, self.timing), clock=self.clock)
+        """What one image costs alone."""
+        plan, timing = self.alone
+        found = replace(measure(plan, self.units, timing), clock=self.clock)
         if self.resources is None:
             return found
         evidence: Literal["predicted", "synthesized"] = "predicted" if self.predicted else "synthesized"
@@ -108,17 +120,17 @@ class Simulation(Answer):
         operations = 2 * self.batch * sum(layer.macs for layer in self.plan.layers)
         return operations / (self.latency_ms * 1e6)
 
-    @property
+    @cached_property
     def energy_mj(self) -> float:
         """Of all images, an estimate from counts of operations."""
-        return self.batch * self.signals.energy_mj
+        return estimate_energy(self.plan, self.units).total_mj
 
     @property
     def summary(self) -> str:
         return f"{self.network} on {self.hardware.name}, {self.total_cycles:,} cycles, {shown(self.latency_ms)} ms"
 
     def to_json(self) -> dict[str, Any]:
-        answer = timing_json(self.plan, self.timing, self.batch, self.units, self.signals, self.weight_bits)
+        answer = timing_json(self.plan, self.timing, self.units, self.signals, self.weight_bits)
         answer |= provenance(self.hardware, self.seed)
         used = None if self.resources is None else self.resources._asdict()
         return answer | {"resources": used, "hints": list(self.hints)}
@@ -130,7 +142,7 @@ class Simulation(Answer):
             "hardware": self.hardware,
             "clock": self.clock,
             "latency": f"{shown(self.latency_ms)} ms at {self.clock.mhz:.4g} MHz{several}",
-            "throughput": f"{shown(self.signals.images_per_s)} images/s, {self.gops:.3g} GOP/s of {peak:.3g} at peak",
+            "throughput": f"{shown(self.images_per_s)} images/s, {self.gops:.3g} GOP/s of {peak:.3g} at peak",
             "busy": ", ".join(
                 f"{band} {percent(busy / self.timing.total_cycles)}"
                 for band, busy in zip(self.hardware.bands, self.timing.band_busy, strict=True)
@@ -172,7 +184,7 @@ def simulate(
         network: whatever `load_network` takes; one without integers gets random weights, on which no cycle depends.
         bits, ratio, assignment: row formats of such a network, see `codesign.api.networks.Formats`; at most one.
         act_bits: of all its activations, with `ratio` or with formats as the bands are.
-        batch: images, one after the other.
+        batch: images that are computed from one start (`codesign.program.images`).
         resources: synthesize the accelerator, too.
         predict: predict its resources instead, in a millisecond.
         energy: energies of single operations: a YAML file, or a name in hw_configs/energy.
@@ -188,8 +200,7 @@ def simulate(
     hardware = hardware_of(hw)
     if (found := encoder(network)) is not None:
         raise UserError(f"{found.name}: has many products and no single program; simulate_encoder times them")
-    if batch < 1:
-        raise UserError(f"{option('batch')}: {batch} given, must be at least 1")
+    check_batch(batch)
     formats = Formats(bits, ratio, assignment, act_bits)
     plan = planned(network, hardware, formats, seed, reading)  # first: what cannot run is not synthesized
     used, clock = _resources(hardware, resources, predict, progress)
@@ -203,7 +214,15 @@ def simulate(
         *([] if plan.own else ratio_hints(plan.plan, timing.total_cycles, band_ratio(hardware))),
     ]
     units = unit_energies(energy)
-    return Simulation(plan.plan, timing, clock, batch, units, used, predict, plan.weight_bits, tuple(hints), seed)
+    alone = plan.plan, timing
+    many = alone if batch == 1 else _of_images(plan, batch)
+    return Simulation(*many, alone, clock, units, used, predict, plan.weight_bits, tuple(hints), seed)
+
+
+def _of_images(plan: Planned, images: int) -> tuple[Plan, Timing]:
+    """Plan and timing of so many images from one start."""
+    found = plan.many(images)
+    return found, estimate(found)
 
 
 def _resources(
@@ -225,28 +244,27 @@ def _resources(
 def timing_json(
     plan: Plan,
     timing: Timing,
-    batch: int,
     units: UnitEnergies,
     signals: Signals,
     weight_bits: Sequence[float | None],
 ) -> dict[str, Any]:
-    """What is said of a timed plan; cycles, operations and energy are those of the batch, `signals` of an image.
+    """What is said of a timed plan of some images, and `signals` of an image alone.
 
     `weight_bits` are those of each layer, the mean of its filters; None without weights.
     """
     hw, clock = plan.hw, signals.clock
     energy = estimate_energy(plan, units)
-    cycles = batch * signals.cycles
-    operations = 2 * batch * sum(layer.macs for layer in plan.layers)
+    cycles = timing.total_cycles
+    operations = 2 * plan.images * sum(layer.macs for layer in plan.layers)
     return {
         "hardware": hw.name,
         "network": plan.shape.name,
         **clock.to_json(),
         "fmax_mhz": clock.evidenced_mhz if clock.evidence == "routed" else None,
-        "batch": batch,
+        "batch": plan.images,
         "total_cycles": cycles,
         "latency_ms": clock.milliseconds(cycles),
-        "images_per_s": signals.images_per_s,
+        "images_per_s": 1000 * plan.images / clock.milliseconds(cycles),
         "gops": operations / (clock.milliseconds(cycles) * 1e6),
         "counters": timing.counters,
         "band_busy": list(timing.band_busy),
@@ -275,7 +293,7 @@ def timing_json(
             )
         ],
         "resources": None,
-        "energy_mj": batch * signals.energy_mj,
+        "energy_mj": energy.total_mj,
         "energy_is": "an estimate from counts of operations",
         "energy_source": energy.source,
         "signals": signals.to_json(),

@@ -10,6 +10,7 @@ import typer
 from codesign.cli.options import (
     ACT_BITS,
     ASSIGNMENT,
+    BATCH,
     BITS,
     DATA,
     DATA_DIR,
@@ -44,7 +45,7 @@ def simulate(
     ratio: RATIO = None,
     assignment: ASSIGNMENT = None,
     act_bits: ACT_BITS = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images, one after the other.")] = 1,
+    batch: BATCH = 1,
     resources: Annotated[bool, typer.Option("--resources", help="Synthesize too, for LUT, FF, DSP and BRAM.")] = False,
     predict: Annotated[bool, typer.Option("--predict", help="Predict them instead, in a millisecond.")] = False,
     energy: ENERGY = DEFAULT_ENERGY,
@@ -144,7 +145,8 @@ def simulate(
 def cosim(
     hw: HW,
     network: NETWORK,
-    images: Annotated[int, typer.Option(min=1, help="How many images to run.")] = 1,
+    images: Annotated[int | None, typer.Option(min=1, help="How many images to run; those of one start.")] = None,
+    batch: BATCH = 1,
     data: DATA = None,
     data_dir: DATA_DIR = None,
     bits: BITS = None,
@@ -191,6 +193,7 @@ def cosim(
                 hw,
                 network,
                 images=images,
+                batch=batch,
                 data=data,
                 data_dir=data_dir,
                 bits=bits,
@@ -214,7 +217,8 @@ def cosim(
                 {"waves": waves, "waves_out": waves_out, "elements": elements},
                 f"on {found.name}, whose products are programs of their own",
             )
-            answer = cosim_encoder(hw, found, sequences=images, seed=seed, progress=report)
+            refuse({"batch": None if batch == 1 else batch}, f"on {found.name}, whose products are started one by one")
+            answer = cosim_encoder(hw, found, sequences=images or 1, seed=seed, progress=report)
     show(answer)
     save(json, answer.to_json())
     if not answer.exact:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codesign.cli.options import ACT_BITS, ASSIGNMENT, BITS, DATA, DATA_DIR, HW, JSON, NETWORK, RATIO, SEED
+from codesign.cli.options import ACT_BITS, ASSIGNMENT, BATCH, BITS, DATA, DATA_DIR, HW, JSON, NETWORK, RATIO, SEED
 from codesign.cli.reading import NOTHING, Reading, reads
 
 
@@ -31,6 +31,7 @@ def compile_(
     network: NETWORK,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
     images: Annotated[int, typer.Option(min=0, help="Images to write, with the results they must give.")] = 1,
+    batch: BATCH = 1,
     data: DATA = None,
     data_dir: DATA_DIR = None,
     bits: BITS = None,
@@ -54,6 +55,7 @@ def compile_(
             network,
             out,
             images=images,
+            batch=batch,
             data=data,
             data_dir=data_dir,
             bits=bits,

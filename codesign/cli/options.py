@@ -34,4 +34,5 @@ ASSIGNMENT = Annotated[Path | None, typer.Option(metavar="FILE", help="The forma
 DATA = Annotated[str | None, typer.Option(metavar="DATASET", help="Test images of a data set, not random.")]
 DATA_DIR = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 DEFAULT_ENERGY = "horowitz2014"
+BATCH = Annotated[int, typer.Option(min=1, help="Images from one start.")]
 SEED = Annotated[int, typer.Option(min=0, help="Seed of random weights and images.")]

@@ -35,7 +35,9 @@ def write_program(
 
     Args:
         folder: new, empty, or an earlier program's; files of the user's in it stay (`codesign._folders`).
-        program: the compiled network. Its image may lie at any address that is a multiple of `burst_bytes`.
+        program: the compiled network. Its image may lie at any address that is a multiple of `burst_bytes`. Where
+            several images are computed from one start, the manifest has their count as `batch` and the offsets of the
+            pieces of each as `slots`; results lie one behind the other.
         images: codes (N, C, H, W).
         results: their outputs (C, H, W) of the integer model, int32 or codes.
         facts: what else the manifest shall say.
@@ -62,6 +64,7 @@ def write_program(
         "program": STREAM,
         "burst_bytes": program.geometry.block_bytes,
         "memory_bytes": _memory_bytes(program),
+        **_slots(program),
         "input": _input(program),
         "output": {
             "shape": list(program.network.output.shape),
@@ -94,6 +97,16 @@ def _memory_bytes(program: Program) -> int:
     return size if program.geometry.ports == 1 else size + -size % program.geometry.block_bytes
 
 
+def _slots(program: Program) -> dict[str, Any]:
+    """Where the images of a start lie, if there are several."""
+    if program.images == 1:
+        return {}
+    slots: list[list[int]] = [[] for _ in range(program.images)]
+    for piece in program.pieces:
+        slots[piece.image].append(piece.beat * program.geometry.beat_bytes)
+    return {"batch": program.images, "slots": slots}
+
+
 def _input(program: Program) -> dict[str, Any]:
     """The image, what the host makes of it (`codesign.program.input_folding`), and where its pieces lie."""
     source, folding, beat = program.network.input, program.folding, program.geometry.beat_bytes
@@ -108,7 +121,9 @@ def _input(program: Program) -> dict[str, Any]:
         "padding": list(folding.padding),
         "folded_shape": list(folding.folded.shape),
         **_parts(source, program),
-        "pieces": [{"offset": piece.beat * beat, "rows": list(piece.rows)} for piece in program.pieces],
+        "pieces": [
+            {"offset": piece.beat * beat, "rows": list(piece.rows)} for piece in program.pieces if piece.image == 0
+        ],
     }
 
 

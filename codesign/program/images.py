@@ -8,9 +8,9 @@ Two things make that faster than as many starts:
   the image's end.
 * Layers on maps of one pixel, behind which nothing spatial comes (a tail), are computed for a group of images in one
   step, with the images as pixels of one map: their weights, which bound their time, are read once for all of them. The
-  last layer before the tail writes one pixel of that map for every image. These pixels have groups that are not rotated,
-  as the only pixel of a map has; whoever reads them is told so. int32 results leave for one pixel at a time, so a
-  last layer that gives them runs image by image.
+  last layer before the tail writes one pixel of that map for every image. These pixels have groups that are not
+  rotated, as the only pixel of a map has; whoever reads them is told so. int32 results leave for one pixel at a time,
+  so a last layer that gives them runs image by image.
 
 Maps stay in the memories in which they lie when there is one image: what is written beside what is read decides about
 the speed of a layer (second readers), and no layer becomes slower.
@@ -119,9 +119,9 @@ def _tail(planner: Planner) -> _Tail | None:
         if source is None or not _apart(network, start) or any(step.kind is not None for step in own):
             continue
         at, writers = steps.index(own[0]), [step for step in steps if step.target == source]
-        if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in (None, Kind.LOAD):
-            if start == 0 or writers[0].kind is None:
-                return _Tail(start, at, source)
+        kinds = (None,) if start else (Kind.LOAD,)
+        if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in kinds:
+            return _Tail(start, at, source)
     return None
 
 
@@ -391,9 +391,7 @@ def _slack(plan: StepPlan, geometry: Geometry) -> Fraction:
     return done - loaded
 
 
-def _series(
-    planner: Planner, sets: Mapping[int, Sequence[RowSet]], layout: _Layout, images: int
-) -> Series:
+def _series(planner: Planner, sets: Mapping[int, Sequence[RowSet]], layout: _Layout, images: int) -> Series:
     """The steps of all images."""
     tail, places, size = layout.tail, layout.places, layout.together
     first, *rest = planner.schedule.steps
