@@ -184,8 +184,8 @@ def _layout(
     load = first
     if tail is not None and tail.first == 0:
         load = replace(first, tensor=replace(first.tensor, width=together))
-    for base in _bases(planner, at, load):
-        places = dict(given) | {_name(planner.schedule.steps[0]): (first.memory, base)}
+    for memory, base in _free_places(planner, at, load):
+        places = dict(given) | {_name(planner.schedule.steps[0]): (memory, base)}
         if tail is not None:
             placed = _place_tail(planner, tail, together, places)
             if placed is None:
@@ -195,7 +195,7 @@ def _layout(
         behind = [] if tail is None else list(_together(planner, tail, together, places))
         if of_tail is None:
             of_tail = planner.with_passes(behind, sets)
-        load = replace(load, base=base)
+        load = replace(load, memory=memory, base=base)
         inner = None
         if tail is not None and tail.first > 0 and together > 1:
             inner = _spot(planner.geometry, load, head, plans)
@@ -246,25 +246,39 @@ def _lives(steps: Sequence[PlannedStep]) -> dict[tuple[str, int], _Life]:
     return found
 
 
-def _bases(planner: Planner, at: int, first: Placement) -> list[int]:
-    """Where the first rows of an image may lie in their memory, beside what else the first `at` steps need.
+def _free_places(planner: Planner, at: int, first: Placement) -> list[Place]:
+    """Where the first rows of an image may lie, beside what else the first `at` steps need.
 
-    The place that they have when there is one image comes first.
+    The place that they have when there is one image comes first. With two readers they stay in their memory.
     """
-    lives = _lives(planner.steps[:at])
-    own = lives.pop((_name(planner.schedule.steps[0]), first.base))
-    others = [life for life in lives.values() if life.memory == first.memory]
+    steps = planner.steps[:at]
+    lives = _lives(steps)
+    name = _name(planner.schedule.steps[0])
+    own = lives.pop((name, first.base))
     words, depth = first.words, planner.geometry.act_depth
-    edges = {0, depth - words}
-    for life in others:
-        edges |= {life.base + life.words, life.base - words}
-    free = [
-        base
-        for base in sorted(edges)
-        if 0 <= base <= depth - words
-        and not any(life.meets(first.memory, base, words) and life.born <= own.dies for life in others)
-    ]
-    return [first.base, *(base for base in free if base != first.base)]
+    found = [(first.memory, first.base)]
+    for memory in (0, 1):
+        if memory != first.memory and (planner.geometry.second_reader or _streamed(steps, name, memory)):
+            continue
+        others = [life for life in lives.values() if life.memory == memory]
+        edges = {0, depth - words}
+        for life in others:
+            edges |= {life.base + life.words, life.base - words}
+        for base in sorted(edges):
+            beside = (life for life in others if life.meets(memory, base, words))
+            if 0 <= base <= depth - words and all(life.born > own.dies for life in beside):
+                found.append((memory, base))
+    return found
+
+
+def _streamed(steps: Sequence[PlannedStep], name: str, memory: int) -> bool:
+    """Whether a step reads both its operands from `memory` if the map called `name` lies there."""
+    for planned in steps:
+        maps = (planned.step.source, planned.source), (planned.step.residual, planned.residual)
+        read = [(stored.name, place.memory) for stored, place in maps if stored is not None and place is not None]
+        if len(read) == 2 and any(one == name for one, _ in read) and memory in (at for one, at in read if one != name):
+            return True
+    return False
 
 
 def _place_tail(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> dict[str, Place] | None:
