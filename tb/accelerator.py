@@ -16,7 +16,7 @@ from cocotb.task import bridge, resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from tb.case import load
+from tb.case import load, load_many
 from tb.protocol import Monitor
 
 ADDRESS = 0x7340
@@ -208,6 +208,21 @@ async def images_one_after_the_other(dut: Any) -> None:
         assert await world.infer(*image) == first
     total, *kinds = [first[name] for name in world.module.COUNTERS]
     assert total == sum(kinds) > 0
+
+
+@cocotb.test()
+async def several_images_from_one_start(dut: Any) -> None:
+    """Three images, two from a start: the last one alone; with pauses, too."""
+    world = await World.begin(dut)
+    many = load_many(world.module)
+    images, right = [list(values) for values in zip(*world.case.images, strict=True)]
+    await world.call(world.driver.load, many.program, ADDRESS)
+    for share in (0, 0.3):
+        if share:
+            world.disturb(random.Random(3), share)
+        world.memory.write(ADDRESS + many.result_offset, bytes(2 * 4 * many.result_words))
+        assert await world.call(world.driver.infer_many, many, images, SECONDS) == right
+        world.monitor.settled()
 
 
 @cocotb.test()

@@ -10,13 +10,23 @@ from typing import Any
 
 DRIVER = "driver.py"
 PROGRAM = "program"
+MANY = "many"
+"""The same network, with several images from one start."""
 
 
 def load() -> tuple[Any, ModuleType]:
     """Inside the simulator: the compiled network, and the driver as a module."""
-    folder = Path(os.environ["CODESIGN_BENCH_FOLDER"])
-    driver = driver_module(folder / DRIVER)
-    return driver.Compiled(folder / PROGRAM), driver
+    driver = driver_module(_folder() / DRIVER)
+    return driver.Compiled(_folder() / PROGRAM), driver
+
+
+def load_many(driver: ModuleType) -> Any:
+    """Inside the simulator: the program of several images."""
+    return driver.Compiled(_folder() / MANY)
+
+
+def _folder() -> Path:
+    return Path(os.environ["CODESIGN_BENCH_FOLDER"])
 
 
 def driver_module(path: Path) -> ModuleType:

@@ -214,10 +214,14 @@ def cosim(
                 {"data": data, "data_dir": data_dir, **formats}, f"on {found.name}, whose weights and inputs are random"
             )
             refuse(
-                {"waves": waves, "waves_out": waves_out, "elements": elements},
+                {
+                    "batch": None if batch == 1 else batch,
+                    "waves": waves,
+                    "waves_out": waves_out,
+                    "elements": elements,
+                },
                 f"on {found.name}, whose products are programs of their own",
             )
-            refuse({"batch": None if batch == 1 else batch}, f"on {found.name}, whose products are started one by one")
             answer = cosim_encoder(hw, found, sequences=images or 1, seed=seed, progress=report)
     show(answer)
     save(json, answer.to_json())

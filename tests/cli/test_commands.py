@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from codesign.api.networks import integer_network
 from codesign.arch.load import load_hardware
 from codesign.integer.random_network import random_network
 from codesign.integer.storage import save_network
-from codesign.program import compile_network
+from codesign.program import compile_network, plan_network
 from codesign.search.space import band_ratio
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
@@ -77,16 +78,44 @@ def test_simulate_estimates_energy_and_says_so(run: Run, tmp_path: Path) -> None
     run("simulate", "tiny", "smallcnn", "--energy", tmp_path / "mine.yaml", "--batch", 2, "--json", tmp_path / "b.json")
     second = answer(tmp_path / "b.json")
     dram = [[layer["energy_pj"]["dram_pj"] for layer in found["layers"]] for found in (first, second)]
-    assert dram[1] == pytest.approx([2 * pj for pj in dram[0]])
+    assert dram[1] == pytest.approx([4 * pj for pj in dram[0]])  # two images, twice as much for each
     assert second["energy_mj"] > 3 * first["energy_mj"]  # two images, and memory is most of it
 
 
-def test_simulate_batch_multiplies_cycles_but_not_throughput(run: Run, tmp_path: Path) -> None:
+def test_simulate_batch_times_all_images_of_a_start(run: Run, tmp_path: Path) -> None:
     run("simulate", "tiny", "smallcnn", "--json", tmp_path / "one.json")
     run("simulate", "tiny", "smallcnn", "--batch", 3, "--json", tmp_path / "three.json")
     one, three = answer(tmp_path / "one.json"), answer(tmp_path / "three.json")
-    assert three["total_cycles"] == 3 * one["total_cycles"]
-    assert three["gops"] == pytest.approx(one["gops"])
+    network = integer_network("smallcnn", load_hardware("tiny"))
+    timing = estimate(plan_network(network, load_hardware("tiny"), 3))
+    assert 2 * one["total_cycles"] < three["total_cycles"] == timing.total_cycles < 3 * one["total_cycles"]
+    assert three["latency_ms"] == pytest.approx(three["total_cycles"] / 1e5)
+    assert three["images_per_s"] == pytest.approx(3000 / three["latency_ms"])
+    assert three["images_per_s"] > one["images_per_s"]
+    assert three["gops"] == pytest.approx(one["gops"] * three["images_per_s"] / one["images_per_s"])
+    assert three["signals"] == one["signals"] and one["signals"]["images_per_s"] == one["images_per_s"]
+    assert three["batch"] == 3
+
+
+def test_cosim_and_compile_take_a_batch(run: Run, tmp_path: Path) -> None:
+    assert run("cosim", "tiny", "smallcnn", "--batch", 2, "--json", tmp_path / "a.json")[0] == 0
+    run("simulate", "tiny", "smallcnn", "--batch", 2, "--json", tmp_path / "b.json")
+    found, timed = answer(tmp_path / "a.json"), answer(tmp_path / "b.json")
+    assert found["exact"] and (found["images"], found["batch"]) == (2, 2)
+    assert found["rtl_cycles"] == found["total_cycles"] == timed["total_cycles"]
+    assert {key: found[key] for key in ("layers", "signals", "images_per_s")} == {
+        key: timed[key] for key in ("layers", "signals", "images_per_s")
+    }
+    status, _, err = run("cosim", "tiny", "smallcnn", "--batch", 2, "--images", 3)
+    assert (status, err) == (2, "codesign: --images: 3 given, must be a multiple of --batch 2\n")
+    status, _, err = run("cosim", "tiny", "bert_tiny", "--batch", 2)
+    assert status == 2 and "--batch: has no effect on bert_tiny" in err
+    status, out, _ = run("compile", "tiny", "smallcnn", "--batch", 2, "-o", tmp_path / "p")
+    manifest = answer(tmp_path / "p" / "program.json")
+    assert status == 0 and f"{timed['total_cycles']:,} for 2 images from one start" in out
+    assert (manifest["batch"], len(manifest["slots"]), manifest["cycles"]) == (2, 2, timed["total_cycles"])
+    run("compile", "tiny", "smallcnn", "-o", tmp_path / "q")
+    assert not {"batch", "slots"} & set(answer(tmp_path / "q" / "program.json"))
 
 
 def test_simulate_formats_change_the_schedule(run: Run, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ NO_EFFECT: list[tuple[tuple[str, ...], str]] = [
         ("--act-bits", "8"),
     )),
     *((("cosim", "tiny", "bert_tiny", *option), f"{option[0]}: has no effect {PROGRAMS}") for option in (
-        ("--waves", "fc"), ("--waves-out", "a.vcd"), ("--elements", "rtl"),
+        ("--batch", "2"), ("--waves", "fc"), ("--waves-out", "a.vcd"), ("--elements", "rtl"),
     )),
     (("cosim", "tiny", "smallcnn", "--waves-out", "a.vcd"), "--waves-out: has no effect without --waves"),
     *((("export", "NET", "--to", "npz", *option, "-o", "OUT"), f"{option[0]}: has no effect on a file; it is for a kit")
@@ -171,7 +171,7 @@ EFFECTIVE: dict[str, set[str]] = {
     "simulate": {"--ideal", "--config", "--bits-table"},
     "cosim": {"--images"},
     "generate": set(),
-    "compile": {"--images"},
+    "compile": {"--images", "--batch"},
     "synth": {"--pnr"},
     "roofline": set(),
     "quantize": {

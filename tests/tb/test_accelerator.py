@@ -20,7 +20,7 @@ from codesign.rtl.lanes import names
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim import functional
 from codesign.sim.cosim import verilator
-from tb.case import DRIVER, PROGRAM
+from tb.case import DRIVER, MANY, PROGRAM
 from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network
 
@@ -63,6 +63,7 @@ def compiled(hw: Hardware, folder: Path) -> None:
     images = np.random.default_rng(5).integers(0, 16, (3, *network.input.shape))
     results = [functional.run(network, image)["fc"] for image in images]
     write_program(folder / PROGRAM, compile_network(network, hw), images, results, {})
+    write_program(folder / MANY, compile_network(network, hw, 2), images, results, {})
     (folder / DRIVER).write_text(host_files(hw)["driver.py"])
 
 

@@ -1,0 +1,156 @@
+"""Many images from one start, as planned: never slower, weights of tails once, loads that disturb nobody."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesign.api.networks import integer_network
+from codesign.arch.hardware import Hardware
+from codesign.arch.load import load_hardware
+from codesign.errors import UserError
+from codesign.integer.network import IntegerConv, IntegerNetwork
+from codesign.program import Plan, Planner, compile_network, plan_images, plan_network
+from codesign.program.dealing import rows_of
+from codesign.program.images import Series
+from codesign.program.shapes import shape_of
+from codesign.program.traffic import bytes_moved, traffic
+from codesign.rtl.layout import Op
+from codesign.sim.timing.plan_timing import estimate
+from codesign.verify.hardware import random_hardware
+from tests.sim.strategies import networks, networks_with_tails
+
+TINY = load_hardware("tiny")
+
+
+def series(network: IntegerNetwork, hw: Hardware, images: int) -> Series:
+    """The steps of so many images."""
+    rows = [rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)]
+    return plan_images(Planner(shape_of(network), hw), rows, images)
+
+
+def with_words(words: int) -> Hardware:
+    """Tiny with memories of so many words."""
+    return TINY.model_copy(update={"buffers": TINY.buffers.model_copy(update={"activation_words": words})})
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), seed=st.integers(0, 10_000), images=st.sampled_from((2, 3, 7)), words=st.sampled_from((1, 4)))
+def test_images_from_one_start_are_never_slower_than_as_many_starts(
+    data: st.DataObject, seed: int, images: int, words: int
+) -> None:
+    """Without refresh, which falls where it will: a single image may be over before the first one."""
+    hw = random_hardware(np.random.default_rng(seed), "drawn")
+    buffers = hw.buffers.model_copy(update={"activation_words": max(64, hw.buffers.activation_words // words)})
+    memory = hw.memory.model_copy(update={"refresh_interval": None, "refresh_cycles": None})
+    hw = hw.model_copy(update={"buffers": buffers, "memory": memory})
+    network = data.draw(st.one_of(networks(hw), networks_with_tails(hw)))
+    try:
+        one = plan_network(network, hw)
+    except UserError:
+        return  # it does not fit
+    many = plan_network(network, hw, images)
+    timing = estimate(many)
+    assert timing.total_cycles <= images * estimate(one).total_cycles
+    assert sum(layer.cycles for layer in timing.layers) <= timing.total_cycles
+    assert all(layer.cycles >= layer.compute_cycles > 0 for layer in timing.layers)
+    check_work(one, many, images)
+
+
+def check_work(one: Plan, many: Plan, images: int) -> None:
+    """Every image is loaded, computed and written once; no weights are read more often than for as many starts."""
+    moved, alone = bytes_moved(many), bytes_moved(one)
+    assert {name: moved[name] for name in ("maps", "results", "stored")} == {
+        name: images * alone[name] for name in ("maps", "results", "stored")
+    }
+    assert moved["weights"] <= images * alone["weights"]
+    computed: Counter[tuple[int, int, tuple[int, int]]] = Counter()
+    for step in many.steps:
+        if step.layer >= 0 and step.op != Op.STORE:
+            computed.update((step.layer, step.image + number, step.rows) for number in range(step.together))
+    of_one = Counter((step.layer, step.rows) for step in one.steps if step.layer >= 0 and step.op != Op.STORE)
+    assert computed == Counter(
+        {(layer, image, rows): count for (layer, rows), count in of_one.items() for image in range(images)}
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 10_000), images=st.sampled_from((2, 3)), words=st.sampled_from((1, 4)))
+def test_an_early_load_is_nothing_to_the_step_that_may_still_run(
+    data: st.DataObject, seed: int, images: int, words: int
+) -> None:
+    """That step writes the other memory and reads none of the words that are loaded over, and by one port alone."""
+    hw = random_hardware(np.random.default_rng(seed), "drawn")
+    buffers = hw.buffers.model_copy(update={"activation_words": max(64, hw.buffers.activation_words // words)})
+    hw = hw.model_copy(update={"buffers": buffers})
+    network = data.draw(st.one_of(networks(hw), networks_with_tails(hw)))
+    try:
+        found = series(network, hw, images)
+    except UserError:
+        return
+    before = None
+    for planned, plan in zip(found.steps, found.plan.steps, strict=True):
+        if plan.op == Op.LOAD and plan.early:
+            load = plan.written
+            assert before is not None and load is not None
+            running, step = before
+            assert step.written is None or step.written.memory != load.memory
+            for read in (running.source, running.residual):
+                if read is not None and read.memory == load.memory:
+                    assert not (found.plan.geometry.second_reader and (step.half or step.pairs))
+                    assert read.base + read.words <= load.base or load.base + load.words <= read.base
+        elif plan.op != Op.LOAD:
+            before = planned, plan
+
+
+def test_one_image_is_planned_as_ever() -> None:
+    network = integer_network("resnet8:size=16,width=4", TINY)
+    rows = [rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)]
+    planner = Planner(shape_of(network), TINY)
+    found = plan_images(planner, rows, 1)
+    assert found.steps == planner.steps and found.plan.steps == planner.plan(rows).steps
+    assert all(step.image == 0 and step.together == 1 for step in found.plan.steps)
+
+
+def test_weights_of_a_tail_are_read_once_for_all_images() -> None:
+    """Of a network that is nothing but a tail; but those of its last layer, whose int32 results leave one by one."""
+    network = integer_network("autoencoder", TINY)
+    one, many = (plan_network(network, TINY, images) for images in (1, 8))
+    weights = [[layer.weights for layer in traffic(plan)] for plan in (one, many)]
+    assert weights[1][:-1] == weights[0][:-1] and weights[1][-1] == 8 * weights[0][-1]
+    assert {step.together for step in many.steps if step.layer in range(len(network.layers) - 1)} == {8}
+    assert estimate(many).total_cycles < 0.7 * 8 * estimate(one).total_cycles
+
+
+def test_images_whose_maps_do_not_fit_together_are_computed_in_groups() -> None:
+    network = integer_network("autoencoder", TINY)
+    words = Planner(shape_of(network), TINY).geometry.words(640, 4)
+    plan = plan_network(network, with_words(3 * words), 7)
+    sizes = [step.together for step in plan.steps if step.op == Op.LOAD]
+    assert sizes == [2, 2, 2, 1]  # two beside each other leave room for no third, with what they become
+    assert [step.together for step in plan.steps if step.layer == 0] == sizes
+
+
+def test_programs_lie_one_behind_the_other() -> None:
+    """The first image's part is that of a program of its own, up to where the next image is loaded."""
+    network = integer_network("smallcnn", TINY)
+    one, three = compile_network(network, TINY), compile_network(network, TINY, 3)
+    assert 2.9 * one.stream.size < three.stream.size <= 3 * one.stream.size
+    assert three.result_words == one.result_words and three.memory_bytes == three.stream.size + 3 * 4 * one.result_words
+    assert [piece.image for piece in three.pieces] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("images", "wrong"),
+    [
+        (0, "batch: 0 given, must be at least 1"),
+        (10**6, r"batch: 1000000 given, a program of [\d,]+ bytes for each exceeds addresses of 32 bits: at most \d+"),
+    ],
+)
+def test_counts_of_images_that_there_cannot_be(images: int, wrong: str) -> None:
+    with pytest.raises(UserError, match=wrong):
+        plan_network(integer_network("smallcnn", TINY), TINY, images)
