@@ -87,6 +87,7 @@ class Hardware(Model):
         multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
         depthwise: a unit for depthwise convolutions beside the array; none by default.
+        images: whether a pass may give the int32 results of several images, whose weights are read once then.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
             (`codesign.sim.clock`). The cycles of a `memory.profile` are this clock's (`Hardware.at_clock`).
     """
@@ -103,6 +104,7 @@ class Hardware(Model):
     multiplier_bits: Annotated[int, choice(*MULTIPLIERS)] = NARROW.bits
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
     depthwise: Depthwise | None = None
+    images: bool = False
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory
@@ -137,6 +139,8 @@ class Hardware(Model):
         self._check_modes()
         self._check_pairs()
         self._check_depthwise()
+        if self.images and self.dataflow != "os":
+            raise rejected(f"images: true given, must be left out with 'dataflow: {self.dataflow}'")
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         group = self.dot * self.act_bits
@@ -465,6 +469,8 @@ class Hardware(Model):
         left_out = {"multiplier_bits"} if self.multiplier_bits == NARROW.bits else set()
         if self.depthwise is None:
             left_out.add("depthwise")
+        if not self.images:
+            left_out.add("images")
         return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:

@@ -258,6 +258,9 @@ class _Compiler:
         assert source is not None
         pixels = part.output.height * part.output.width
         fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, plan.pairs)
+        if planned.apart:
+            still = dict.fromkeys(("step_pixel", "key_pixel", "stride_x", "stride_y"), 0)
+            fields |= {**still, "step_row": source.words_per_pixel, "key_row": 1 % geometry.groups}
         if planned.alike:
             fields |= {name: 0 for name in fields if "key" in name}
         fields |= {
@@ -273,6 +276,8 @@ class _Compiler:
             fields |= self.windows(plan, source, part)
         if target is None:
             fields |= {"wide": 1, "out_addr": self.results_of(plan.image)}
+            if planned.apart:
+                fields |= {"tile_stride": result_words(self.plan)}
         else:
             fields |= self.written(target, conv)
         fields |= self.modes(source, target, operand)

@@ -10,7 +10,7 @@ Two things make that faster than as many starts:
   step, with the images as pixels of one map: their weights, which bound their time, are read once for all of them. The
   last layer before the tail writes one pixel of that map for every image. These pixels have groups that are not
   rotated, as the only pixel of a map has; whoever reads them is told so. int32 results leave for one pixel at a time,
-  so a last layer that gives them runs image by image.
+  so a last layer that gives them runs image by image; or, with `Hardware.images`, in tiles of one image each.
 
 Maps stay in the memories in which they lie when there is one image: what is written beside what is read decides about
 the speed of a layer (second readers), and no layer becomes slower.
@@ -112,7 +112,7 @@ def _tail(planner: Planner) -> _Tail | None:
     first = last + 1
     while first > 0 and _of_pixels(network, network.layers[first - 1]):
         first -= 1
-    most = last if network.layers[-1].output.wide else last + 1
+    most = last if network.layers[-1].output.wide and not _one_pass(planner) else last + 1
     for start in range(first, most):
         own = [step for step in steps if step.index >= start and step.kind is not Kind.STORE]
         source = own[0].source
@@ -123,6 +123,12 @@ def _tail(planner: Planner) -> _Tail | None:
         if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in kinds:
             return _Tail(start, at, source)
     return None
+
+
+def _one_pass(planner: Planner) -> bool:
+    """Whether a pass may give the int32 results of several images; not with a residual operand."""
+    last = planner.network.layers[-1]
+    return planner.hw.images and isinstance(last, ConvShape) and last.residual is None
 
 
 def _of_pixels(network: NetworkShape, layer: LayerShape) -> bool:
@@ -347,7 +353,8 @@ def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str,
     for step in planner.schedule.steps[tail.at :]:
         layer = step.layer
         of_first = step.source == tail.source
-        if layer is not None and layer.output.wide:
+        apart = layer is not None and layer.output.wide
+        if apart and not _one_pass(planner):
             for image in range(together):
                 planned = _moved(planner, step, places)
                 place = planned.source
@@ -357,11 +364,12 @@ def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str,
                 yield replace(planned, plan=replace(planned.plan, image=image), source=place, key=key)
             continue
         if layer is not None:
-            layer = replace(layer, output=replace(layer.output, width=together), stride=(1, 1))
+            height, width = (together, planner.geometry.columns) if apart else (1, together)
+            layer = replace(layer, output=replace(layer.output, height=height, width=width), stride=(1, 1))
         many = replace(step, layer=layer, source=wide(step.source), target=wide(step.target))
         many = replace(many, residual=wide(step.residual))
         planned = _moved(planner, many, places)
-        yield replace(planned, plan=replace(planned.plan, together=together), alike=of_first)
+        yield replace(planned, plan=replace(planned.plan, together=together), alike=of_first, apart=apart)
 
 
 def _spot(geometry: Geometry, load: Placement, steps: Sequence[PlannedStep], plans: Sequence[StepPlan]) -> _Spot:

@@ -33,6 +33,7 @@ class PlannedStep:
         target: the stored rows that it writes some of, if any.
         key: by how many places the groups of the first pixel that it reads are rotated.
         alike: whether the groups of all pixels that it reads are rotated as the first one's.
+        apart: whether every tile has one pixel that it reads, in all its columns.
     """
 
     step: Step
@@ -42,6 +43,7 @@ class PlannedStep:
     target: Placement | None
     key: int = 0
     alike: bool = False
+    apart: bool = False
 
 
 class Planner:

@@ -95,7 +95,7 @@ def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
     outputs = 0
     if plan.wide:
         work = program.layers[plan.layer]
-        outputs = RESULT_BYTES * work.m * work.n
+        outputs = RESULT_BYTES * work.m * work.n * plan.together
     return Traffic(
         weights=weights * beat,
         parameters=sum(geometry.header_beats + each.param_beats(geometry) for each in plan.passes) * beat,

@@ -310,6 +310,16 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         averages = not geometry.unit_averages  # in the pooling unit
         results = Signal(ADDRESS_BITS, reset_less=True)  # addresses in a program count from its beginning
         m.d.sync += results.eq(control.program_address + d.out_addr)
+        of_image: Value = results
+        if geometry.hw.images:  # tile after tile, from where a walk over them begins
+            skipped = Signal(ADDRESS_BITS, reset_less=True)
+            of_image = Signal(ADDRESS_BITS, reset_less=True)
+            m.d.sync += of_image.eq(results + skipped)
+            with m.If(executor.pass_start & executor.header.begin):
+                m.d.sync += skipped.eq(0)
+            with m.Elif(post.next_image):
+                m.d.sync += skipped.eq(skipped + (d.tile_stride << 2))
+            m.d.comb += executor.results_crowded.eq(writer.results_crowded)
         m.d.comb += [
             post.descriptor.eq(d),
             *([post.averaging.eq(executor.averaging)] if averages else []),
@@ -324,7 +334,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             pooling.first.eq(pool_first[-1]),
             pooling.last.eq(pool_last[-1] & ~executor.depthwise if geometry.hw.depthwise else pool_last[-1]),
             writer.valid.eq(post.wide_valid),
-            writer.address.eq(results + (post.wide_channel << 2)),
+            writer.address.eq(of_image + (post.wide_channel << 2)),
             writer.data.eq(post.wide_data),
         ]
         if geometry.hw.depthwise:

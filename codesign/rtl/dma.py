@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Member, Out
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.lanes import both, lane_address, names, some
-from codesign.rtl.latencies import STORE_LATENCY
+from codesign.rtl.latencies import STORE_LATENCY, WIDE_STAGE
 from codesign.rtl.modules import SharedModule
 
 
@@ -191,6 +191,10 @@ def held(m: Module, fifo: SyncFIFOBuffered, name: str, *amounts: int) -> tuple[S
     return answer
 
 
+MANY_RESULTS = 8
+"""Results that wait where tiles do: more than ever do while memory takes one a cycle."""
+
+
 class ResultWriter(SharedModule):
     """Writes 32-bit results and whole beats of stored maps, one single-beat burst each.
 
@@ -198,6 +202,8 @@ class ResultWriter(SharedModule):
     holds those of one pass; the executor starts a pass with wide results only when the writer is empty. Beats go to
     consecutive addresses from `store_address` on, which `store_start` sets; while `crowded` is high no more activation
     words may be read to be stored. Results and beats never wait at the same time: results are those of the last layer.
+    With `Hardware.images` a pass has the results of several tiles: while `results_crowded` is high no tile may begin, and
+    what then is on its way still finds room.
     `error` is high in the cycle of an answer other than OKAY, a bit of `moved` in that in which a result, or a beat of
     a map, has been handed over.
 
@@ -224,6 +230,7 @@ class ResultWriter(SharedModule):
                 "store_valid": In(1),
                 "store_data": In(bits),
                 "crowded": Out(1),
+                **({"results_crowded": Out(1)} if geometry.hw.images else {}),
                 "empty": Out(1),
                 "idle": Out(1),
                 **port_members(
@@ -254,7 +261,10 @@ class ResultWriter(SharedModule):
         awvalid, awready, awaddr = (of_ports(self, geometry, f"aw{x}") for x in ("valid", "ready", "addr"))
         wvalid, wready, wdata, wstrb = (of_ports(self, geometry, f"w{x}") for x in ("valid", "ready", "data", "strb"))
         bvalid, bready, bresp = (of_ports(self, geometry, f"b{x}") for x in ("valid", "ready", "resp"))
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=ADDRESS_BITS + 32, depth=geometry.rows + 4)
+        room = geometry.rows + 4
+        if geometry.hw.images:  # of the tile that just begins, too, and the flag is some cycles late
+            room += geometry.rows + geometry.param_latency + WIDE_STAGE + MANY_RESULTS
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=ADDRESS_BITS + 32, depth=room)
         # the words that are on their way when `crowded` rises still find room
         depth = 2 * (STORE_LATENCY + geometry.load_beats + 1)
         m.submodules.beats = beats = SyncFIFOBuffered(width=geometry.beat_bits, depth=depth)
@@ -271,7 +281,9 @@ class ResultWriter(SharedModule):
         outstanding = [Signal(16, name=x) for x in names("outstanding", geometry)]
         answered = [Signal(name=x) for x in names("answered", geometry)]
         all_answered = [Signal(init=1, name=x) for x in names("all_answered", geometry)]  # `outstanding` is 0
-        (waiting,) = held(m, fifo, "results", 1)
+        waiting, *many = held(m, fifo, "results", 1, *([MANY_RESULTS] if geometry.hw.images else []))
+        if many:
+            m.d.comb += self.results_crowded.eq(many[0])
         beats_waiting, crowded = held(m, beats, "beats", 1, depth // 2)
         lane_bits = (geometry.beat_bytes - 1).bit_length()
         port_lane_bits = (geometry.port_bytes - 1).bit_length()

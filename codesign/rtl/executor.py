@@ -27,7 +27,8 @@ class Executor(SharedModule):
     States and their cycles: FETCH until a descriptor is there (it is copied in the last of these cycles); PASS until
     the pass is loaded; START one cycle, in which `pass_start` restarts the window generator; RUN one cycle per read;
     GAP the header's `gap` cycles after every tile (pooling: window); DRAIN until the last write has been presented; END
-    one cycle. With wide results a pass starts only when the writer is empty and all earlier passes are done.
+    one cycle. With wide results a pass starts only when the writer is empty and all earlier passes are done, and with
+    `Hardware.images` it stands in WAIT before a tile while the writer has many: cycles that count as a gap.
 
     `header` belongs to the pass that starts or runs: max pooling and stores have none in the stream and run under one
     that is made up here. A store reads like pooling, word after word, and pauses while `crowded` is high; a cycle of
@@ -51,6 +52,7 @@ class Executor(SharedModule):
             "reader_idle": In(1),
             "writer_empty": In(1),
             "crowded": In(1),
+            **({"results_crowded": In(1)} if geometry.hw.images else {}),
             "writer_idle": In(1),
             "current": Out(struct(geometry.descriptor)),
             "pooling": Out(1),
@@ -152,10 +154,20 @@ class Executor(SharedModule):
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "DRAIN"
+                if geometry.hw.images:
+                    with m.Elif(self.advance & self.window_end & d.wide & self.results_crowded):
+                        m.next = "WAIT"
+            if geometry.hw.images:
+                with m.State("WAIT"):
+                    with m.If(~self.results_crowded):
+                        m.next = "RUN"
             with m.State("GAP"):
                 m.d.sync += [gap.eq(gap - 1), gap_over.eq(gap == 1)]
                 with m.If(gap_over):
                     m.next = "RUN"
+                    if geometry.hw.images:
+                        with m.If(d.wide & self.results_crowded):
+                            m.next = "WAIT"
                     with m.If(at_pass_end):
                         m.next = "PASS"
                         with m.If(last_pass):
@@ -170,6 +182,8 @@ class Executor(SharedModule):
 
             in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS") | fsm.ongoing("START")
             in_gap = fsm.ongoing("GAP") | (fsm.ongoing("RUN") & ~self.advance)
+            if geometry.hw.images:
+                in_gap |= fsm.ongoing("WAIT")
             in_drain = fsm.ongoing("DRAIN") | fsm.ongoing("END")
             m.d.comb += [
                 self.idle.eq(in_fetch & ~self.descriptor_valid),

@@ -129,7 +129,7 @@ DESCRIPTOR = Layout(
         Field("gap", 16),  # max pooling: idle cycles after a window
         Field("out_base", 20),
         Field("out_stride", 20),  # words of one output pixel
-        Field("tile_stride", 20),  # words of one output tile
+        Field("tile_stride", 20),  # words of one output tile; wide results of several images: 32-bit words of an image
         Field("residual_base", 20),
         Field("residual_zero", 8),
         Field("low", 8),

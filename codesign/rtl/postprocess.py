@@ -59,6 +59,9 @@ class PostProcessor(SharedModule):
     Two outputs that share a place (`Geometry.narrow_bits`) come one soon after the other, and the memory has one write
     enable for both: the first one is kept in its lane, and written again with the second.
 
+    Wide results leave by lane 0. With `Hardware.images` the tiles of a pass are of one image each, and `next_image` is
+    high in the cycle before that of a tile's last row.
+
     `tile_last` and `pass_last` are the window generator's registered flags; with `tile_last` come `drain`, the results
     are complete and leave, and `final`, the tile is the last of the layer. `pass_done` rises when the last write of a
     pass has been presented, or could have been.
@@ -95,6 +98,7 @@ class PostProcessor(SharedModule):
                 "wide_valid": Out(1),
                 "wide_channel": Out(16),
                 "wide_data": Out(32),
+                **({"next_image": Out(1)} if geometry.hw.images else {}),
                 "pass_done": Out(1),
             }
         )
@@ -374,6 +378,8 @@ class PostProcessor(SharedModule):
                     wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
+        if geometry.hw.images:
+            m.d.comb += self.next_image.eq(delay(row_end & drain & d.wide, 12, reset=True))
         valid_13, mask_13 = delay(valid, 11, reset=True), promptly(lane_mask, 13)
         m.d.comb += [
             self.wide_valid.eq(valid_13 & d.wide & mask_13[0]),
