@@ -47,7 +47,8 @@ def test_images_from_one_start_are_never_slower_than_as_many_starts(
     hw = random_hardware(np.random.default_rng(seed), "drawn")
     buffers = hw.buffers.model_copy(update={"activation_words": max(64, hw.buffers.activation_words // words)})
     memory = hw.memory.model_copy(update={"refresh_interval": None, "refresh_cycles": None})
-    hw = hw.model_copy(update={"buffers": buffers, "memory": memory})
+    several = hw.dataflow == "os" and seed % 2 == 1
+    hw = hw.model_copy(update={"buffers": buffers, "memory": memory, "images": several})
     network = data.draw(st.one_of(networks(hw), networks_with_tails(hw)))
     try:
         one = plan_network(network, hw)
@@ -124,6 +125,15 @@ def test_weights_of_a_tail_are_read_once_for_all_images() -> None:
     assert weights[1][:-1] == weights[0][:-1] and weights[1][-1] == 8 * weights[0][-1]
     assert {step.together for step in many.steps if step.layer in range(len(network.layers) - 1)} == {8}
     assert estimate(many).total_cycles < 0.7 * 8 * estimate(one).total_cycles
+
+
+def test_a_pass_may_give_the_results_of_several_images() -> None:
+    hw = TINY.model_copy(update={"images": True})
+    network = integer_network("autoencoder", hw)
+    one, many = (plan_network(network, hw, images) for images in (1, 8))
+    assert [layer.weights for layer in traffic(many)] == [layer.weights for layer in traffic(one)]
+    (last,) = [step for step in many.steps if step.wide]
+    assert last.together == 8 and {item.tiling.count for item in last.passes} == {8}
 
 
 def test_images_whose_maps_do_not_fit_together_are_computed_in_groups() -> None:

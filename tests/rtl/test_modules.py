@@ -34,6 +34,7 @@ SHAPES = {
     "wide codes": geometry(POT5, POT4, FIXED4, LUT8, APOT4, TERNARY, BINARY, columns=2, dot=6, act_bits=7).hw,
     "four ports": geometry(FIXED4, columns=2, dot=2, memory=Memory(ports=4, width_bits=256, latency=9)).hw,
     "two ports": geometry(POT4, columns=2, dot=2, memory=Memory(ports=2, width_bits=64, latency=9, burst_beats=1)).hw,
+    "images": geometry(rows(POT4, 3), FIXED4, columns=3, dot=2).hw.model_copy(update={"images": True}),
     "two alike": geometry(rows(POT4, 2), FIXED4, rows(POT4, 9), columns=2, dot=2).hw,
 }
 

@@ -151,7 +151,8 @@ def parts(g: Geometry) -> Iterator[Part]:
     for name in names("stream_reader__fifo", g):
         yield part(name, lane, lane * ceil(depth / 32) * (ram == 0), kind="stream_reader__fifo", bram36=ram)
     yield part("result_writer", beat)
-    yield part("result_writer__fifo", ADDRESS_BITS + 32, rows)
+    images = "_of_images" if g.hw.images else ""  # longer, to which nothing was fitted
+    yield part("result_writer__fifo", ADDRESS_BITS + 32, rows, kind=f"result_writer__fifo{images}")
     yield part("result_writer__beats", beat)
     yield part("window_generator", address, key, columns, kind=f"window{flow}{two}")
     banks: Counter[tuple[str, int]] = Counter()

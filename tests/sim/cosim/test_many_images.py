@@ -28,7 +28,12 @@ SHORT_TWO = FAMILIES["halved"].model_copy(
     update={"name": "short_two", "buffers": Buffers(activation_words=128, weight_words=256, read_ports=2)}
 )
 """The same with two readers."""
-HARDWARE = FAMILIES | {"short": SHORT, "short_two": SHORT_TWO}
+IMAGES = {
+    f"{family}_images": FAMILIES[family].model_copy(update={"name": f"{family}_images", "images": True})
+    for family in ("tiny", "odd", "halved", "depthwise_two", "narrow")
+}
+"""A pass may give the int32 results of several images."""
+HARDWARE = FAMILIES | IMAGES | {"short": SHORT, "short_two": SHORT_TWO}
 
 
 def seen(hw: Hardware, network: IntegerNetwork, images: int) -> set[str]:
@@ -39,6 +44,7 @@ def seen(hw: Hardware, network: IntegerNetwork, images: int) -> set[str]:
         "early": any(load and step.early for load, step in zip(loads, plan.steps, strict=True)),
         "together": any(step.together > 1 for step in plan.steps),
         "spilled": any(step.op == Op.FENCE for step in plan.steps),
+        "results": any(step.wide and step.together > 1 for step in plan.steps),
         "strips": sum(step.op == Op.LOAD and step.image == 0 for step in plan.steps) > 1,
     }
     return {kind for kind, found in kinds.items() if found}
@@ -49,6 +55,11 @@ def seen(hw: Hardware, network: IntegerNetwork, images: int) -> set[str]:
     [
         ("tiny", 8, {"early", "together"}),
         ("depthwise_two", 5, {"early", "together"}),
+        ("halved_images", 8, {"early", "together", "results"}),
+        *(
+            pytest.param(name, 40, {"early", "together", "results"}, marks=pytest.mark.slow)
+            for name in IMAGES
+        ),
         pytest.param("tiny", 60, {"early", "together"}, marks=pytest.mark.slow),
         pytest.param("short", 60, {"early", "together", "strips"}, marks=pytest.mark.slow),
         pytest.param("short_two", 40, {"early", "together", "strips"}, marks=pytest.mark.slow),
