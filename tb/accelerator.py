@@ -212,15 +212,16 @@ async def images_one_after_the_other(dut: Any) -> None:
 
 @cocotb.test()
 async def several_images_from_one_start(dut: Any) -> None:
-    """Three images, two from a start: the last one alone; with pauses, too."""
+    """More images than a start has, so that the last has fewer; with pauses, too: results wait, and none is lost."""
     world = await World.begin(dut)
     many = load_many(world.module)
-    images, right = [list(values) for values in zip(*world.case.images, strict=True)]
+    images, right = [list(values) for values in zip(*many.images, strict=True)]
+    assert len(images) % many.batch
     await world.call(world.driver.load, many.program, ADDRESS)
-    for share in (0, 0.3):
+    for share in (0, 0.6):
         if share:
             world.disturb(random.Random(3), share)
-        world.memory.write(ADDRESS + many.result_offset, bytes(2 * 4 * many.result_words))
+        world.memory.write(ADDRESS + many.result_offset, bytes(many.batch * 4 * many.result_words))
         assert await world.call(world.driver.infer_many, many, images, SECONDS) == right
         world.monitor.settled()
 

@@ -11,7 +11,7 @@ from typing import Any
 DRIVER = "driver.py"
 PROGRAM = "program"
 MANY = "many"
-"""The same network, with several images from one start."""
+"""A network with several images from one start."""
 
 
 def load() -> tuple[Any, ModuleType]:

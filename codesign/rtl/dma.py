@@ -202,8 +202,8 @@ class ResultWriter(SharedModule):
     holds those of one pass; the executor starts a pass with wide results only when the writer is empty. Beats go to
     consecutive addresses from `store_address` on, which `store_start` sets; while `crowded` is high no more activation
     words may be read to be stored. Results and beats never wait at the same time: results are those of the last layer.
-    With `Hardware.images` a pass has the results of several tiles: while `results_crowded` is high no tile may begin, and
-    what then is on its way still finds room.
+    With `Hardware.images` a pass has the results of several tiles: while `results_crowded` is high no tile may begin,
+    and what then is on its way still finds room.
     `error` is high in the cycle of an answer other than OKAY, a bit of `moved` in that in which a result, or a beat of
     a map, has been handed over.
 

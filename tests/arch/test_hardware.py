@@ -98,6 +98,15 @@ def test_hash_tells_every_key() -> None:
     assert len(hashes | {RMSMP.content_hash}) == len(changes) + 1
 
 
+def test_younger_keys_are_left_out_where_nothing_was_said() -> None:
+    assert '"images"' not in RMSMP.canonical_json() and "images" not in RMSMP.to_yaml()
+    several = parse_hardware(RMSMP.to_yaml() + "images: true\n", "hw.yaml", "hw")
+    assert several.images and several.content_hash != RMSMP.content_hash
+    assert parse_hardware(several.to_yaml(), "hw.yaml", "hw") == several
+    with pytest.raises(UserError, match="images: true given, must be left out with 'dataflow: ws'"):
+        parse_hardware(load_hardware("xc7z020_ws").to_yaml() + "images: true\n", "hw.yaml", "hw")
+
+
 def test_the_hash_is_computed_once_and_not_copied() -> None:
     hw = RMSMP.model_copy()
     first = hw.content_hash

@@ -12,6 +12,7 @@ import pytest
 
 from codesign.arch.hardware import Hardware
 from codesign.arch.memory import Memory
+from codesign.integer.network import WIDE_BITS, IntegerNetwork, IntegerTensor
 from codesign.program import compile_network
 from codesign.program.files import write_program
 from codesign.rtl.geometry import Geometry
@@ -23,6 +24,7 @@ from codesign.sim.cosim import verilator
 from tb.case import DRIVER, MANY, PROGRAM
 from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network
+from tests.sim.strategies import random_conv, random_pool, weight_formats
 
 ROOT = Path(__file__).parents[2]
 TOP_FILE = ROOT / "tb" / "axi_harness.sv"
@@ -40,7 +42,12 @@ PORTED = {
     )
     for ports, width in ((2, 64), (4, 128))
 }
-SHAPES = {"output stationary": SMALL.hw, "weight stationary": STATIONARY.hw} | PORTED
+IMAGES = {
+    f"images, {name}": hw.model_copy(update={"images": True})
+    for name, hw in ({"one port": SMALL.hw} | {"4 ports": PORTED["4 ports"]}).items()
+}
+"""A pass gives the int32 results of several images."""
+SHAPES = {"output stationary": SMALL.hw, "weight stationary": STATIONARY.hw} | PORTED | IMAGES
 
 
 def harness(hw: Hardware) -> str:
@@ -57,13 +64,26 @@ def signals(text: str) -> tuple[str, ...]:
     return ("clk", "rst", "interrupt", *sorted(set(re.findall(r"\b(?:s_axi_ctrl|m_axi)_\w+", text))))
 
 
+def tailed_network(hw: Hardware) -> IntegerNetwork:
+    """A convolution, an average of all pixels, and more classes than there are rows."""
+    rng, formats = np.random.default_rng(4), weight_formats(hw)
+    source = IntegerTensor("input", 3, 3, 4, 4, 0, 1.0)
+    first = random_conv(rng, "first", source, 7, (3, 3), (1, 1), (1, 1, 1, 1), 1, formats, 4)
+    mean = random_pool(rng, "mean", first.output, "avg", (3, 4), (1, 1), (0, 0, 0, 0))
+    last = random_conv(rng, "fc", mean.output, 30, (1, 1), (1, 1), (0, 0, 0, 0), 1, formats, WIDE_BITS)
+    return IntegerNetwork("tailed", source, (first, mean, last))
+
+
 def compiled(hw: Hardware, folder: Path) -> None:
-    """A folder with the driver and a small network with every kind of layer, and three images."""
+    """A folder with the driver, a small network with every kind of layer, three images, and one of many images."""
     network = small_network(3, hw)
     images = np.random.default_rng(5).integers(0, 16, (3, *network.input.shape))
     results = [functional.run(network, image)["fc"] for image in images]
     write_program(folder / PROGRAM, compile_network(network, hw), images, results, {})
-    write_program(folder / MANY, compile_network(network, hw, 2), images, results, {})
+    network = tailed_network(hw)
+    images = np.random.default_rng(6).integers(0, 16, (8, *network.input.shape))
+    results = [functional.run(network, image)["fc"] for image in images]
+    write_program(folder / MANY, compile_network(network, hw, 5), images, results, {})
     (folder / DRIVER).write_text(host_files(hw)["driver.py"])
 
 
@@ -76,7 +96,10 @@ def simulate(verilog: str, hw: Hardware, work: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["output stationary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("weight stationary", *PORTED))],
+    [
+        "output stationary",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("weight stationary", *PORTED, *IMAGES)),
+    ],
 )
 def test_the_driver_runs_it_through_other_peoples_buses(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -56,10 +56,7 @@ def seen(hw: Hardware, network: IntegerNetwork, images: int) -> set[str]:
         ("tiny", 8, {"early", "together"}),
         ("depthwise_two", 5, {"early", "together"}),
         ("halved_images", 8, {"early", "together", "results"}),
-        *(
-            pytest.param(name, 40, {"early", "together", "results"}, marks=pytest.mark.slow)
-            for name in IMAGES
-        ),
+        *(pytest.param(name, 40, {"early", "together", "results"}, marks=pytest.mark.slow) for name in IMAGES),
         pytest.param("tiny", 60, {"early", "together"}, marks=pytest.mark.slow),
         pytest.param("short", 60, {"early", "together", "strips"}, marks=pytest.mark.slow),
         pytest.param("short_two", 40, {"early", "together", "strips"}, marks=pytest.mark.slow),
