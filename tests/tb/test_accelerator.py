@@ -24,7 +24,7 @@ from codesign.sim.cosim import verilator
 from tb.case import DRIVER, MANY, PROGRAM
 from tests.rtl.bench import FIXED4, POT4, geometry, rows
 from tests.rtl.test_accelerator import SMALL, small_network
-from tests.sim.strategies import random_conv, random_pool, weight_formats
+from tests.sim.strategies import random_conv, weight_formats
 
 ROOT = Path(__file__).parents[2]
 TOP_FILE = ROOT / "tb" / "axi_harness.sv"
@@ -64,26 +64,25 @@ def signals(text: str) -> tuple[str, ...]:
     return ("clk", "rst", "interrupt", *sorted(set(re.findall(r"\b(?:s_axi_ctrl|m_axi)_\w+", text))))
 
 
-def tailed_network(hw: Hardware) -> IntegerNetwork:
-    """A convolution, an average of all pixels, and more classes than there are rows."""
+def connected_network(hw: Hardware) -> IntegerNetwork:
+    """Two fully connected layers with more filters than there are rows."""
     rng, formats = np.random.default_rng(4), weight_formats(hw)
-    source = IntegerTensor("input", 3, 3, 4, 4, 0, 1.0)
-    first = random_conv(rng, "first", source, 7, (3, 3), (1, 1), (1, 1, 1, 1), 1, formats, 4)
-    mean = random_pool(rng, "mean", first.output, "avg", (3, 4), (1, 1), (0, 0, 0, 0))
-    last = random_conv(rng, "fc", mean.output, 30, (1, 1), (1, 1), (0, 0, 0, 0), 1, formats, WIDE_BITS)
-    return IntegerNetwork("tailed", source, (first, mean, last))
+    source = IntegerTensor("input", 7, 1, 1, 4, 0, 1.0)
+    first = random_conv(rng, "first", source, 9, (1, 1), (1, 1), (0, 0, 0, 0), 1, formats, 4)
+    last = random_conv(rng, "fc", first.output, 30, (1, 1), (1, 1), (0, 0, 0, 0), 1, formats, WIDE_BITS)
+    return IntegerNetwork("connected", source, (first, last))
 
 
 def compiled(hw: Hardware, folder: Path) -> None:
-    """A folder with the driver, a small network with every kind of layer, three images, and one of many images."""
+    """A folder with the driver, a small network with every kind of layer, three images, and one of many."""
     network = small_network(3, hw)
     images = np.random.default_rng(5).integers(0, 16, (3, *network.input.shape))
     results = [functional.run(network, image)["fc"] for image in images]
     write_program(folder / PROGRAM, compile_network(network, hw), images, results, {})
-    network = tailed_network(hw)
-    images = np.random.default_rng(6).integers(0, 16, (8, *network.input.shape))
+    network = connected_network(hw)
+    images = np.random.default_rng(6).integers(0, 16, (50, *network.input.shape))
     results = [functional.run(network, image)["fc"] for image in images]
-    write_program(folder / MANY, compile_network(network, hw, 5), images, results, {})
+    write_program(folder / MANY, compile_network(network, hw, 40), images, results, {})
     (folder / DRIVER).write_text(host_files(hw)["driver.py"])
 
 
