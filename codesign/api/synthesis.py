@@ -97,8 +97,8 @@ def synthesize(
 
     Args:
         hw: an accelerator, a YAML file, or a name in hw_configs.
-        flow: `xilinx` (7-series), `xilinx-up` (UltraScale+) or `ecp5`; by default the one of the device.
-        pnr: place and route, too (ECP5 only), which takes minutes to hours.
+        flow: `xilinx` (7-series), `xilinx-up` (UltraScale+), `ecp5` or `gowin` (Arora V); by default the device's.
+        pnr: place and route, too (ECP5, GW5AST-138C), which takes minutes to hours.
         seed: of place and route; 1.
         time_limit: seconds for place and route; 7200.
         progress: told how the tools go on.

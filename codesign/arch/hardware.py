@@ -32,11 +32,13 @@ POST_PROCESSING_DSP: dict[tuple[Family, int], int] = {
     ("xcup", 24): 3,
     ("ecp5", 16): 4,
     ("ecp5", 24): 6,
+    ("gw5a", 16): 4,
+    ("gw5a", 24): 6,
 }
 """DSPs of a column's post-processing, by bits of the multiplier: accumulator times multiplier, residual times its own.
 
 A DSP48E1 or DSP48E2 takes the accumulator and 16 bits, or 17 bits of the accumulator and 24; one of an ECP5 17 bits of
-either.
+either, and so does what is generated for Arora V (`codesign.rtl.array.multiply`).
 """
 
 DEFAULT_MHZ = 100.0

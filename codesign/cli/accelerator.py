@@ -231,9 +231,9 @@ def cosim(
 
 def synth(
     hw: HW,
-    flow: Annotated[str | None, typer.Option(help="xilinx, xilinx-up or ecp5; by default that of the device.")] = None,
+    flow: Annotated[str | None, typer.Option(help="xilinx, xilinx-up, ecp5 or gowin; by default the device's.")] = None,
     pnr: Annotated[
-        bool, typer.Option("--pnr", help="Place and route too (ECP5), for the clock: minutes to hours.")
+        bool, typer.Option("--pnr", help="Place and route too (ECP5, GW5AST), for the clock: minutes to hours.")
     ] = False,
     seed: Annotated[int | None, typer.Option(min=1, help="Seed of place and route; 1.")] = None,
     time_limit: Annotated[

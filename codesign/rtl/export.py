@@ -66,8 +66,8 @@ def ports(hw: Hardware) -> list[dict[str, Any]]:
 
 def _constraints(hw: Hardware) -> tuple[str, str, str]:
     """Name, text and description of the device family's constraint file."""
-    if hw.totals.family in ("xc7", "xcup"):
-        period = 1e3 / hw.clock_mhz
-        text = f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
-        return f"{TOP}.xdc", text, f"clock of {hw.clock_mhz:g} MHz for Vivado"
+    if hw.totals.family != "ecp5":
+        name, tool = (f"{TOP}.sdc", "Gowin EDA") if hw.totals.family == "gw5a" else (f"{TOP}.xdc", "Vivado")
+        text = f"create_clock -name clk -period {1e3 / hw.clock_mhz:.3f} [get_ports clk]\n"
+        return name, text, f"clock of {hw.clock_mhz:g} MHz for {tool}"
     return f"{TOP}.lpf", f'FREQUENCY PORT "clk" {hw.clock_mhz:g} MHZ;\n', f"clock of {hw.clock_mhz:g} MHz for nextpnr"

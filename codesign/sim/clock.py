@@ -14,7 +14,7 @@ from typing import Any, Literal
 from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 
-ESTIMATED: tuple[Family, ...] = ("xc7", "ecp5")
+ESTIMATED: tuple[Family, ...] = ("xc7", "ecp5", "gw5a")
 """Families whose cells have published delays (`codesign.sim.synthesis.clock_estimate`)."""
 
 Evidence = Literal["configured", "predicted", "estimated", "routed"]

@@ -27,7 +27,6 @@ from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.rtl.geometry import Geometry
-from codesign.sim.clock import ESTIMATED
 from codesign.sim.synthesis import clock_predictor
 from codesign.sim.synthesis.clock_predictor import Paths, is_element, kinds, predict_mhz, sizes
 from codesign.sim.synthesis.netlist import yosys_version
@@ -133,7 +132,7 @@ def main() -> None:
     }
     table = Table("family", "left out", "estimated MHz", "predicted MHz", "difference")
     summary = Table("family", "accelerators", "predicted from others", "median", "worst", "mean")
-    for family in ESTIMATED:
+    for family in NAMED:
         hardware = drawn(family, SEED, given.configurations) + list(map(load_hardware, NAMED[family]))
         samples = _synthesized(hardware, family)
         pairs = []

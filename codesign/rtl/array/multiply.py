@@ -10,7 +10,10 @@ from codesign.arch.devices import PACKING_PORT, Family
 from codesign.rtl.array.dsp48e2 import SHIFT, Operand, multiply_add
 
 ECP5_BITS = 18
-"""Operands of an ECP5's MULT18X18D, signed (Lattice FPGA-TN-02205). A DSP48E1 takes 25 by 18 bits at once."""
+"""Operands of an ECP5's MULT18X18D, signed (Lattice FPGA-TN-02205). A DSP48E1 takes 25 by 18 bits at once.
+
+Arora V devices get the same text as an ECP5: Yosys builds their products of LUTs, where two narrow ones are faster.
+"""
 DSP48_BITS = 18
 """The narrower operand of a DSP48E1 or DSP48E2, signed (UG479, UG579)."""
 
@@ -25,7 +28,7 @@ def product_terms(m: Module, family: Family, a: Value, b: Value, name: str) -> l
     if family == "xcup":
         return [_in_slices(m, a, b, name, (0, 1))]
     low = ECP5_BITS - 1
-    if family == "ecp5":
+    if family in ("ecp5", "gw5a"):
         cut_a = len(a) > ECP5_BITS
         cut_b = len(b) + 1 > ECP5_BITS
     else:

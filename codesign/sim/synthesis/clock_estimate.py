@@ -1,10 +1,12 @@
 """An estimate of the clock before placement: the slowest path of a mapped netlist, with one delay for every wire.
 
 Delays of cells are published ones: for Xilinx those of Artix-7, that Project X-Ray read out of Vivado's tables, as
-Yosys quotes them (share/xilinx/cells_sim.v); for the ECP5 those of nextpnr for speed grade 6, the slowest. Of a LUT
-the slowest input counts. What a wire takes is known only after routing; here every wire that leaves a slice takes
-`WIRE_NS`, the mean of the wires on the slowest paths of designs that nextpnr routed on an ECP5. 7-series wires are
-assumed to be no slower: they are of a later process (28 instead of 40 nm). Wires inside a slice (carry chains, wide
+Yosys quotes them (share/xilinx/cells_sim.v); for the ECP5 those of nextpnr for speed grade 6, the slowest; for Arora V
+those of Gowin's tables for grade C1/I0, as Project Apicula read them (GW5AST-138C, the latest of each cell's edges).
+Of a LUT the slowest input counts. What a wire takes is known only after routing; here every wire that leaves a slice
+takes `WIRE_NS`, the mean of the wires on the slowest paths of designs that nextpnr routed on an ECP5. 7-series wires
+are assumed to be no slower: they are of a later process (28 instead of 40 nm). So are those of Arora V (22 nm), and
+there nextpnr shows whether that holds: nothing was fitted to what it routed. Wires inside a slice (carry chains, wide
 multiplexers) take no time. Wires with many readers and detours are what such an estimate cannot see:
 benchmarks/clock_estimate.py compares it with place and route.
 
@@ -43,12 +45,15 @@ class _Delays(NamedTuple):
 _DELAYS: dict[Family, _Delays] = {
     "xc7": _Delays(0.303, 0.642, 0.296, 0.528, 0.114, 0.334, 0.404, 2.454, 0.882, 1.472, 2.952),
     "ecp5": _Delays(0.525, 0.236, 0.236, 0.447, 0.071, 0.443, 0.0, 5.6, 5.6, 0.525, 3.927),
+    "gw5a": _Delays(0.232, 0.570, 0.269, 0.570, 0.035, 0.470, 0.035, 2.260, 0.307, 0.314, 0.0),
 }
-_FLIP_FLOPS = ("FD", "LDCE", "LDPE", "TRELLIS_FF")
-_BLOCKS = ("RAMB", "DP16KD", "PDPW16KD")
+"""A family without a delay of products has none but of LUTs."""
+_FLIP_FLOPS = ("FD", "LDCE", "LDPE", "TRELLIS_FF", "DFF")
+_BLOCKS = ("RAMB", "DP16KD", "PDPW16KD", "SP", "SDPB", "SDPX9B", "DPB", "DPX9B")
 _LUT_MEMORIES = ("RAM", "TRELLIS_DPR")
 _READ_ADDRESSES = ("ADDR", "RAD", "DPRA")
-_MULTIPLEXERS = ("MUXF", "PFUMX", "L6MUX")
+_MULTIPLEXERS = ("MUXF", "PFUMX", "L6MUX", "MUX2_LUT")
+_CARRIES = ("CARRY4", "CCU2C", "ALU")
 _CARRY_IN = ("CI", "CIN")
 _CARRY_OUT = ("CO", "COUT")
 _IN_SLICE = ("S", "CI", "CIN", "CYINIT", "PCIN")
@@ -132,7 +137,12 @@ def best_cut(path: Sequence[Step], family: Family) -> Cut | None:
 
 
 def _is_carry(kind: str) -> bool:
-    return kind.startswith(("CARRY4", "CCU2C"))
+    return kind.startswith(_CARRIES)
+
+
+def is_memory(kind: str) -> bool:
+    """Whether a cell is a block RAM or a RAM of LUTs."""
+    return kind.startswith((*_BLOCKS, *_LUT_MEMORIES))
 
 
 class _Network:
@@ -227,7 +237,7 @@ class _Network:
     def _passes(self, cell: Mapping[str, Any], port: str) -> bool:
         """Whether a change of this input is seen at an output before the next clock edge."""
         kind = cell["type"]
-        if kind.startswith(("LUT", "INV", "CARRY4", "CCU2C", *_MULTIPLEXERS)):
+        if kind.startswith(("LUT", "INV", *_CARRIES, *_MULTIPLEXERS)):
             return True
         if kind.startswith(_LUT_MEMORIES) and not kind.startswith(_BLOCKS):
             return port.startswith(_READ_ADDRESSES)
@@ -236,8 +246,8 @@ class _Network:
     def _at(self, cell: Mapping[str, Any], port: str, bits: list[int]) -> list[tuple[float, int]]:
         """When each bit of an input is there."""
         kind = cell["type"]
-        inside = (kind.startswith(("CARRY4", "CCU2C", "DSP48E1")) and port in _IN_SLICE) or (
-            kind.startswith(_MULTIPLEXERS) and port not in ("S", "SD", "C0")
+        inside = (kind.startswith((*_CARRIES, "DSP48E1")) and port in _IN_SLICE) or (
+            kind.startswith(_MULTIPLEXERS) and port not in ("S", "SD", "C0", "S0")
         )
         wire = 0.0 if inside else WIRE_NS
         for bit in bits:

@@ -86,5 +86,5 @@ def _shipped(family: Family) -> tuple[Paths, tuple[float, ...]]:
     stored: dict[str, Any] = json.loads(COEFFICIENTS.read_text())
     fitted = stored["families"].get(family)
     if fitted is None:
-        raise NotFittedError(f"the clock of {family} devices cannot be predicted: there is no estimate to be fitted to")
+        raise NotFittedError(f"the clock of {family} devices cannot be predicted: nothing was fitted to them")
     return fitted["paths"], tuple(fitted["centre"])

@@ -32,7 +32,7 @@ from codesign.execution.executor import Report, WorkerThreads
 from codesign.execution.store import Cache
 from codesign.rtl.array.dsp48e2 import PRIMITIVE
 from codesign.rtl.modules import modules_of
-from codesign.sim.synthesis.clock_estimate import Step, timing
+from codesign.sim.synthesis.clock_estimate import Step, is_memory, timing
 from codesign.sim.synthesis.flows import FLOWS, synthesis_job
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.netlist import (
@@ -235,7 +235,7 @@ def _owners(cells: Mapping[str, Any], text: str, top: str, hierarchy: Hierarchy)
             return str(cell["type"]).removesuffix(_CORE)
         if line := _LINE.search(cell["attributes"].get("src", "")):
             return starts[bisect(lines, int(line[1])) - 1][1].removeprefix("\\")
-        return hierarchy.find(f"{_TOP}.{name}")[1] if "RAM" in cell["type"] or "16KD" in cell["type"] else None
+        return hierarchy.find(f"{_TOP}.{name}")[1] if is_memory(cell["type"]) else None
 
     owner = {name: found for name, cell in cells.items() if (found := origin(name, cell)) is not None}
     driver: dict[int, str] = {}

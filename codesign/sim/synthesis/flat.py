@@ -14,13 +14,15 @@ from codesign.sim.synthesis.netlist import YOSYS_JOB, Cells, Progress, run_yosys
 from codesign.sim.synthesis.resources import Resources, count
 
 
-def run_flat(verilog: str, top: str, family: Family, folder: Path, processes: Processes, netlist: bool) -> Cells:
-    """Synthesize in `folder`; with `netlist`, leave netlist.json there.
+def run_flat(
+    verilog: str, top: str, family: Family, folder: Path, processes: Processes, netlist: bool, pads: bool = False
+) -> Cells:
+    """Synthesize in `folder`; with `netlist`, leave netlist.json there; with `pads`, as nextpnr needs them.
 
     Raises:
         RuntimeError: Yosys gave no statistics.
     """
-    job = synthesis_job(family, top, netlist, looks_for_memories=False)
+    job = synthesis_job(family, top, netlist, looks_for_memories=False, pads=pads)
     status, log = run_yosys(verilog, job, folder, processes)
     return statistics(folder / "statistics.json", top, status, log)
 

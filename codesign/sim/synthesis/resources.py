@@ -5,7 +5,9 @@ small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs 
 RAM64M four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted.
 RAMB18E1 is half a RAMB36E1. UltraScale+ (UG574, UG573, UG974): the same, but for distributed RAMs of a whole slice,
 which has eight LUTs (RAM32M16, RAM64M8). ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed
-RAM is four LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36.
+RAM is four LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36. Arora V
+(UG303): an ALU takes the place of a LUT4, a 16x4 distributed RAM the eight of its tile (nextpnr leaves the other four
+empty); every block RAM is one of 18 kbit. Yosys makes no DSPs of that family: products are in LUTs.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from codesign.sim.synthesis.known import keep_known, known
 from codesign.sim.synthesis.netlist import Cells, Progress, yosys_version
 from codesign.sim.synthesis.slow_path import mending, stretches
 
-Flow = Literal["xilinx", "xilinx-up", "ecp5"]
-FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "xilinx-up": "xcup", "ecp5": "ecp5"}
+Flow = Literal["xilinx", "xilinx-up", "ecp5", "gowin"]
+FAMILY: dict[Flow, Family] = {"xilinx": "xc7", "xilinx-up": "xcup", "ecp5": "ecp5", "gowin": "gw5a"}
 
 
 CLOCK_ESTIMATE = "before placement: published delays of cells, one delay for every wire"
@@ -97,6 +99,15 @@ CELLS: dict[Family, dict[str, Resources]] = {
         "MULT18X18D": Resources(dsp=1),
         "DP16KD": Resources(bram36=0.5),
         "PDPW16KD": Resources(bram36=0.5),
+    },
+    "gw5a": {
+        **{f"LUT{inputs}": _lut() for inputs in range(1, 5)},
+        "ALU": _lut(),
+        "RAM16SDP4": _lut(8),
+        **dict.fromkeys(("DFF", "DFFE", "DFFR", "DFFRE", "DFFS", "DFFSE", "DFFC", "DFFCE", "DFFP", "DFFPE"), _FF),
+        **{f"MUX2_LUT{inputs}": _NOTHING for inputs in range(5, 9)},
+        **dict.fromkeys(("GND", "VCC", "IBUF", "OBUF"), _NOTHING),
+        **dict.fromkeys(("SP", "SPX9", "SDPB", "SDPX9B", "DPB", "DPX9B"), Resources(bram36=0.5)),
     },
 }
 """What one cell of a netlist occupies. A cell that is not listed is an error, never nothing."""

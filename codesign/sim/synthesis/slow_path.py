@@ -12,7 +12,13 @@ from codesign.arch.devices import Family
 from codesign.sim.synthesis.clock_estimate import Step, best_cut
 
 _SIZE = re.compile(r"\d+[A-Z]*$")
-_PLAIN = {"FD": "register", "LUT": "LUT", "CARRY": "carry", "CCU": "carry", "MUXF": "multiplexer", "SRL": "SRL"}
+_PLAIN = {
+    **dict.fromkeys(("FD", "DFF"), "register"),
+    **dict.fromkeys(("CARRY", "CCU", "ALU"), "carry"),
+    **dict.fromkeys(("MUXF", "MUX2"), "multiplexer"),
+    "LUT": "LUT",
+    "SRL": "SRL",
+}
 """Words for cells by how their names begin."""
 
 
