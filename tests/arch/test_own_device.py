@@ -51,7 +51,7 @@ def test_all_of_the_catalogue_could_be_given_so() -> None:
     ("device", "says"),
     [
         ({key: ARTIX[key] for key in ("name", "family", "ff", "dsp", "bram36")}, "device: lut: missing, must be given"),
-        (ARTIX | {"family": "xc6"}, "device: family: 'xc6' given, must be xc7, xcup, ecp5"),
+        (ARTIX | {"family": "xc6"}, "device: family: 'xc6' given, must be xc7, xcup, ecp5, gw5a"),
         (ARTIX | {"luts": 3}, "device: luts: unknown key, must be name, family, lut, .*; did you mean 'lut'"),
         (ARTIX | {"dsp": -1}, "device: dsp: -1 given, must be an integer from 0"),
         (ARTIX | {"name": "a/b"}, "device: name: 'a/b' given, must be of letters"),

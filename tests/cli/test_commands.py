@@ -190,7 +190,7 @@ WRONG = {
     "data set": (("cosim", "tiny", "smallcnn", "--data", "nonsense"), "data set 'nonsense' is unknown"),
     "too many images": (("cosim", "tiny", "smallcnn", "--data", "digits", "--images", "999999"), "must be at most"),
     "energy": (("simulate", "tiny", "smallcnn", "--energy", "joules"), "joules: no such configuration.*horowitz2014"),
-    "flow": (("synth", "tiny", "--flow", "vivado"), "--flow: 'vivado' given, must be xilinx, xilinx-up, ecp5"),
+    "flow": (("synth", "tiny", "--flow", "vivado"), "--flow: 'vivado' given, must be xilinx, xilinx-up, ecp5, gowin"),
     "space": (("search", "none.yaml", "-o", "run"), "none.yaml: no such file, must be a YAML file"),
     "report": (("report", "nowhere"), "nowhere: holds no finished search"),
     "option": (("simulate", "tiny", "smallcnn", "--nonsense"), "[Nn]o such option.*--nonsense"),

@@ -47,10 +47,12 @@ _DELAYS: dict[Family, _Delays] = {
     "ecp5": _Delays(0.525, 0.236, 0.236, 0.447, 0.071, 0.443, 0.0, 5.6, 5.6, 0.525, 3.927),
     "gw5a": _Delays(0.232, 0.570, 0.269, 0.570, 0.035, 0.470, 0.035, 2.260, 0.307, 0.314, 0.0),
 }
-"""A family without a delay of products has none but of LUTs."""
-_FLIP_FLOPS = ("FD", "LDCE", "LDPE", "TRELLIS_FF", "DFF")
+"""Arora V has none of products: they are in LUTs."""
+_FLIP_FLOPS = ("FD", "LDCE", "LDPE", "TRELLIS_FF")
 _BLOCKS = ("RAMB", "DP16KD", "PDPW16KD", "SP", "SDPB", "SDPX9B", "DPB", "DPX9B")
 _LUT_MEMORIES = ("RAM", "TRELLIS_DPR")
+_OUTPUT_REGISTERS = ("DOA_REG", "DOB_REG", "READ_MODE", "READ_MODE0", "READ_MODE1")
+"""Parameters of a block RAM that has one."""
 _READ_ADDRESSES = ("ADDR", "RAD", "DPRA")
 _MULTIPLEXERS = ("MUXF", "PFUMX", "L6MUX", "MUX2_LUT")
 _CARRIES = ("CARRY4", "CCU2C", "ALU")
@@ -285,7 +287,7 @@ class _Network:
         """When an output of a register, a memory or a box is there after the clock's edge."""
         kind, delays = cell["type"], self._delays
         if kind.startswith(_BLOCKS):
-            registered = any(_parameter(cell, name) for name in ("DOA_REG", "DOB_REG"))
+            registered = any(_parameter(cell, name) for name in _OUTPUT_REGISTERS)
             return delays.registered_memory if registered else delays.memory
         if kind.startswith("SRL"):
             return delays.shift_register
@@ -303,6 +305,8 @@ class _Network:
             return 1.416 if _parameter(cell, "MREG") else 2.739
         if kind.startswith(_BLOCKS):
             return 0.566 if kind.startswith("RAMB") else 0.0
+        if kind.startswith("DFF"):
+            return self._delays.setup
         # only a flip-flop's reset takes so long; its data is there in time when it reaches the slice
         return self._delays.setup if port in ("R", "S", "LSR") and kind.startswith(_FLIP_FLOPS) else 0.0
 

@@ -16,8 +16,8 @@ from codesign.rtl.array.multiply import product_terms
 from tests.rtl.bench import as_signed, play
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
-PORTS = {"xc7": (25, 18), "xcup": (27, 18), "ecp5": (18, 18)}
-"""Signed operands of a slice."""
+PORTS = {"xc7": (25, 18), "xcup": (27, 18), "ecp5": (18, 18), "gw5a": (18, 18)}
+"""Signed operands of a slice; Arora V devices get what an ECP5 gets."""
 
 
 class Product(Component):

@@ -117,6 +117,16 @@ def test_blocks_on_ecp5() -> None:
     assert synthesis.total == Resources(lut=registers, ff=registers + product, dsp=1, bram36=1)
 
 
+def test_blocks_on_arora_v() -> None:
+    """Two RAMs of 18 kbit for a memory of 36; the product is in LUTs, and nothing is a DSP."""
+    storage = synthesize(written(Storage()), "top", "gw5a").total
+    assert storage.bram36 == 1
+    register = synthesize(written(Register()), "top", "gw5a").total
+    assert register == Resources(lut=8, ff=8, dsp=0, bram36=0)
+    product = synthesize(written(Multiplier()), "top", "gw5a").total
+    assert product.dsp == 0 and product.ff == 24 and product.lut > 12 * 12
+
+
 def test_total_is_the_sum_over_modules() -> None:
     synthesis = synthesize(written(Everything()), "top", "xc7")
     in_dsp = 8  # the last register is an operand of the multiplier, and inside the DSP
