@@ -5,9 +5,9 @@ small ones into a LUT6; an inverter is a LUT; a distributed RAM counts the LUTs 
 RAM64M four); a shift register (SRL) one. CARRY4 and the F7/F8 multiplexers are part of slices whose LUTs are counted.
 RAMB18E1 is half a RAMB36E1. UltraScale+ (UG574, UG573, UG974): the same, but for distributed RAMs of a whole slice,
 which has eight LUTs (RAM32M16, RAM64M8). ECP5 (FPGA-TN-02200): a CCU2C is two LUT4 in carry mode, a 16x4 distributed
-RAM is four LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36. Arora V
-(UG303): an ALU takes the place of a LUT4, a 16x4 distributed RAM the eight of its tile (nextpnr leaves the other four
-empty); every block RAM is one of 18 kbit. Yosys makes no DSPs of that family: products are in LUTs.
+RAM is four LUT4 and two for its write port; DP16KD and PDPW16KD are one block of 18 kbit, half a BRAM36. Arora V,
+as nextpnr counts: an ALU takes the place of a LUT4, a 16x4 distributed RAM all eight of its tile; every block RAM is
+one of 18 kbit. Yosys makes no DSPs of that family: products are in LUTs.
 """
 
 from __future__ import annotations
