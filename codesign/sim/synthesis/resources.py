@@ -183,7 +183,12 @@ class Synthesis:
             "flow": str(FLOWS[self.family]),
             "tool": self.tool,
             "per_module": [
-                {"module": module.name, "instances": module.instances, **module.together._asdict()}
+                {
+                    "module": module.name,
+                    "instances": module.instances,
+                    **module.together._asdict(),
+                    "slowest_path_ns": self.paths_ns.get(module.name),
+                }
                 for module in self.modules
             ],
         }

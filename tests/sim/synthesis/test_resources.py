@@ -217,6 +217,7 @@ def test_tiny_accelerator() -> None:
     answer = synthesis.to_json(hw.totals)
     assert answer["fits"] is True
     assert answer["lut"] == sum(row["lut"] for row in answer["per_module"])
+    assert answer["slowest_path_ns"] == max(row["slowest_path_ns"] or 0.0 for row in answer["per_module"])
 
 
 def test_instances_of_slices_hold_the_registers_and_sums_of_an_element() -> None:
