@@ -2,7 +2,7 @@
 
     python benchmarks/clock_estimate.py [NAME ...] [--drawn N] [--device DEVICE]
 
-Without names: the ECP5 flagship and N random accelerators of few elements, the same on every device. Place and route
+Without names: the ECP5 flagship and the N smallest of random accelerators, the same on every device. Place and route
 takes minutes to an hour the first time; results are cached. No open tool that comes with codesign routes a Xilinx
 device: of those the estimate's error is not known, and the last table says so. What a wire takes on the slowest routed
 paths stands beside what the estimate takes it for (`codesign.sim.synthesis.clock_estimate.WIRE_NS`).
@@ -22,11 +22,14 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.sim.synthesis.clock_estimate import WIRE_NS
 from codesign.sim.synthesis.place_route import Routed, place_and_route
+from codesign.sim.synthesis.predictor import predict
 from codesign.sim.synthesis.resources import synthesize_hardware
 from codesign.verify.clock_fit import SEED, drawn
 
 DEFAULT = ("lfe5u85",)
 ROUTED = ("lfe5u-85f", "lfe5u-85f-8", "gw5ast-138c")
+DRAWN = 6
+"""Random accelerators among which the smallest are."""
 
 
 class Compared(NamedTuple):
@@ -41,13 +44,14 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=DEFAULT, help="configurations, for whatever device they are")
-    parser.add_argument("--drawn", type=int, default=3, help="random accelerators beside them")
+    parser.add_argument("--drawn", type=int, default=3, help="random accelerators beside them, the smallest")
     parser.add_argument("--device", choices=ROUTED, action="append", help="default: all that can be routed")
     given = parser.parse_args()
     told = ("accelerator", "device", "LUT", "estimated MHz", "routed MHz", "difference", "ends in, estimated", "routed")
     table = Table(*told, "a wire")
     found: list[Compared] = []
-    for hw in [*map(load_hardware, given.names), *drawn("ecp5", SEED, given.drawn)]:
+    random = sorted(drawn("ecp5", SEED, DRAWN), key=lambda hw: predict(hw).lut)
+    for hw in [*map(load_hardware, given.names), *random[: given.drawn]]:
         for device in given.device or ROUTED:
             there = Hardware.model_validate(hw.model_dump(mode="json") | {"device": device, "name": hw.name})
             synthesis = synthesize_hardware(there)

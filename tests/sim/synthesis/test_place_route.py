@@ -81,6 +81,16 @@ def test_a_result_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         place_route.route(chain(1), "top", ECP5, 100.0, seed=2)
 
 
+def test_a_change_of_the_estimate_places_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = place_route.route(chain(1), "top", ECP5, 100.0)
+    monkeypatch.setattr(place_route, "source_hash", lambda *_, **__: "other sources")
+    monkeypatch.setattr(place_route, "slowest_path_ns", lambda *_, **__: 8.0)
+    monkeypatch.setattr(place_route, "_nextpnr", lambda *_, **__: pytest.fail("placed again"))
+    again = place_route.route(chain(1), "top", ECP5, 100.0)
+    assert again.estimate_mhz == 125.0
+    assert (again.fmax_mhz, again.path, again.used) == (first.fmax_mhz, first.path, first.used)
+
+
 def test_time_has_an_end() -> None:
     with pytest.raises(UserError, match=r"^time_limit: .*did not end"):
         place_route.route(chain(2), "top", ECP5, 100.0, time_limit_s=0.01)
