@@ -1,13 +1,15 @@
 """Fits the coefficients of `codesign.sim.synthesis.predictor` to synthesized accelerators, and measures what they are
 worth.
 
-    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--family FAMILY] [--check] [--units]
+    python -m codesign.verify.predictor_fit [--configurations N] [--held-out N] [--family FAMILY] [--check]
+    python -m codesign.verify.predictor_fit --units | --elements
 
 Draws random configurations, synthesizes them, fits every kind of module by non-negative least squares,
 prints the error on the held-out configurations and writes predictor.json. `--family` fits one, and leaves what the
 others have. `--check` prints the error of the shipped coefficients on fresh configurations and writes nothing.
-`--units` fits the depthwise unit only, to what it adds to some accelerators. Syntheses are cached: an interrupted run
-goes on where it was.
+`--units` fits the depthwise unit only, to what it adds to some accelerators, `--elements` only the elements with
+multipliers in LUTs, to elements that are synthesized alone: accelerators have few kinds of them. Syntheses of
+accelerators are cached: an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,19 @@ from scipy.optimize import nnls
 
 from codesign import __version__
 from codesign._files import write_json
+from codesign.arch.band import Band
 from codesign.arch.devices import Family
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.memory import Buffers, Memory
+from codesign.arch.scheme import Scheme
+from codesign.rtl.array.processing_element import ProcessingElement
+from codesign.rtl.array.weight_stationary_row import WeightStationaryElement
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.modules import convert
 from codesign.sim.synthesis import predictor
 from codesign.sim.synthesis.netlist import yosys_version
-from codesign.sim.synthesis.resources import Resources, Synthesis, synthesize_hardware
+from codesign.sim.synthesis.resources import Resources, Synthesis, synthesize, synthesize_hardware
 from codesign.verify.hardware import random_hardware
 
 DEVICES: dict[Family, str] = {"xc7": "xc7z045", "xcup": "xck26", "ecp5": "lfe5u-85f"}
@@ -43,6 +51,8 @@ SHIPPED: dict[Family, tuple[str, ...]] = {
     "ecp5": ("lfe5u85",),
 }
 """Large arrays that are fitted to as well: what surrounds small ones is a larger share of them."""
+ELEMENT = "pe_fixed_lut"
+_ELEMENTS = 16
 UNIT, BANK = "depthwise_unit", "depthwise_bank"
 _UNIT_TERMS = 8
 UNITS: tuple[tuple[int, int, int, dict[str, Any], dict[str, int]], ...] = (
@@ -151,6 +161,54 @@ def fit_units(family: Family, coefficients: predictor.Coefficients, known: Seque
     coefficients |= fit(rows) | {BANK: nothing}
 
 
+def elements(family: Family, seed: int, count: int) -> Iterator[tuple[Geometry, Band]]:
+    """Random elements with multipliers in LUTs, output and weight stationary, half of them for codes of two widths."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        bits, act_bits, dot = (int(rng.choice(some)) for some in (range(2, 9), range(2, 9), (2, 4, 8, 16)))
+        modes = (act_bits, 2 * act_bits) if index % 2 and act_bits <= 4 else ()
+        band = Band(scheme=Scheme.FIXED, weight_bits=bits, rows=1, multiplier="lut")
+        hw = Hardware(
+            name=f"element_{index}",
+            device=DEVICES[family],
+            columns=2,
+            dot=dot,
+            act_bits=act_bits,
+            act_modes=modes,
+            dataflow="ws" if index % 4 == 0 else "os",
+            acc_bits=min(30, act_bits * (1 + bool(modes)) + bits + int(rng.integers(5, 12))),
+            bands=(band,),
+            buffers=Buffers(activation_words=64, weight_words=64),
+            memory=Memory(width_bits=256, latency=1),
+        )
+        yield Geometry(hw), band
+
+
+def fit_elements(family: Family, coefficients: predictor.Coefficients, seed: int, count: int) -> list[float]:
+    """Fit the elements with multipliers in LUTs, put them into `coefficients`.
+
+    Returns:
+        |predicted / synthesized - 1| of the LUTs of as many others.
+    """
+    kept = coefficients.get(ELEMENT)
+    samples: Rows = defaultdict(list)
+    for number in (seed, seed + 1):
+        for geometry, band in track(list(elements(family, number, count)), f"{family}, elements"):
+            found = [part for part in predictor.parts(geometry) if part.kind == ELEMENT]
+            kind = WeightStationaryElement if geometry.weight_stationary else ProcessingElement
+            total = synthesize(convert(kind(geometry, band), "pe"), "pe", family).total
+            samples[f"{ELEMENT}{number}"].append((found[0].terms, total))
+    known, others = samples.values()
+    answer = fit({ELEMENT: known})[ELEMENT]
+    for resource, factors in answer.items():
+        for place in range(len(factors)):  # what none of them has is what accelerators said
+            if kept is not None and not any(terms[place] for terms, _ in known):
+                factors[place] = kept[resource][place]
+    coefficients[ELEMENT] = answer
+    guesses = [sum(a * b for a, b in zip(answer["lut"], terms, strict=True)) for terms, _ in others]
+    return [abs(guess / total.lut - 1) for guess, (_, total) in zip(guesses, others, strict=True)]
+
+
 def fit(rows: Rows) -> predictor.Coefficients:
     """Coefficients by kind and resource."""
     answer: predictor.Coefficients = {}
@@ -183,9 +241,10 @@ def main() -> None:
     arguments.add_argument("--family", choices=DEVICES, help="one alone")
     arguments.add_argument("--check", action="store_true", help="measure the shipped coefficients only")
     arguments.add_argument("--units", action="store_true", help="fit the depthwise unit only")
+    arguments.add_argument("--elements", action="store_true", help="fit elements with multipliers in LUTs only")
     given = arguments.parse_args()
-    if given.units:
-        _units()
+    if given.units or given.elements:
+        _units() if given.units else _elements()
         return
     stored: dict[str, Any] = {
         "what": "coefficients of codesign.sim.synthesis.predictor",
@@ -216,6 +275,10 @@ def main() -> None:
                 gather(hw, synthesize_hardware(hw), rows)
             fitted = fit(rows)
             stood_for = stored["families"][LIKE[family]] if family in LIKE else {}
+            if family in LIKE:
+                fitted[ELEMENT] = stood_for[ELEMENT]
+            else:
+                fit_elements(family, fitted, SEED, _ELEMENTS)
             stored["families"][family] = stood_for | fitted
             if missing := sorted(set(stood_for) - set(fitted)):
                 stored["taken"] = {family: {"from": LIKE[family], "kinds": missing}}
@@ -233,6 +296,21 @@ def main() -> None:
     Console(width=140).print(table)
     if not given.check:
         write_json(predictor.COEFFICIENTS, stored)
+
+
+def _elements() -> None:
+    """Fit the elements with multipliers in LUTs and write them beside what there is; others show what that is worth."""
+    stored: dict[str, Any] = json.loads(predictor.COEFFICIENTS.read_text())
+    table = Table("family", "elements", "LUT median", "LUT worst")
+    for family in DEVICES:
+        if family in LIKE:
+            stored["families"][family][ELEMENT] = stored["families"][LIKE[family]][ELEMENT]
+            continue
+        off = fit_elements(family, stored["families"][family], SEED, _ELEMENTS)
+        table.add_row(family, str(len(off)), f"{100 * statistics.median(off):.1f} %", f"{100 * max(off):.1f} %")
+    stored["elements"] = {"command": "python -m codesign.verify.predictor_fit --elements", "codesign": __version__}
+    Console(width=140).print(table)
+    write_json(predictor.COEFFICIENTS, stored)
 
 
 def _units() -> None:

@@ -254,7 +254,16 @@ def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
     operands = g.dot * (g.act_bits + g.weight_bits(band))
     sums = (0, g.partial_bits(band)) if g.weight_stationary else (g.acc_bits, 0)
     modes = product * g.has_doubled, g.dot * g.act_bits * g.splits(band)
-    return *sums, operands, g.dot * g.act_bits * band.weight_bits, g.dot * product, *modes
+    multipliers = g.act_bits * band.weight_bits
+    if band.scheme is Scheme.FIXED and band.multiplier == "lut" and not band.crumbs:
+        multipliers = _digit_bits(g.act_bits, band.weight_bits)
+    return *sums, operands, g.dot * multipliers, g.dot * product, *modes
+
+
+def _digit_bits(act_bits: int, weight_bits: int) -> int:
+    """Bits of the adders of a product in LUTs: of one factor, for every digit of the one that has fewer."""
+    of_code, of_weight = ceil(act_bits / 2), ceil(weight_bits / 2)
+    return of_code * (weight_bits + 2) if of_code < of_weight else of_weight * (act_bits + 2)
 
 
 def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers: int = 1) -> float:
