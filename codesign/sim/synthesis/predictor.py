@@ -263,7 +263,7 @@ def _element_terms(g: Geometry, band: Band) -> tuple[float, ...]:
 def _digit_bits(act_bits: int, weight_bits: int) -> int:
     """Bits of the adders of a product in LUTs: of one factor, for every digit of the one that has fewer."""
     of_code, of_weight = ceil(act_bits / 2), ceil(weight_bits / 2)
-    return of_code * (weight_bits + 2) if of_code < of_weight else of_weight * (act_bits + 2)
+    return of_code * (weight_bits + 3) if of_code < of_weight else of_weight * (act_bits + 3)
 
 
 def blocks(family: Family, depth: int, width: int, granularity: int = 0, readers: int = 1) -> float:
