@@ -235,14 +235,16 @@ def _layout(
     first = sizes[end] if keeps and at[end] == at[0] else 0
     odd = first
     if beside > chain.lives[0][1]:
+        if first + sizes[0] > depth:
+            return None
         put(0, first, *chain.lives[0])
         put(0, first, beside, end)
     else:
         odd = depth - sizes[0]
+        if first + sizes[0] > odd:
+            return None
         put(0, first, -1, end)
         put(0, odd, -1, end)
-    if first + sizes[0] > (depth if odd == first else odd):
-        return None
     for place in range(1, len(sizes)):
         if place in places:
             continue
