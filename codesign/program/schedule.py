@@ -67,7 +67,7 @@ class Step:
 class Schedule:
     """Steps in order, and where every stored map lies.
 
-    `strips` says in how many strips the first layers run, `spilled` how many layers run from and to memory.
+    `strips` says in how many strips the first layers run, `spilled` how many layers run in stages, from and to memory.
     """
 
     steps: tuple[Step, ...]

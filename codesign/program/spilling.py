@@ -5,7 +5,7 @@ input rows of a strip (and, of a stage of one layer, those of a residual operand
 stored. A stored row is written into the places of the program stream where the loads of later layers find it, so a load
 is the same whether the host wrote the rows or the accelerator. After every stage a fence keeps the reader from going on
 before the rows are in memory. From the first map on that only later layers need, and from which they fit, everything
-runs on chip.
+runs on chip; the last stage may keep that map there, and then stores nothing.
 
 The input of the next strip is loaded early. In a stage of one layer, where two fit beside each other, and half the
 height is worth it, that is while a strip is computed; else while it is stored, when its own input is no longer needed.
