@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "allocation.methods": MODELS
     | {"quant", "allocation", "allocation.solvers", "allocation.sensitivities", "allocation.relaxations"},
     "allocation.solvers": {"allocation"},
-    "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "program"},
+    "verify": MODELS | SIMULATORS | {"execution", "provenance", "rtl", "rtl.array", "program"},
     "search": MODELS | SIMULATORS | {"execution", "provenance", "data", "quant", "program"},
     "report": MODELS | SIMULATORS | {"execution", "provenance", "data", "program", "search", "allocation"},
     "api": MODELS
