@@ -27,7 +27,7 @@ from typing import NamedTuple
 from codesign.errors import UserError, option
 from codesign.program.dealing import Row
 from codesign.program.passes import RowSet
-from codesign.program.placement import Place
+from codesign.program.placement import Place, first_gap
 from codesign.program.plan import Placement, Plan, StepPlan
 from codesign.program.planner import PlannedStep, Planner, plan_step
 from codesign.program.schedule import Kind, Step, StoredMap
@@ -323,11 +323,8 @@ def _place_tail(planner: Planner, tail: _Tail, together: int, places: Mapping[st
 
 def _gap(words: int, memory: int, born: int, taken: Sequence[_Life], geometry: Geometry) -> int | None:
     """The first of so many words of a memory that nothing has which is in use at `born`."""
-    base = 0
-    for life in sorted(taken, key=lambda life: life.base):
-        if life.memory == memory and life.dies >= born and life.meets(memory, base, words):
-            base = life.base + life.words
-    return base if base + words <= geometry.act_depth else None
+    beside = (life for life in taken if life.memory == memory and life.dies >= born)
+    return first_gap(words, sorted((life.base, life.words) for life in beside), geometry.act_depth)
 
 
 def _placement(planner: Planner, stored: StoredMap | None, places: Mapping[str, Place]) -> Placement | None:

@@ -58,6 +58,16 @@ def check_alone(name: str, words: int, born: int, depth: int) -> None:
         )
 
 
+def first_gap(words: int, taken: Sequence[tuple[int, int]], depth: int) -> int | None:
+    """The first of so many free words of a memory; `taken` are (first word, size), in order; None if there are none."""
+    base = 0
+    for start, size in taken:
+        if base + words <= start:
+            break
+        base = max(base, start + size)
+    return base if base + words <= depth else None
+
+
 Live = tuple[tuple[int, int, int, int], ...]
 """Maps that lie in the memories: (number, memory, first word, width of its codes)."""
 
@@ -241,12 +251,7 @@ class Placer:
             end = wanted + words
             if end <= self.depth and all(end <= start or start + size <= wanted for start, size in taken):
                 return wanted
-        base = 0
-        for start, size in taken:
-            if base + words <= start:
-                break
-            base = max(base, start + size)
-        return base if base + words <= self.depth else None
+        return first_gap(words, taken, self.depth)
 
     def _number(self, index: int, live: Live) -> int:
         """The number of what is still of interest when the map after `index` is born."""

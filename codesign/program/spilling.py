@@ -31,7 +31,7 @@ from codesign.program.outline import words_by_width
 from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
-from codesign.program.stages import MOST_LAYERS, Stage, find_stage, reads_twice, work
+from codesign.program.stages import MOST_LAYERS, Stage, find_stage, layer_cycles, reads_twice
 from codesign.rtl.geometry import Geometry
 
 
@@ -337,7 +337,7 @@ class Spills:
         total = loads[0]
         for strip, following in zip_longest(strips, loads[1:], fillvalue=0):
             assert isinstance(strip, Strip)
-            spent = work(strip.parts[0].layer, strip.source.tensor, widths, self.geometry)
+            spent = layer_cycles(strip.parts[0].layer, strip.source.tensor, widths, self.geometry)
             store = self._words(strip.target, widths) * self.geometry.load_beats
             total += max(spent, following) + store if ahead else spent + max(store, following)
         return total

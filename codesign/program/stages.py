@@ -24,7 +24,7 @@ from typing import NamedTuple
 from codesign.errors import UserError
 from codesign.program.chains import Strip, rotation_unit, strip_of
 from codesign.program.depthwise import reads_of, reads_two, windows_of
-from codesign.program.placement import Place
+from codesign.program.placement import Place, first_gap
 from codesign.program.schedule import StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.tiling import tile_pixels
@@ -99,7 +99,7 @@ def find_stage(
     found: Stage | None = None
     fitting = 0
     for strips in _heights(network, layers, geometry, keeps):
-        here = _fastest(strips, layers, words, widths, geometry, depth, found)
+        here = _fastest(strips, layers, words, widths, geometry, depth, keeps, found)
         if here is not None:
             found = here
         if here is not None or fitting:
@@ -136,10 +136,11 @@ def _fastest(
     widths: Mapping[str, int],
     geometry: Geometry,
     depth: int,
+    keeps: bool,
     than: Stage | None,
 ) -> Stage | None:
     """The fastest stage with these strips, if it is faster than `than`; None if there is none."""
-    count, keeps = len(layers), strips[0].target.use == ""
+    count = len(layers)
     chain = _Chain(strips[0], keeps)
     maps = [_maps(strip) for strip in strips]
     sizes = [max(words(of_strip[place]) for of_strip in maps) for place in range(count + 1)]
@@ -152,7 +153,8 @@ def _fastest(
     stores = [0 if keeps else words(strip.target) * geometry.load_beats for strip in strips]
     works = {
         frees: [
-            [work(part.layer, part.source.tensor, widths, geometry, frees) for part in strip.parts] for strip in strips
+            [layer_cycles(part.layer, part.source.tensor, widths, geometry, frees) for part in strip.parts]
+            for strip in strips
         ]
         for frees in (False, True)
     }
@@ -249,14 +251,9 @@ def _layout(
         if place in places:
             continue
         born, dies = chain.lives[place]
-        base = 0
-        for start, size, *life in sorted(taken[at[place]]):
-            if life[0] > dies or born > life[1]:
-                continue
-            if base + sizes[place] <= start:
-                break
-            base = max(base, start + size)
-        if base + sizes[place] > depth:
+        others = sorted(item for item in taken[at[place]] if item[2] <= dies and born <= item[3])
+        base = first_gap(sizes[place], [(start, size) for start, size, *_ in others], depth)
+        if base is None:
             return None
         put(place, base, born, dies)
     return _Layout(tuple(places[place] for place in range(len(sizes))), (at[0], odd))
@@ -271,7 +268,7 @@ def reads_twice(layer: LayerShape, source: MapShape, widths: Mapping[str, int], 
     return geometry.hw.depthwise is not None and layer.groups > 1 and reads_two(layer, geometry)
 
 
-def work(
+def layer_cycles(
     layer: LayerShape, source: MapShape, widths: Mapping[str, int], geometry: Geometry, frees: bool = True
 ) -> int | Fraction:
     """About the cycles of the windows of a layer, or of rows of one, or of its weights, if these take longer.

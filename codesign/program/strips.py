@@ -24,7 +24,7 @@ from codesign.program.placement import Place
 from codesign.program.schedule import Kind, Rows, Schedule, Step, StoredMap
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape
 from codesign.program.spilling import Spills, maps_of
-from codesign.program.stages import MOST_LAYERS, work
+from codesign.program.stages import MOST_LAYERS, layer_cycles
 from codesign.rtl.geometry import Geometry
 
 SPILLS_BELOW = 0.99
@@ -198,7 +198,9 @@ class Schedules:
     def _whole(self, begin: int) -> int | Fraction:
         """About the cycles of the layers from `begin` on, on chip."""
         layers = self.network.layers[begin:]
-        return sum(work(layer, self.network.tensor(layer.input), self._plain, self.geometry) for layer in layers)
+        return sum(
+            layer_cycles(layer, self.network.tensor(layer.input), self._plain, self.geometry) for layer in layers
+        )
 
     def _to_beat(self, found: Found) -> int | Fraction | float:
         """The estimate below which another number of spilled layers is taken.
@@ -212,7 +214,7 @@ class Schedules:
             total = self._whole(found.stripped)
             for step in self._without_copies(0, found.stripped, found.strips):
                 if step.layer is not None and step.index < found.stripped:
-                    total += work(step.layer, self.network.tensor(step.layer.input), self._plain, self.geometry)
+                    total += layer_cycles(step.layer, self.network.tensor(step.layer.input), self._plain, self.geometry)
                 elif step.kind is Kind.LOAD and step.target is not None:
                     total += self.spills.load_cycles(step.target, self._plain)
             self._in_strips[key] = total

@@ -6,16 +6,7 @@ import pytest
 
 from codesign.sim.synthesis.clock_estimate import WIRE_NS, Step, best_cut, slowest_path_ns, timing
 from codesign.sim.synthesis.slow_path import advice, mending, stretches
-
-
-def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[int]], **parameters: str) -> dict[str, Any]:
-    directions = dict.fromkeys(inputs, "input") | dict.fromkeys(outputs, "output")
-    return {
-        "type": kind,
-        "connections": inputs | outputs,
-        "port_directions": directions,
-        "parameters": parameters,
-    }
+from tests.sim.synthesis.cells import cell
 
 
 def between_flip_flops(*logic: dict[str, Any]) -> dict[str, Any]:

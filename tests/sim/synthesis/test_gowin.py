@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 
 from codesign.sim.synthesis.gowin import timed
+from tests.sim.synthesis.cells import cell
 
 Cells = dict[str, Any]
 INPUTS, LUTS, FLIP_FLOPS = range(2, 8), 12, 10
-
-
-def cell(kind: str, inputs: dict[str, list[Any]], outputs: dict[str, list[int]], **parameters: str) -> dict[str, Any]:
-    directions = dict.fromkeys(inputs, "input") | dict.fromkeys(outputs, "output")
-    return {
-        "type": kind,
-        "connections": inputs | outputs,
-        "port_directions": directions,
-        "parameters": parameters,
-        "attributes": {},
-    }
 
 
 def drawn(seed: int) -> Cells:
