@@ -123,6 +123,34 @@ def test_a_series_of_images_takes_as_many_starts_as_it_needs(tmp_path: Path) -> 
     assert recorded.accelerator.infer_many(compiled, []) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts.pop("slots"),
+        lambda facts: facts.update(slots=facts["slots"][:1]),
+        lambda facts: facts.update(slots=[slot[1:] for slot in facts["slots"]]),
+        lambda facts: facts.update(slots=[[offset + (1 << 30) for offset in slot] for slot in facts["slots"]]),
+        lambda facts: facts.update(batch=5),
+        lambda facts: facts.update(batch="3"),
+    ],
+)
+def test_the_driver_refuses_places_that_are_not_those_of_its_images(
+    change: Callable[[dict[str, Any]], None], tmp_path: Path
+) -> None:
+    hw = load_hardware("tiny")
+    network = integer_network("smallcnn", hw)
+    folder = tmp_path / "p"
+    write_program(folder, compile_network(network, hw, 3), np.zeros((0, *network.input.shape), dtype=np.int64), [], {})
+    (tmp_path / "driver.py").write_text(host_files(hw)["driver.py"])
+    module = driver_module(tmp_path / "driver.py")
+    assert module.Compiled(folder).batch == 3
+    facts = json.loads((folder / "program.json").read_text())
+    change(facts)
+    (folder / "program.json").write_text(json.dumps(facts))
+    with pytest.raises(module.AcceleratorError, match="'slots' has places of"):
+        module.Compiled(folder)
+
+
 def test_the_command(run: Run, tmp_path: Path) -> None:
     """The same bytes again; for another accelerator it is refused; nothing is written over other files."""
     out = tmp_path / "a"
