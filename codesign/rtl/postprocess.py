@@ -10,19 +10,16 @@ from amaranth.lib.wiring import In, Out
 from codesign.arch.hardware import SUM_BITS
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
-from codesign.rtl.array.multiply import product_terms, registered_product
+from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
+from codesign.rtl.requantize import requantized, sum_bits
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import add_modulo, struct
-
-NEAR = 10
-"""Bits of a signed number that holds what clipping to 8 bits still tells apart, zero point included."""
-
 
 class PostProcessor(SharedModule):
     """`columns` lanes, one output pixel each; every cycle all lanes handle the same filter.
@@ -314,11 +311,8 @@ class PostProcessor(SharedModule):
             residual_products.append(terms)
 
         # ---- lanes (t+6 .. t+13) ----------------------------------------------------------------------------------
-        # an accumulator or a channel sum, and the bias
-        biased_bits = max(geometry.biased_bits, most + SUM_BITS + 2)
-        # its product with the multiplier, a rounding constant up to 2**(max_shift - 1), a residual product
+        biased_bits = sum_bits(geometry)
         multiplier = geometry.multiplier
-        total_bits = max(biased_bits + multiplier.bits + 2, multiplier.max_shift + 2, most + 27)
         bias_6 = at(param.bias, 6)
         shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
@@ -326,16 +320,6 @@ class PostProcessor(SharedModule):
         results: list[Value] = []
         joins = Joins(m, geometry, d, delay, row.value) if "pair" in param_struct.members else None
         for j in range(columns):
-            summed = Signal(signed(biased_bits), name=f"biased_{j}", reset_less=True)
-            product_1 = Signal(signed(total_bits - 1), name=f"product_q_{j}", reset_less=True)
-            total = Signal(signed(total_bits), name=f"total_{j}", reset_less=True)
-            shifted = Signal(signed(total_bits - 1), name=f"shifted_{j}", reset_less=True)
-            # shifted + zero: beyond NEAR bits only its sign counts
-            near = Signal(signed(NEAR + 1), name=f"near_{j}", reset_less=True)
-            below = Signal(name=f"below_{j}", reset_less=True)
-            above = Signal(name=f"above_{j}", reset_less=True)
-            clipped = Signal(most, name=f"clipped_{j}", reset_less=True)
-            factor = Signal.like(param.mult, name=f"mult_{j}", reset_less=True)
             result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
             if joins is not None:
                 # the row before, a cycle ago, has the low halves of the weights, this one the high halves
@@ -347,26 +331,13 @@ class PostProcessor(SharedModule):
             operand = Mux(averaging, Cat(pooled, Const(0, 1)).as_signed(), result)
             if geometry.hw.depthwise:
                 operand = Mux(self.depthwise, self.of_channels[j].as_signed(), operand)
-            far = shifted[NEAR - 1 : -1]
-            m.d.sync += [
-                summed.eq(operand + addend),  # t+7
-                factor.eq(Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)),  # t+7
-                *registered_product(m, family, summed, factor, product_1, f"product_{j}"),  # t+8, t+9
-                total.eq(sum(residual_products[j], product_1) + rounding),  # t+10
-                shifted.eq(total >> shift_10),
-                near.eq(shifted[:NEAR].as_signed() + d.zero),  # t+12
-                below.eq(shifted[-1] & ~far.all()),
-                above.eq(~shifted[-1] & far.any()),
-                clipped.eq(
-                    Mux(
-                        above | (~below & (near > d.high)),
-                        d.high,
-                        Mux(below | (near < d.low), d.low, near),
-                    )
-                ),
-            ]
-            results.append(clipped)  # t+13
+            factor = Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)
+            lane = requantized(
+                m, geometry, d, f"{j}", (operand, addend), factor, residual_products[j], rounding, shift_10
+            )
+            results.append(lane.clipped)  # t+13
             if j == 0:
+                shifted = lane.shifted
                 low_half = Signal(32, reset_less=True)
                 sign = Signal(reset_less=True)
                 wide = Signal(32, reset_less=True)
