@@ -41,6 +41,9 @@ A DSP48E1 or DSP48E2 takes the accumulator and 16 bits, or 17 bits of the accumu
 either, and so does what is generated for Arora V (`codesign.rtl.array.multiply`).
 """
 
+RESIDUAL_DSP: dict[Family, int] = {"xc7": 1, "xcup": 1, "ecp5": 2, "gw5a": 2}
+"""Those of them for the residual operand, which the lanes of second rows are without."""
+
 DEFAULT_MHZ = 100.0
 """Clock of hardware whose file says none."""
 
@@ -55,6 +58,9 @@ MOST_HALVED_DOT = 16
 
 SUM_BITS = 10
 """Average pooling windows hold at most 2**SUM_BITS codes."""
+
+LEAST_TWO_RECORDS = 256
+"""Bits of a beat that holds the parameter records of two rows."""
 
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
@@ -89,6 +95,8 @@ class Hardware(Model):
         multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
         depthwise: a unit for depthwise convolutions beside the array; none by default.
+        result_rows: rows of the array whose results leave in a cycle: 1, or 2 with a second set of post-processing lanes.
+            Layers of few products, which take fewer cycles than there are rows, take half as many then.
         images: whether a pass may give the int32 results of several images, whose weights are read once then.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
             (`codesign.sim.clock`). The cycles of a `memory.profile` are this clock's (`Hardware.at_clock`).
@@ -107,6 +115,7 @@ class Hardware(Model):
     dataflow: Annotated[Dataflow, choice("os", "ws")] = "os"
     depthwise: Depthwise | None = None
     images: bool = False
+    result_rows: Annotated[int, choice(1, 2)] = 1
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory
@@ -168,6 +177,7 @@ class Hardware(Model):
             self._check_narrow(index, band)
             if band.pack > 1 and self.totals.family not in PACKING_PORT:
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.totals.name} has other DSPs, must be 1")
+        self._check_result_rows()
         self._check_dsp()
         return self
 
@@ -262,6 +272,34 @@ class Hardware(Model):
                 f"depthwise.weight_bits: {self.dot} weights of {self.depthwise.weight_bits} bits make {width} bits, "
                 f"must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
             )
+
+    def _check_result_rows(self) -> None:
+        """Results leave by twos: of channels that lie beside each other, from rows of which either holds either."""
+        if self.result_rows == 1:
+            return
+        given = "result_rows: 2 given"
+        if self.dataflow != "os":
+            raise rejected(f"{given}, must be 1 with 'dataflow: {self.dataflow}'")
+        if self.act_modes:
+            raise rejected(f"{given}, must be 1 with act_modes: codes of other widths lie elsewhere")
+        if self.dot % 2:
+            raise rejected(f"{given}, must be 1 with dot {self.dot}: two channels share a group")
+        if self.memory.width_bits < LEAST_TWO_RECORDS:
+            raise rejected(
+                f"{given}, must be 1 unless memory.width_bits is at least {LEAST_TWO_RECORDS}, there are "
+                f"{self.memory.width_bits}: two rows' parameters are read at a time"
+            )
+        first = self.bands[0]
+        for index, band in enumerate(self.bands):
+            if (band.scheme, band.weight_bits) != (first.scheme, first.weight_bits) or band.pairs:
+                raise rejected(
+                    f"{given}, must be 1 unless all bands have one format and none has pairs: any two channels share "
+                    f"a cycle; bands[0] is {first}, bands[{index}] is {band}{' with pairs' if band.pairs else ''}"
+                )
+            if band.rows % 2:
+                raise rejected(f"{given}, must be 1 unless the rows of every band are even: bands[{index}] has {band.rows}")
+        if self.rows % 4:
+            raise rejected(f"{given}, must be 1 unless rows are a multiple of 4: there are {self.rows}")
 
     def _check_pack(self, index: int, band: Band) -> None:
         possible = PACKS[self.dataflow]
@@ -397,7 +435,8 @@ class Hardware(Model):
         more = self.pair_bits > 0 and self.totals.family == "xc7" and self.multiplier_bits == NARROW.bits
         if self.totals.family == "xcup":
             more = self.acc_bits + 1 + self.pair_bits > PACKING_PORT["xcup"] and self.multiplier_bits == NARROW.bits
-        return (of_column + more) * self.columns
+        second = (of_column - RESIDUAL_DSP[self.totals.family] + more) * (self.result_rows == 2)
+        return (of_column + more + second) * self.columns
 
     @property
     def totals(self) -> Device:
@@ -473,6 +512,8 @@ class Hardware(Model):
             left_out.add("depthwise")
         if not self.images:
             left_out.add("images")
+        if self.result_rows == 1:
+            left_out.add("result_rows")
         return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:
@@ -480,4 +521,6 @@ class Hardware(Model):
         bands = ", ".join(map(str, self.bands))
         acts = "/".join(map(str, self.act_modes or (self.act_bits,)))
         unit = f", {self.depthwise}" if self.depthwise else ""
-        return f"{self.name}: {self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}, a{acts}{unit}"
+        twos = ", 2 rows a cycle" if self.result_rows == 2 else ""
+        shape = f"{self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}"
+        return f"{self.name}: {shape}, a{acts}{unit}{twos}"

@@ -271,6 +271,7 @@ class _Compiler:
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
             **passes[0].tiling.fields(),
+            **({"twos": passes[0].twos} if geometry.result_rows == 2 else {}),
         }
         if plan.op == Op.DEPTHWISE:
             fields |= self.windows(plan, source, part)
@@ -337,7 +338,13 @@ class _Compiler:
         }
 
     def row_params(self, conv: IntegerConv, plan: PassPlan, bias: IntArray) -> list[int]:
-        """The parameter records of the rows of a pass: of two that hold one filter the second one has its record."""
+        """The parameter records of a pass, as post-processing takes them: those of the rows, or by twos of them.
+
+        Of two rows that hold one filter the second one has its record.
+        """
+        if plan.twos:
+            rows = zip(*np.split(np.array(plan.filters), 2), strict=True)
+            return [self.param(conv, int(f), bias) for two in rows for f in two]
         high = high_rows(plan, self.geometry)
         low = {row - 1 for row in high}
         if self.reads_narrow(conv):

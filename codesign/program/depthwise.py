@@ -10,7 +10,7 @@ from math import ceil
 from typing import NamedTuple
 
 from codesign.program.dealing import Row
-from codesign.program.passes import RowSet
+from codesign.program.passes import RowSet, leaves_by_twos
 from codesign.program.plan import PassPlan, StepPlan, step_beats
 from codesign.program.shapes import ConvShape, PoolShape
 from codesign.program.tiling import Tiling
@@ -52,7 +52,8 @@ def on_unit(conv: ConvShape, rows: Sequence[Row], sets: Sequence[RowSet], geomet
     channels, columns = geometry.word_codes(conv.input_bits), geometry.columns
     reads = reads_of(conv, reads_two(conv, geometry), geometry)
     of_unit = passes * max(columns * max(reads, geometry.channel_lines), channels)
-    return of_unit < sum(max(geometry.rows, item.words * taps * geometry.tap_cycles(half)) for item in sets)
+    leaving = geometry.leaving(leaves_by_twos(conv, geometry))
+    return of_unit < sum(max(leaving, item.words * taps * geometry.tap_cycles(half)) for item in sets)
 
 
 def reads_two(layer: ConvShape | PoolShape, geometry: Geometry) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from codesign._typing import IntArray
 from codesign.integer.network import IntegerConv, IntegerNetwork, IntegerTensor
+from codesign.program.passes import leaves_by_twos
 from codesign.program.shapes import ConvShape, MapShape, NetworkShape, shape_of
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
@@ -79,13 +80,15 @@ def fold_shape(network: NetworkShape, geometry: Geometry) -> tuple[NetworkShape,
     if len(readers) != 1 or readers[0] is not conv or not isinstance(conv, ConvShape) or conv.groups != 1:
         return network, 0
 
+    twos = leaves_by_twos(conv, geometry)
+
     def cost(channels: int, kernel: int, pixels: int) -> int | Fraction:
         words = geometry.words(channels, source.bits)
         out = conv.output.height * conv.output.width
         passes = ceil(conv.output.channels / geometry.rows)
         load = pixels * words * geometry.load_beats * geometry.hw.memory.cycles_per_beat
         half = geometry.halves(channels, source.bits)
-        return load + passes * tile_pixels(out, words * kernel, passes, geometry, half).length
+        return load + passes * tile_pixels(out, words * kernel, passes, geometry, half, twos).length
 
     kernel_h, kernel_w = conv.kernel
     best = cost(source.channels, kernel_h * kernel_w, source.height * source.width)

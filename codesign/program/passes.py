@@ -10,7 +10,7 @@ A pass holds at most one filter per row and visits all tiles. Two cases are less
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
@@ -56,7 +56,8 @@ def row_sets(conv: ConvShape, rows: Sequence[Row], geometry: Geometry) -> tuple[
         return together
     if geometry.weight_stationary:  # all passes have the same blocks
         return _alike(conv, geometry, together)
-    size = 2 if narrow_of(conv, geometry).output else 1  # what share a place stay together
+    # what share a place, or a cycle, stay together
+    size = 2 if narrow_of(conv, geometry).output or leaves_by_twos(conv, geometry) else 1
     words = [_span(conv, geometry, range(filters)[f // size * size :][:size])[0] for f in range(filters)]
     by_word = [[f for f in range(filters) if words[f] == word] for word in sorted(set(words))]
     apart = _sets(conv, rows, geometry, by_word)
@@ -95,7 +96,7 @@ def _spaced(passes: Sequence[PassPlan], geometry: Geometry) -> tuple[PassPlan, .
     """Passes that read different numbers of words, with gaps that keep the drains of two of them apart."""
     spaced = list(passes)
     for index, (item, after) in enumerate(pairwise(passes)):
-        gap = geometry.rows - PASS_CYCLES - after.tiling.cycles
+        gap = item.leaving(geometry) - PASS_CYCLES - after.tiling.cycles
         if item.drain and after.drain and gap > item.tiling.gap:
             spaced[index] = replace(item, tiling=replace(item.tiling, gap=gap))
     return tuple(spaced)
@@ -110,6 +111,7 @@ def passes_of_set(
     pixels = conv.output.height * conv.output.width
     bits = conv.input_bits
     least = most if geometry.weight_stationary else 1
+    twos = leaves_by_twos(conv, geometry)
     need = geometry.ring_words(least * per_word, bits)
     if need > depth:
         raise UserError(
@@ -132,7 +134,8 @@ def passes_of_set(
                 word_offset=rows.first_word + start,
                 words=words,
                 steps=geometry.ring_words(words * per_word, bits),
-                tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, sets, geometry, half),
+                tiling=tile_pixels(pixels if whole else geometry.columns, words * taps, sets, geometry, half, twos),
+                twos=twos,
                 begin=start == 0,
                 fresh=start == 0,
                 drain=start + words == rows.words,
@@ -170,6 +173,9 @@ def _sets(
     whole_words, narrow = fills_words(conv, geometry), narrow_of(conv, geometry)
     for bucket in buckets:
         dealt = deal_filters(conv.name, given, bands, bucket, whole_words, narrow, geometry.hw)
+        if leaves_by_twos(conv, geometry):  # any row holds any of the filters
+            sets += (_of_twos(conv, rows, geometry) for rows in _by_twos(bucket, geometry))
+            continue
         of_bands = [_in_passes(index, dealt, bands, narrow) for index in range(len(bands))]
         for p in range(max(map(len, of_bands))):
             rows: list[int] = []
@@ -182,6 +188,45 @@ def _sets(
             first, last = _span(conv, geometry, [f for f in rows if f >= 0])
             sets.append(RowSet(tuple(rows), mask, first, last - first + 1, pairs))
     return tuple(sets)
+
+
+def leaves_by_twos(conv: ConvShape, geometry: Geometry) -> bool:
+    """Whether the results of two rows of the array leave in a cycle: codes to which nothing is added."""
+    return geometry.result_rows == 2 and not conv.output.wide and conv.residual is None
+
+
+def _by_twos(filters: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, ...]]:
+    """The filters of every row in passes of which channels 2k and 2k + 1 leave together, -1 for an idle row."""
+    items: dict[int, list[int]] = {}
+    for f in sorted(filters):
+        items.setdefault(f // 2, [-1, -1])[f % 2] = f
+    twos, half = [*items.values()], geometry.half_rows
+    for start in range(0, len(twos), half):
+        some = twos[start : start + half]
+        some += [[-1, -1]] * (half - len(some))
+        yield tuple(f for row in zip(*some, strict=True) for f in row)
+
+
+def _of_twos(conv: ConvShape, filters: tuple[int, ...], geometry: Geometry) -> RowSet:
+    """A set of filters in rows that leave by twos."""
+    first, last = _span(conv, geometry, [f for f in filters if f >= 0])
+    used = zip(geometry.band_order, _used_bands(filters, geometry), strict=True)
+    return RowSet(filters, sum(here << number for number, here in used), first, last - first + 1)
+
+
+def passes_by_twos(filters: int, geometry: Geometry) -> tuple[int, ...]:
+    """Passes in which every one of `Geometry.bands` has filters, of a layer of so many that leaves by twos."""
+    whole, left = divmod(filters, geometry.rows)
+    (*_, rows) = _by_twos(range(left or geometry.rows), geometry)
+    return tuple(whole + (left > 0 and used) for used in _used_bands(rows, geometry))
+
+
+def _used_bands(filters: Sequence[int], geometry: Geometry) -> Iterator[bool]:
+    """Whether a row of every one of `Geometry.bands` has a filter."""
+    begin = 0
+    for band in geometry.bands:
+        yield any(f >= 0 for f in filters[begin : begin + band.rows])
+        begin += band.rows
 
 
 def _in_passes(
@@ -227,4 +272,4 @@ def _span(conv: ConvShape, geometry: Geometry, filters: Sequence[int]) -> tuple[
 def _cycles(conv: ConvShape, geometry: Geometry, words: int) -> int:
     """Cycles of a tile."""
     taps = conv.weight[2] * conv.weight[3]
-    return max(geometry.rows, words * taps * geometry.groups)
+    return max(geometry.leaving(leaves_by_twos(conv, geometry)), words * taps * geometry.groups)

@@ -50,6 +50,7 @@ class PassPlan:
         sums: average pooling: sums that leave after a window, one for every code of a word; depthwise unit: sums of a
             pixel that leave after a tile.
         taps: of the depthwise unit: taps whose weights it has; 0 elsewhere.
+        twos: whether the results of two rows leave in a cycle, those of row `Geometry.half_rows` + i with row i's.
         begin, fresh, drain, single, final: see `codesign.rtl.layout.PASS_HEADER`.
     """
 
@@ -61,12 +62,17 @@ class PassPlan:
     tiling: Tiling
     sums: int = 0
     taps: int = 0
+    twos: bool = False
     pairs: int = 0
     begin: bool = True
     fresh: bool = True
     drain: bool = True
     single: bool = False
     final: bool = True
+
+    def leaving(self, geometry: Geometry) -> int:
+        """Cycles in which the results of a tile, `columns` pixels or those of a window, leave."""
+        return self.sums or geometry.leaving(self.twos)
 
     def param_beats(self, geometry: Geometry) -> int:
         """Beats of the parameters."""

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from codesign.errors import UserError
 from codesign.program.chains import Strip, rotation_unit, strip_of
 from codesign.program.depthwise import reads_of, reads_two, windows_of
+from codesign.program.passes import leaves_by_twos
 from codesign.program.placement import Place, first_gap
 from codesign.program.schedule import StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
@@ -293,7 +294,7 @@ def layer_cycles(
     passes = ceil(layer.filters / geometry.rows)
     steps = taps * (words if layer.groups == 1 else 1)
     half = geometry.halves(source.channels, bits) and (frees or not geometry.second_reader)
-    tiling = tile_pixels(pixels, steps, passes, geometry, half)
+    tiling = tile_pixels(pixels, steps, passes, geometry, half, leaves_by_twos(layer, geometry))
     beats = geometry.weight_beats(steps * geometry.tap_cycles(half)) * geometry.hw.memory.cycles_per_beat
     return passes * max(tiling.length, beats)
 

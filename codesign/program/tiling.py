@@ -55,16 +55,18 @@ class Tiling:
         return {"tiles": self.count, "gap": self.gap, **(blocks if self.block else {})}
 
 
-def tile_pixels(pixels: int, taps: int, passes: int, geometry: Geometry, half: bool = False) -> Tiling:
+def tile_pixels(
+    pixels: int, taps: int, passes: int, geometry: Geometry, half: bool = False, twos: bool = False
+) -> Tiling:
     """The fastest way to cut `pixels` output pixels whose windows have `taps` activation words, for some passes.
 
-    With `half`, the words are at most half full (`Geometry.halves`).
+    With `half`, the words are at most half full (`Geometry.halves`); with `twos`, rows leave so (`PassPlan.twos`).
     """
     if not geometry.weight_stationary:
         cycles = taps * geometry.tap_cycles(half)
         # the second reader says where the next tile begins when its first tap is over
         least = geometry.groups if half and geometry.second_reader else 0
-        return Tiling(ceil(pixels / geometry.columns), cycles, cycles, max(0, max(geometry.rows, least) - cycles))
+        return Tiling(ceil(pixels / geometry.columns), cycles, cycles, max(0, max(geometry.leaving(twos), least) - cycles))
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         tail = tiling.drains * geometry.rows - tiling.early - tiling.gap

@@ -253,6 +253,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 m.d.comb += second_aligner.doubled.eq(doubled)
         if narrow is not None:
             m.d.comb += [array.narrow.eq(narrow), pooling.narrow.eq(narrow)]
+        if geometry.result_rows == 2:
+            m.d.comb += array.twos.eq(d.twos)
         if geometry.pair_bits:
             pairs_2 = Signal.like(executor.header.pairs, name="pairs_2", reset_less=True)
             m.d.sync += pairs_2.eq(executor.header.pairs)
@@ -347,6 +349,8 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += [port.eq(sums) for port, sums in zip(post.of_channels, unit.results, strict=True)]
         for j in range(geometry.columns):
             m.d.comb += post.results[j].eq(array.results[j])
+            if geometry.result_rows == 2:
+                m.d.comb += post.second_results[j].eq(array.second_results[j])
 
         # ---- storing: words as they lie in memory (their keys are 0), beat by beat -------------------------------
         m.submodules.store = place(store := StoreUnit(geometry), abort)

@@ -21,6 +21,7 @@ from codesign.rtl.layout import (
     PAIRS_PASS_HEADER,
     PARAMS,
     PASS_HEADER,
+    RESULT_ROWS_FIELDS,
     Layout,
 )
 from codesign.rtl.words import bits_for
@@ -69,7 +70,9 @@ class Geometry(Latencies):
     def descriptor(self) -> Layout:
         """A layer's descriptor."""
         modes = MODES_FIELDS if self.has_modes else ()
-        return Layout("descriptor", (*DESCRIPTOR.fields, *modes, *(DEPTHWISE_FIELDS if self.hw.depthwise else ())))
+        unit = DEPTHWISE_FIELDS if self.hw.depthwise else ()
+        twos = RESULT_ROWS_FIELDS if self.result_rows == 2 else ()
+        return Layout("descriptor", (*DESCRIPTOR.fields, *modes, *unit, *twos))
 
     @property
     def unit_averages(self) -> bool:

@@ -66,6 +66,20 @@ class Latencies(Words):
         return self.hw.pair_bits
 
     @property
+    def result_rows(self) -> int:
+        """Rows whose results may leave in a cycle: 1, or 2, row i and row `half_rows` + i."""
+        return self.hw.result_rows
+
+    @property
+    def half_rows(self) -> int:
+        """Rows of the first half of the array."""
+        return self.rows // 2
+
+    def leaving(self, twos: bool) -> int:
+        """Cycles in which the results of all rows leave, one row after the other or by `twos`."""
+        return self.half_rows if twos else self.rows
+
+    @property
     def biased_bits(self) -> int:
         """Width of an accumulator, or of the two of a pair of rows put together, with its bias."""
         return self.acc_bits + 1 + self.pair_bits
@@ -169,8 +183,8 @@ class Latencies(Words):
 
     @cached_property
     def bus_latency(self) -> int:
-        """Register stages of the OR tree that merges the rows of a column."""
-        stages, width = 0, self.rows
+        """Register stages of the OR tree that merges the rows of a column, or of half of them (`result_rows`)."""
+        stages, width = 0, self.rows // self.result_rows
         while width > 1:
             width = ceil(width / BUS_RADIX)
             stages += 1

@@ -163,6 +163,10 @@ DEPTHWISE_FIELDS = (
 """What descriptors of accelerators with a depthwise unit have."""
 
 
+RESULT_ROWS_FIELDS = (Field("twos", 1),)
+"""What descriptors of accelerators have from which two rows may leave in a cycle: whether they do."""
+
+
 def code_number(bits: int) -> int:
     """How a descriptor says the width of codes: 0 for 2 bits or fewer, 1 for 4, 2 for 8."""
     return max(0, (bits - 1).bit_length() - 1)

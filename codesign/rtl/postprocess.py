@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
@@ -42,6 +44,11 @@ class PostProcessor(SharedModule):
     2**narrow_bits times too large, and the first one's came as many cycles before as a line has rows.
 
     Every lane has its own multipliers, next to its DSP slices; they are 0 in a lane without a pixel.
+
+    With two `Geometry.result_rows` a second set of lanes, without residual operands, takes `second_results`. In layers
+    by `twos` every cycle handles two filters, whose records lie beside each other in the parameters and whose codes do
+    in the output: elements 2k and 2k + 1 of a group, written at once, so that a tile takes half as many cycles. In
+    others the first set takes the results of all rows.
 
     Average pooling uses the same path: the pooling unit presents one channel sum a cycle on `pooled`, all lanes
     compute it with the parameters of row 0, and lane 0 writes it.
@@ -86,6 +93,7 @@ class PostProcessor(SharedModule):
                 "param_write_addr": In(geometry.param_addr_bits),
                 "param_write_data": In(geometry.line_rows * geometry.param.bits),
                 "results": In(geometry.acc_bits).array(columns),
+                **({"second_results": In(geometry.acc_bits).array(columns)} if geometry.result_rows == 2 else {}),
                 **({"pooled": In(geometry.most_bits + SUM_BITS)} if averages else {}),
                 "residual_addr": Out(geometry.act_addr_bits).array(geometry.groups),
                 "residual_data": In(geometry.group_bits).array(geometry.groups),
@@ -113,6 +121,7 @@ class PostProcessor(SharedModule):
         narrow_bits = geometry.narrow_bits
         out_doubled = d.out_code == code_number(most) if geometry.has_doubled else None
         out_narrow = d.out_code == code_number(narrow_bits) if narrow_bits else None
+        twos: Value | None = d.twos if geometry.result_rows == 2 else None
 
         def of_width(code: Value, doubled: int, plain: int, narrow: int) -> Value:
             """A constant by the width of codes."""
@@ -146,7 +155,8 @@ class PostProcessor(SharedModule):
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
         by_channel = averaging | self.depthwise if geometry.hw.depthwise else averaging
-        row = LoopCounter(m, "row", Mux(by_channel, of_word, rows), max(rows, groups * most_codes))
+        of_rows: Value = Const(rows) if twos is None else Mux(twos, geometry.half_rows, rows)
+        row = LoopCounter(m, "row", Mux(by_channel, of_word, of_rows), max(rows, groups * most_codes))
         m.d.comb += row_end.eq(active & row.last)
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in
@@ -203,7 +213,8 @@ class PostProcessor(SharedModule):
         )
         write = params.write_port()
         read = params.read_port()
-        asked, inside = Mux(averaging, 0, row.value), geometry.line_rows.bit_length() - 1
+        number: Value = row.value if twos is None else Mux(twos, row.value << 1, row.value)
+        asked, inside = Mux(averaging, 0, number), geometry.line_rows.bit_length() - 1
         m.d.comb += [
             write.en.eq(self.param_write_en),
             write.addr.eq(self.param_write_addr),
@@ -217,6 +228,12 @@ class PostProcessor(SharedModule):
         if inside:  # a signal of its own: joined with `param`, Verilator sees a vector that depends on itself
             record = Signal(param_struct)
             m.d.comb += Value.cast(record).eq(chosen(delay(asked[:inside], 1), records))
+        second: data.View[Any] | None = None  # of the second filter of two
+        if twos is not None:
+            second = Signal(param_struct, name="second_param", reset_less=True)
+            others = records[1::2]
+            record_of_second = chosen(delay(asked[1:inside], 1), others) if inside > 1 else others[0]
+            m.d.sync += Value.cast(second).eq(record_of_second)
         turned = Mux(averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
         with m.If(averaging):
@@ -321,6 +338,8 @@ class PostProcessor(SharedModule):
         joins = Joins(m, geometry, d, delay, row.value) if "pair" in param_struct.members else None
         for j in range(columns):
             result, addend = self.results[j].as_signed(), bias_6[:biased_bits].as_signed()
+            if twos is not None:
+                result = (self.results[j] | Mux(twos, 0, self.second_results[j])).as_signed()
             if joins is not None:
                 # the row before, a cycle ago, has the low halves of the weights, this one the high halves
                 base = Signal(signed(biased_bits), name=f"base_{j}", reset_less=True)
@@ -349,6 +368,17 @@ class PostProcessor(SharedModule):
                     wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
+        second_codes: list[Value] = []
+        if second is not None:
+            second_rounding = Signal.like(rounding, name="second_rounding")
+            m.d.sync += second_rounding.eq((1 << at(second.shift, 8)) >> 1)  # t+9
+            for j in range(columns):
+                terms = self.second_results[j].as_signed(), at(second.bias, 6)[:biased_bits].as_signed()
+                factor = Mux(at(lane_mask, 6)[j] & at(second.valid, 6), at(second.mult, 6), 0)
+                lane = requantized(
+                    m, geometry, d, f"second_{j}", terms, factor, [], second_rounding, at(second.shift, 10)
+                )
+                second_codes.append(lane.clipped)
         if geometry.hw.images:
             m.d.comb += self.next_image.eq(delay(row_end & drain & d.wide, 12, reset=True))
         valid_13, mask_13 = delay(valid, 11, reset=True), promptly(lane_mask, 13)
@@ -368,10 +398,20 @@ class PostProcessor(SharedModule):
                 ours = code[:narrow_bits]
                 results[j] = Mux(out_narrow, Mux(second, Cat(kept, ours), ours), code)
         lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
+        if second is not None:
+            second_13 = delay(twos & second.valid, 11, reset=True)
+            second_lanes = rotate_right(second_codes + idle, group_13[:kbits])
         for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
             data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
             enable_q = Signal(dot, name=f"write_enable_{g}")
             m.d.comb += self.write_en[g].eq(enable_q)
+            if second is not None:
+                even, odd, places = lane[:ab], second_lanes[g], Cat(element_13 == i for i in range(dot))
+                second_q = Signal(ab, name=f"second_code_{g}", reset_less=True)
+                m.d.sync += [data_q.eq(even), second_q.eq(Mux(twos, odd, even))]
+                m.d.sync += enable_q.eq(Mux(lane[ab], places | Mux(second_13, places << 1, 0), 0))
+                m.d.comb += self.write_data[g].eq(Cat(data_q, second_q).replicate(dot // 2))
+                continue
             if out_doubled is None:
                 m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_13, 0))]
                 m.d.comb += self.write_data[g].eq(data_q.replicate(dot))

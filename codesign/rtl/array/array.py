@@ -67,6 +67,11 @@ class SystolicArray(SharedModule):
     `step_odd` comes with `step_addr` and says which half of a weight word a step with doubled codes takes. `pairs`
     (`Geometry.pair_bits`) comes with `step_addr` and says of every band, in the order of the hardware, whether every
     two of its rows hold one filter.
+
+    With two `Geometry.result_rows`, `twos` is there like `doubled`. The rows from `Geometry.half_rows` on are fed as the
+    first ones are then, and have a bus of their own, `second_results`: row `half_rows` + i in the cycle of row i. Tiles
+    follow each other every max(steps, half_rows) cycles. Without `twos` they follow the first half as ever, and their
+    results, which leave by their own bus all the same, come when `results` are zero.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -95,6 +100,11 @@ class SystolicArray(SharedModule):
                 **({"doubled": In(1), "step_odd": In(1)} if geometry.has_doubled else {}),
                 **({"narrow": In(1)} if geometry.narrow_bits else {}),
                 **({"pairs": In(len(geometry.bands))} if geometry.pair_bits else {}),
+                **(
+                    {"twos": In(1), "second_results": Out(geometry.acc_bits).array(geometry.columns)}
+                    if geometry.result_rows == 2
+                    else {}
+                ),
             }
         )
 
@@ -126,6 +136,7 @@ class SystolicArray(SharedModule):
         narrow: Value | None = self.narrow if geometry.narrow_bits else None
         delay = Delay(m)
         index, lead = 0, 0
+        fed: list[Value] = [*a_edge, step_addr, step_first, step_last]
         for number, band in zip(geometry.band_order, geometry.bands, strict=True):
             # rows of a faster band are fed later, so that all rows report one cycle after another
             late = geometry.pe_latency - geometry.band_latency(band) - lead
@@ -141,6 +152,12 @@ class SystolicArray(SharedModule):
             if geometry.carries(band):
                 pairs = delay(self.pairs[number], index + lead, f"pairs_before_row_{index}")
             for line in range(band.rows // geometry.band_height(band)):
+                if geometry.result_rows == 2 and index == geometry.half_rows:  # fed by the row before, or as row 0 is
+                    late_feed = [delay(a, lead, f"a_{column}_of_second") for column, a in enumerate(fed[:-3])]
+                    a_edge = [Mux(self.twos, ours, a) for ours, a in zip(late_feed, a_edge, strict=True)]
+                    step_addr = Mux(self.twos, delay(fed[-3], lead, "step_addr_of_second"), step_addr)
+                    step_first = Mux(self.twos, delay.event(fed[-2], lead, "step_first_of_second"), step_first)
+                    step_last = Mux(self.twos, delay.event(fed[-1], lead, "step_last_of_second"), step_last)
                 m.submodules[f"row_{index}"] = place(row := Row(geometry, band))
                 if pairs is not None:
                     m.d.comb += [row.pairs.eq(pairs), row.carry.eq(carry if line % 2 else 0)]
@@ -169,13 +186,17 @@ class SystolicArray(SharedModule):
                     doubled, step_odd = row.doubled_out, row.step_odd_out
                 index += row.height
 
-        for column in range(geometry.columns):
-            value = merge_rows(m, geometry, column, per_column[column])
-            for step in range(geometry.columns - 1 - column):
-                register = Signal(geometry.acc_bits, name=f"deskew_c{column}_{step}", reset_less=True)
-                m.d.sync += register.eq(value)
-                value = register
-            m.d.comb += self.results[column].eq(value)
+        buses = [("", self.results, 0, geometry.rows // geometry.result_rows)]
+        if geometry.result_rows == 2:
+            buses.append(("second_", self.second_results, geometry.half_rows, geometry.rows))
+        for prefix, results, begin, end in buses:
+            for column in range(geometry.columns):
+                value = merge_rows(m, geometry, f"{prefix}bus_c{column}", per_column[column][begin:end])
+                for step in range(geometry.columns - 1 - column):
+                    register = Signal(geometry.acc_bits, name=f"{prefix}deskew_c{column}_{step}", reset_less=True)
+                    m.d.sync += register.eq(value)
+                    value = register
+                m.d.comb += results[column].eq(value)
         return m
 
 
@@ -190,12 +211,12 @@ def ring_writes(geometry: Geometry, group: Value, data: Value) -> tuple[list[Val
     return [enable[row] for row in range(geometry.rows)], [words[row] for row in range(geometry.rows)]
 
 
-def merge_rows(m: Module, geometry: Geometry, column: int, terms: Sequence[Value]) -> Value:
-    """The one result of a column's rows that is not zero, `Geometry.bus_latency` cycles later: a tree of ORs."""
+def merge_rows(m: Module, geometry: Geometry, name: str, terms: Sequence[Value]) -> Value:
+    """The one result of some rows of a column that is not zero, `Geometry.bus_latency` cycles later: a tree of ORs."""
     for stage in range(geometry.bus_latency):
         merged: list[Value] = []
         for start in range(0, len(terms), BUS_RADIX):
-            register = Signal(geometry.acc_bits, name=f"bus_c{column}_s{stage}_{start}", reset_less=True)
+            register = Signal(geometry.acc_bits, name=f"{name}_s{stage}_{start}", reset_less=True)
             m.d.sync += register.eq(reduce(or_, terms[start : start + BUS_RADIX]))
             merged.append(register)
         terms = merged

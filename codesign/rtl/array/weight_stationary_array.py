@@ -136,7 +136,7 @@ class WeightStationaryArray(SharedModule):
                     per_column[column].append(row.results[r * geometry.columns + column])
                 index += row.height
         for column in range(geometry.columns):
-            m.d.comb += self.results[column].eq(merge_rows(m, geometry, column, per_column[column]))
+            m.d.comb += self.results[column].eq(merge_rows(m, geometry, f"bus_c{column}", per_column[column]))
         return m
 
 

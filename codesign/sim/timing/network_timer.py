@@ -25,7 +25,7 @@ from codesign.formats.row_format import RowFormat
 from codesign.integer.fusing import fuse
 from codesign.integer.tensor_bits import tensor_bits
 from codesign.program.dealing import Choice, Row, choice_of, deal_counts, no_band, passes_of_bands, places_of, row_of
-from codesign.program.passes import fills_words
+from codesign.program.passes import fills_words, leaves_by_twos, passes_by_twos
 from codesign.program.planner import Planner, too_wide
 from codesign.program.pruned import prunes, without_pruned
 from codesign.program.shapes import ConvShape, NetworkShape, PoolShape, shape_of_fused, with_bits
@@ -282,7 +282,7 @@ class NetworkTimer:
         """Time assignments whose input has codes of one width, and note their cycles at the places `chosen`."""
         size, bands = len(counts), self.planner.geometry.bands
         dealt = self._dealt(pieces, formats, counts, widths)
-        passes = passes_of_bands(dealt, places_of(bands))
+        passes = self._passes(dealt)
         sets = passes.max(axis=2)
         filters: dict[int, tuple[Sequence[Filters], IntArray]] = {}  # those of a layer, and which of them each one has
         for layer in self._layers:
@@ -343,6 +343,16 @@ class NetworkTimer:
         of_one = group_of[which]
         for place, (found, _) in enumerate(groups.values()):
             yield found, np.flatnonzero(of_one == place)
+
+    def _passes(self, dealt: IntArray) -> IntArray:
+        """(assignments, convolutions, bands): passes in which a band has filters, with so many in every place."""
+        geometry = self.planner.geometry
+        passes = passes_of_bands(dealt, places_of(geometry.bands))
+        for layer in self._layers:
+            if layer.conv.groups == 1 and leaves_by_twos(layer.conv, geometry):
+                counts, which = np.unique(dealt[:, layer.number].sum(axis=1), return_inverse=True)
+                passes[:, layer.number] = np.array([passes_by_twos(count, geometry) for count in counts.tolist()])[which]
+        return passes
 
     def _idle(self, dealt: IntArray, passes: IntArray) -> list[int]:
         """Rows of the array behind the last one that has a filter in the last set.

@@ -16,7 +16,7 @@ from codesign.formats.row_format import RowFormat
 from codesign.program.dealing import Row, row_of
 from codesign.program.depthwise import on_unit, unit_step
 from codesign.program.input_folding import fold_shape
-from codesign.program.passes import check_passes, passes_of, passes_of_set, plain_set, row_sets
+from codesign.program.passes import check_passes, leaves_by_twos, passes_of, passes_of_set, plain_set, row_sets
 from codesign.program.plan import Placement, StepPlan, owners, step_beats
 from codesign.program.planner import check_shape, folded_filters, plan_step
 from codesign.program.schedule import Kind, Step, StoredMap
@@ -253,7 +253,8 @@ class Pieces:
         assert isinstance(idle, int)
         pixels = part.output.height * part.output.width
         codes = geometry.group_codes(part.input_bits)
-        kind = part.weight[1:], codes, pixels, part.output.wide, plan.half, count, idle
+        twos = leaves_by_twos(part, geometry)
+        kind = part.weight[1:], codes, pixels, part.output.wide, plan.half, twos, count, idle
         if kind not in self._known:
             rows = plain_set(self.conv(index, width), geometry)
             passes = passes_of_set(part, rows, count, rows.words, geometry, plan.half)

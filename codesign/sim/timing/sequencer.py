@@ -456,7 +456,7 @@ class Sequencer:
 def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: int | None) -> Pass:
     """The move of a pass."""
     tiling = plan.tiling
-    rows = tiling.drains * (plan.sums or geometry.rows)
+    rows = tiling.drains * plan.leaving(geometry)
     latency = geometry.param_latency + (geometry.depthwise_delay if op == Op.DEPTHWISE else 0)
     drain = tiling.length - tiling.gap - tiling.early
     return Pass(plan.head_beats(geometry), plan.steps, latency, tiling.length, drain, rows, waits, idle)
