@@ -60,7 +60,7 @@ def drawn(family: Family, seed: int, count: int) -> list[Hardware]:
     rng = np.random.default_rng(seed)
     pool: list[Hardware] = []
     while len(pool) < POOL:
-        hw = random_hardware(rng, f"drawn_{seed}_{len(pool)}", device=DEVICES[family], depthwise=False)
+        hw = random_hardware(rng, f"drawn_{seed}_{len(pool)}", device=DEVICES[family], plain=True)
         if hw.rows <= MOST_ROWS and hw.rows * hw.array_columns * hw.dot <= MOST_PRODUCTS:
             pool.append(hw)
     seen: Counter[str] = Counter()

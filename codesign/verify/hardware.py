@@ -24,7 +24,7 @@ def random_hardware(
     dataflow: str | None = None,
     device: str = "xc7z045",
     *,
-    depthwise: bool = True,
+    plain: bool = False,
 ) -> Hardware:
     """Hardware that the generator accepts; the same generator gives the same one.
 
@@ -33,16 +33,18 @@ def random_hardware(
         name: of the hardware.
         dataflow: if one is asked for.
         device: that it is for.
-        depthwise: whether some have a depthwise unit.
+        plain: whether none has what the predictors were not fitted to: a depthwise unit, results of two rows a cycle.
     """
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
         try:
             drawn = _draw(choices, dataflow) | {"name": name, "device": device}
-            if depthwise and drawn["dataflow"] == "os" and choices.integer(0, 2):
+            if not plain and drawn["dataflow"] == "os" and choices.integer(0, 2):
                 readers = choices.pick((1, drawn["buffers"]["read_ports"]))
                 taps = choices.pick((4, 16, 32))
                 drawn["depthwise"] = {"weight_bits": choices.integer(2, 8), "taps": taps, "readers": readers}
+            if not plain and drawn["dataflow"] == "os" and choices.integer(0, 3) == 0:
+                drawn = _by_twos(choices, drawn)
             hw = parse(json.dumps(drawn), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
@@ -99,6 +101,25 @@ def _precision(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
             band | ({"pairs": True} if pairs else {}) for pairs, band in zip(alike, data["bands"], strict=True)
         ]
     return found
+
+
+def _by_twos(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
+    """The same with two rows whose results leave in a cycle, and what that asks for: bands of one format, for one."""
+    scheme, bits = data["bands"][0]["scheme"], data["bands"][0]["weight_bits"]
+    bands: list[dict[str, Any]] = []
+    for band in data["bands"]:
+        built = {key: band[key] for key in ("multiplier", "pack") if key in band and scheme == Scheme.FIXED}
+        lines = 6 if built.get("pack") == 3 else 2
+        rows = lines * -(-band["rows"] // lines)
+        bands.append({"scheme": scheme, "weight_bits": bits, "rows": rows, **built})
+    if sum(band["rows"] for band in bands) % 4:
+        bands.append({"scheme": scheme, "weight_bits": bits, "rows": 2, "multiplier": "lut"})
+        if scheme != Scheme.FIXED:
+            del bands[-1]["multiplier"]
+    memory = data["memory"] | {"width_bits": choices.pick((256, 512))}
+    dot = data["dot"] + data["dot"] % 2
+    kept = {key: value for key, value in data.items() if key != "act_modes"}
+    return kept | {"bands": bands, "dot": dot, "memory": memory, "result_rows": 2}
 
 
 def _with_crumbs(choices: Choices, bands: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ _FITTED = ("lut", "ff")
 def drawn(family: Family, seed: int, count: int) -> list[Hardware]:
     """Random configurations of a few rows: what a module holds hardly depends on how often it is there."""
     rng = np.random.default_rng(seed)
-    return [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], depthwise=False) for index in range(count)]
+    return [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], plain=True) for index in range(count)]
 
 
 def covering(family: Family, seed: int, count: int) -> list[Hardware]:
@@ -86,7 +86,7 @@ def covering(family: Family, seed: int, count: int) -> list[Hardware]:
     seen: Counter[tuple[object, ...]] = Counter()
     found: list[Hardware] = []
     for index in range(count):
-        draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], depthwise=False) for _ in range(_DRAWS)]
+        draws = [random_hardware(rng, f"drawn_{index}", device=DEVICES[family], plain=True) for _ in range(_DRAWS)]
         parts = [list(predictor.parts(Geometry(hw))) for hw in draws]
         kinds = [{(part.kind, *(term > 0 for term in part.terms)) for part in each} for each in parts]
         rarity = [sum(sorted(0.1 ** seen[kind] for kind in each)) for each in kinds]

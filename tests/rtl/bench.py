@@ -51,6 +51,7 @@ def geometry(
     dataflow: Literal["os", "ws"] = "os",
     device: str = "xc7z045",
     depthwise: Depthwise | None = None,
+    result_rows: Literal[1, 2] = 1,
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
@@ -66,6 +67,7 @@ def geometry(
             multiplier_bits=multiplier_bits,
             dataflow=dataflow,
             depthwise=depthwise,
+            result_rows=result_rows,
             bands=bands or (FIXED4,),
             buffers=Buffers(activation_words=activation_words, weight_words=weight_words, read_ports=read_ports),
             memory=memory or Memory(width_bits=64, latency=1),

@@ -16,7 +16,6 @@ from codesign.arch.scheme import Scheme
 from codesign.integer.arithmetic import requantize as integer_model
 from codesign.integer.network import IntegerConv, IntegerTensor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.layout import DESCRIPTOR
 from codesign.rtl.postprocess import PostProcessor
 from tests.rtl.bench import FIXED4, IntArray, as_signed, geometry, play, rows
 
@@ -39,6 +38,16 @@ SHAPES = {
         rows(FIXED4, 3), columns=2, dot=2, act_bits=8, acc_bits=25, device="lfe5u-85f", multiplier_bits=24
     ),
 }
+BEATS, WIDE_BEATS = Memory(width_bits=256, latency=1), Memory(width_bits=512, latency=1)
+TWOS = {
+    "two records a line": geometry(rows(FIXED4, 8), columns=3, dot=4, memory=BEATS, result_rows=2),
+    "four records a line": geometry(rows(FIXED4, 12), columns=2, groups=3, dot=2, memory=WIDE_BEATS, result_rows=2),
+    "two lines": geometry(rows(FIXED4, 4), columns=4, dot=6, act_bits=7, memory=BEATS, result_rows=2),
+    "precise": geometry(
+        rows(FIXED4, 8), columns=2, dot=2, act_bits=8, acc_bits=25, memory=BEATS, multiplier_bits=24, result_rows=2
+    ),
+}
+"""Two rows leave in a cycle."""
 Params = dict[str, int]
 
 
@@ -77,8 +86,8 @@ class Bench:
     cycles: int
     rng: np.random.Generator
     drive: dict[str, Any] = field(init=False)
-    # (cycle, group): address, element, code
-    write: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+    # (cycle, group): address, codes by element
+    write: dict[tuple[int, int], tuple[int, dict[int, int]]] = field(default_factory=dict)
     wide: dict[int, tuple[int, int]] = field(default_factory=dict)  # cycle: channel, value
     residual: dict[tuple[int, int], int] = field(default_factory=dict)  # (cycle, group): addr
     done: list[int] = field(default_factory=list)
@@ -91,7 +100,11 @@ class Bench:
         self.drive["results"] = self.rng.integers(0, 1 << s.acc_bits, (self.cycles, s.columns))
         self.drive["residual_data"] = self.rng.integers(0, 1 << s.group_bits, (self.cycles, s.groups))
         self.drive["pooled"] = self.rng.integers(0, 1 << s.act_bits + 10, self.cycles)
-        self.drive["descriptor"] = [DESCRIPTOR.pack(self.descriptor)]
+        if s.result_rows == 2:
+            self.drive["second_results"] = self.rng.integers(0, 1 << s.acc_bits, (self.cycles, s.columns))
+            if not self.descriptor.get("twos"):  # one bus has a row, or the other one; here the second one never has
+                self.drive["second_results"][:] = 0
+        self.drive["descriptor"] = [s.descriptor.pack(self.descriptor)]
 
     def load(self, cycle: int, slot: int, params: list[Params]) -> None:
         """Write the parameters of a pass into a slot, from `cycle` on."""
@@ -118,6 +131,9 @@ class Bench:
     def tile(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
         """What a tile of a convolution must give."""
         s, d, columns = self.shape, self.descriptor, self.shape.columns
+        if d.get("twos"):
+            self.twos(tau, index, ends, final, params)
+            return
         fetch = self.announce(tau, ends, final, s.rows)
         for t, param in enumerate(params, fetch):
             for j in range(d["last_columns"] if final else columns):
@@ -132,7 +148,24 @@ class Bench:
                     if j == 0:
                         self.wide[t + 13] = (param["channel"], value)
                 elif param["valid"]:
-                    self.write[t + 14, group] = ((d["out_base"] + offset) % s.act_depth, param["element"], value)
+                    self.write[t + 14, group] = (d["out_base"] + offset) % s.act_depth, {param["element"]: value}
+
+    def twos(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
+        """The same where two rows leave in a cycle: their records lie beside each other, and so do their codes."""
+        s, d = self.shape, self.descriptor
+        fetch = self.announce(tau, ends, final, s.half_rows)
+        for t in range(fetch, fetch + s.half_rows):
+            first, second = params[2 * (t - fetch) : 2 * (t - fetch) + 2]
+            for j in range(d["last_columns"] if final else s.columns):
+                group = (first["group"] + index * s.columns + j) % s.groups
+                place = d["out_base"] + index * d["tile_stride"] + j * d["out_stride"] + first["word"]
+                codes = {
+                    param["element"]: requantize(int(as_signed(self.drive[bus][t + 6, j], s.acc_bits)), param, 0, d)
+                    for param, bus in ((first, "results"), (second, "second_results"))
+                    if param["valid"]
+                }
+                if codes:
+                    self.write[t + 14, group] = place % s.act_depth, codes
 
     def window(self, tau: int, index: int, final: bool, param: Params) -> None:
         """What a window of an average must give: one channel a cycle, into the group of its pixel."""
@@ -141,7 +174,7 @@ class Bench:
         for channel in range(s.word_elements):
             value = requantize(int(self.drive["pooled"][fetch + channel + 6]), param, 0, d)
             group = (channel // s.dot + index // d["words"]) % s.groups
-            self.write[fetch + channel + 14, group] = (d["out_base"] + index, channel % s.dot, value)
+            self.write[fetch + channel + 14, group] = d["out_base"] + index, {channel % s.dot: value}
 
     def check(self, averaging: bool) -> None:
         """Run, and compare every cycle."""
@@ -149,10 +182,11 @@ class Bench:
         seen = play(PostProcessor(s), self.drive | {"averaging": [averaging]}, WATCH, self.cycles)
         code_mask = (1 << s.act_bits) - 1
         enabled: IntArray = np.zeros((self.cycles, s.groups), dtype=np.int64)
-        for (t, group), (addr, element, code) in self.write.items():
-            enabled[t, group] = 1 << element
-            data = int(seen["write_data"][t, group]) >> element * s.act_bits & code_mask
-            assert (int(seen["write_addr"][t, group]), data) == (addr, code), (t, group)
+        for (t, group), (addr, codes) in self.write.items():
+            assert seen["write_addr"][t, group] == addr, (t, group)
+            for element, code in codes.items():
+                enabled[t, group] |= 1 << element
+                assert int(seen["write_data"][t, group]) >> element * s.act_bits & code_mask == code, (t, group)
         assert np.array_equal(seen["write_en"], enabled)
         for (t, group), addr in self.residual.items():
             assert seen["residual_addr"][t, group] == addr, (t, group)
@@ -170,6 +204,12 @@ def convolution(shape: Geometry, out_bits: int, seed: int, **descriptor: int) ->
     bench = Bench(shape, common | descriptor, 240, rng)
     reach = 1 << shape.acc_bits - 1
     params = [[random_param(rng, shape, reach, out_bits) for _ in range(shape.rows)] for _ in range(3)]
+    leave = shape.leaving(bool(descriptor.get("twos")))
+    if descriptor.get("twos"):
+        for first, second in (two for rows_of in params for two in zip(rows_of[::2], rows_of[1::2], strict=True)):
+            first["element"] -= first["element"] % 2
+            second |= {"word": first["word"], "group": first["group"], "element": first["element"] + 1}
+            second["valid"] &= first["valid"]
     bench.load(0, 0, params[0])
     bench.load(shape.rows, 1, params[1])
     tau = 2 * shape.rows + columns
@@ -179,7 +219,7 @@ def convolution(shape: Geometry, out_bits: int, seed: int, **descriptor: int) ->
             tau = max(tau, bench.done[0] + shape.rows)
         for index in range(tiles):
             bench.tile(tau, index, index == tiles - 1, index == tiles - 1, params[p])
-            tau += shape.rows + int(rng.choice([0, 0, 5]))
+            tau += leave + int(rng.choice([0, 0, 5]))
     return bench
 
 
@@ -195,8 +235,34 @@ def test_convolution_writes_codes(name: str, residual: int) -> None:
     for seed in range(3):
         bench = convolution(shape, shape.act_bits + 1, seed, **fields)
         bench.check(averaging=False)
-        codes |= {code for _, _, code in bench.write.values()}
+        codes |= {code for _, written in bench.write.values() for code in written.values()}
     assert len(codes) > 6 and {1, top - 1} <= codes
+
+
+@pytest.mark.parametrize("name", TWOS)
+@pytest.mark.parametrize("twos", [0, 1])
+def test_codes_of_two_rows_are_written_at_once(name: str, twos: int) -> None:
+    """By twos; and in other layers of such an accelerator as ever, with residual operands."""
+    shape = TWOS[name]
+    top = (1 << shape.act_bits) - 1
+    fields = {"low": 1, "high": top - 1, "zero": top // 2, "out_base": 40, "twos": twos, "residual": 1 - twos}
+    if not twos:
+        fields |= {"residual_base": 7, "residual_zero": top // 3}
+    both = 0
+    for seed in range(4):
+        bench = convolution(shape, shape.act_bits + 1, seed, **fields)
+        bench.check(averaging=False)
+        both += sum(len(codes) == 2 for _, codes in bench.write.values())
+    assert (both > 20) == bool(twos)
+
+
+@pytest.mark.parametrize("name", TWOS)
+def test_averages_and_wide_results_of_an_accelerator_with_two_sets_of_lanes(name: str) -> None:
+    for seed in range(2):
+        average(TWOS[name], seed).check(averaging=True)
+        bench = convolution(TWOS[name], 31, seed, wide=1)
+        bench.check(averaging=False)
+        assert bench.wide and not bench.write
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -258,7 +324,7 @@ def test_average_writes_every_channel_of_every_pixel(name: str) -> None:
     for seed in range(3):
         bench = average(SHAPES[name], seed)
         bench.check(averaging=True)
-        codes |= {code for _, _, code in bench.write.values()}
+        codes |= {code for _, written in bench.write.values() for code in written.values()}
     assert len(codes) > 6
 
 

@@ -21,6 +21,7 @@ from tests.rtl.bench import (
     POT4,
     POT5,
     TERNARY,
+    IntArray,
     as_signed,
     geometry,
     packed,
@@ -40,6 +41,15 @@ SHAPES = {
     "more groups": geometry(rows(POT4, 3), FIXED8, columns=3, groups=8, dot=2, weight_words=32),
     "every kind": geometry(POT4, POT5, FIXED4, LUT8, APOT4, rows(TERNARY, 2), BINARY, columns=2, dot=3),
     "tall": geometry(rows(FIXED4, 37), columns=2, memory=NARROW),
+}
+BEATS = Memory(width_bits=256, latency=1)
+TWOS = {
+    # the second half begins within the faster band, with it, and behind a slower one that has most of the first half
+    "within": geometry(rows(PACKED4, 2), rows(FIXED4, 6), columns=3, dot=2, memory=BEATS, result_rows=2),
+    "with": geometry(rows(PACKED4, 4), rows(FIXED4, 4), columns=2, dot=4, memory=BEATS, result_rows=2),
+    "behind": geometry(rows(FIXED4, 2), rows(PACKED4, 6), columns=4, dot=2, memory=BEATS, result_rows=2),
+    "tall": geometry(rows(FIXED4, 28), columns=2, dot=2, memory=BEATS, result_rows=2),
+    "one format, built alike": geometry(rows(POT4, 4), columns=1, groups=3, dot=2, memory=BEATS, result_rows=2),
 }
 BUS_LATENCY = {"one": 1, "tiny": 1, "two bus stages": 2, "packed": 2, "more groups": 1, "tall": 3, "every kind": 2}
 LATENCY = {"one": 5, "tiny": 6, "two bus stages": 7, "packed": 10, "more groups": 6, "tall": 5, "every kind": 8}
@@ -88,21 +98,47 @@ def test_feeder_shows_the_groups_of_the_word_loaded(columns: int, dot: int) -> N
 def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
     """Every result in its cycle, and zero in all others."""
     shape = SHAPES[name]
-    columns, groups, dot, tiles = shape.columns, shape.groups, shape.dot, 3
+    assert shape.result_latency == 5 + shape.columns - 1 + LATENCY[name] + BUS_LATENCY[name]
+    (expected,), (seen,) = tiles(shape, positions, None)
+    assert np.array_equal(seen, expected)
+    assert np.count_nonzero(expected) > 3 * shape.columns * shape.rows // 2
+
+
+@pytest.mark.parametrize("name", TWOS)
+@pytest.mark.parametrize("positions", [1, 3])
+@pytest.mark.parametrize("twos", [False, True])
+def test_rows_leave_by_twos_or_one_after_the_other(name: str, positions: int, twos: bool) -> None:
+    """By twos both buses have a row in the same cycle, else the second one has its rows behind those of the first."""
+    shape = TWOS[name]
+    expected, seen = tiles(shape, positions, twos)
+    for ours, theirs in zip(expected, seen, strict=True):
+        assert np.array_equal(theirs, ours)
+        assert np.count_nonzero(ours) > 3 * shape.columns * shape.half_rows // 2
+
+
+def tiles(shape: Geometry, positions: int, twos: bool | None) -> tuple[list[IntArray], list[IntArray]]:
+    """What must be on every bus (cycle, column), and what is, of three tiles as close as they may come.
+
+    Args:
+        shape: of the array.
+        positions: words of a pixel's window.
+        twos: whether rows leave so; None where there is but one bus.
+    """
+    columns, groups, dot, count = shape.columns, shape.groups, shape.dot, 3
     rng = np.random.default_rng(positions)
     steps = positions * groups
-    interval = max(steps, shape.rows)
+    interval = max(steps, shape.leaving(bool(twos)))
     values, codes = random_weights(rng, shape, steps)
-    a = rng.integers(0, 1 << shape.act_bits, (tiles, positions, columns, groups, dot))  # ..., column, group, dot
+    a = rng.integers(0, 1 << shape.act_bits, (count, positions, columns, groups, dot))  # ..., column, group, dot
     writes = weight_beats(shape, codes)
     start = len(writes["write_addr"]) + 1
-    latency = 5 + columns - 1 + LATENCY[name] + BUS_LATENCY[name]
-    assert latency == shape.result_latency
-    cycles = start + tiles * interval + latency + shape.rows + 3
+    latency = shape.result_latency
+    cycles = start + count * interval + latency + shape.rows + 3
 
     word, load, addr, first, last = ([0] * cycles for _ in range(5))
-    expected = np.zeros((cycles, columns), dtype=np.int64)
-    for tile in range(tiles):
+    buses = 1 if twos is None else 2
+    expected = [np.zeros((cycles, columns), dtype=np.int64) for _ in range(buses)]
+    for tile in range(count):
         begin = start + tile * interval  # issue of the tile's first read
         first[begin + 3] = last[begin + steps - 1 + 3] = 1
         for step in range(steps):
@@ -115,9 +151,13 @@ def test_tiles_at_the_minimum_interval(name: str, positions: int) -> None:
         operands = a[tile].transpose(1, 0, 2, 3).reshape(columns, steps, dot)
         result = np.einsum("srd,csd->rc", values, operands)
         at = begin + steps - 1 + latency
-        expected[at : at + shape.rows] = result
+        for bus, of_bus in enumerate(np.split(result, buses)):
+            behind = 0 if twos else bus * shape.half_rows
+            expected[bus][at + behind : at + behind + len(of_bus)] = of_bus
 
     drive = {"word": word, "load": load, "step_addr": addr, "step_first": first, "step_last": last, **writes}
-    seen = play(SystolicArray(shape), drive, ["results"], cycles)["results"]
-    assert np.array_equal(as_signed(seen, shape.acc_bits), expected)
-    assert np.count_nonzero(expected) > tiles * columns * shape.rows // 2
+    if twos is not None:
+        drive["twos"] = [int(twos)]
+    names = ["results", "second_results"][:buses]
+    seen = play(SystolicArray(shape), drive, names, cycles)
+    return expected, [as_signed(seen[name], shape.acc_bits) for name in names]
