@@ -95,8 +95,8 @@ class Hardware(Model):
         multiplier_bits: 16, or 24 for the factors of networks that other tools quantized: width of the multiplier that
             requantizes; shifts go up to 40 and 48 (`codesign.arch.multiplier`).
         depthwise: a unit for depthwise convolutions beside the array; none by default.
-        result_rows: rows of the array whose results leave in a cycle: 1, or 2 with a second set of post-processing lanes.
-            Layers of few products, which take fewer cycles than there are rows, take half as many then.
+        result_rows: rows of the array whose results leave in a cycle: 1, or 2 with a second set of post-processing
+            lanes, for layers whose tiles have fewer cycles than there are rows.
         images: whether a pass may give the int32 results of several images, whose weights are read once then.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
             (`codesign.sim.clock`). The cycles of a `memory.profile` are this clock's (`Hardware.at_clock`).
@@ -154,6 +154,7 @@ class Hardware(Model):
             raise rejected(f"images: true given, must be left out with 'dataflow: {self.dataflow}'")
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
+        self._check_result_rows()
         group = self.dot * self.act_bits
         if group > self.memory.width_bits:
             raise rejected(
@@ -177,7 +178,6 @@ class Hardware(Model):
             self._check_narrow(index, band)
             if band.pack > 1 and self.totals.family not in PACKING_PORT:
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.totals.name} has other DSPs, must be 1")
-        self._check_result_rows()
         self._check_dsp()
         return self
 
@@ -297,7 +297,9 @@ class Hardware(Model):
                     f"a cycle; bands[0] is {first}, bands[{index}] is {band}{' with pairs' if band.pairs else ''}"
                 )
             if band.rows % 2:
-                raise rejected(f"{given}, must be 1 unless the rows of every band are even: bands[{index}] has {band.rows}")
+                raise rejected(
+                    f"{given}, must be 1 unless the rows of every band are even: bands[{index}] has {band.rows}"
+                )
         if self.rows % 4:
             raise rejected(f"{given}, must be 1 unless rows are a multiple of 4: there are {self.rows}")
 

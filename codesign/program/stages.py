@@ -26,10 +26,11 @@ from codesign.program.chains import Strip, rotation_unit, strip_of
 from codesign.program.depthwise import reads_of, reads_two, windows_of
 from codesign.program.passes import leaves_by_twos
 from codesign.program.placement import Place, first_gap
-from codesign.program.schedule import StoredMap
+from codesign.program.schedule import Rows, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import WRITE_STAGE
 
 MOST_LAYERS = 6
 """Layers of a stage that are looked at."""
@@ -99,35 +100,57 @@ def find_stage(
     """
     found: Stage | None = None
     fitting = 0
-    for strips in _heights(network, layers, geometry, keeps):
-        here = _fastest(strips, layers, words, widths, geometry, depth, keeps, found)
-        if here is not None:
-            found = here
-        if here is not None or fitting:
-            fitting += 1
+    ends = len(layers) * (geometry.result_latency + geometry.rows + WRITE_STAGE)  # until last results are written
+    for cuts in _heights(network, layers, geometry, keeps):
+        fits = False
+        for strips in cuts:
+            more = (len(strips) - len(cuts[0])) * ends
+            here = _fastest(strips, layers, words, widths, geometry, depth, keeps, found, more)
+            fits |= here is not None
+            found = here or found
+        fitting += fits or fitting > 0
         if fitting > SMALLER:
             break
     return found
 
 
-def _heights(network: NetworkShape, layers: range, geometry: Geometry, keeps: bool) -> Iterator[tuple[Strip, ...]]:
-    """Ways to cut the last layer's output, the highest strips first; none where rows cannot be cut so."""
+def _heights(
+    network: NetworkShape, layers: range, geometry: Geometry, keeps: bool
+) -> Iterator[tuple[tuple[Strip, ...], ...]]:
+    """Ways to cut the last layer's output, by the height of strips, highest first; none where rows cannot be cut so."""
     last = network.layers[layers[-1]].output
     unit = rotation_unit(last.width, geometry)
     of_source = rotation_unit(network.tensor(network.layers[layers[0]].input).width, geometry)
     sizes = dict.fromkeys(ceil(ceil(last.height / count) / unit) * unit for count in range(1, last.height + 1))
     for size in sizes:
-        strips = []
-        for start in range(0, last.height, size):
-            rows = start, min(start + size, last.height)
-            use = f"for rows {rows[0]} to {rows[1] - 1} of {last.name}"
-            target = StoredMap(last, (0, last.height)) if keeps else StoredMap(last, rows, "spilled")
-            try:
-                strips.append(strip_of(network, layers, rows, target, geometry, use, of_source))
-            except UserError:
-                break
-        else:
-            yield tuple(strips)
+        cuts = []
+        firsts = (size, unit) if len(layers) == 1 else (size,)
+        for cut in dict.fromkeys(tuple(_cut(last.height, size, first)) for first in firsts):
+            strips = []
+            for rows in cut:
+                use = f"for rows {rows[0]} to {rows[1] - 1} of {last.name}"
+                target = StoredMap(last, (0, last.height)) if keeps else StoredMap(last, rows, "spilled")
+                try:
+                    strips.append(strip_of(network, layers, rows, target, geometry, use, of_source))
+                except UserError:
+                    break
+            else:
+                cuts.append(tuple(strips))
+        if cuts:
+            yield tuple(cuts)
+
+
+def _cut(height: int, size: int, first: int) -> Iterator[Rows]:
+    """Strips of `size` rows, from the top; before them lower ones, from `first` on each twice as high as the last.
+
+    Nothing is computed while the first one's input is loaded. Only of a single layer, where a strip's load is beside
+    all that the strip before it does, is it known well enough whether that gains more than the strips' own ends take.
+    """
+    start = 0
+    while start < height:
+        end = min(start + first, height)
+        yield start, end
+        start, first = end, min(2 * first, size)
 
 
 def _fastest(
@@ -139,8 +162,9 @@ def _fastest(
     depth: int,
     keeps: bool,
     than: Stage | None,
+    more: int = 0,
 ) -> Stage | None:
-    """The fastest stage with these strips, if it is faster than `than`; None if there is none."""
+    """The fastest stage with these strips, if it is faster than `than`, with `more` cycles; None if there is none."""
     count = len(layers)
     chain = _Chain(strips[0], keeps)
     maps = [_maps(strip) for strip in strips]
@@ -170,7 +194,7 @@ def _fastest(
         for beside in range(count + 1):
             if beside < count and (at[beside + 1] == 0 or (twice[beside] and at[chain.reads[beside][0]] == 0)):
                 continue  # the port by which it would be loaded is taken
-            cycles = loads[0]
+            cycles = more + loads[0]
             for of_layers, store, following in zip(spent, stores, [*loads[1:], 0], strict=True):
                 behind = [*of_layers, store]
                 cycles += sum(behind) + max(0, following - behind[beside])

@@ -66,7 +66,9 @@ def tile_pixels(
         cycles = taps * geometry.tap_cycles(half)
         # the second reader says where the next tile begins when its first tap is over
         least = geometry.groups if half and geometry.second_reader else 0
-        return Tiling(ceil(pixels / geometry.columns), cycles, cycles, max(0, max(geometry.leaving(twos), least) - cycles))
+        return Tiling(
+            ceil(pixels / geometry.columns), cycles, cycles, max(0, max(geometry.leaving(twos), least) - cycles)
+        )
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         tail = tiling.drains * geometry.rows - tiling.early - tiling.gap

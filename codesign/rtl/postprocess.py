@@ -23,6 +23,7 @@ from codesign.rtl.requantize import requantized, sum_bits
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import add_modulo, struct
 
+
 class PostProcessor(SharedModule):
     """`columns` lanes, one output pixel each; every cycle all lanes handle the same filter.
 
@@ -373,10 +374,10 @@ class PostProcessor(SharedModule):
             second_rounding = Signal.like(rounding, name="second_rounding")
             m.d.sync += second_rounding.eq((1 << at(second.shift, 8)) >> 1)  # t+9
             for j in range(columns):
-                terms = self.second_results[j].as_signed(), at(second.bias, 6)[:biased_bits].as_signed()
+                sums = self.second_results[j].as_signed(), at(second.bias, 6)[:biased_bits].as_signed()
                 factor = Mux(at(lane_mask, 6)[j] & at(second.valid, 6), at(second.mult, 6), 0)
                 lane = requantized(
-                    m, geometry, d, f"second_{j}", terms, factor, [], second_rounding, at(second.shift, 10)
+                    m, geometry, d, f"second_{j}", sums, factor, [], second_rounding, at(second.shift, 10)
                 )
                 second_codes.append(lane.clipped)
         if geometry.hw.images:

@@ -107,6 +107,42 @@ def test_younger_keys_are_left_out_where_nothing_was_said() -> None:
         parse_hardware(load_hardware("xc7z020_ws").to_yaml() + "images: true\n", "hw.yaml", "hw")
 
 
+TWO_ROWS = """
+device: xc7z020
+columns: 2
+dot: 4
+act_bits: 4
+result_rows: 2
+bands:
+  - {scheme: fixed, weight_bits: 4, rows: 2, pack: 4}
+  - {scheme: fixed, weight_bits: 4, rows: 6, multiplier: lut}
+buffers: {activation_words: 64, weight_words: 64}
+memory: {width_bits: 256, latency: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("act_bits: 4\n", "act_bits: 4\ndataflow: ws\n", "must be 1 with 'dataflow: ws'"),
+        ("act_bits: 4\n", "act_bits: 4\nact_modes: [4, 8]\n", "must be 1 with act_modes"),
+        ("dot: 4", "dot: 3", "must be 1 with dot 3"),
+        ("width_bits: 256", "width_bits: 128", "at least 256, there are 128"),
+        ("fixed, weight_bits: 4, rows: 6", "fixed, weight_bits: 5, rows: 6", "bands have one format"),
+        ("rows: 6, multiplier: lut", "rows: 6, multiplier: lut, pairs: true", "with pairs"),
+        ("rows: 6", "rows: 5", "bands\\[1\\] has 5"),
+        ("rows: 6", "rows: 4", "multiple of 4: there are 6"),
+        ("result_rows: 2", "result_rows: 3", "result_rows: 3 given, must be 1 or 2"),
+    ],
+)
+def test_what_two_rows_a_cycle_ask_for(old: str, new: str, message: str) -> None:
+    hw = parse_hardware(TWO_ROWS, "hw.yaml", "hw")
+    assert hw.result_rows == 2 and parse_hardware(hw.to_yaml(), "hw.yaml", "hw") == hw
+    assert '"result_rows"' not in RMSMP.canonical_json() and "result_rows" not in RMSMP.to_yaml()
+    with pytest.raises(UserError, match=message):
+        parse_hardware(TWO_ROWS.replace(old, new), "hw.yaml", "hw")
+
+
 def test_the_hash_is_computed_once_and_not_copied() -> None:
     hw = RMSMP.model_copy()
     first = hw.content_hash

@@ -68,10 +68,10 @@ class SystolicArray(SharedModule):
     (`Geometry.pair_bits`) comes with `step_addr` and says of every band, in the order of the hardware, whether every
     two of its rows hold one filter.
 
-    With two `Geometry.result_rows`, `twos` is there like `doubled`. The rows from `Geometry.half_rows` on are fed as the
-    first ones are then, and have a bus of their own, `second_results`: row `half_rows` + i in the cycle of row i. Tiles
-    follow each other every max(steps, half_rows) cycles. Without `twos` they follow the first half as ever, and their
-    results, which leave by their own bus all the same, come when `results` are zero.
+    With two `Geometry.result_rows`, `twos` is there like `doubled`. The rows from `Geometry.half_rows` on are then fed
+    as the first ones are, and have a bus of their own, `second_results`: row `half_rows` + i in the cycle of row i.
+    Tiles follow each other every max(steps, half_rows) cycles. Without `twos` they follow the first half as ever, and
+    their results, which leave by their own bus all the same, come when `results` are zero.
     """
 
     def __init__(self, geometry: Geometry) -> None:

@@ -134,8 +134,8 @@ def parts(g: Geometry) -> Iterator[Part]:
     yield part("pooling_unit", *pooled)
     yield part(
         "post_processor",
-        columns * product,
-        columns * acc,
+        columns * product * g.result_rows,  # of which the second set, to which nothing was fitted, has no residual
+        columns * acc * g.result_rows,
         groups * address,
         groups * (dot + ab) * key,
         groups * dot * ab,
@@ -197,13 +197,14 @@ def _depthwise(g: Geometry, unit: Depthwise, part: Any) -> Iterator[Part]:
 
 def _stationary_outputs(g: Geometry, part: Any) -> Iterator[Part]:
     columns, acc = g.columns, g.acc_bits
-    terms, ors, registers = g.rows, 0, 0
+    terms, ors, registers = g.rows // g.result_rows, 0, 0
     for _ in range(g.bus_latency):
         merged = ceil(terms / BUS_RADIX)
         ors, registers, terms = ors + terms - merged, registers + merged, merged
     spread = sum(g.pe_latency - g.band_latency(band) for band in g.bands)
     deskew = columns * (columns - 1) / 2 * acc
-    yield part("array", columns * acc * ors, columns * acc * registers, deskew, spread * columns * g.group_bits)
+    buses = columns * acc * g.result_rows
+    yield part("array", buses * ors, buses * registers, deskew * g.result_rows, spread * columns * g.group_bits)
     of_first = g.half_columns if g.second_reader else columns
     yield part("column_feeder", g.word_bits, g.group_bits, instances=of_first)
     if g.second_reader:

@@ -351,7 +351,9 @@ class NetworkTimer:
         for layer in self._layers:
             if layer.conv.groups == 1 and leaves_by_twos(layer.conv, geometry):
                 counts, which = np.unique(dealt[:, layer.number].sum(axis=1), return_inverse=True)
-                passes[:, layer.number] = np.array([passes_by_twos(count, geometry) for count in counts.tolist()])[which]
+                passes[:, layer.number] = np.array([passes_by_twos(count, geometry) for count in counts.tolist()])[
+                    which
+                ]
         return passes
 
     def _idle(self, dealt: IntArray, passes: IntArray) -> list[int]:
