@@ -44,7 +44,7 @@ PEERS = (
     ("Zhao, TCAS-I 2025, 1/fps, second hand", "XC7Z045", 200.0, "W8A8", (None, None, 1.01)),
 )
 """Name and source, device, MHz, bits, milliseconds of the networks."""
-OF_NETWORKS = ("xc7z020", "xc7z020_dense", "xc7z020_edge", "xc7z045", "xc7z045_edge")
+OF_NETWORKS = ("xc7z020", "xc7z020_dense", "xc7z020_edge", "xc7z045", "xc7z045_dense", "xc7z045_edge")
 MIXES = (
     ("xc7z020_fixed_unpacked", "Fixed, a product per DSP", "Fixed: 1"),
     ("xc7z020_fixed", "Fixed, four products per DSP", ""),
