@@ -17,11 +17,21 @@ from pydantic import (
     model_validator,
 )
 
-from codesign.arch.band import PACKS, Band, Dataflow
+from codesign.arch.band import Band, Dataflow
 from codesign.arch.checks import choice, file_name, integer, number, rejected
 from codesign.arch.depthwise import Depthwise
 from codesign.arch.devices import DEVICES, PACKING_PORT, Device, Family, OwnDevice, device_of
 from codesign.arch.documents import Model
+from codesign.arch.hardware_checks import (
+    check_depthwise,
+    check_dsp,
+    check_modes,
+    check_narrow,
+    check_pack,
+    check_pairs,
+    check_result_rows,
+)
+from codesign.arch.limits import MOST_CODE_BITS
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.multiplier import MULTIPLIERS, NARROW
 
@@ -47,28 +57,8 @@ RESIDUAL_DSP: dict[Family, int] = {"xc7": 1, "xcup": 1, "ecp5": 2, "gw5a": 2}
 DEFAULT_MHZ = 100.0
 """Clock of hardware whose file says none."""
 
-MOST_CODE_BITS = 8
-"""Widest activation code."""
-
-HALVED_BITS = (4, 8)
-"""Widths of a place that two narrower codes may share: halves are whole digits of two bits."""
-
-MOST_HALVED_DOT = 16
-"""Places of a group where two codes may share one: a row's record has five bits for the number of a code."""
-
-SUM_BITS = 10
-"""Average pooling windows hold at most 2**SUM_BITS codes."""
-
-LEAST_TWO_RECORDS = 256
-"""Bits of a beat that holds the parameter records of two rows."""
-
 MOST_BANDS = 8
 """A pass header has a bit for each band."""
-
-
-def _listed(widths: list[int]) -> str:
-    """Such as `2, 4 and 8`."""
-    return " and ".join([*filter(None, [", ".join(map(str, widths[:-1]))]), str(widths[-1])])
 
 
 class Hardware(Model):
@@ -147,14 +137,14 @@ class Hardware(Model):
                 "buffers.read_ports: 2 given, must be 1 unless dataflow is os, groups are even and columns exceed half "
                 f"of them; there are {self.columns} columns and {self.groups} groups, dataflow is {self.dataflow}"
             )
-        self._check_modes()
-        self._check_pairs()
-        self._check_depthwise()
+        check_modes(self)
+        check_pairs(self)
+        check_depthwise(self)
         if self.images and self.dataflow != "os":
             raise rejected(f"images: true given, must be left out with 'dataflow: {self.dataflow}'")
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
-        self._check_result_rows()
+        check_result_rows(self)
         group = self.dot * self.act_bits
         if group > self.memory.width_bits:
             raise rejected(
@@ -174,178 +164,12 @@ class Hardware(Model):
                     f"bands[{index}].weight_bits: a product of {band.scheme} {band.weight_bits}-bit weights and "
                     f"{self.most_bits}-bit activations has {product} bits, must be at most acc_bits, {self.acc_bits}"
                 )
-            self._check_pack(index, band)
-            self._check_narrow(index, band)
+            check_pack(self, index, band)
+            check_narrow(self, index, band)
             if band.pack > 1 and self.totals.family not in PACKING_PORT:
                 raise rejected(f"bands[{index}].pack: {band.pack} given, {self.totals.name} has other DSPs, must be 1")
-        self._check_dsp()
+        check_dsp(self)
         return self
-
-    def _check_modes(self) -> None:
-        if not self.act_modes:
-            return
-        given, bits = f"act_modes: {', '.join(map(str, self.act_modes))} given", self.act_bits
-        if sorted(set(self.act_modes)) != list(self.act_modes):
-            raise rejected(f"{given}, must be different widths in rising order")
-        if bits not in self.act_modes:
-            raise rejected(f"{given}, must have act_bits, {bits}, among them")
-        others = [mode for mode in self.act_modes if mode != bits]
-        more = [2 * bits] if 2 * bits <= MOST_CODE_BITS else []
-        less = [bits // 2] if bits in HALVED_BITS else []
-        if not set(others) <= {*more, *less}:
-            sets = [[bits], [bits, *more] if more else [], [*less, bits] if less else []]
-            sets.append([*less, bits, *more] if more and less else [])
-            allowed = ", or ".join(_listed(widths) for widths in sets if widths)
-            raise rejected(
-                f"{given}, must be {allowed}: codes of a group are as wide as its places"
-                f"{', or twice' if more else ''}{', or half as wide' if less else ''}"
-            )
-        if others and self.dataflow != "os":
-            raise rejected(
-                f"{given} with 'dataflow: {self.dataflow}', must be {bits}: only 'dataflow: os' has elements that "
-                "shift the sum of a group's second half"
-            )
-        if 2 * bits in others and self.dot % 2:
-            raise rejected(f"{given}, must be {bits} with dot {self.dot}: half a group would be no whole number")
-        if self.narrow_bits and not any(band.crumbs for band in self.bands):
-            raise rejected(
-                f"{given}, must be without {self.narrow_bits} unless a fixed band in LUTs has 'crumbs: true': in "
-                "others a filter takes two lines of elements for half the steps, which gains nothing"
-            )
-        if self.narrow_bits and self.dot > MOST_HALVED_DOT:
-            raise rejected(
-                f"{given} with dot {self.dot}, must be without {self.narrow_bits}: a row's record counts up to "
-                f"{2 * MOST_HALVED_DOT} codes in a group"
-            )
-
-    def _check_narrow(self, index: int, band: Band) -> None:
-        """Bands of an accelerator where two codes may share a place."""
-        if not self.narrow_bits:
-            if band.crumbs:
-                raise rejected(
-                    f"bands[{index}].crumbs: true given, must be left out: act_modes have no codes of half of act_bits"
-                )
-            return
-        lines = 2 * band.height(self.dataflow)
-        if not band.crumbs and band.rows % lines:
-            other = ", or give it 'crumbs: true'" if band.multiplier == "lut" else ""
-            raise rejected(
-                f"bands[{index}].rows: {band.rows} given, must be a multiple of {lines} with {self.narrow_bits} in "
-                f"act_modes: a filter takes two lines of elements then{other}"
-            )
-
-    def _check_pairs(self) -> None:
-        paired = [index for index, band in enumerate(self.bands) if band.pairs]
-        if paired and self.dataflow != "os":
-            raise rejected(f"bands[{paired[0]}].pairs: true given, must be left out with 'dataflow: {self.dataflow}'")
-        for index in paired[1:]:
-            if self.bands[index].weight_bits != self.pair_bits:
-                raise rejected(
-                    f"bands[{index}].pairs: true given for weight_bits {self.bands[index].weight_bits}, must be left "
-                    f"out: bands[{paired[0]}] has pairs of {self.pair_bits} bits, and halves are put together by one "
-                    "distance"
-                )
-
-    def _check_depthwise(self) -> None:
-        if self.depthwise is None:
-            return
-        if self.dataflow != "os":
-            raise rejected(f"depthwise: given, must be left out with 'dataflow: {self.dataflow}'")
-        if self.dot.bit_count() != 1:
-            raise rejected(f"depthwise: given with dot {self.dot}, must be left out unless dot is a power of two")
-        blocks = self.depthwise_banks // self.dot * (1 + self.has_doubled)
-        if self.groups % blocks:
-            raise rejected(
-                f"depthwise: given with groups {self.groups}, must be left out unless groups are a multiple of "
-                f"{blocks}: its sums leave by {self.columns} columns"
-            )
-        if self.acc_bits <= self.most_bits + SUM_BITS:
-            raise rejected(
-                f"acc_bits: {self.acc_bits} given with depthwise, must be at least {self.most_bits + SUM_BITS + 1}: "
-                "averages are sums, too"
-            )
-        if self.depthwise.readers > self.buffers.read_ports:
-            raise rejected("depthwise.readers: 2 given, must be 1 with buffers.read_ports 1")
-        width = self.dot * self.depthwise.weight_bits
-        if width > self.memory.width_bits:
-            raise rejected(
-                f"depthwise.weight_bits: {self.dot} weights of {self.depthwise.weight_bits} bits make {width} bits, "
-                f"must be at most memory.width_bits, {self.memory.width_bits}: lower dot or widen the memory"
-            )
-
-    def _check_result_rows(self) -> None:
-        """Results leave by twos: of channels that lie beside each other, from rows of which either holds either."""
-        if self.result_rows == 1:
-            return
-        given = "result_rows: 2 given"
-        if self.dataflow != "os":
-            raise rejected(f"{given}, must be 1 with 'dataflow: {self.dataflow}'")
-        if self.act_modes:
-            raise rejected(f"{given}, must be 1 with act_modes: codes of other widths lie elsewhere")
-        if self.dot % 2:
-            raise rejected(f"{given}, must be 1 with dot {self.dot}: two channels share a group")
-        if self.memory.width_bits < LEAST_TWO_RECORDS:
-            raise rejected(
-                f"{given}, must be 1 unless memory.width_bits is at least {LEAST_TWO_RECORDS}, there are "
-                f"{self.memory.width_bits}: two rows' parameters are read at a time"
-            )
-        first = self.bands[0]
-        for index, band in enumerate(self.bands):
-            if (band.scheme, band.weight_bits) != (first.scheme, first.weight_bits) or band.pairs:
-                raise rejected(
-                    f"{given}, must be 1 unless all bands have one format and none has pairs: any two channels share "
-                    f"a cycle; bands[0] is {first}, bands[{index}] is {band}{' with pairs' if band.pairs else ''}"
-                )
-            if band.rows % 2:
-                raise rejected(
-                    f"{given}, must be 1 unless the rows of every band are even: bands[{index}] has {band.rows}"
-                )
-        if self.rows % 4:
-            raise rejected(f"{given}, must be 1 unless rows are a multiple of 4: there are {self.rows}")
-
-    def _check_pack(self, index: int, band: Band) -> None:
-        possible = PACKS[self.dataflow]
-        if band.pack not in possible:
-            allowed = f"{', '.join(map(str, possible[:-1]))} or {possible[-1]}"
-            raise rejected(
-                f"bands[{index}].pack: {band.pack} given, must be {allowed} with 'dataflow: {self.dataflow}'"
-            )
-        height = band.height(self.dataflow)
-        if band.rows % height:
-            raise rejected(
-                f"bands[{index}].rows: {band.rows} given, must be a multiple of {height} with pack {band.pack}: "
-                f"{height} rows share a DSP"
-            )
-        if band.pack > 1 and self.cascade_limit(band) == 0:
-            fitting = [1] + [
-                pack
-                for pack in possible[1:]
-                if pack < band.pack and self.cascade_limit(band.model_copy(update={"pack": pack}))
-            ]
-            raise rejected(
-                f"bands[{index}].pack: {band.pack} products of {band.weight_bits}-bit weights and {self.act_bits}-bit "
-                f"activations do not fit one DSP, must be {' or '.join(map(str, reversed(fitting)))}"
-            )
-
-    def _check_dsp(self) -> None:
-        total = self.totals.dsp
-        if self.dsp_estimate <= total:
-            return
-        products = [self.band_products(index) if band.uses_dsp else 0 for index, band in enumerate(self.bands)]
-        largest = max(range(len(products)), key=products.__getitem__)
-        left = total - (self.dsp_estimate - products[largest])
-        rows = left // (self.array_columns * self.dot)
-        if products[largest] == 0:
-            advice = "lower columns"
-        elif rows >= 1:
-            advice = f"shrink bands[{largest}] ({self.bands[largest]}) to {rows} rows or give it 'multiplier: lut'"
-        else:
-            advice = f"give bands[{largest}] ({self.bands[largest]}) 'multiplier: lut' or lower columns or dot"
-        post = self._post_processing_dsp
-        raise rejected(
-            f"bands: {self.dsp_estimate} DSPs needed ({sum(products)} for products, {post} for requantization), "
-            f"{self.totals.name} has {total}: {advice}"
-        )
 
     @property
     def rows(self) -> int:
@@ -428,10 +252,11 @@ class Hardware(Model):
     def dsp_estimate(self) -> int:
         """DSPs of the products of all bands and of the columns' post-processing."""
         products = sum(self.band_products(i) for i, band in enumerate(self.bands) if band.uses_dsp)
-        return products + self._post_processing_dsp
+        return products + self.post_processing_dsp
 
     @property
-    def _post_processing_dsp(self) -> int:
+    def post_processing_dsp(self) -> int:
+        """DSPs of all lanes."""
         of_column = POST_PROCESSING_DSP[self.totals.family, self.multiplier_bits]
         # pairs of rows make sums that a DSP48E1 takes in two parts; other multipliers take them so in any case
         more = self.pair_bits > 0 and self.totals.family == "xc7" and self.multiplier_bits == NARROW.bits

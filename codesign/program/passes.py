@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
+import numpy as np
+
+from codesign._typing import IntArray
 from codesign.arch.band import Band
 from codesign.errors import UserError
 from codesign.program.dealing import Narrow, Row, deal_filters, places_of
@@ -214,11 +217,13 @@ def _of_twos(conv: ConvShape, filters: tuple[int, ...], geometry: Geometry) -> R
     return RowSet(filters, sum(here << number for number, here in used), first, last - first + 1)
 
 
-def passes_by_twos(filters: int, geometry: Geometry) -> tuple[int, ...]:
-    """Passes in which every one of `Geometry.bands` has filters, of a layer of so many that leaves by twos."""
-    whole, left = divmod(filters, geometry.rows)
-    (*_, rows) = _by_twos(range(left or geometry.rows), geometry)
-    return tuple(whole + (left > 0 and used) for used in _used_bands(rows, geometry))
+def passes_by_twos(filters: IntArray, geometry: Geometry) -> IntArray:
+    """(..., bands): passes in which each of `Geometry.bands` has filters, of layers of so many that leave by twos."""
+    found = np.zeros((*filters.shape, len(geometry.bands)), dtype=np.int64)
+    for count in np.unique(filters).tolist():
+        rows = [*_by_twos(range(count), geometry)]
+        found[filters == count] = np.sum([[*_used_bands(of_pass, geometry)] for of_pass in rows], axis=0)
+    return found
 
 
 def _used_bands(filters: Sequence[int], geometry: Geometry) -> Iterator[bool]:

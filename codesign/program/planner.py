@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codesign.arch.hardware import MOST_CODE_BITS, SUM_BITS, Hardware
+from codesign.arch.hardware import Hardware
+from codesign.arch.limits import MOST_CODE_BITS, SUM_BITS
 from codesign.errors import UserError
 from codesign.program.dealing import Row
 from codesign.program.depthwise import on_unit, reads_of, unit_step

@@ -11,7 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from codesign.arch.depthwise import Depthwise
-from codesign.arch.hardware import SUM_BITS
+from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.adders import Sum, Term, bits_of_range, extended, link, plus
 from codesign.rtl.array.products import depthwise_product
 from codesign.rtl.geometry import Geometry

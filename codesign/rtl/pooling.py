@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from codesign.arch.hardware import SUM_BITS
+from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule

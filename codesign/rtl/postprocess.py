@@ -9,7 +9,7 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from codesign.arch.hardware import SUM_BITS
+from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms

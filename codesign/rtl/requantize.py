@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
-from codesign.arch.hardware import SUM_BITS
+from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.multiply import registered_product
 from codesign.rtl.geometry import Geometry
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from codesign.arch.band import MOST_WEIGHT_BITS, WEIGHT_BITS
 from codesign.arch.documents import parse
-from codesign.arch.hardware import HALVED_BITS, MOST_CODE_BITS, Hardware
+from codesign.arch.hardware import Hardware
+from codesign.arch.limits import HALVED_BITS, MOST_CODE_BITS
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.verify.recipe import Choices, RandomChoices

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from codesign.arch.band import Band
 from codesign.arch.depthwise import Depthwise
 from codesign.arch.devices import Family
-from codesign.arch.hardware import SUM_BITS, Hardware
+from codesign.arch.hardware import Hardware
+from codesign.arch.limits import SUM_BITS
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name

@@ -282,7 +282,10 @@ class NetworkTimer:
         """Time assignments whose input has codes of one width, and note their cycles at the places `chosen`."""
         size, bands = len(counts), self.planner.geometry.bands
         dealt = self._dealt(pieces, formats, counts, widths)
-        passes = self._passes(dealt)
+        passes = passes_of_bands(dealt, places_of(bands))
+        for layer in self._layers:
+            if layer.conv.groups == 1 and leaves_by_twos(layer.conv, self.planner.geometry):
+                passes[:, layer.number] = passes_by_twos(dealt[:, layer.number].sum(axis=1), self.planner.geometry)
         sets = passes.max(axis=2)
         filters: dict[int, tuple[Sequence[Filters], IntArray]] = {}  # those of a layer, and which of them each one has
         for layer in self._layers:
@@ -343,18 +346,6 @@ class NetworkTimer:
         of_one = group_of[which]
         for place, (found, _) in enumerate(groups.values()):
             yield found, np.flatnonzero(of_one == place)
-
-    def _passes(self, dealt: IntArray) -> IntArray:
-        """(assignments, convolutions, bands): passes in which a band has filters, with so many in every place."""
-        geometry = self.planner.geometry
-        passes = passes_of_bands(dealt, places_of(geometry.bands))
-        for layer in self._layers:
-            if layer.conv.groups == 1 and leaves_by_twos(layer.conv, geometry):
-                counts, which = np.unique(dealt[:, layer.number].sum(axis=1), return_inverse=True)
-                passes[:, layer.number] = np.array([passes_by_twos(count, geometry) for count in counts.tolist()])[
-                    which
-                ]
-        return passes
 
     def _idle(self, dealt: IntArray, passes: IntArray) -> list[int]:
         """Rows of the array behind the last one that has a filter in the last set.
