@@ -6,12 +6,13 @@ the same requests go out on all of them, and may be taken and answered in differ
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Member, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.lane_fifo import LaneFifo
 from codesign.rtl.lanes import both, lane_address, names, some
 from codesign.rtl.latencies import STORE_LATENCY, WIDE_STAGE
 from codesign.rtl.modules import SharedModule
@@ -31,7 +32,7 @@ class StreamReader(SharedModule):
     in the wrong place (or a beat that nobody asked for, which is dropped), on any port.
 
     Ports: a request is made once all of them have taken it, and the next one is offered then. A beat is offered when
-    its lanes have come from all of them; each lane has a FIFO of its own. With several ports `bursts` and `more_bursts`
+    its lanes have come from all of them (`codesign.rtl.lane_fifo`). With several ports `bursts` and `more_bursts`
     are there a cycle before `start` and `more`.
 
     Stopping: while `stop` is high nothing new is requested, only a request that is being offered stays until it is
@@ -80,9 +81,13 @@ class StreamReader(SharedModule):
         geometry = self._geometry
         burst, depth = geometry.hw.memory.burst_beats, geometry.hw.memory.read_fifo_beats
         ports = range(geometry.ports)
-        fifos = [SyncFIFOBuffered(width=geometry.port_bits, depth=depth) for _ in ports]
-        for name, fifo in zip(names("fifo", geometry), fifos, strict=True):
-            m.submodules[name] = fifo
+        if geometry.ports == 1:
+            fifo = SyncFIFOBuffered(width=geometry.port_bits, depth=depth)
+            w_en, w_data = [fifo.w_en], [fifo.w_data]
+        else:
+            fifo = LaneFifo(geometry.ports, geometry.port_bits, depth)
+            w_en, w_data = fifo.w_en, fifo.w_data
+        m.submodules.fifo = fifo
         arvalid, arready, araddr, arlen = (
             of_ports(self, geometry, f"ar{x}") for x in ("valid", "ready", "addr", "len")
         )
@@ -123,25 +128,36 @@ class StreamReader(SharedModule):
             requested.eq(request & granted),
             *(rready[p].eq(1) for p in ports),
             self.idle.eq(all_requested & all_taken),
-            *(fifos[p].w_data.eq(rdata[p]) for p in ports),
-            *(fifos[p].w_en.eq(received[p]) for p in ports),
-            self.beat.eq(fifos[0].r_data if geometry.ports == 1 else Cat(fifo.r_data for fifo in fifos)),
-            self.beat_valid.eq(both([fifo.r_rdy for fifo in fifos])),
-            *(fifos[p].r_en.eq(self.beat_ready if geometry.ports == 1 else taken) for p in ports),
-            taken.eq(both([fifo.r_rdy for fifo in fifos]) & self.beat_ready),
+            *(w_data[p].eq(rdata[p]) for p in ports),
+            *(w_en[p].eq(received[p]) for p in ports),
+            self.beat.eq(fifo.r_data),
+            self.beat_valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(self.beat_ready),
+            taken.eq(fifo.r_rdy & self.beat_ready),
             *(received[p].eq(rvalid[p] & (open_bursts[p] != 0)) for p in ports),
             *(last[p].eq(position[p] == burst - 1) for p in ports),
             self.response_error.eq(some([received[p] & (rresp[p] != OKAY) for p in ports])),
             self.length_error.eq(some([rvalid[p] & ((open_bursts[p] == 0) | (rlast[p] != last[p])) for p in ports])),
             self.drained.eq(all_requested & (all_taken | both([count == 0 for count in open_bursts]))),
         ]
+        if geometry.ports == 1:
+            left: Value = room - Mux(requested, burst, 0) + taken
+            enough = Mux(requested, room >= 2 * burst, has_room) | (
+                taken & (room == Mux(requested, 2 * burst - 1, burst - 1))
+            )
+        else:  # the same, but `requested` comes late, from all ports: nothing is added or compared behind it
+            beats = (burst - 1).bit_length()
+            whole = room[beats:]  # bursts
+            fills = taken & (room[:beats] == burst - 1)  # the room of one more
+            left = Cat(
+                (room + taken)[:beats],
+                Mux(requested, Mux(fills, whole, whole - 1)[: len(whole)], (whole + fills)[: len(whole)]),
+            )
+            enough = Mux(requested, (whole >= 2) | (fills & (whole == 1)), has_room | fills)
         m.d.sync += [
-            room.eq(room - Mux(requested, burst, 0) + taken),
+            room.eq(left),
             all_taken.eq(~requested & (all_taken | (taken & (room == depth - 1)))),
-            has_room.eq(
-                Mux(requested, room >= 2 * burst, has_room)
-                | (taken & (room == Mux(requested, 2 * burst - 1, burst - 1)))
-            ),
+            has_room.eq(enough),
             offering.eq(request & ~granted),
             *(open_bursts[p].eq(open_bursts[p] + opened[p] - (received[p] & rlast[p])) for p in ports),
         ]

@@ -15,7 +15,7 @@ from tests.rtl.proofs import proven
 from tests.rtl.test_modules import SHAPES
 
 
-@pytest.mark.parametrize("name", ["tiny", "odd"])
+@pytest.mark.parametrize("name", ["tiny", "odd", "two ports", "four ports"])
 def test_a_reader_knows_what_is_requested_and_what_has_room(name: str, tmp_path: Path) -> None:
     memory = SHAPES[name].memory
     depth, burst = memory.read_fifo_beats, memory.burst_beats
@@ -27,6 +27,11 @@ def test_a_reader_knows_what_is_requested_and_what_has_room(name: str, tmp_path:
     assert (all_taken == (room == {depth}));
     assert (has_room == (room >= {burst}));
 """
+    if memory.ports > 1:
+        claims = f"""
+    assume (!start || nothing == (bursts == 0));  // both were there a cycle before
+    assume (!more || nothing_more == (more_bursts == 0));
+{claims}"""
     assert proven(verilog, "reader", claims, tmp_path)
     wrong = claims.replace(f"room >= {burst}", f"room > {burst}")
     assert not proven(verilog, "reader", wrong, tmp_path)

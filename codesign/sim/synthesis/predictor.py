@@ -28,7 +28,6 @@ from codesign.errors import UserError
 from codesign.rtl.array.processing_element import band_name
 from codesign.rtl.axi import ADDRESS_BITS
 from codesign.rtl.geometry import PARAM_BITS, Geometry
-from codesign.rtl.lanes import names
 from codesign.rtl.latencies import BUS_RADIX
 from codesign.sim.synthesis.resources import Resources
 
@@ -149,8 +148,9 @@ def parts(g: Geometry) -> Iterator[Part]:
     depth = g.hw.memory.read_fifo_beats
     lane = g.port_bits
     ram = blocks(family, depth, lane)
-    for name in names("stream_reader__fifo", g):
-        yield part(name, lane, lane * ceil(depth / 32) * (ram == 0), kind="stream_reader__fifo", bram36=ram)
+    of_port = 1.0, float(lane), float(lane * ceil(depth / 32) * (ram == 0))  # as if each had one of its own
+    of_all = tuple(g.ports * term for term in of_port)
+    yield Part("codesign_stream_reader__fifo", "stream_reader__fifo", 1, of_all, g.ports * ram)
     yield part("result_writer", beat)
     images = "_of_images" if g.hw.images else ""  # longer, to which nothing was fitted
     yield part("result_writer__fifo", ADDRESS_BITS + 32, rows, kind=f"result_writer__fifo{images}")
