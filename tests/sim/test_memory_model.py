@@ -15,8 +15,9 @@ from codesign.arch.scheme import Scheme
 from codesign.integer.network import IntegerNetwork
 from codesign.integer.random_network import random_network
 from codesign.search.space import band_ratio
-from codesign.sim.cosim import bench, memory_model
+from codesign.sim.cosim import bench, bench_parts, memory_model
 from codesign.sim.cosim import run as cosim
+from codesign.sim.timing.reader import ReadClock
 from codesign.workload import Flatten, Input, Linear, Network
 
 
@@ -106,6 +107,23 @@ def test_a_profile_is_exact_at_whatever_clock(mhz: float) -> None:
     network = perceptron(hw, 200)
     codes = np.random.default_rng(0).integers(0, 256, (2, *network.input.shape))
     assert cosim.run_network(hw, network, codes).exact
+
+
+def test_only_a_memory_that_may_be_silent_for_long_has_the_watchdog_set() -> None:
+    """A host of such a memory must do what the benches do."""
+    slow = Memory(width_bits=64, latency=4096, refresh_interval=400, refresh_cycles=399)
+    assert "poke(12'h" in bench_parts.watchdog(single(slow), 4)
+    for memory in (FARTHEST, Memory(width_bits=64, latency=4096, refresh_interval=400, refresh_cycles=390)):
+        assert bench_parts.watchdog(single(memory), 4) == ""
+
+
+def test_no_silence_is_longer_than_the_longest() -> None:
+    """Requests in any cycle, so that refreshes fall anywhere in the wait."""
+    memory = Memory(width_bits=64, latency=9, cycles_per_beat=3, refresh_interval=30, refresh_cycles=26)
+    clock = ReadClock(memory)
+    waits = [clock.cycle(clock.ticks(asked) + memory.latency + 3) - asked for asked in range(30, 60)]
+    longest = bench_parts.longest_silence(memory)
+    assert max(waits) <= longest <= max(waits) + 2 * 30
 
 
 def test_queues_hold_what_the_hardware_may_ask() -> None:

@@ -23,7 +23,7 @@ from codesign.rtl.lanes import names
 from codesign.rtl.registers import register_map
 from codesign.rtl.verilog import TOP, generate
 from codesign.sim.cosim import memory_model
-from codesign.sim.cosim.bench_parts import REGISTER_TASKS, accelerator_and_memory, outputs
+from codesign.sim.cosim.bench_parts import REGISTER_TASKS, accelerator_and_memory, outputs, watchdog
 
 BENCH = "codesign_bench"
 PUBLIC = ("images_done", "finished", "cycles")
@@ -169,7 +169,7 @@ module {BENCH};
     poke({address["PROGRAM_ADDRESS"]}, program_address);
     poke({address["PROGRAM_BURSTS"]}, program_bursts);
     poke({address["INTERRUPT_ENABLE"]}, {both});
-    while (!memory_ready) @(posedge clk) #1;
+{watchdog(hw, 4)}    while (!memory_ready) @(posedge clk) #1;
     poke({address["CONTROL"]}, 1);
   endtask
   task pulse;  // a run that a reset ends; the memory forgets with it, or is waited for

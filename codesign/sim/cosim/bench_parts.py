@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
 from codesign.arch.hardware import Hardware
+from codesign.arch.memory import Memory
 from codesign.rtl.axi import axi4_lite_slave, axi4_master
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.lanes import names
+from codesign.rtl.registers import DEFAULT_TIMEOUT, TIMEOUT_BITS, register_map
 from codesign.rtl.verilog import TOP
 from codesign.sim.cosim import memory_model
 
@@ -33,6 +37,23 @@ REGISTER_TASKS = """\
   endtask
 """
 """Tasks `poke(address, data)` and `peek(address)`, whose answer is in `word`, beside `accelerator_and_memory`."""
+
+
+def longest_silence(memory: Memory) -> int:
+    """Cycles in which a read may be answered by nothing, at most: its latency, a beat, and all refreshes in them."""
+    ticks = memory.latency + ceil(memory.cycles_per_beat)
+    if memory.refresh_interval is None or memory.refresh_cycles is None:
+        return ticks
+    return (ticks // (memory.refresh_interval - memory.refresh_cycles) + 2) * memory.refresh_interval
+
+
+def watchdog(hw: Hardware, indent: int) -> str:
+    """The transfer with which a host lets a run wait for so slow a memory; nothing where TIMEOUT after a reset does."""
+    cycles = DEFAULT_TIMEOUT + longest_silence(hw.memory)
+    if longest_silence(hw.memory) < DEFAULT_TIMEOUT // 2:
+        return ""
+    address = register_map(Geometry(hw))["TIMEOUT"].address
+    return f"{' ' * indent}poke(12'h{address:03x}, {min(cycles, (1 << TIMEOUT_BITS) - 1)});\n"
 
 
 def outputs(hw: Hardware) -> dict[str, int]:

@@ -15,7 +15,7 @@ from codesign._text import one_line
 from codesign.program.program import Program
 from codesign.rtl.registers import register_map
 from codesign.sim.cosim import memory_model
-from codesign.sim.cosim.bench_parts import REGISTER_TASKS, accelerator_and_memory
+from codesign.sim.cosim.bench_parts import REGISTER_TASKS, accelerator_and_memory, watchdog
 from codesign.sim.cosim.run import hex_lines, image_beats
 
 BENCH = "bench"
@@ -112,7 +112,7 @@ module {BENCH};
       poke({address["PROGRAM_ADDRESS"]}, 32'd{program.address});
       poke({address["PROGRAM_BURSTS"]}, 32'd{program.bursts});
       poke({address["INTERRUPT_ENABLE"]}, 32'd3);
-      while (!memory_ready) @(posedge clk) #1;
+{watchdog(program.hw, 6)}      while (!memory_ready) @(posedge clk) #1;
       poke({address["CONTROL"]}, 32'd1);
       began = cycle;
       while (!interrupt && !overflow && cycle - began < 2 * CYCLES + 10000) @(posedge clk) #1;
