@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codesign.program.passes import RowSet, passes_of
+from codesign.arch.memory import Memory
+from codesign.arch.scheme import Scheme
+from codesign.formats.row_format import RowFormat
+from codesign.program.dealing import row_of
+from codesign.program.passes import RowSet, leaves_by_twos, passes_by_twos, passes_of, row_sets
 from codesign.program.shapes import ConvShape, MapShape
 from codesign.program.tiling import Tiling, tile_pixels
 from codesign.rtl.geometry import Geometry
@@ -105,3 +110,37 @@ def test_drains_of_passes_that_read_different_words_never_meet(words: list[int],
             ends.append(clock)
             clock += item.tiling.gap
     assert all(later - end >= count for end, later in pairwise(ends))
+
+
+@given(
+    filters=st.integers(1, 200),
+    quarters=st.integers(1, 8),
+    first=st.integers(0, 7),
+    residual=st.booleans(),
+    wide=st.booleans(),
+)
+def test_filters_that_leave_together_are_neighbours(
+    filters: int, quarters: int, first: int, residual: bool, wide: bool
+) -> None:
+    """Every filter in one row of one pass; of rows that leave by twos, channels 2k and 2k + 1 in the same cycle."""
+    count = 4 * quarters
+    bands = [
+        rows(FIXED4, size) for size in (2 * min(first, 2 * quarters), count - 2 * min(first, 2 * quarters)) if size
+    ]
+    shape = geometry(*bands, dot=2, weight_words=64, memory=Memory(width_bits=256, latency=1), result_rows=2)
+    output = MapShape("out", filters, 2, 2, 32 if wide else 4)
+    operand = "other" if residual else None
+    conv = ConvShape("conv", "in", output, (filters, 3, 1, 1), (1, 1), (0, 0, 0, 0), 1, operand, 4)
+    sets = row_sets(conv, [row_of(RowFormat(Scheme.FIXED, 4))] * filters, shape)
+    assert sorted(f for item in sets for f in item.filters if f >= 0) == list(range(filters))
+    assert len(sets) == -(-filters // count)
+    twos = not residual and not wide
+    assert leaves_by_twos(conv, shape) == twos
+    for item in passes_of(conv, sets, shape):
+        assert item.twos == twos and item.leaving(shape) == (count // 2 if twos else count)
+        if twos:
+            for low, high in zip(item.filters[: count // 2], item.filters[count // 2 :], strict=True):
+                assert low % 2 == 0 and high in (low + 1, -1) if low >= 0 else high < 0
+    if twos:
+        busy = [sum(item.bands >> shape.band_order[i] & 1 for item in sets) for i in range(len(bands))]
+        assert passes_by_twos(np.array([filters]), shape)[0].tolist() == busy

@@ -125,13 +125,20 @@ def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject
         check(timer, shape, hw, ordered, timer.cycles(formats, counts))
 
 
-@pytest.mark.parametrize("base", ["xc7z020", "xc7z020_ws"])
+FORMATS = {
+    "xc7z020": (POT4, FIXED4, FIXED8),
+    "xc7z020_ws": (POT4, FIXED4, FIXED8),
+    "xc7z020_dense": tuple(RowFormat(Scheme.FIXED, bits) for bits in (2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("base", FORMATS)
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "mobilenetv2"])
 def test_networks_of_the_zoo(name: str, base: str) -> None:
     hw = load_hardware(base)
     network = zoo.get(name)
     shape = network_shape(network, hw.act_bits)
-    formats = (POT4, FIXED4, FIXED8)
+    formats = FORMATS[base]
     rng = np.random.default_rng(1)
     counts = np.array([[rng.multinomial(conv.filters, (0.6, 0.3, 0.1)) for conv in shape.convs] for _ in range(4)])
     found = estimate_many(network, hw, formats, counts)
