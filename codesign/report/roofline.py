@@ -108,7 +108,8 @@ def roofline_figure(hw: Hardware, timing: Timing, clock: Clock) -> go.Figure:
                 text=[f"{literal(p.name)}<br>{100 * p.gops / p.limit:.1f} % of its roof" for p in chosen],
                 hovertemplate="%{text}<br>%{x:.4g} operations/byte, %{y:.4g} GOP/s<extra></extra>",
             )
-    figure.update_xaxes(title="operations for each byte of memory traffic", type="log")
+    # in two lines, since one would pass the edges of a narrow page
+    figure.update_xaxes(title="operations for each byte<br>of memory traffic", type="log")
     figure.update_yaxes(title="GOP/s", type="log")
     return styled(figure, height=430)
 

@@ -21,6 +21,7 @@ from codesign.search.space import band_ratio
 from codesign.sim.clock import Clock, known_clock
 from codesign.sim.timing.plan_timing import Timing, estimate
 from codesign.workload import zoo
+from tests.conftest import CHROMIUM, needs_chromium
 from tests.sim.cosim.test_random_networks import FAMILIES
 from tests.sim.strategies import networks
 
@@ -82,3 +83,34 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     text = (tmp_path / "r.html").read_text()
     assert "operations for each byte" in text and "https://cdn" not in text.partition("<script>")[0]
     assert "whole network" in capsys.readouterr().out
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 390, 1100])
+def test_the_plot_stays_on_its_card(width: int, tmp_path: Path) -> None:
+    """All that is drawn and written, also at once when a window has become another one."""
+    from playwright.sync_api import sync_playwright
+
+    with pytest.raises(SystemExit):
+        main.run(["roofline", "xc7z020", "resnet8", "-o", str(tmp_path / "r.html")])
+    passing = """
+    async () => {
+      await new Promise(requestAnimationFrame);
+      const card = document.querySelector(".js-plotly-plot").closest("section").getBoundingClientRect();
+      const drawn = document.querySelectorAll(".js-plotly-plot .main-svg, .js-plotly-plot text");
+      return [...drawn].filter((each) => {
+        const box = each.getBoundingClientRect();
+        return box.width > 0 && (box.left < card.left || box.right > card.right || box.bottom > card.bottom);
+      }).map((each) => each.textContent);
+    }
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 800})
+        tab.goto((tmp_path / "r.html").as_uri())
+        tab.wait_for_function("document.querySelectorAll('.js-plotly-plot text').length > 3")
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate(passing) == []
+        tab.set_viewport_size({"width": 340, "height": 800})
+        assert tab.evaluate(passing) == []
+        browser.close()
