@@ -15,7 +15,7 @@ from codesign.arch.scheme import Scheme
 from codesign.integer.network import IntegerNetwork
 from codesign.integer.random_network import random_network
 from codesign.search.space import band_ratio
-from codesign.sim.cosim import bench, bench_parts, memory_model
+from codesign.sim.cosim import bench_parts, memory_model
 from codesign.sim.cosim import run as cosim
 from codesign.sim.timing.reader import ReadClock
 from codesign.workload import Flatten, Input, Linear, Network
@@ -150,6 +150,6 @@ def test_a_memory_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) 
         assert text.count("if (arvalid &&") == 1
         return text.replace("if (arvalid &&", "if (arvalid && araddr[9:2] != 77 &&")
 
-    monkeypatch.setattr(bench.memory_model, "memory_model", forgetful)
+    monkeypatch.setattr(memory_model, "memory_model", forgetful)
     with pytest.raises(RuntimeError, match="not done after .* layer 0, 1 read requests and 0 writes unanswered"):
         run(single(Memory(width_bits=32, latency=5, burst_beats=1)))
