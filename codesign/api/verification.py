@@ -64,6 +64,7 @@ class Verification(Answer):
         facts: dict[str, object] = {
             "pairs": f"{sum(pair.exact for pair in pairs):,} of {len(pairs):,} exact",
             "layers": sum(pair.layers for pair in pairs),
+            "images": sum(pair.images for pair in pairs),
             "values": f"{different:,} of {values:,} differ",
             "cycles": f"{rtl:,} in RTL, {model:,} in the model",
         }

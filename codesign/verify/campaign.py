@@ -28,20 +28,25 @@ from codesign.program import compile_network
 from codesign.provenance import provenance
 from codesign.sim.cosim.run import CosimResult, run_network
 from codesign.verify.hardware import random_hardware
-from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
+from codesign.verify.recipe import RandomChoices, draw_recipe
 from codesign.verify.shrink import Case, shrink
 
 PAIRS = "pairs"
 """The phase in which pairs are run."""
 
 IMAGE_SEED = 0
-"""Of the image, as `codesign cosim --seed` draws it."""
+"""Of the images, as `codesign cosim --seed` draws it."""
 
 WORKER_BYTES = 2 << 30
 """Memory of a process that builds and runs simulations, with room to spare."""
 
 _DRAWS = 50
 """Networks that are drawn for one that fits."""
+
+_IMAGES = (1, 1, 1, 2, 3, 5)
+"""How many one start computes."""
+_MANY_IMAGES = (1, 2, 3, 5, 8, 13)
+"""The same of hardware with `Hardware.images`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class PairResult:
     Attributes:
         network: in words.
         layers: how many.
+        images: from one start.
         rtl_cycles, model_cycles, compared_values, mismatched_values: as in `CosimResult`; 0 cycles where the simulation
             did not end.
         differences: counters that differ, or why the simulation did not end.
@@ -58,6 +64,7 @@ class PairResult:
 
     network: str
     layers: int
+    images: int
     rtl_cycles: int
     model_cycles: int
     compared_values: int
@@ -153,17 +160,20 @@ def run_campaign(
 
 
 def draw_case(plan: Plan, number: int, index: int) -> Case:
-    """Network `index` on hardware `number` of a campaign: a network that compiles, as a recipe."""
+    """Network `index` on hardware `number` of a campaign: one that compiles, as a recipe, for one or several images."""
     hw = draw_hardware(plan, number)
     rng = np.random.default_rng([plan.seed, number, index + 1])
     for attempt in range(_DRAWS):
         smaller = attempt // 10  # the hardware may be one that little fits
-        recipe = draw_recipe(RandomChoices(rng), hw, max_channels=24 >> smaller, max_side=9 - 2 * smaller)
+        choices = RandomChoices(rng)
+        images = choices.pick(_MANY_IMAGES if hw.images else _IMAGES)
+        tail = images > 1 and choices.integer(0, 1) == 1  # layers that compute several images together
+        recipe = draw_recipe(choices, hw, max_channels=24 >> smaller, max_side=9 - 2 * smaller, tail=tail)
         try:
-            compile_network(recipe.build(), hw)
+            compile_network(recipe.build(), hw, images)
         except UserError:
             continue
-        return Case(hw, recipe)
+        return Case(hw, recipe, images)
     raise UserError(f"{hw.name}: none of {_DRAWS} drawn networks fits: {hw}")
 
 
@@ -182,15 +192,16 @@ def check(case: Case) -> PairResult:
     network = case.recipe.build()
     text = str(case.recipe)
     try:
-        result: CosimResult = run_network(case.hardware, network, image_of(case.recipe))
+        result: CosimResult = run_network(case.hardware, network, images_of(case), batch=case.images)
     except RuntimeError as error:
-        return PairResult(text, len(network.layers), 0, 0, 0, 0, (str(error),))
+        return PairResult(text, len(network.layers), case.images, 0, 0, 0, 0, (str(error),))
     differences = tuple(
         f"{name}: {rtl} in RTL, {model} in the model" for name, rtl, model in result.counter_differences
     )
     return PairResult(
         text,
         len(network.layers),
+        case.images,
         result.rtl_cycles,
         result.model_cycles,
         result.compared_values,
@@ -199,9 +210,10 @@ def check(case: Case) -> PairResult:
     )
 
 
-def image_of(recipe: Recipe) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The image (1, C, H, W) that `codesign cosim` draws with the seed `IMAGE_SEED`."""
-    return np.random.default_rng(IMAGE_SEED).integers(0, 2**recipe.bits, (1, *recipe.shape))
+def images_of(case: Case) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The images (N, C, H, W) of one start, as `codesign cosim` draws them with the seed `IMAGE_SEED`."""
+    recipe = case.recipe
+    return np.random.default_rng(IMAGE_SEED).integers(0, 2**recipe.bits, (case.images, *recipe.shape))
 
 
 def _run_hardware(plan: Plan, number: int, count: int, folder: Path, report: Report) -> HardwareResult:
@@ -236,9 +248,10 @@ def keep_failure(case: Case, folder: Path, original: Case, pair: PairResult) -> 
     write_text(folder / "hardware.yaml", case.hardware.to_yaml())
     save_network(network, folder / "network.codesign")
     with atomic_write(folder / "image.npy") as file:
-        np.save(file, image_of(case.recipe))
+        np.save(file, images_of(case))
+    command = f"codesign cosim {folder / 'hardware.yaml'} {folder / 'network.codesign'} --seed {IMAGE_SEED}"
     what = {
-        "command": f"codesign cosim {folder / 'hardware.yaml'} {folder / 'network.codesign'} --seed {IMAGE_SEED}",
+        "command": command + (f" --batch {case.images}" if case.images > 1 else ""),
         "smallest": {"network": str(case.recipe), "recipe": case.recipe.to_json(), "result": asdict(check(case))},
         "first": {
             "hardware": original.hardware.model_dump(mode="json"),

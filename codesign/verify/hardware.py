@@ -34,7 +34,8 @@ def random_hardware(
         name: of the hardware.
         dataflow: if one is asked for.
         device: that it is for.
-        plain: whether none has what the predictors were not fitted to: a depthwise unit, results of two rows a cycle.
+        plain: whether none has what the predictors were not fitted to: a depthwise unit, results of two rows a cycle or
+            of several images from one pass.
     """
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
@@ -46,6 +47,8 @@ def random_hardware(
                 drawn["depthwise"] = {"weight_bits": choices.integer(2, 8), "taps": taps, "readers": readers}
             if not plain and drawn["dataflow"] == "os" and choices.integer(0, 3) == 0:
                 drawn = _by_twos(choices, drawn)
+            if not plain and drawn["dataflow"] == "os" and choices.integer(0, 1):
+                drawn["images"] = True
             hw = parse(json.dumps(drawn), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width

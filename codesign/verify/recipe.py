@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -42,6 +42,10 @@ class RandomChoices:
         return options[self.integer(0, len(options) - 1)]
 
 
+_WHOLE: Pair = (0, 0)
+"""The kernel of a window over all of a map."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A layer of a recipe.
@@ -49,7 +53,8 @@ class Block:
     Attributes:
         kind: a convolution, a convolution whose output is added to that of two more behind it, or pooling.
         filters: of a convolution, a multiple of `groups`.
-        kernel, stride, padding: padding grows at the far sides where the window would not fit.
+        kernel, stride, padding: padding grows at the far sides where the window would not fit. A kernel of (0, 0) is
+            all of the map.
         groups: of a convolution, if they divide its channels, else 1.
         bits: of every tensor that it stores: one of a convolution or an average, none of a max pooling (its input's);
             of a residual the operand's, that between the two convolutions behind it, and the sum's.
@@ -91,7 +96,8 @@ class Recipe:
         multiplier = MULTIPLIERS[self.multiplier_bits]
         first = source = IntegerTensor("input", *self.shape, self.bits, 0, 1.0)
         layers: list[IntegerLayer] = []
-        for index, block in enumerate(self.blocks):
+        for index, drawn in enumerate(self.blocks):
+            block = drawn if all(drawn.kernel) else replace(drawn, kernel=(source.height, source.width))
             padding = _fitting(source, block)
             if block.kind in ("max", "avg"):
                 layer: IntegerLayer = random_pool(
@@ -131,8 +137,13 @@ class Recipe:
         return f"{shape} a{self.bits}, {', '.join(map(_text, self.blocks)) or 'no block'}, fc {self.classes}"
 
 
-def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side: int = 11) -> Recipe:
-    """One to three convolutions (perhaps with a residual), perhaps pooling behind each, and a classifier."""
+def draw_recipe(
+    choices: Choices, hw: Hardware, max_channels: int = 40, max_side: int = 11, tail: bool = False
+) -> Recipe:
+    """One to three convolutions (perhaps with a residual), perhaps pooling behind each, and a classifier.
+
+    With a tail a window over all of the map comes behind them, and one or two layers on the one pixel that it leaves.
+    """
     every = weight_formats(hw)
     chosen = [item for item in every if choices.integer(0, 1)] or [choices.pick(every)]
     blocks: list[Block] = []
@@ -169,6 +180,10 @@ def draw_recipe(choices: Choices, hw: Hardware, max_channels: int = 40, max_side
         if choices.integer(0, 1):
             pool: Literal["max", "avg"] = choices.pick(("max", "avg"))
             blocks.append(Block(pool, *window(3), bits=stored(1 if pool == "avg" else 0)))
+    if tail:
+        blocks.append(Block("conv", _WHOLE, filters=choices.integer(1, max_channels), bits=stored(1)))
+        for _ in range(choices.integer(1, 2)):
+            blocks.append(Block("conv", filters=choices.integer(1, max_channels), bits=stored(1)))
     classes, seed = choices.integer(1, 12), choices.integer(0, 2**32 - 1)
     return Recipe(shape, bits, tuple(blocks), classes, tuple(chosen), seed, hw.multiplier_bits)
 
@@ -190,7 +205,8 @@ def _fitting(source: IntegerTensor, block: Block) -> Padding:
 
 
 def _text(block: Block) -> str:
-    text = f"{block.kind} {block.kernel[0]}x{block.kernel[1]}/{block.stride[0]},{block.stride[1]}"
+    window = f"{block.kernel[0]}x{block.kernel[1]}" if all(block.kernel) else "whole map"
+    text = f"{block.kind} {window}/{block.stride[0]},{block.stride[1]}"
     text += f" p{','.join(map(str, block.padding))}" if any(block.padding) else ""
     bits = f" a{','.join(map(str, block.bits))}" if block.bits else ""
     if block.kind in ("max", "avg"):

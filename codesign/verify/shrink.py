@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from codesign.arch.documents import parse
@@ -16,10 +17,15 @@ from codesign.verify.recipe import Block, Recipe
 
 @dataclass(frozen=True)
 class Case:
-    """One hardware and one network."""
+    """One hardware and one network.
+
+    Attributes:
+        images: computed from one start.
+    """
 
     hardware: Hardware
     recipe: Recipe
+    images: int = 1
 
 
 Fails = Callable[[Case], bool]
@@ -29,8 +35,8 @@ Fails = Callable[[Case], bool]
 def shrink(case: Case, fails: Fails, builds: int, runs: int = 200) -> Case:
     """The smallest failing case that greedy steps find.
 
-    Networks are made smaller first, since each of those tries is only a run; then the hardware, each try a build; then
-    the network again.
+    Networks, and how many images one start computes, are made smaller first, since each of those tries is only a run;
+    then the hardware, each try a build; then the network again.
 
     Args:
         case: fails.
@@ -57,11 +63,11 @@ def _smaller_network(case: Case, fails: Fails, runs: int) -> Case:
     found = True
     while found and runs > 0:
         found = False
-        for recipe in smaller_recipes(case.recipe):
+        fewer = (replace(case, images=images) for images in _down(case.images, 1))
+        for tried in chain(fewer, (replace(case, recipe=recipe) for recipe in smaller_recipes(case.recipe))):
             if runs <= 0:
                 break
             runs -= 1
-            tried = replace(case, recipe=recipe)
             if fails(tried):
                 case, found = tried, True
                 break
@@ -75,7 +81,7 @@ def _on(case: Case, hardware: Hardware) -> Case:
     limit = hardware.most_bits
     blocks = tuple(replace(block, bits=tuple(min(bits, limit) for bits in block.bits)) for block in case.recipe.blocks)
     recipe = replace(case.recipe, formats=formats, bits=min(case.recipe.bits, limit), blocks=blocks)
-    return Case(hardware, recipe)
+    return replace(case, hardware=hardware, recipe=recipe)
 
 
 def smaller_recipes(recipe: Recipe) -> Iterator[Recipe]:
@@ -138,6 +144,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
         tries.append(data | {"buffers": data["buffers"] | {"read_ports": 1}})
     if hw.depthwise is not None:
         tries.append(data | {"depthwise": None})
+    if hw.images:
+        tries.append(data | {"images": False})
     if hw.groups > hw.columns:
         tries.append(data | {"groups": hw.columns})
     for index, band in enumerate(data["bands"]):

@@ -75,6 +75,32 @@ def test_a_fault_is_found_and_made_smaller(run: Run, tmp_path: Path, monkeypatch
     assert run(*shlex.split(kept["command"])[1:])[0] == 0
 
 
+@pytest.mark.slow
+def test_a_fault_of_several_images_is_found_and_shown_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timing model gives every start of several images a cycle too much: two of them show it."""
+
+    def wrong(program: Program) -> timing.Timing:
+        right = timing.estimate(program)
+        return replace(right, total_cycles=right.total_cycles + (program.images > 1))
+
+    plans = (Plan(runs=1, per_hardware=1, seed=seed) for seed in range(100))
+    plan = next(p for p in plans if draw_case(p, 0, 0).images > 2)
+    monkeypatch.setattr(cosim, "estimate", wrong)
+    options = ("--runs", 1, "--per-hardware", 1, "--seed", plan.seed, "--shrink-builds", 0)
+    assert run("verify", *options, "-o", tmp_path / "run", "--json", tmp_path / "a.json")[0] == 1
+    (folder,) = answer(tmp_path / "a.json")["failures"]
+    kept = answer(Path(folder) / "failure.json")
+    assert kept["first"]["result"]["images"] > kept["smallest"]["result"]["images"] == 2
+    assert np.load(Path(folder) / "image.npy").shape == (2, 1, 1, 1)
+    assert run(*shlex.split(kept["command"])[1:], "--json", tmp_path / "b.json")[0] == 1
+    found = answer(tmp_path / "b.json")
+    assert found["images"] == 2 and found["rtl_cycles"] == kept["smallest"]["result"]["rtl_cycles"]
+    monkeypatch.undo()
+    assert run(*shlex.split(kept["command"])[1:])[0] == 0
+
+
 def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, out, err = run("verify", "--runs", 1, "-o", tmp_path)

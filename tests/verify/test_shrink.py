@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from codesign.arch.band import WEIGHT_BITS
 from codesign.arch.scheme import Scheme
 from codesign.integer.checks import check_network
-from codesign.program import compile_network
+from codesign.program import compile_network, plan_network
+from codesign.rtl.geometry import Geometry
 from codesign.verify.campaign import Plan, draw_case
 from codesign.verify.hardware import random_hardware
 from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
@@ -45,6 +47,7 @@ def test_hardware_of_every_kind_is_drawn() -> None:
     assert packs == {("os", 1), ("os", 2), ("os", 4), ("ws", 1), ("ws", 2), ("ws", 3)}
     assert {band.multiplier for band in bands} == {None, "dsp", "lut"}
     assert {hw.depthwise.readers for hw in drawn if hw.depthwise} == {1, 2}
+    assert {hw.images for hw in drawn if hw.dataflow == "os"} == {False, True}
     assert any(hw.groups > hw.columns for hw in drawn) and any(hw.memory.cycles_per_beat > 1 for hw in drawn)
     assert all(random_hardware(np.random.default_rng(seed), "x", "ws").dataflow == "ws" for seed in range(5))
 
@@ -57,10 +60,23 @@ def test_pairs_of_a_campaign_are_those_of_its_seed() -> None:
     for case in cases:
         network = case.recipe.build()
         check_network(network)
-        compile_network(network, case.hardware)
+        compile_network(network, case.hardware, case.images)
         weights = [getattr(layer, "weight", np.zeros(1)) for layer in network.layers]
         again = [getattr(layer, "weight", np.zeros(1)) for layer in case.recipe.build().layers]
         assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+
+
+def test_several_images_of_one_start_are_drawn() -> None:
+    """Also in tiles of one image each, and with layers of one pixel, whose weights are read once for some of them."""
+    cases = [draw_case(Plan(runs=1, seed=seed), 0, 0) for seed in range(40)]
+    several = [case for case in cases if case.images > 1]
+    assert 0 < len(several) < len(cases) and any(case.hardware.images for case in several)
+
+    def weights(case: Case, images: int) -> int:
+        plan, geometry = plan_network(case.recipe.build(), case.hardware, images), Geometry(case.hardware)
+        return sum(each.weight_beats(geometry) for step in plan.steps for each in step.passes)
+
+    assert any(weights(case, case.images) < case.images * weights(case, 1) for case in several)
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,6 +132,14 @@ def test_what_makes_it_fail_is_kept() -> None:
     (block,) = small.recipe.blocks
     assert fails(small) and (block.kernel, block.filters) == ((1, 3), 4)
     assert (small.hardware.columns, small.hardware.dot, small.hardware.rows) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("needed", [1, 4])
+def test_images_that_a_failure_does_not_need_go(needed: int) -> None:
+    case = Case(random_hardware(np.random.default_rng(5), "some"), draw(5), images=9)
+    case = replace(case, hardware=case.hardware.model_copy(update={"images": True}))
+    small = shrink(case, lambda tried: tried.images >= needed, builds=100, runs=10_000)
+    assert (small.images, small.hardware.images, small.recipe.blocks) == (needed, False, ())
 
 
 def test_builds_are_limited() -> None:
