@@ -23,6 +23,9 @@ from codesign.rtl.requantize import requantized, sum_bits
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import add_modulo, struct
 
+FINE_BITS = 4
+"""Bits of a rotation of residual operands, two levels of multiplexers of four, for which there is time in one cycle."""
+
 
 class PostProcessor(SharedModule):
     """`columns` lanes, one output pixel each; every cycle all lanes handle the same filter.
@@ -302,9 +305,8 @@ class PostProcessor(SharedModule):
         if narrow_bits:
             shares = d.residual_code == code_number(narrow_bits)
             place_6 = Mux(shares, element_6 >> 1, element_6)
-        picked: list[Value] = []
+        of_groups: list[Value] = []
         for g in range(groups):
-            register = Signal(most, name=f"residual_{g}", reset_less=True)
             codes = split(self.residual_data[g], ab)
             code: Value = codes[0]
             for i in range(1, dot):
@@ -316,11 +318,19 @@ class PostProcessor(SharedModule):
                 for i in range(1, half):
                     upper = Mux(place_6 == i, codes[half + i], upper)
                 code = Cat(code, Mux(d.residual_code == code_number(most), upper, 0))
+            of_groups.append(code)
+        # where words have many groups a part of the rotation is done here: all of it would come before the difference
+        fine = min(kbits, FINE_BITS)
+        if fine < kbits:
+            of_groups = rotate_left(of_groups, Cat(Const(0, fine), promptly(operand_group, 6)[fine:kbits]))
+        picked: list[Value] = []
+        for g, code in enumerate(of_groups):
+            register = Signal(most, name=f"residual_{g}", reset_less=True)
             m.d.sync += register.eq(code)
             picked.append(register)  # t+7
         family = geometry.hw.totals.family
         residual_products: list[list[Value]] = []
-        for j, value in enumerate(rotate_left(picked, group_7[:kbits])[:columns]):
+        for j, value in enumerate(rotate_left(picked, group_7[:fine])[:columns]):
             lane_code = Signal(signed(most + 1), name=f"residual_lane_{j}", reset_less=True)
             m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:most], 0))
             factor = Signal.like(param.residual_mult, name=f"residual_mult_{j}", reset_less=True)

@@ -31,6 +31,8 @@ SHAPES = {
     "narrow multipliers": geometry(rows(FIXED4, 3), columns=2, dot=2, device="lfe5u-85f"),
     "one narrow product": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=4, acc_bits=12, device="lfe5u-85f"),
     "odd groups": geometry(rows(FIXED4, 4), columns=2, groups=5, dot=3, act_bits=5),
+    # residual operands are rotated in two cycles
+    "many groups": geometry(rows(FIXED4, 3), columns=2, groups=20, dot=2),
     "precise": geometry(rows(FIXED4, 3), columns=3, dot=2, act_bits=8, multiplier_bits=24),
     "precise, one slice": geometry(rows(FIXED4, 3), columns=2, dot=2, act_bits=4, acc_bits=12, multiplier_bits=24),
     "precise, widest": geometry(rows(FIXED4, 3), columns=2, dot=2, act_bits=8, acc_bits=25, multiplier_bits=24),
