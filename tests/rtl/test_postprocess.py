@@ -309,7 +309,7 @@ def average(shape: Geometry, seed: int) -> Bench:
     top = (1 << shape.act_bits) - 1
     words, pixels = 2, shape.groups + 2
     fields = {"low": 0, "high": top, "zero": 1, "out_base": 3, "words": words}
-    bench = Bench(shape, fields, 120 + 2 * pixels * words * shape.word_elements, rng)
+    bench = Bench(shape, fields, 120 + 2 * pixels * words * (shape.word_elements + 3), rng)
     tau = 2 * shape.rows + 4
     for p in range(2):
         param = random_param(rng, shape, 1 << shape.act_bits + 10, shape.act_bits) | {"valid": 1, "residual_mult": 0}
