@@ -44,7 +44,7 @@ def _hardware(name: str, bands: list[dict[str, Any]], memory: dict[str, Any], **
 
 
 def hardware() -> dict[str, Hardware]:
-    """Together they have every kind of band, both dataflows, two readers, spilled maps and wide beats, and a unit."""
+    """Together they have every kind of band, both dataflows, two readers, spilled maps, wide beats, a unit, two buses."""
     near = {"width_bits": 64, "latency": 7, "cycles_per_beat": 2, "burst_beats": 4}
     far = {"width_bits": 128, "latency": 40}
     found = (
@@ -89,6 +89,14 @@ def hardware() -> dict[str, Hardware]:
             groups=4,
             read_ports=2,
             depthwise={"readers": 2},
+        ),
+        _hardware(
+            "os_two_rows",
+            [_DSP4 | {"rows": 2, "pack": 4}, _LUT4 | {"rows": 2}],
+            {"width_bits": 256, "latency": 12, "burst_beats": 4},
+            columns=3,
+            dot=2,
+            result_rows=2,
         ),
         _hardware(
             "os_signs",

@@ -39,6 +39,7 @@ def test_the_accelerators_have_every_kind_of_everything() -> None:
     assert {hw.buffers.read_ports for hw in HARDWARE.values()} == {1, 2}
     assert {hw.depthwise is None for hw in HARDWARE.values()} == {True, False}
     assert {hw.memory.ports for hw in HARDWARE.values()} == {1, 4}
+    assert {hw.result_rows for hw in HARDWARE.values()} == {1, 2}
     kinds = {type(layer).__name__ for hw in HARDWARE.values() for layer in network_for(hw).layers}
     assert len(kinds) == 2
 
