@@ -6,23 +6,29 @@ Cycles are those of the exact timing model, which the RTL equals (`codesign cosi
 resources, with --synth, those of Yosys. Ours is a simulated design at the configured clock, theirs is a measured
 board. The second table is what the mix of bands is worth: the best array of each kind within the XC7Z020, beside the
 ratio that RMSMP's table 6 states for its own. The third one has three networks beside what others published of them, in
-milliseconds and in cycles of the clock that they state; the fastest of a column is marked.
+milliseconds and in cycles of the clock that they state; the fastest of a column is marked. With --synth a fourth one
+has all of them that state LUTs and DSPs by these and by the clock: operations a cycle, and those of a thousand LUTs and
+of a DSP; the highest is marked.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import cache
 
 from rich.console import Console
 from rich.table import Table
 
+from codesign.arch.devices import DEVICES
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.formats.row_format import RowFormat
 from codesign.integer.random_network import random_network
 from codesign.program import compile_network
+from codesign.program.planner import Planner
 from codesign.sim.clock import Clock, known_clock, synthesized_clock
-from codesign.sim.synthesis.resources import synthesize_hardware
+from codesign.sim.synthesis.resources import Synthesis, synthesize_hardware
+from codesign.sim.timing.network_timer import network_shape
 from codesign.sim.timing.plan_timing import estimate
 from codesign.workload import zoo
 
@@ -45,6 +51,16 @@ PEERS = (
 )
 """Name and source, device, MHz, bits, milliseconds of the networks."""
 OF_NETWORKS = ("xc7z020", "xc7z020_dense", "xc7z020_edge", "xc7z045", "xc7z045_dense", "xc7z045_edge")
+BY_RESOURCES = (
+    ("RMSMP-1, table 6", "resnet18", "xc7z020", 100.0, "W4A4, W8A4", 40.7, 0.57, 1.0),
+    ("RMSMP-2, table 6", "resnet18", "xc7z045", 100.0, "W4A4, W8A4", 8.6, 0.67, 1.0),
+    ("Mix&Match, as MSQ-1 in RMSMP, table 6", "resnet18", "xc7z020", 100.0, "W4A4", 47.1, 0.53, 1.0),
+    ("FILM-QNN, 1/fps, second hand", "resnet18", "ZCU102", 150.0, "W4A5, W8A5", 4.66, 180_100, 2092),
+    ("FILM-QNN, 1/fps, second hand", "resnet50", "ZCU102", 150.0, "W4A5, W8A5", 9.2, 180_100, 2092),
+    ("FILM-QNN, 1/fps, second hand", "mobilenetv2", "ZCU102", 150.0, "W4A5, W8A5", 1.86, 180_100, 2092),
+    ("Zhao, TCAS-I 2025, 1/fps, second hand", "mobilenetv2", "xc7z045", 200.0, "W8A8", 1.01, 163_087, 844),
+)
+"""Name and source, network, device, MHz, bits, milliseconds, LUTs and DSPs: how many, or what part of the device's."""
 MIXES = (
     ("xc7z020_fixed_unpacked", "Fixed, a product per DSP", "Fixed: 1"),
     ("xc7z020_fixed", "Fixed, four products per DSP", ""),
@@ -54,6 +70,12 @@ MIXES = (
     ("xc7z020", "PoT + Fixed-4 + Fixed-8", "RMSMP 60:35:5: 2.4"),
 )
 """Configuration, what it is, and the speed that RMSMP states relative to its Fixed design on that device."""
+
+
+@cache
+def synthesized(name: str) -> Synthesis:
+    """What an accelerator takes, from Yosys or from the cache."""
+    return synthesize_hardware(load_hardware(name))
 
 
 def measured(name: str, synthesize: bool, network: str = "resnet18") -> tuple[Hardware, Clock, int, float, list[str]]:
@@ -66,7 +88,7 @@ def measured(name: str, synthesize: bool, network: str = "resnet18") -> tuple[Ha
     program = compile_network(random_network(zoo.get(network), ratio, hw.act_bits, seed=0), hw)
     used, clock = ["", "", ""], known_clock(hw)
     if synthesize:
-        synthesis = synthesize_hardware(hw)
+        synthesis = synthesized(name)
         clock = synthesized_clock(hw, synthesis.fmax_estimate_mhz)
         total, device = synthesis.total, hw.totals
         used = [
@@ -74,7 +96,12 @@ def measured(name: str, synthesize: bool, network: str = "resnet18") -> tuple[Ha
             f"{total.dsp} ({100 * total.dsp / device.dsp:.0f} %)",
             f"{total.bram36:g} ({100 * total.bram36 / device.bram36:.0f} %)",
         ]
-    return hw, clock, estimate(program).total_cycles, 2.0 * sum(layer.macs for layer in program.layers), used
+    return hw, clock, estimate(program).total_cycles, operations_of(network, hw), used
+
+
+def operations_of(network: str, hw: Hardware) -> float:
+    """Operations of an image, two for each product."""
+    return 2.0 * sum(layer.macs for layer in Planner(network_shape(zoo.get(network), hw.act_bits), hw).layers)
 
 
 def main() -> None:
@@ -106,6 +133,13 @@ def main() -> None:
         mixes.add_row(what, name, *ours, published, *used)
     Console(width=160).print(mixes)
     Console(width=160).print(beside_others(synthesize))
+    if synthesize:
+        Console(width=160).print(by_resources())
+
+
+def bits_of(hw: Hardware) -> str:
+    """Of weights and activations as `measured` runs them."""
+    return "W4A4, W8A4" if any(band.weight_bits == 8 for band in hw.bands) else "W4A4"
 
 
 def beside_others(synthesize: bool) -> Table:
@@ -116,8 +150,7 @@ def beside_others(synthesize: bool) -> Table:
         for network in NETWORKS:
             hw, clock, cycles, _, _ = measured(name, synthesize, network)
             times.append(clock.milliseconds(cycles))
-        bits = "W4A4, W8A4" if any(band.weight_bits == 8 for band in hw.bands) else "W4A4"
-        rows.append((f"{name} (ours, simulated)", hw.totals.name.upper(), clock.mhz, bits, tuple(times)))
+        rows.append((f"{name} (ours, simulated)", hw.totals.name.upper(), clock.mhz, bits_of(hw), tuple(times)))
     fastest = [min(row[-1][i] or 1e9 for row in rows) for i in range(len(NETWORKS))]
     table = Table("accelerator", "device", "MHz", "bits", *(f"{name}, ms (Mcycles)" for name in NETWORKS))
     for name, device, mhz, bits, milliseconds in sorted(rows, key=lambda row: row[-1][2] or 1e9):
@@ -126,6 +159,37 @@ def beside_others(synthesize: bool) -> Table:
             cycles = f" ({ms * mhz / 1e3:.2f})" if ms and mhz else ""
             cells.append(f"{'* ' if ms == best else ''}{ms:.3g}{cycles}" if ms else "")
         table.add_row(name, device, f"{mhz:.4g}" if mhz else "", bits, *cells)
+    return table
+
+
+def by_resources() -> Table:
+    """Operations a cycle of every network, alone and by thousand LUTs and DSPs, here and elsewhere."""
+    of_network = {name: operations_of(name, load_hardware(OURS[0])) for name in NETWORKS}
+    rows: list[tuple[str, str, str, float, str, float, float, float]] = []
+    for name, network, device, mhz, bits, ms, lut, dsp in BY_RESOURCES:
+        totals = DEVICES[device] if isinstance(lut, float) else None
+        held = (lut * totals.lut, dsp * totals.dsp) if totals else (float(lut), float(dsp))
+        rows.append((name, network, device.upper(), mhz, bits, ms, *held))
+    for name in OF_NETWORKS:
+        total = synthesized(name).total
+        for network in NETWORKS:
+            hw, clock, cycles, _, _ = measured(name, True, network)
+            held = float(total.lut), float(total.dsp)
+            rows.append(
+                (name, network, hw.totals.name.upper(), clock.mhz, bits_of(hw), clock.milliseconds(cycles), *held)
+            )
+    table = Table("network", "accelerator", "device", "MHz", "bits", "LUT", "DSP", "a cycle", "by 1,000 LUTs", "by DSP")
+    for network in NETWORKS:
+        found = [
+            (row, [per / by for by in (1.0, row[6] / 1e3, row[7])])
+            for row in rows
+            if row[1] == network
+            for per in (of_network[network] / (row[5] * 1e3 * row[3]),)
+        ]
+        best = [max(values[i] for _, values in found) for i in range(3)]
+        for (name, _, device, mhz, bits, _, lut, dsp), values in sorted(found, key=lambda item: -item[1][0]):
+            cells = [f"{'* ' if value == most else ''}{value:,.4g}" for value, most in zip(values, best, strict=True)]
+            table.add_row(network, name, device, f"{mhz:.4g}", bits, f"{lut:,.0f}", f"{dsp:.0f}", *cells)
     return table
 
 

@@ -44,7 +44,7 @@ def _hardware(name: str, bands: list[dict[str, Any]], memory: dict[str, Any], **
 
 
 def hardware() -> dict[str, Hardware]:
-    """Together they have every kind of band, both dataflows, two readers, spilled maps, wide beats, a unit, two buses."""
+    """Together every kind of band, both dataflows, two readers, spilled maps, wide beats, a unit, two result buses."""
     near = {"width_bits": 64, "latency": 7, "cycles_per_beat": 2, "burst_beats": 4}
     far = {"width_bits": 128, "latency": 40}
     found = (
