@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from codesign.formats.row_format import RowFormat
 from codesign.program import Plan, Planner
 from codesign.program.dealing import bands_for, row_of
 from codesign.program.plan import StepPlan
+from codesign.program.shapes import ConvShape
 from codesign.sim.timing.plan_timing import estimate
 
 WORTH = 0.01
@@ -104,19 +105,42 @@ def depthwise_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
     layers = [conv.name for conv in plan.shape.convs if conv.groups == conv.filters > 1]
     if plan.hw.depthwise is not None or not layers:
         return []
-    try:
-        given = plan.hw.model_dump(mode="json") | {"depthwise": {"readers": plan.hw.buffers.read_ports}}
-        unit = Hardware.model_validate(given)
-        saved = cycles - estimate(replan(unit)).total_cycles
-    except (ValidationError, UserError):
-        return []
+    readers = plan.hw.buffers.read_ports
+    saved = _saved_by({"depthwise": {"readers": readers}}, plan, cycles, replan)
     if saved < WORTH * cycles:
         return []
-    key = str(given["depthwise"]).replace("'", "") if unit.buffers.read_ports > 1 else "{}"
+    key = f"{{readers: {readers}}}" if readers > 1 else "{}"
     return [
         f"{_names(layers)}: filters of one channel use one of the {plan.geometry.word_elements} places of a word; "
         f"'depthwise: {key}' is a unit for them and saves {_share(saved, cycles)}"
     ]
+
+
+def result_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
+    """Of tiles that wait for their results to leave: what results of two rows a cycle would save, if they can be."""
+    waits = []
+    for number in sorted({step.layer for step in plan.steps if any(item.tiling.gap for item in step.passes)}):
+        layer = plan.shape.layers[number]
+        if isinstance(layer, ConvShape) and layer.residual is None and not layer.output.wide:
+            waits.append(layer.name)
+    if plan.hw.result_rows == 2 or not waits:
+        return []
+    saved = _saved_by({"result_rows": 2}, plan, cycles, replan)
+    if saved < WORTH * cycles:
+        return []
+    return [
+        f"{_names(waits)}: tiles have fewer steps than there are rows, whose results leave one a cycle; with "
+        f"'result_rows: 2' two leave, which saves {_share(saved, cycles)}"
+    ]
+
+
+def _saved_by(keys: dict[str, Any], plan: Plan, cycles: int, replan: Replan) -> int:
+    """Cycles that other keys of the accelerator save; 0 where it, or the network on it, cannot be."""
+    try:
+        other = Hardware.model_validate(plan.hw.model_dump(mode="json") | keys)
+        return cycles - estimate(replan(other)).total_cycles
+    except (ValidationError, UserError):
+        return 0
 
 
 def width_hints(hw: Hardware, formats: Iterable[RowFormat], act_bits: int) -> list[str]:

@@ -13,7 +13,7 @@ from codesign.api.networks import Formats, planned
 from codesign.arch.load import load_hardware
 from codesign.formats.row_format import RowFormat
 from codesign.program.traffic import traffic
-from codesign.sim.hints import fetches, width_hints
+from codesign.sim.hints import fetches, result_hints, width_hints
 from codesign.sim.timing.plan_timing import estimate
 
 Run = Callable[..., tuple[int, str, str]]
@@ -45,6 +45,20 @@ def test_weights_that_do_not_fit_a_ring(run: Run, tmp_path: Path) -> None:
     assert (whole, whole - saved) == (found["total_cycles"], estimate(after).total_cycles)
     half = small.model_copy(update={"buffers": small.buffers.model_copy(update={"weight_words": int(words[1]) // 2})})
     assert fetches(plan.on(half)), "it is the least depth"
+
+
+def test_tiles_that_wait_for_their_results() -> None:
+    """The hint's number is that of the same accelerator with the key, which says nothing then."""
+    dense = load_hardware("xc7z020_dense")
+    slow = dense.model_copy(update={"result_rows": 1})
+    before, after = planned("resnet8", slow), planned("resnet8", dense)
+    cycles, fewer = (estimate(plan.plan).total_cycles for plan in (before, after))
+    (hint,) = result_hints(before.plan, cycles, before.on)
+    assert f"'result_rows: 2' two leave, which saves {cycles - fewer:,} of {cycles:,} cycles" in hint
+    assert hint.startswith("conv1, ") and "fc" not in hint
+    assert not result_hints(after.plan, fewer, after.on)
+    mixed = planned("resnet8", load_hardware("xc7z020"))  # formats of several bands
+    assert not result_hints(mixed.plan, estimate(mixed.plan).total_cycles, mixed.on)
 
 
 def test_bits_below_those_of_a_band() -> None:
