@@ -86,7 +86,8 @@ def choice(*allowed: object, note: str = "") -> BeforeValidator:
         for candidate in allowed:
             if candidate == value and not isinstance(value, bool):
                 return candidate
-        hint = did_you_mean(value, [str(a) for a in allowed]) if isinstance(value, str) else ""
+        names = [a for a in allowed if isinstance(a, str)]  # '2' is no near miss of 2
+        hint = did_you_mean(value, names) if isinstance(value, str) else ""
         raise rejected(f"{shown(value)} given, must be {listed}{f' ({note})' if note else ''}{hint}")
 
     return BeforeValidator(check)

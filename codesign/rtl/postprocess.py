@@ -112,6 +112,20 @@ class PostProcessor(SharedModule):
             }
         )
 
+    def _rotated(self, m: Module, group: Value, key: Value, key_before: Value) -> Value:
+        """(group + key) modulo `groups`; `key_before` is the key a cycle before.
+
+        Groups come late, out of a memory. So where their number is no power of two, both sums that one may be are found
+        at a time: that of what is left when `groups` are taken from the key tells by its sign which one it is.
+        """
+        groups = self._geometry.groups
+        if groups.bit_count() == 1:
+            return add_modulo(group, key, groups)
+        less = Signal(signed(len(key) + 1), name="tile_key_less", init=-groups)
+        m.d.sync += less.eq(key_before - groups)
+        wrapped = group + less
+        return Mux(wrapped < 0, group + key, wrapped)[: len(key)]
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         geometry, d = self._geometry, self.descriptor
@@ -239,7 +253,7 @@ class PostProcessor(SharedModule):
             record_of_second = chosen(delay(asked[1:inside], 1), others) if inside > 1 else others[0]
             m.d.sync += Value.cast(second).eq(record_of_second)
         turned = Mux(averaging, delay(group, 1), record.group[:kbits])[:kbits]
-        m.d.sync += [param.eq(record), param.group.eq(add_modulo(turned, delay(tile_key, 1), groups))]
+        m.d.sync += [param.eq(record), param.group.eq(self._rotated(m, turned, delay(tile_key, 1), tile_key))]
         with m.If(averaging):
             m.d.sync += [param.word.eq(delay(out_word, 1) if modes else 0), param.element.eq(delay(element, 1))]
         valid = Signal()
