@@ -246,12 +246,12 @@ class PostProcessor(SharedModule):
         if inside:  # a signal of its own: joined with `param`, Verilator sees a vector that depends on itself
             record = Signal(param_struct)
             m.d.comb += Value.cast(record).eq(chosen(delay(asked[:inside], 1), records))
-        second: data.View[Any] | None = None  # of the second filter of two
+        second_param: data.View[Any] | None = None  # of the second filter of two
         if twos is not None:
-            second = Signal(param_struct, name="second_param", reset_less=True)
+            second_param = Signal(param_struct, reset_less=True)
             others = records[1::2]
             record_of_second = chosen(delay(asked[1:inside], 1), others) if inside > 1 else others[0]
-            m.d.sync += Value.cast(second).eq(record_of_second)
+            m.d.sync += Value.cast(second_param).eq(record_of_second)
         turned = Mux(averaging, delay(group, 1), record.group[:kbits])[:kbits]
         m.d.sync += [param.eq(record), param.group.eq(self._rotated(m, turned, delay(tile_key, 1), tile_key))]
         with m.If(averaging):
@@ -394,14 +394,14 @@ class PostProcessor(SharedModule):
                 ]
                 m.d.comb += self.wide_data.eq(wide)
         second_codes: list[Value] = []
-        if second is not None:
+        if second_param is not None:
             second_rounding = Signal.like(rounding, name="second_rounding")
-            m.d.sync += second_rounding.eq((1 << at(second.shift, 8)) >> 1)  # t+9
+            m.d.sync += second_rounding.eq((1 << at(second_param.shift, 8)) >> 1)  # t+9
             for j in range(columns):
-                sums = self.second_results[j].as_signed(), at(second.bias, 6)[:biased_bits].as_signed()
-                factor = Mux(at(lane_mask, 6)[j] & at(second.valid, 6), at(second.mult, 6), 0)
+                sums = self.second_results[j].as_signed(), at(second_param.bias, 6)[:biased_bits].as_signed()
+                factor = Mux(at(lane_mask, 6)[j] & at(second_param.valid, 6), at(second_param.mult, 6), 0)
                 lane = requantized(
-                    m, geometry, d, f"second_{j}", sums, factor, [], second_rounding, at(second.shift, 10)
+                    m, geometry, d, f"second_{j}", sums, factor, [], second_rounding, at(second_param.shift, 10)
                 )
                 second_codes.append(lane.clipped)
         if geometry.hw.images:
@@ -423,14 +423,14 @@ class PostProcessor(SharedModule):
                 ours = code[:narrow_bits]
                 results[j] = Mux(out_narrow, Mux(second, Cat(kept, ours), ours), code)
         lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
-        if second is not None:
-            second_13 = delay(twos & second.valid, 11, reset=True)
+        if second_param is not None:
+            second_13 = delay(twos & second_param.valid, 11, reset=True)
             second_lanes = rotate_right(second_codes + idle, group_13[:kbits])
         for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
             data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
             enable_q = Signal(dot, name=f"write_enable_{g}")
             m.d.comb += self.write_en[g].eq(enable_q)
-            if second is not None:
+            if second_param is not None:
                 even, odd, places = lane[:ab], second_lanes[g], Cat(element_13 == i for i in range(dot))
                 second_q = Signal(ab, name=f"second_code_{g}", reset_less=True)
                 m.d.sync += [data_q.eq(even), second_q.eq(Mux(twos, odd, even))]

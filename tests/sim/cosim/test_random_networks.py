@@ -88,6 +88,22 @@ FAMILIES = {
     ),
 }
 FAMILIES |= {
+    # results of two rows a cycle, bands that report at different times, a filter may exceed its ring
+    "two_rows": Hardware(
+        name="two_rows",
+        device="xc7z020",
+        columns=3,
+        dot=4,
+        groups=5,
+        act_bits=4,
+        result_rows=2,
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=6, multiplier="lut"),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=1024, weight_words=128),
+        memory=Memory(width_bits=256, latency=9),
+    ),
     # codes of 4 and 8 bits, filters of 8 bits in two rows of every kind that has them, two readers
     "precision": Hardware(
         name="precision",
@@ -335,6 +351,7 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         pytest.param("packed", 20, 50, marks=pytest.mark.slow),
         pytest.param("formats", 20, 50, marks=pytest.mark.slow),
         pytest.param("single", 12, 30, marks=pytest.mark.slow),
+        ("two_rows", 8, 15),
         pytest.param("precision", 15, 30, marks=pytest.mark.slow),
         pytest.param("precision_odd", 10, 20, marks=pytest.mark.slow),
         ("narrow", 5, 7),
@@ -366,6 +383,7 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "packed": (40, 9),
         "formats": (20, 7),
         "single": (6, 7),
+        "two_rows": (40, 9),
         "precision": (40, 6),
         "precision_odd": (20, 6),
         "narrow": (40, 6),
