@@ -11,8 +11,9 @@ from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.places import add_modulo
 from codesign.rtl.select import split
-from codesign.rtl.window import add_modulo, struct
+from codesign.rtl.window import struct
 
 
 class PoolingUnit(SharedModule):

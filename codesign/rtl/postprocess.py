@@ -19,9 +19,10 @@ from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
+from codesign.rtl.places import add_modulo
 from codesign.rtl.requantize import requantized, sum_bits
 from codesign.rtl.select import chosen, split
-from codesign.rtl.window import add_modulo, struct
+from codesign.rtl.window import struct
 
 FINE_BITS = 4
 """Bits of a rotation of residual operands, two levels of multiplexers of four, for which there is time in one cycle."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -12,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import Layout
-from codesign.rtl.loop_counter import AlternatingCounter, LoopCounter
+from codesign.rtl.loop_counter import AlternatingCounter, Countdown, LoopCounter
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.places import Places, add_modulo
 from codesign.rtl.words import bits_for
 
 
@@ -22,17 +21,6 @@ def struct(layout: Layout) -> data.StructLayout:
     return data.StructLayout(
         {field.name: signed(field.bits) if field.signed else unsigned(field.bits) for field in layout.fields}
     )
-
-
-def add_modulo(a: Value, b: Value, modulus: int) -> Value:
-    """(a + b) mod modulus for a, b below modulus."""
-    if modulus == 1:
-        return Const(0, 1)
-    total = a + b
-    width = bits_for(modulus)
-    if modulus == 1 << width:
-        return total[:width]
-    return Mux(total >= modulus, total - modulus, total)[:width]
 
 
 class WindowGenerator(SharedModule):
@@ -127,34 +115,23 @@ class WindowGenerator(SharedModule):
         abits, kbits = geometry.act_addr_bits, geometry.key_bits
         d = self.descriptor
 
-        origin = data.StructLayout(
-            {
-                "addr": unsigned(abits),
-                "key": unsigned(kbits),
-                "x": signed(COORD_BITS),
-                "y": signed(COORD_BITS),
-                "column": unsigned(12),  # output column
-                "edge": unsigned(1),  # whether that is the last one of a map row
-                "near_edge": unsigned(1),  # whether the one behind it is
-                # what leads to the address and the key of the pixel behind it
-                "next_addr": unsigned(abits),
-                "next_key": unsigned(kbits),
-            }
-        )
-        walker = Signal(origin)  # this pixel
-        home = Signal(origin, reset_less=True)  # the tile's first one
-        after = Signal(origin)
+        places = Places(m, geometry, d)
+        walker = Signal(places.layout)  # this pixel
+        home = Signal(places.layout, reset_less=True)  # the tile's first one
 
         reading = Signal()
+        within = Signal(init=1)  # the cycle of the tap is a column's
         crossing = AlternatingCounter(m, "kx", d.kernel_w, d.odd) if geometry.pairs_cross_rows else None
-        kx = LoopCounter(m, "kx", d.kernel_w) if crossing is None else crossing
-        ky = LoopCounter(m, "ky", d.kernel_h)
-        word = LoopCounter(m, "word", self.header.words)
-        tile = LoopCounter(m, "tile", d.tiles)
+        kx = LoopCounter(m, "kx", d.kernel_w, early=True) if crossing is None else crossing
+        ky = LoopCounter(m, "ky", d.kernel_h, early=True)
+        word = Countdown(m, "word", self.header.words)
+        tile = Countdown(m, "tile", d.tiles, early=True)
         offset = Signal(abits)
         offset_key = Signal(kbits)
         tap: list[Value] = [offset, offset_key, kx.value, ky.value]
         step_key: Value = Const(1 % groups, kbits)
+        pooling = Signal()
+        m.d.sync += pooling.eq(self.pooling)
         if geometry.second_reader:
             of_pair: Value = kx.value << 1 if crossing is None else Cat(crossing.short_round, kx.value)
             tap[2] = Mux(d.pairs, of_pair, kx.value)
@@ -164,7 +141,7 @@ class WindowGenerator(SharedModule):
         begin = Signal()
         last_pixel = Signal()
         last_tile = Signal()
-        last_tap = Signal()
+        last_tap = Signal()  # of the last word
         tile_end = Signal()
         cycles: Value = Const(groups, bits_for(groups + 1))  # of a tap
         if geometry.hw.half_words:
@@ -174,7 +151,7 @@ class WindowGenerator(SharedModule):
             m.d.comb += cycles.eq(Mux(last_tile, d.last_block, d.block))
         # cycle of the tap; of a block they change with the tile, a cycle late: blocks are longer than that
         pixel = LoopCounter(m, "pixel", cycles, geometry.block_pixels if stationary else groups)
-        over: Value = last_pixel & kx.last & ky.last & (word.last | self.pooling)  # a tile or window
+        over: Value = Mux(pooling, kx.last & ky.last, pixel.last & last_tap)  # a tile or window
         of_tile: Value | None = None  # whether a window that is over is a tile's last one
         if geometry.hw.depthwise:
             ends, over = over, Signal(name="over")
@@ -190,115 +167,96 @@ class WindowGenerator(SharedModule):
             with m.If(self.start):
                 m.d.sync += column.restart()
             m.d.sync += self.tile_last.eq(self.advance & over & ends_tile & self.depthwise)
-        before_near = Signal(12, reset_less=True)
-        m.d.sync += before_near.eq(d.out_w - 3)
         m.d.comb += [
-            last_pixel.eq(self.pooling | pixel.last),
-            reading.eq(1 if stationary else self.pooling | (pixel.value < columns)),
+            last_pixel.eq(pooling | pixel.last),
+            reading.eq(1 if stationary else pooling | within),
             last_tile.eq(self.header.single | tile.last),
-            last_tap.eq(kx.last & ky.last & word.last),
             tile_end.eq(last_pixel & last_tap),
             self.window_end.eq(over if of_tile is None else over & of_tile),
             self.pass_end.eq(tile_end & last_tile),
         ]
 
-        def one_of(*choices: tuple[Value, data.View[Any]]) -> Value:
-            """The place whose signal is set; exactly one is."""
-            return reduce(or_, (Value.cast(place) & chosen.replicate(origin.size) for chosen, place in choices))
-
-        def onward(place: data.View[Any]) -> data.View[Any]:
-            """The pixel behind `place`."""
-            following = Signal(origin)
-            m.d.comb += [
-                following.column.eq(place.column + 1),
-                following.edge.eq(place.near_edge),
-                following.near_edge.eq(place.column == before_near),
-                following.next_addr.eq(Mux(following.edge, d.step_row, d.step_pixel)),
-                following.next_key.eq(Mux(following.edge, d.key_row, d.key_pixel)),
-                following.addr.eq(place.addr + place.next_addr),
-                following.key.eq(add_modulo(place.key, place.next_key, groups)),
-                following.x.eq(place.x + d.stride_x),
-                following.y.eq(place.y),
-            ]
-            with m.If(place.edge):
-                m.d.comb += [
-                    following.column.eq(0),
-                    following.edge.eq(d.out_w == 1),
-                    following.near_edge.eq(d.out_w == 2),
-                    following.x.eq(d.start_x),
-                    following.y.eq(place.y + d.stride_y),
-                ]
-            return following
-
-        # Where a register goes next is one of some places, each with a signal of its own: sums come late, and so pass
-        # a sum of products, not a chain of multiplexers.
-        walked = Signal(origin)
-        m.d.comb += walked.eq(onward(walker))
         moves = Signal()  # the walker is at the last read of a pixel
         returns = Signal()  # the tile has another tap, or its sums another pass
         left = Signal()  # the tile is left for the next one
         m.d.comb += [
-            moves.eq(Mux(self.pooling, tile_end, reading)),
-            returns.eq(~self.pooling & last_pixel & ~(last_tap & self.header.drain)),
-            left.eq(self.advance & tile_end & (self.pooling | self.header.drain)),
+            moves.eq(Mux(pooling, last_tap, reading)),
+            returns.eq(~pooling & pixel.last & ~(last_tap & self.header.drain)),
+            left.eq(self.advance & tile_end & (pooling | self.header.drain)),
         ]
 
-        counted = self.pooling | (pixel.value < groups) if stationary else 1
+        counted = pooling | (pixel.value < groups) if stationary else 1
         with m.If(self.advance):
             m.d.sync += [*pixel.step(), step.eq(step + counted)]
+            m.d.sync += within.eq(last_pixel | (pixel.value < columns - 1))
             with m.If(last_pixel):
                 m.d.sync += pixel.restart()
                 with m.If(~kx.last):
-                    m.d.sync += [
-                        *kx.step(),
-                        offset.eq(offset + d.step_kx),
-                        offset_key.eq(add_modulo(offset_key, step_key, groups)),
-                    ]
+                    m.d.sync += kx.step()
                 with m.Elif(~ky.last):
-                    m.d.sync += [
-                        *(kx.restart() if crossing is None else crossing.next_round()),
-                        *ky.step(),
-                        offset.eq(offset + d.step_ky),
-                        offset_key.eq(add_modulo(offset_key, d.key_ky[:kbits], groups)),
-                    ]
+                    m.d.sync += [*(kx.restart() if crossing is None else crossing.next_round()), *ky.step()]
                 with m.Elif(~word.last):
-                    m.d.sync += [
-                        *kx.restart(),
-                        *ky.restart(),
-                        *word.step(),
-                        offset.eq(offset + d.step_word),
-                        offset_key.eq(add_modulo(offset_key, d.key_word[:kbits], groups)),
-                    ]
+                    m.d.sync += [*kx.restart(), *ky.restart(), *word.step()]
                 with m.Else():
-                    m.d.sync += [
-                        *kx.restart(),
-                        *ky.restart(),
-                        *word.restart(),
-                        offset.eq(self.header.word_offset),
-                        offset_key.eq(0),
-                        step.eq(0),
-                        *tile.step(),
-                    ]
-        begins = Signal()
-        start_place = Signal(origin)
-        m.d.comb += [
-            begins.eq(self.start & self.header.begin),
-            start_place.addr.eq(d.start_addr),
-            start_place.key.eq(d.start_key),
-            start_place.x.eq(d.start_x),
-            start_place.y.eq(d.start_y),
-            start_place.column.eq(0),
-            start_place.edge.eq(d.out_w == 1),
-            start_place.near_edge.eq(d.out_w == 2),
-            start_place.next_addr.eq(Mux(d.out_w == 1, d.step_row, d.step_pixel)),
-            start_place.next_key.eq(Mux(d.out_w == 1, d.key_row, d.key_pixel)),
-        ]
-        elsewhere: list[tuple[Value, data.View[Any]]] = [(begins, start_place)]  # where both registers go
+                    m.d.sync += [*kx.restart(), *ky.restart(), *word.restart(), step.eq(0), *tile.step()]
+        with m.If(self.start):
+            m.d.sync += [
+                *pixel.restart(),
+                *kx.restart(),
+                *ky.restart(),
+                *word.restart(),
+                within.eq(1),
+                step.eq(0),
+                *tile.restart(),
+            ]
+
+        # much depends on the last tap: whether the next one is that is known a cycle before
+        row_is_one = kx.is_one if crossing is None else crossing.next_is_one
+        one_tap = kx.is_one & ky.is_one
+        is_last = Mux(
+            kx.last & ky.last,
+            Mux(word.last, one_tap & word.is_one, one_tap & word.nears),
+            word.last & Mux(kx.last, row_is_one & ky.nears, kx.nears & ky.last),
+        )
+        with m.If(self.start):
+            m.d.sync += last_tap.eq(one_tap & word.is_one)
+        with m.Elif(self.advance & last_pixel):
+            m.d.sync += last_tap.eq(is_last)
+
+        def to_next(tap: Value, row: Value, word: Value) -> Value:
+            """What leads to the next tap, row of the window, word."""
+            return Mux(kx.last, Mux(ky.last, word, row), tap)
+
+        ahead = to_next(d.step_kx, d.step_ky, d.step_word)
+        key_ahead = to_next(step_key, d.key_ky[:kbits], d.key_word[:kbits])
+        with m.If(self.start | (self.advance & last_pixel)):
+            m.d.sync += [offset.eq(ahead + offset), offset_key.eq(add_modulo(offset_key, key_ahead, groups))]
+            with m.If(self.start | last_tap):
+                m.d.sync += [offset.eq(self.header.word_offset), offset_key.eq(0)]
+        begins, away = Signal(), Signal()  # away: to where the second reader was
+        m.d.comb += begins.eq(self.start & self.header.begin)
+        behind = places.behind("behind", walker)
+        other, of_next_tile = home, walker
         if geometry.second_reader:
-            # where a tap of the second reader ends, kept for the tile's end or, if that is over, used at once
-            second = Signal(origin, reset_less=True)
-            second_walked = Signal(origin)
-            beyond = Signal(origin)
+            # Of half taps it reads the rest. Where its first tap of a tile ends the next tile begins: that is kept for
+            # the tile's end or, if that is over, used at once. Of pooling it reads the tap beside, a pixel further.
+            second = Signal(places.layout, reset_less=True)
+            second_first = Signal(places.layout)
+            second_x = Signal(signed(COORD_BITS), reset_less=True)
+            second_addr = Signal(abits, reset_less=True)
+            second_key = Signal(kbits, reset_less=True)
+            m.d.sync += [
+                second_x.eq(d.start_x + ~d.half),
+                second_addr.eq(d.start_addr + d.step_kx[1:]),
+                second_key.eq(add_modulo(d.start_key[:kbits], Const(1 % groups, kbits), groups)),
+            ]
+            m.d.comb += [
+                second_first.eq(places.first),
+                second_first.x.eq(second_x),
+                second_first.addr.eq(second_addr),
+                second_first.key.eq(second_key),
+            ]
+            second_behind = places.behind("second_behind", second)
             second_pixel = LoopCounter(m, "second_pixel", Const(groups // 2), groups // 2)
             second_moves = Signal()
             reads = Signal()
@@ -307,72 +265,71 @@ class WindowGenerator(SharedModule):
             known = Signal()
             passed = Signal()
             late = Signal()
-            next_home = Signal(origin, reset_less=True)
-            to_beyond = Signal()
-            to_next_home = Signal()
+            next_home = Signal(places.layout, reset_less=True)
+            of_next_tile, other = Signal(places.layout), Signal(places.layout)
+            # as it passes it is in the last cycle of a tap, and moves only if it has a column for every cycle
+            last_is_read = groups // 2 == columns - geometry.half_columns
+            beyond = places.onward("beyond", second, second_behind, second_first) if last_is_read else second
+            of_half = Signal()
+            # a tile of one tap of one cycle begins as it ends
+            is_known = known if groups // 2 > 1 else known & ~begin
             m.d.comb += [
-                second_walked.eq(onward(second)),
                 second_moves.eq(second_pixel.value < columns - geometry.half_columns),
-                beyond.eq(Mux(second_moves, second_walked, second)),
                 passed.eq(reads & of_first_tap & second_pixel.last),
-                to_beyond.eq(~begins & passed & ((left & d.half) | late)),
-                to_next_home.eq(~begins & ~passed & left & d.half & known & ~begin),
+                of_half.eq(d.half & pixel.last & last_tap & self.header.drain),
+                away.eq((self.advance & of_half & (passed | is_known)) | (passed & late & ~begins)),
             ]
-            elsewhere += [
-                (to_beyond & second_moves, second_walked),
-                (to_beyond & ~second_moves, second),
-                (to_next_home, next_home),
+            m.d.comb += [
+                of_next_tile.eq(Mux(passed, beyond, next_home)),
+                other.eq(Mux(of_half | (passed & late), of_next_tile, home)),
             ]
             with m.If(self.advance & begin):
                 m.d.sync += known.eq(0)
-            with m.If(left & d.half):
-                with m.If(~passed & (~known | begin)):
+            with m.If(self.advance & of_half):
+                with m.If(~passed & ~is_known):
                     m.d.sync += late.eq(1)
             with m.Elif(passed):
-                m.d.sync += [next_home.eq(beyond), known.eq(1), late.eq(0)]
+                m.d.sync += [known.eq(1), late.eq(0)]
+            with m.If(passed):
+                m.d.sync += next_home.eq(beyond)
             with m.If(reads):
-                m.d.sync += [second.eq(beyond), *second_pixel.step()]
+                m.d.sync += second_pixel.step()
                 with m.If(second_pixel.last):
                     m.d.sync += reads.eq(0)
-            with m.If(self.advance & d.half & last_pixel):
-                m.d.sync += [second.eq(after), *second_pixel.restart(), reads.eq(1)]
+            loads = Signal()
+            m.d.comb += loads.eq(self.advance & d.half & pixel.last)
+            with m.If(loads):
+                m.d.sync += [*second_pixel.restart(), reads.eq(1)]
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
                 m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
-        m.d.comb += after.eq(Mux(moves, walked, walker))
-        stays = Signal()
-        m.d.comb += stays.eq(~reduce(or_, (chosen for chosen, _ in elsewhere)))
-        m.d.sync += [
-            walker.eq(
-                one_of(
-                    *elsewhere,
-                    (stays & self.advance & returns, home),
-                    (stays & self.advance & ~returns & moves, walked),
-                    (stays & ~(self.advance & (returns | moves)), walker),
-                )
-            ),
-            home.eq(
-                one_of(
-                    *elsewhere, (stays & left & moves, walked), (stays & left & ~moves, walker), (stays & ~left, home)
-                )
-            ),
-        ]
-        with m.If(self.start):
-            m.d.sync += [
-                *pixel.restart(),
-                *kx.restart(),
-                *ky.restart(),
-                *word.restart(),
-                step.eq(0),
-                *tile.restart(),
-                offset.eq(self.header.word_offset),
-                offset_key.eq(0),
-            ]
+            goes_on = ~loads & Mux(d.half, reads & second_moves, self.advance & last_tap)
+            places.go(
+                second,
+                second,
+                (goes_on, second_behind, second.edge),
+                (begins & ~d.half, second_first),
+                (loads, behind, walker.edge),
+            )
+        # only passes that return have a home. A tile ends with the last cycle of a tap: where it is a read, it moves
+        last_moves = Const(stationary or groups <= columns, 1)
+        if geometry.hw.half_words and not geometry.second_reader:
+            last_moves = Mux(d.half, groups // 2 <= columns, last_moves)
+        never = Const(0, 1)
+        places.go(
+            walker,
+            walker,
+            (self.advance & moves, behind, walker.edge),
+            (begins, places.first),
+            (away | (self.advance & returns), other, never),
+        )
+        to_home = (left & last_moves, behind, walker.edge)
+        places.go(home, home, to_home, (begins, places.first), (away | (left & ~last_moves), of_next_tile, never))
 
-        def read(place: data.View[Any], tap: list[Value], absent: Value) -> tuple[Value, Value, Value]:
+        def read(place: data.View[Any], tap: list[Value], absent: Value, below: Value) -> tuple[Value, Value, Value]:
             """Address (a cycle later), key and padding (two cycles later) of the word of a pixel at a tap.
 
-            What is `absent` counts as padding. The first cycle adds coordinates, the second compares them: block RAM
-            is still busy with the address.
+            What is `absent` counts as padding; `below` is one more to y. The first cycle adds coordinates, the second
+            compares them: block RAM is still busy with the address.
             """
             x = Signal(signed(COORD_BITS), reset_less=True)
             y = Signal(signed(COORD_BITS), reset_less=True)
@@ -386,65 +343,61 @@ class WindowGenerator(SharedModule):
                 missing.eq(absent),
                 addr.eq(place.addr + tap[0]),
                 x.eq(place.x + tap[2]),
-                y.eq(place.y + tap[3]),
+                y.eq((Cat(Const(1, 1), place.y).as_signed() + Cat(below, tap[3], Const(0, 1)).as_signed()) >> 1),
                 key.eq(place.key),
                 key_within.eq(tap[1]),
                 turned.eq(add_modulo(key, key_within, groups)),
-                pad.eq(missing | (x < 0) | (x >= d.in_w) | (y < 0) | (y >= d.in_h)),
+                pad.eq(missing | (x.as_unsigned() >= d.in_w) | (y.as_unsigned() >= d.in_h)),  # or negative
             ]
             return addr, turned, pad
 
         drained = Signal()
         ended = Signal()
         m.d.comb += [
-            begin.eq(kx.first & ky.first & (self.pooling | (pixel.first & word.first))),
+            begin.eq(kx.first & ky.first & (pooling | (pixel.first & word.first))),
             drained.eq(self.window_end if of_tile is None else over),
             ended.eq(self.pass_end),
         ]
         if stationary and geometry.drains_early:
-            with m.If(~self.pooling):
+            with m.If(~pooling):
                 m.d.comb += [drained.eq(pixel.first & last_tap), ended.eq(pixel.first & last_tap & last_tile)]
         m.d.sync += [
             self.valid.eq(self.advance & reading),
-            self.first.eq(self.advance & begin & (self.pooling | self.header.fresh)),
+            self.first.eq(self.advance & begin & (pooling | self.header.fresh)),
             self.last.eq(self.advance & drained),
             self.final.eq(self.advance & ended),
             self.step.eq(step),
         ]
-        for port, value in zip((self.addr, self.key, self.pad), read(walker, tap, Const(0, 1)), strict=True):
+        for port, value in zip(
+            (self.addr, self.key, self.pad), read(walker, tap, Const(0, 1), Const(0, 1)), strict=True
+        ):
             m.d.comb += port.eq(value)
         if stationary:
-            m.d.sync += self.tap.eq(self.advance & ~self.pooling & pixel.first)
+            m.d.sync += self.tap.eq(self.advance & ~pooling & pixel.first)
         else:
-            m.d.sync += self.column.eq(Mux(self.advance & ~self.pooling, 1 << pixel.value, 0)[:columns])
+            m.d.sync += self.column.eq(Mux(self.advance & ~pooling, 1 << pixel.value, 0)[:columns])
         if geometry.second_reader:
             ports = (self.second_addr, self.second_key, self.second_pad)
-            beside = [
-                offset + d.step_kx[1:],
-                add_modulo(offset_key, Const(1 % groups, kbits), groups),
-                tap[2] + 1,
-                ky.value,
-            ]
-            alone = kx.last & d.odd
+            beside, alone, below = [*tap[:2], of_pair, tap[3]], kx.last & d.odd, Const(0, 1)
             if crossing is not None:  # the first tap of the next row, if there is one
-                crosses = alone & ~crossing.short_round
-                down, down_key = Signal(abits, reset_less=True), Signal(kbits, reset_less=True)
-                m.d.sync += [
-                    down.eq(d.step_ky - d.step_kx[1:]),
-                    down_key.eq(add_modulo(d.key_ky[:kbits], Const((groups - 1) % groups, kbits), groups)),
-                ]
+                # the step to the next row, as it was before the one to the row's last pair
+                across, across_key = Signal(abits, reset_less=True), Signal(kbits, reset_less=True)
+                with m.If(self.advance):
+                    m.d.sync += [
+                        across.eq(offset + d.step_ky),
+                        across_key.eq(add_modulo(offset_key, d.key_ky[:kbits], groups)),
+                    ]
+                crosses = crossing.crosses
                 beside = [
-                    offset + Mux(crosses, down, d.step_kx[1:]),
-                    add_modulo(offset_key, Mux(crosses, down_key, 1 % groups), groups),
-                    Mux(crosses, 0, tap[2] + 1),
-                    ky.value + crosses,
+                    Mux(crosses, across, offset),
+                    Mux(crosses, across_key, offset_key),
+                    Mux(crosses, -1, of_pair),
+                    ky.value,
                 ]
-                alone = crosses & ky.last
-            place = Signal(origin)
-            m.d.comb += place.eq(Mux(self.pooling, walker, second))
-            chosen = [Mux(self.pooling, near, far) for near, far in zip(beside, second_tap, strict=True)]
-            absent = self.pooling & (~d.pairs | alone)
-            for port, value in zip(ports, read(place, chosen, absent), strict=True):
+                alone, below = crosses & ky.last, crosses
+            chosen = [Mux(d.half, far, near) for near, far in zip(beside, second_tap, strict=True)]
+            absent = pooling & (~d.pairs | alone)
+            for port, value in zip(ports, read(second, chosen, absent, below), strict=True):
                 m.d.comb += port.eq(value)
             m.d.sync += self.second_column.eq(Mux(reads, 1 << second_pixel.value, 0)[: len(self.second_column)])
         return m
