@@ -51,13 +51,13 @@ class Joins:
         bands = geometry.row_bands
         splitting = Signal(name="splitting")
         tall = Signal(name="tall")
-        m.d.comb += [
-            splitting.eq(_among(row, [geometry.splits(band) for band in bands])),
-            tall.eq(_among(row, [geometry.splits(band) and geometry.band_height(band) > 1 for band in bands])),
-        ]
         narrow = d.in_code == code_number(geometry.narrow_bits)
-        self._part = delay(splitting, 6) & narrow
-        self._far = delay(tall, 5) & narrow
+        m.d.comb += [
+            splitting.eq(narrow & _among(row, [geometry.splits(band) for band in bands])),
+            tall.eq(narrow & _among(row, [geometry.splits(band) and geometry.band_height(band) > 1 for band in bands])),
+        ]
+        self._part = delay(splitting, 6)
+        self._far = delay(tall, 5)
 
     def before(self, result: Value, lane: int) -> Value:
         """The earlier row's sum, a cycle before `result` is this row's."""
@@ -95,6 +95,22 @@ class _Where(NamedTuple):
     element: Value
 
 
+def _divided(value: Value, by: int) -> tuple[Value, Value]:
+    """Whether a value below 2 * `by` is not below `by`, and what is left of it then; no adder for a power of two."""
+    if by.bit_count() == 1:
+        rest = by.bit_length() - 1
+        return value[rest], value[:rest]
+    beyond = value >= by
+    return beyond, Mux(beyond, value - by, value)
+
+
+def _composed(beyond: Value, rest: Value, by: int) -> Value:
+    """The inverse of `_divided`."""
+    if by.bit_count() == 1:
+        return Cat(rest[: by.bit_length() - 1], beyond)
+    return rest + Mux(beyond, by, 0)
+
+
 class OperandPlace:
     """Where the residual operand of an output lies, if its codes may have another width.
 
@@ -130,7 +146,9 @@ class OperandPlace:
             cases += [(of_operand[high] & of_output[low], wider), (of_output[high] & of_operand[low], narrower)]
         m.d.comb += self.group.eq(record.group)
         m.d.sync += [self.word.eq(record.word), self.element.eq(record.element)]
-        for index, (case, place) in enumerate(cases):
+        found_cases = [Signal(name=f"operand_case_{i}", reset_less=True) for i in range(len(cases))]  # of the layer
+        m.d.sync += [case.eq(found) for case, (found, _) in zip(found_cases, cases, strict=True)]
+        for index, (case, (_, place)) in enumerate(zip(found_cases, cases, strict=True)):
             with m.Elif(case) if index else m.If(case):
                 m.d.comb += self.group.eq(place.group)
                 m.d.sync += [self.word.eq(place.word), self.element.eq(place.element)]
@@ -142,24 +160,22 @@ class OperandPlace:
 
     def _wider(self, at: _Where, codes: int, name: str) -> _Where:
         """The place of the same channel among codes of twice the bits, of `codes` in a group."""
-        upper = at.element >= codes // 2
-        twice = Cat(upper, at.group)
-        beyond = Signal(name=f"operand_beyond{name}")
-        groups = self._geometry.groups
-        self._m.d.comb += beyond.eq(twice >= groups)  # which half of the group counts
-        return _Where(
-            (at.word << 1) + beyond,
-            Mux(beyond, twice - groups, twice),
-            Mux(upper, at.element - codes // 2, at.element),
-        )
+        upper, element = _divided(at.element, codes // 2)
+        twice = Signal(len(at.group) + 1, name=f"operand_twice{name}")
+        self._m.d.comb += twice.eq(Cat(upper, at.group))
+        beyond, group = _divided(twice, self._geometry.groups)  # which half of the group counts
+        return _Where(Cat(beyond, at.word), group, element)
 
     def _narrower(self, at: _Where, codes: int) -> _Where:
         """The place of the same channel among codes of half the bits: whether the group is odd counts."""
-        from_word = at.group + Mux(at.word[0], self._geometry.groups, 0)
-        return _Where(at.word >> 1, from_word >> 1, at.element + Mux(from_word[0], codes, 0))
+        from_word = _composed(at.word[0], at.group, self._geometry.groups)
+        return _Where(at.word >> 1, from_word >> 1, _composed(from_word[0], at.element, codes))
 
     def offsets(self, first: Value, idle: Sequence[Value]) -> list[Value]:
-        """Offsets for every physical group, three cycles after the fetch, from that of the tile's first pixel."""
+        """Offsets for every physical group, three cycles after the fetch, from that of the tile's first pixel.
+
+        To them comes that of the word.
+        """
         m, geometry = self._m, self._geometry
         lanes: list[Value] = []
         for j in range(geometry.columns):
@@ -170,6 +186,6 @@ class OperandPlace:
         found: list[Value] = []
         for g, value in enumerate(rotate_right([*lanes, *idle], self.key)):
             register = Signal(geometry.act_addr_bits, name=f"operand_group_offset_{g}", reset_less=True)
-            m.d.sync += register.eq(value + self.word)
+            m.d.sync += register.eq(value)
             found.append(register)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -20,7 +21,7 @@ from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
 from codesign.rtl.places import add_modulo
-from codesign.rtl.requantize import requantized, sum_bits
+from codesign.rtl.requantize import code_range, requantized, sum_bits
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import struct
 
@@ -117,15 +118,16 @@ class PostProcessor(SharedModule):
         """(group + key) modulo `groups`; `key_before` is the key a cycle before.
 
         Groups come late, out of a memory. So where their number is no power of two, both sums that one may be are found
-        at a time: that of what is left when `groups` are taken from the key tells by its sign which one it is.
+        at a time: that of what is left when `groups` are taken from the key tells by its sign which one it is. Where it
+        is one, `plus` has a short way for them.
         """
-        groups = self._geometry.groups
+        groups, bits = self._geometry.groups, len(key)
         if groups.bit_count() == 1:
-            return add_modulo(group, key, groups)
-        less = Signal(signed(len(key) + 1), name="tile_key_less", init=-groups)
+            return plus(key, group, bits)[: groups.bit_length() - 1]
+        less = Signal(signed(bits + 1), name="tile_key_less", reset_less=True)
         m.d.sync += less.eq(key_before - groups)
-        wrapped = group + less
-        return Mux(wrapped < 0, group + key, wrapped)[: len(key)]
+        wrapped = less + group
+        return Mux(wrapped < 0, key + group, wrapped)[:bits]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -135,11 +137,21 @@ class PostProcessor(SharedModule):
         most, modes, half = geometry.most_bits, geometry.has_modes, geometry.half_dot
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
-        averaging: Value = Const(0, 1) if geometry.unit_averages else self.averaging
+
+        def of_layer(value: Value, name: str) -> Value:
+            """What a layer is like: found early in every cycle, one cycle after the descriptor came, long before it is
+            asked for.
+            """
+            register = Signal.like(value, name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+
+        averaging: Value = Const(0, 1) if geometry.unit_averages else of_layer(self.averaging, "averages")
         pooled: Value = Const(0, most + SUM_BITS) if geometry.unit_averages else self.pooled
         narrow_bits = geometry.narrow_bits
-        out_doubled = d.out_code == code_number(most) if geometry.has_doubled else None
-        out_narrow = d.out_code == code_number(narrow_bits) if narrow_bits else None
+        out_doubled = of_layer(d.out_code == code_number(most), "out_doubled") if geometry.has_doubled else None
+        out_narrow = of_layer(d.out_code == code_number(narrow_bits), "out_narrow") if narrow_bits else None
+        codes = code_range(m, geometry, d, out_doubled)
         twos: Value | None = d.twos if geometry.result_rows == 2 else None
 
         def of_width(code: Value, doubled: int, plain: int, narrow: int) -> Value:
@@ -165,20 +177,34 @@ class PostProcessor(SharedModule):
         group = Signal(range(max(2, groups)))
         tile_offset = Signal(abits)
         tile_key = Signal(kbits)
-        word = Signal(12)
-        last_word = Signal(12, reset_less=True)
-        m.d.sync += last_word.eq(d.words - 1)
         row_end = Signal()
         of_word: Value = Const(geometry.word_elements)
         if modes:
             of_plain = geometry.word_elements
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
-        by_channel = averaging | self.depthwise if geometry.hw.depthwise else averaging
+        by_channel = averaging
+        if geometry.hw.depthwise:
+            in_unit = of_layer(self.depthwise, "in_unit")
+            by_channel = averaging | in_unit
         of_rows: Value = Const(rows) if twos is None else Mux(twos, geometry.half_rows, rows)
         row = LoopCounter(m, "row", Mux(by_channel, of_word, of_rows), max(rows, groups * most_codes))
-        m.d.comb += row_end.eq(active & row.last)
+        m.d.comb += row_end.eq(row.last)  # which is low between tiles
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in
+        # of an average's words, whether the one that leaves is the pixel's last (in other layers nobody asks): kept in
+        # a register where a word has so many channels that it is there in time
+        word = Signal(12)
+        word_last = Signal()
+        last_word = of_layer((d.words - 1)[:12], "last_word")
+        fewest = geometry.word_elements >> geometry.has_doubled
+        domain = m.d.sync if fewest > 1 else m.d.comb
+        domain += word_last.eq(word == last_word)
+        # to the next tile, or the next pixel's averages; without modes their words lie one behind the other
+        tile_stride = of_layer(Mux(averaging, d.pixel_words if modes else 1, d.tile_stride)[:abits], "tile_stride")
+        key_moves = row_end & Mux(averaging, word_last, drain)
+        tile_moves = key_moves if modes else row_end & (averaging | drain)
+        if modes:
+            last_element = of_layer(of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1), "last_element")
         with m.If(active):
             m.d.sync += row.step()
             if not modes:
@@ -189,33 +215,24 @@ class PostProcessor(SharedModule):
             else:
                 with m.If(averaging):
                     m.d.sync += element.eq(element + 1)
-                    with m.If(element == of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1)):
+                    with m.If(element == last_element):
                         m.d.sync += [element.eq(0), group.eq(group + 1)]
                         with m.If(group == groups - 1):
                             m.d.sync += [group.eq(0), out_word.eq(out_word + 1)]
         with m.If(row_end):
-            m.d.sync += active.eq(0)
-            with m.If(averaging):
-                if not modes:
-                    m.d.sync += tile_offset.eq(tile_offset + 1)
-                with m.If(word == last_word):
-                    m.d.sync += [
-                        word.eq(0),
-                        tile_key.eq(add_modulo(tile_key, Const(1 % groups, kbits), groups)),
-                    ]
-                    if modes:
-                        m.d.sync += [element.eq(0), group.eq(0), out_word.eq(0)]
-                        m.d.sync += tile_offset.eq(tile_offset + d.pixel_words)
-                with m.Else():
-                    m.d.sync += word.eq(word + 1)
-            with m.Elif(drain):
-                m.d.sync += [
-                    tile_offset.eq(tile_offset + d.tile_stride),
-                    tile_key.eq(add_modulo(tile_key, Const(columns % groups, kbits), groups)),
-                ]
-            with m.If(final):
-                m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0)]
-            m.d.sync += slot.eq(slot ^ pass_last)
+            m.d.sync += [active.eq(0), row.last.eq(0), slot.eq(slot ^ pass_last)]
+            m.d.sync += word.eq(word + 1)
+            with m.If(word_last):
+                m.d.sync += word.eq(0)
+                if modes:
+                    m.d.sync += [element.eq(0), group.eq(0), out_word.eq(0)]
+        with m.If(tile_moves):
+            m.d.sync += tile_offset.eq(tile_offset + tile_stride)
+        with m.If(key_moves):
+            by_one, by_columns = (add_modulo(tile_key, Const(step % groups, kbits), groups) for step in (1, columns))
+            m.d.sync += tile_key.eq(Mux(averaging, by_one, by_columns))
+        with m.If(row_end & final):
+            m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0)]
         with m.If(tile_comes):
             m.d.sync += [active.eq(1), pass_last.eq(pass_comes), drain.eq(drain_comes), final.eq(final_comes)]
             m.d.sync += row.restart()
@@ -279,35 +296,40 @@ class PostProcessor(SharedModule):
         strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]
         offsets: list[Value] = []
         for j in range(1, columns):
-            m.d.sync += strides[j].eq(strides[j - 1] + d.out_stride)
+            m.d.sync += strides[j].eq(Mux(averaging, 0, strides[j - 1] + d.out_stride))
         for j in range(columns):
             lane = Signal(abits, name=f"lane_offset_{j}", reset_less=True)
             lane_q = Signal(abits, name=f"lane_offset_q_{j}", reset_less=True)
-            m.d.sync += [lane.eq(tile_offset + Mux(averaging, 0, strides[j])), lane_q.eq(lane)]
+            m.d.sync += [lane.eq(tile_offset + strides[j]), lane_q.eq(lane)]
             offsets.append(lane_q)
         group_offsets: list[Value] = []
         idle: list[Value] = [Const(0, 1)] * (groups - columns)
         for g, value in enumerate(rotate_right(offsets + idle, param.group[:kbits])):
             register = Signal(abits, name=f"group_offset_{g}", reset_less=True)
-            m.d.sync += register.eq(value + param.word)
+            m.d.sync += register.eq(value)
             group_offsets.append(register)  # t+3
-        operand_offsets, operand_group, operand_element = group_offsets, param.group, param.element
+        operand_offsets, operand_word = group_offsets, param.word
+        operand_group, operand_element = param.group, param.element
         if modes:
             operand = OperandPlace(m, geometry, d, record)
-            m.d.sync += operand.key.eq(add_modulo(operand.group[:kbits], delay(tile_key, 1), groups))
+            m.d.sync += operand.key.eq(self._rotated(m, operand.group[:kbits], delay(tile_key, 1), tile_key))
             first = Signal(abits)  # of the tile, as `tile_offset` is of the output
             with m.If(row_end & drain):
                 m.d.sync += first.eq(first + operand.strides[columns])
             with m.If(row_end & final):
                 m.d.sync += first.eq(0)
-            operand_offsets = operand.offsets(first, idle)
+            operand_offsets, operand_word = operand.offsets(first, idle), operand.word
             operand_group, operand_element = operand.key, operand.element
+        # the word's addresses in the maps; what the groups' offsets come to in the next cycle
+        residual_word = Signal(abits, reset_less=True)
+        written_word = Signal(abits, reset_less=True)
+        m.d.sync += [residual_word.eq(operand_word + d.residual_base), written_word.eq(param.word + d.out_base)]  # t+3
         for g in range(groups):
             residual_addr = Signal(abits, name=f"residual_addr_q_{g}", reset_less=True)
             write_addr = Signal(abits, name=f"write_addr_q_{g}", reset_less=True)
             m.d.sync += [
-                residual_addr.eq(operand_offsets[g] + d.residual_base),
-                write_addr.eq(group_offsets[g] + d.out_base),
+                residual_addr.eq(operand_offsets[g] + residual_word),
+                write_addr.eq(group_offsets[g] + written_word),
             ]
             m.d.comb += [
                 self.residual_addr[g].eq(residual_addr),  # t+4
@@ -318,21 +340,18 @@ class PostProcessor(SharedModule):
         element_6, group_7 = promptly(operand_element, 6), promptly(operand_group, 7)
         place_6 = element_6
         if narrow_bits:
-            shares = d.residual_code == code_number(narrow_bits)
+            shares = of_layer(d.residual_code == code_number(narrow_bits), "operands_share")
             place_6 = Mux(shares, element_6 >> 1, element_6)
+        if out_doubled is not None:
+            whole = of_layer(d.residual_code == code_number(most), "operands_doubled")
         of_groups: list[Value] = []
         for g in range(groups):
-            codes = split(self.residual_data[g], ab)
-            code: Value = codes[0]
-            for i in range(1, dot):
-                code = Mux(place_6 == i, codes[i], code)
+            stored = split(self.residual_data[g], ab)
+            code = chosen(place_6, stored)
             if narrow_bits:
                 code = Mux(shares, Mux(element_6[0], code[narrow_bits:], code[:narrow_bits]), code)
             if out_doubled is not None:
-                upper: Value = codes[half]
-                for i in range(1, half):
-                    upper = Mux(place_6 == i, codes[half + i], upper)
-                code = Cat(code, Mux(d.residual_code == code_number(most), upper, 0))
+                code = Cat(code, Mux(whole, chosen(place_6, stored[half:]), 0))
             of_groups.append(code)
         # where words have many groups a part of the rotation is done here: all of it would come before the difference
         fine = min(kbits, FINE_BITS)
@@ -344,12 +363,13 @@ class PostProcessor(SharedModule):
             m.d.sync += register.eq(code)
             picked.append(register)  # t+7
         family = geometry.hw.totals.family
+        less_zero = of_layer(-d.residual_zero[:most], "less_residual_zero")
         residual_products: list[list[Value]] = []
         for j, value in enumerate(rotate_left(picked, group_7[:fine])[:columns]):
             lane_code = Signal(signed(most + 1), name=f"residual_lane_{j}", reset_less=True)
-            m.d.sync += lane_code.eq(Mux(d.residual, value - d.residual_zero[:most], 0))
+            m.d.sync += lane_code.eq(plus(less_zero, Cat(value, Const(0, 1)), most + 1))
             factor = Signal.like(param.residual_mult, name=f"residual_mult_{j}", reset_less=True)
-            m.d.sync += factor.eq(Mux(at(lane_mask, 7)[j], at(param.residual_mult, 7), 0))  # t+8
+            m.d.sync += factor.eq(Mux(at(lane_mask, 7)[j] & d.residual, at(param.residual_mult, 7), 0))  # t+8
             terms = product_terms(m, family, lane_code, factor, f"residual_product_{j}")  # t+9
             residual_products.append(terms)
 
@@ -357,7 +377,7 @@ class PostProcessor(SharedModule):
         biased_bits = sum_bits(geometry)
         multiplier = geometry.multiplier
         bias_6 = at(param.bias, 6)
-        shift_8, shift_10 = at(param.shift, 8), at(param.shift, 10)
+        shift_8, shift_10 = at(param.shift, 8), promptly(param.shift, 10)
         rounding = Signal(multiplier.max_shift + 1, reset_less=True)
         m.d.sync += rounding.eq((1 << shift_8) >> 1)  # t+9
         results: list[Value] = []
@@ -375,80 +395,84 @@ class PostProcessor(SharedModule):
                 addend = base
             operand = Mux(averaging, Cat(pooled, Const(0, 1)).as_signed(), result)
             if geometry.hw.depthwise:
-                operand = Mux(self.depthwise, self.of_channels[j].as_signed(), operand)
+                operand = Mux(in_unit, self.of_channels[j].as_signed(), operand)
             factor = Mux(at(lane_mask, 6)[j], at(param.mult, 6), 0)
             lane = requantized(
-                m, geometry, d, f"{j}", (operand, addend), factor, residual_products[j], rounding, shift_10
+                m, geometry, codes, f"{j}", (operand, addend), factor, residual_products[j], rounding, shift_10
             )
             results.append(lane.clipped)  # t+13
             if j == 0:
-                shifted = lane.shifted
-                low_half = Signal(32, reset_less=True)
+                number = Signal(33, reset_less=True)
+                odd = Signal(reset_less=True)
                 sign = Signal(reset_less=True)
+                exceeds = Signal(2, reset_less=True)
                 wide = Signal(32, reset_less=True)
-                beyond = Signal(reset_less=True)
+                ours = Mux(odd, number[1:], number[:32])
                 m.d.sync += [
-                    low_half.eq(shifted[:32]),
-                    sign.eq(shifted[-1]),
-                    beyond.eq(Mux(shifted[-1], ~shifted[31:].all(), shifted[31:].any())),
-                    wide.eq(Mux(beyond, Mux(sign, 1 << 31, (1 << 31) - 1), low_half)),
+                    number.eq(lane.coarse),
+                    odd.eq(lane.odd),
+                    sign.eq(lane.coarse[-1]),
+                    exceeds.eq(lane.exceeds(32, len(exceeds))),
+                    wide.eq(Mux(exceeds.any(), Mux(sign, 1 << 31, (1 << 31) - 1), ours)),
                 ]
                 m.d.comb += self.wide_data.eq(wide)
         second_codes: list[Value] = []
         if second_param is not None:
             second_rounding = Signal.like(rounding, name="second_rounding")
             m.d.sync += second_rounding.eq((1 << at(second_param.shift, 8)) >> 1)  # t+9
+            second_shift = promptly(second_param.shift, 10)
             for j in range(columns):
                 sums = self.second_results[j].as_signed(), at(second_param.bias, 6)[:biased_bits].as_signed()
                 factor = Mux(at(lane_mask, 6)[j] & at(second_param.valid, 6), at(second_param.mult, 6), 0)
-                lane = requantized(
-                    m, geometry, d, f"second_{j}", sums, factor, [], second_rounding, at(second_param.shift, 10)
-                )
+                lane = requantized(m, geometry, codes, f"second_{j}", sums, factor, [], second_rounding, second_shift)
                 second_codes.append(lane.clipped)
         if geometry.hw.images:
             m.d.comb += self.next_image.eq(delay(row_end & drain & d.wide, 12, reset=True))
-        valid_13, mask_13 = delay(valid, 11, reset=True), promptly(lane_mask, 13)
-        m.d.comb += [
-            self.wide_valid.eq(valid_13 & d.wide & mask_13[0]),
-            self.wide_channel.eq(at(param.channel, 13)),
-        ]
+        m.d.sync += self.wide_valid.eq(delay(valid, 10, reset=True) & d.wide & at(lane_mask, 12)[0])
+        m.d.comb += self.wide_channel.eq(at(param.channel, 13))
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
-        group_13, element_13 = promptly(param.group, 13), promptly(param.element, 13)
+        # which groups are written, and where in them, is found a cycle before the codes are there
+        goes = Signal(columns)
+        writes = delay(valid, 9, reset=True) & ~d.wide
+        m.d.sync += goes.eq(Mux(writes, at(lane_mask, 11), 0))  # t+12
+        group_12, element_12 = promptly(param.group, 12), promptly(param.element, 12)
+        place_12 = element_12
         if out_narrow is not None:
-            second, element_13 = element_13[0], Mux(out_narrow, element_13 >> 1, element_13)
+            place_12 = Mux(out_narrow, element_12 >> 1, element_12)
+            valid_13, second = delay(valid, 11, reset=True), delay(element_12, 1, reset=True)[0]
             for j, code in enumerate(results):
                 kept = Signal(narrow_bits, name=f"kept_{j}", reset_less=True)
                 with m.If(valid_13 & ~second):
                     m.d.sync += kept.eq(code)
                 ours = code[:narrow_bits]
-                results[j] = Mux(out_narrow, Mux(second, Cat(kept, ours), ours), code)
-        lanes: list[Value] = [Cat(results[j], mask_13[j] & valid_13 & ~d.wide) for j in range(columns)]
+                shared = Mux(second, Cat(kept, ours), Cat(ours, Const(0, ab - narrow_bits)))
+                results[j] = Mux(out_narrow, shared.replicate(most // ab), code)
+        places = [place_12 == i for i in range(dot)]
         if second_param is not None:
-            second_13 = delay(twos & second_param.valid, 11, reset=True)
-            second_lanes = rotate_right(second_codes + idle, group_13[:kbits])
-        for g, lane in enumerate(rotate_right(lanes + idle, group_13[:kbits])):
-            data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
-            enable_q = Signal(dot, name=f"write_enable_{g}")
-            m.d.comb += self.write_en[g].eq(enable_q)
-            if second_param is not None:
-                even, odd, places = lane[:ab], second_lanes[g], Cat(element_13 == i for i in range(dot))
-                second_q = Signal(ab, name=f"second_code_{g}", reset_less=True)
-                m.d.sync += [data_q.eq(even), second_q.eq(Mux(twos, odd, even))]
-                m.d.sync += enable_q.eq(Mux(lane[ab], places | Mux(second_13, places << 1, 0), 0))
-                m.d.comb += self.write_data[g].eq(Cat(data_q, second_q).replicate(dot // 2))
-                continue
-            if out_doubled is None:
-                m.d.sync += [data_q.eq(lane[:ab]), enable_q.eq(Mux(lane[ab], 1 << element_13, 0))]
-                m.d.comb += self.write_data[g].eq(data_q.replicate(dot))
-                continue
-            # each half of the group is offered its part, and takes it where the other one does
-            low, high = lane[:ab], lane[ab:most]
-            places = [element_13 == i for i in range(dot)]
+            second_12 = delay(twos & second_param.valid, 10, reset=True)
+            places[1:] = [here | (second_12 & before) for before, here in pairwise(places)]
+        if out_doubled is not None:  # each half of the group is offered its part, and takes it where the other one does
             places[half:] = [Mux(out_doubled, places[i], places[half + i]) for i in range(half)]
-            m.d.sync += [
-                data_q.eq(Cat(low, Mux(out_doubled, high, low))),
-                enable_q.eq(Mux(lane[most], Cat(*places), 0)),
-            ]
-            m.d.comb += self.write_data[g].eq(Cat(data_q[:ab].replicate(half), data_q[ab:].replicate(half)))
+        place_13 = Signal(dot, reset_less=True)
+        m.d.sync += place_13.eq(Cat(*places))
+        group_13 = delay(group_12, 1, reset=True)[:kbits]
+        if second_param is not None:
+            second_lanes = rotate_right(second_codes + idle, group_13)
+        going = rotate_right([*goes, *idle], group_12[:kbits])
+        for g, lane in enumerate(rotate_right(results + idle, group_13)):
+            goes_13 = Signal(name=f"goes_{g}")
+            enable_q = Signal(dot, name=f"write_enable_{g}")
+            m.d.sync += [goes_13.eq(going[g]), enable_q.eq(Mux(goes_13, place_13, 0))]
+            m.d.comb += self.write_en[g].eq(enable_q)
+            data_q = Signal(most, name=f"write_code_{g}", reset_less=True)
+            m.d.sync += data_q.eq(lane)
+            if second_param is not None:
+                second_q = Signal(ab, name=f"second_code_{g}", reset_less=True)
+                m.d.sync += second_q.eq(Mux(twos, second_lanes[g], lane))
+                m.d.comb += self.write_data[g].eq(Cat(data_q, second_q).replicate(dot // 2))
+            elif out_doubled is None:
+                m.d.comb += self.write_data[g].eq(data_q.replicate(dot))
+            else:
+                m.d.comb += self.write_data[g].eq(Cat(data_q[:ab].replicate(half), data_q[ab:].replicate(half)))
         return m
