@@ -135,7 +135,8 @@ class WordAligner(SharedModule):
         if geometry.has_doubled:
             low, high = split(self.pad_code, geometry.act_bits)
             half = geometry.half_dot
-            group = Cat(low.replicate(half), Mux(self.doubled, high, low).replicate(half))
+            group = Signal(geometry.group_bits, name="padded_group", reset_less=True)  # early in every cycle
+            m.d.sync += group.eq(Cat(low.replicate(half), Mux(self.doubled, high, low).replicate(half)))
             padding = group.replicate(geometry.groups)
         word = Signal(geometry.word_bits, reset_less=True)
         m.d.sync += word.eq(Mux(self.pad, padding, join(rotate_left(selected, self.key))))

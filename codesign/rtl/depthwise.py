@@ -76,6 +76,9 @@ class DepthwiseUnit(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         delay = Pipeline(m)
+        if self._geometry.has_doubled:  # a register: found early in every cycle, long before it is asked for
+            self._doubled = Signal(name="codes_doubled", reset_less=True)
+            m.d.sync += self._doubled.eq(self.doubled)
         sums = self._sums(m, delay)
         bus, behind = self._bus(m, delay, sums)
         self._banks(m, delay, bus, behind)
@@ -153,7 +156,7 @@ class DepthwiseUnit(SharedModule):
             register = Signal(signed(bits), name=f"whole_{i}", reset_less=True)
             upper: Value = Const(0)
             if i % dot < half:
-                upper = Mux(self.doubled, bus[i + half] << geometry.act_bits, 0).as_signed()
+                upper = Mux(self._doubled, bus[i + half] << geometry.act_bits, 0).as_signed()
             m.d.sync += register.eq((level + upper)[:bits].as_signed())
             whole.append(register)
         return whole, behind + 1
@@ -186,7 +189,7 @@ class DepthwiseUnit(SharedModule):
         write_line = Signal(down, reset_less=True)
         write_window = Signal.like(window, reset_less=True)
         m.d.sync += [
-            write_line.eq(Mux(self.doubled, line >> 1, line) if geometry.has_doubled else line),
+            write_line.eq(Mux(self._doubled, line >> 1, line) if geometry.has_doubled else line),
             write_window.eq(window),
         ]
 
@@ -196,7 +199,7 @@ class DepthwiseUnit(SharedModule):
         half_read = Signal()
         ends: Value = count == channels - 1
         if geometry.has_doubled:
-            ends = Mux(self.doubled, count == channels // 2 - 1, ends)
+            ends = Mux(self._doubled, count == channels // 2 - 1, ends)
         with m.If(reading):
             m.d.sync += count.eq(count + 1)
             with m.If(ends):
@@ -213,9 +216,9 @@ class DepthwiseUnit(SharedModule):
             value = bus[b]
             if geometry.has_doubled:
                 upper = b >= banks // 2
-                filled = leaving & (~self.doubled | (line[0] == upper))
+                filled = leaving & (~self._doubled | (line[0] == upper))
                 group, within = divmod(b % (banks // 2), half)  # of the line, where groups have whole sums in a half
-                value = Mux(self.doubled, bus[group * dot + within], value).as_signed()
+                value = Mux(self._doubled, bus[group * dot + within], value).as_signed()
             write_en = Signal(name=f"write_en_{b}")
             write_data = Signal(bits, name=f"write_data_{b}", reset_less=True)
             m.d.sync += [write_en.eq(filled), write_data.eq(value)]

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from codesign.arch.limits import SUM_BITS
 from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.places import add_modulo
 from codesign.rtl.select import split
@@ -61,7 +62,10 @@ class PoolingUnit(SharedModule):
         geometry, d = self._geometry, self.descriptor
         count, ab = geometry.groups, geometry.act_bits
         averages = not geometry.unit_averages
-        averaging: Value = self.averaging if averages else Const(0, 1)
+        # what a layer is like, early in every cycle: registers, right long before its first word comes
+        averaging: Value = self._of_layer(m, self.averaging) if averages else Const(0, 1)
+        self._doubled = self._of_layer(m, self.doubled) if geometry.has_doubled else None
+        self._narrow = self._of_layer(m, self.narrow) if geometry.narrow_bits else None
         digit = geometry.narrow_bits or ab
         width = digit + (SUM_BITS if averages else 0)
 
@@ -92,30 +96,33 @@ class PoolingUnit(SharedModule):
         # max: the word leaves with its groups in their rotated places
         key = Signal(geometry.key_bits)
         index = Signal(geometry.act_addr_bits)
-        word = Signal(12)
-        last_word = Signal(12, reset_less=True)
+        word = LoopCounter(m, "word_of_pixel", d.words)
         groups = split(Cat(*(register[:digit] for register in reduced)), geometry.group_bits)
         for g, group in enumerate(rotate_right(groups, key)):
             data = Signal(geometry.group_bits, name=f"write_data_{g}", reset_less=True)
             m.d.sync += data.eq(group)
             m.d.comb += self.write_data[g].eq(data)
         m.d.sync += [
-            last_word.eq(d.words - 1),
             self.write.eq(ready & ~averaging),
             self.write_addr.eq(d.out_base + index),
             index.eq(index + ready),
         ]
         with m.If(ready):
-            with m.If(word == last_word):
-                m.d.sync += [
-                    word.eq(0),
-                    key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count)),
-                ]
-            with m.Else():
-                m.d.sync += word.eq(word + 1)
+            m.d.sync += word.step()
+            with m.If(word.last):
+                m.d.sync += word.restart()
+                m.d.sync += key.eq(add_modulo(key, Const(1 % count, geometry.key_bits), count))
         with m.If(self.start):
-            m.d.sync += [index.eq(0), word.eq(0), key.eq(0)]
+            m.d.sync += word.restart()
+            m.d.sync += [index.eq(0), key.eq(0)]
         return m
+
+    @staticmethod
+    def _of_layer(m: Module, flag: Signal) -> Signal:
+        """A flag that stays during a layer, a cycle later."""
+        register = Signal(name=f"of_{flag.name}", reset_less=True)
+        m.d.sync += register.eq(flag)
+        return register
 
     def _sums(self, m: Module, reduced: Sequence[Value], ready: Value) -> None:
         """Average: sums leave one by one, delayed so that they meet the parameters in post-processing."""
@@ -130,22 +137,22 @@ class PoolingUnit(SharedModule):
             half = geometry.half_dot
             parts = [[g * geometry.dot + i for g in range(count) for i in range(k, k + half)] for k in (0, half)]
             places = [Cat(reduced[i : i + each]) for i in range(0, len(reduced), each)]
-            leaving = Mux(self.doubled, Cat(places[i] for part in parts for i in part), leaving)
+            leaving = Mux(self._doubled, Cat(places[i] for part in parts for i in part), leaving)
         following: Value = serial >> width * each
         if each > 1:
-            following = Mux(self.narrow, serial >> width, following)
+            following = Mux(self._narrow, serial >> width, following)
         m.d.sync += serial.eq(Mux(ready, leaving, following))
 
         def joined(sums: Value) -> Value:
             """The sum of codes that are a place each, of its digits' sums."""
             if each == 1:
                 return sums[:width]
-            return sums[:width] + (Mux(self.narrow, 0, sums[width : 2 * width]) << digit)
+            return sums[:width] + (Mux(self._narrow, 0, sums[width : 2 * width]) << digit)
 
         pooled: Value = joined(serial)
         if geometry.has_doubled:
             upper = joined(serial[len(serial) // 2 :])
-            pooled = (pooled + (Mux(self.doubled, upper, 0) << ab))[: len(self.pooled)]
+            pooled = (pooled + (Mux(self._doubled, upper, 0) << ab))[: len(self.pooled)]
         for i in range(geometry.result_latency - geometry.max_write_latency):
             register = Signal(len(self.pooled), name=f"pooled_{i}", reset_less=True)
             m.d.sync += register.eq(pooled)
@@ -157,7 +164,7 @@ class PoolingUnit(SharedModule):
         geometry = self._geometry
         if geometry.narrow_bits:
             places = [[Cat(digits[k : k + 2]) for k in range(0, len(digits), 2)] for digits in (codes, others)]
-            return Mux(self.narrow, codes[i] > others[i], self._place_exceeds(i // 2, *places))
+            return Mux(self._narrow, codes[i] > others[i], self._place_exceeds(i // 2, *places))
         return self._place_exceeds(i, codes, others)
 
     def _place_exceeds(self, i: int, codes: Sequence[Value], others: Sequence[Value]) -> Value:
@@ -168,4 +175,4 @@ class PoolingUnit(SharedModule):
         if not geometry.has_doubled or i % geometry.dot >= geometry.half_dot:
             return larger  # of a code of twice the bits the high part: if both are equal, it may stay
         decided = (codes[high] > others[high]) | ((codes[high] == others[high]) & larger)
-        return Mux(self.doubled, decided, larger)
+        return Mux(self._doubled, decided, larger)
