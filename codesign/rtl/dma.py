@@ -6,13 +6,14 @@ the same requests go out on all of them, and may be taken and answered in differ
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib.fifo import SyncFIFOBuffered
+from itertools import accumulate
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import In, Member, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, OKAY
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.lane_fifo import LaneFifo
+from codesign.rtl.lane_fifo import LaneFifo, amount_held
 from codesign.rtl.lanes import both, lane_address, names, some
 from codesign.rtl.latencies import STORE_LATENCY, WIDE_STAGE
 from codesign.rtl.modules import SharedModule
@@ -24,16 +25,16 @@ class StreamReader(SharedModule):
     A burst is requested only when the FIFO has room for all of it, so `rready` is always high and the memory is
     never held up. `address` must be a multiple of the burst size in bytes, so that no burst crosses 4 KiB.
 
-    Timing: `start`, or `more` when all was read, in cycle t makes the first request in t + 1; a beat taken from the
-    output in cycle t gives its room back in t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty
-    FIFO). `idle` says that every beat requested has been taken.
+    Timing: `bursts` and `more_bursts` are there a cycle before `start` and `more`. `start`, or `more` when all was
+    read, in cycle t makes the first request in t + 1; a beat taken from the output in cycle t gives its room back in
+    t + 1; a beat received in cycle t is offered in t + FIFO_LATENCY (empty FIFO). `idle` says that every beat requested
+    has been taken.
 
     `response_error` and `length_error` are high in the cycle of a beat with a response other than OKAY, or with RLAST
     in the wrong place (or a beat that nobody asked for, which is dropped), on any port.
 
     Ports: a request is made once all of them have taken it, and the next one is offered then. A beat is offered when
-    its lanes have come from all of them (`codesign.rtl.lane_fifo`). With several ports `bursts` and `more_bursts`
-    are there a cycle before `start` and `more`.
+    its lanes have come from all of them (`codesign.rtl.lane_fifo`).
 
     Stopping: while `stop` is high nothing new is requested, only a request that is being offered stays until it is
     taken. `drained` says that the memory has answered everything: all beats have come and been taken, or all bursts
@@ -81,13 +82,7 @@ class StreamReader(SharedModule):
         geometry = self._geometry
         burst, depth = geometry.hw.memory.burst_beats, geometry.hw.memory.read_fifo_beats
         ports = range(geometry.ports)
-        if geometry.ports == 1:
-            fifo = SyncFIFOBuffered(width=geometry.port_bits, depth=depth)
-            w_en, w_data = [fifo.w_en], [fifo.w_data]
-        else:
-            fifo = LaneFifo(geometry.ports, geometry.port_bits, depth)
-            w_en, w_data = fifo.w_en, fifo.w_data
-        m.submodules.fifo = fifo
+        m.submodules.fifo = fifo = LaneFifo(geometry.ports, geometry.port_bits, depth)
         arvalid, arready, araddr, arlen = (
             of_ports(self, geometry, f"ar{x}") for x in ("valid", "ready", "addr", "len")
         )
@@ -96,18 +91,18 @@ class StreamReader(SharedModule):
         )
         address = Signal(ADDRESS_BITS)
         remaining = Signal(24)
-        room = Signal(range(depth + 1), init=depth)
         requested = Signal()
         taken = Signal()
         offering = Signal()  # a request was offered and not taken: it may not be withdrawn
-        # requested and not ended
-        open_bursts = [Signal(range(depth // burst + 1), name=x) for x in names("open_bursts", geometry)]
+        # some bursts were requested and have not ended: what comes leans on it
+        awaits = [Signal(name=x) for x in names("awaits", geometry)]
+        ended = [Signal(name=x) for x in names("ended", geometry)]
         # of the next beat in its burst
         position = [Signal(range(max(2, burst)), name=x) for x in names("position", geometry)]
         received = [Signal(name=x) for x in names("received", geometry)]
-        last = [Signal(name=x) for x in names("last", geometry)]
-        # `remaining` is 0, `room` is all, and enough for a burst: registers, since a comparison is too long a way to
-        # what a request, or the end of the run, sets going
+        last = [Signal(init=burst == 1, name=x) for x in names("last", geometry)]  # in its burst
+        # `remaining` is 0, there is all the room, and enough for a burst: registers, since a comparison is too long a
+        # way to what a request, or the end of the run, sets going
         all_requested = Signal(init=1)
         all_taken = Signal(init=1)
         has_room = Signal(init=1)
@@ -128,47 +123,45 @@ class StreamReader(SharedModule):
             requested.eq(request & granted),
             *(rready[p].eq(1) for p in ports),
             self.idle.eq(all_requested & all_taken),
-            *(w_data[p].eq(rdata[p]) for p in ports),
-            *(w_en[p].eq(received[p]) for p in ports),
+            *(fifo.w_data[p].eq(rdata[p]) for p in ports),
+            *(fifo.w_en[p].eq(received[p]) for p in ports),
             self.beat.eq(fifo.r_data),
             self.beat_valid.eq(fifo.r_rdy),
             fifo.r_en.eq(self.beat_ready),
             taken.eq(fifo.r_rdy & self.beat_ready),
-            *(received[p].eq(rvalid[p] & (open_bursts[p] != 0)) for p in ports),
-            *(last[p].eq(position[p] == burst - 1) for p in ports),
+            *(received[p].eq(rvalid[p] & awaits[p]) for p in ports),
+            *(ended[p].eq(received[p] & rlast[p]) for p in ports),
             self.response_error.eq(some([received[p] & (rresp[p] != OKAY) for p in ports])),
-            self.length_error.eq(some([rvalid[p] & ((open_bursts[p] == 0) | (rlast[p] != last[p])) for p in ports])),
-            self.drained.eq(all_requested & (all_taken | both([count == 0 for count in open_bursts]))),
+            self.length_error.eq(some([rvalid[p] & (~awaits[p] | (rlast[p] != last[p])) for p in ports])),
+            self.drained.eq(all_requested & (all_taken | ~some(awaits))),
         ]
-        if geometry.ports == 1:
-            left: Value = room - Mux(requested, burst, 0) + taken
-            enough = Mux(requested, room >= 2 * burst, has_room) | (
-                taken & (room == Mux(requested, 2 * burst - 1, burst - 1))
-            )
-        else:  # the same, but `requested` comes late, from all ports: nothing is added or compared behind it
-            beats = (burst - 1).bit_length()
-            whole = room[beats:]  # bursts
-            fills = taken & (room[:beats] == burst - 1)  # the room of one more
-            left = Cat(
-                (room + taken)[:beats],
-                Mux(requested, Mux(fills, whole, whole - 1)[: len(whole)], (whole + fills)[: len(whole)]),
-            )
-            enough = Mux(requested, (whole >= 2) | (fills & (whole == 1)), has_room | fills)
-        m.d.sync += [
-            room.eq(left),
-            all_taken.eq(~requested & (all_taken | (taken & (room == depth - 1)))),
-            has_room.eq(enough),
+        # room for bursts, and for beats of one more; the next beat that is taken makes it one more
+        whole = depth // burst
+        beats = Signal(range(burst), name="room_beats")
+        completes = Signal(init=burst == 1)
+        fills = taken & completes
+        room = amount_held(m, "room", whole, fills, requested, init=whole)
+        if burst > 1:
+            with m.If(taken):
+                m.d.sync += [beats.eq(beats + 1), completes.eq(beats == burst - 2)]
+        m.d.sync += [  # `requested` comes late, from all ports: nothing is added or compared behind it
+            all_taken.eq(~requested & (all_taken | (fills & (room == whole - 1)))),
+            has_room.eq(Mux(requested, (room >= 2) | (fills & (room == 1)), has_room | fills)),
             offering.eq(request & ~granted),
-            *(open_bursts[p].eq(open_bursts[p] + opened[p] - (received[p] & rlast[p])) for p in ports),
         ]
-        for p in ports:
-            with m.If(received[p]):
-                m.d.sync += position[p].eq(Mux(last[p], 0, position[p] + 1))
-        none, none_more = self.bursts == 0, self.more_bursts == 0
-        if geometry.ports > 1:  # both are there a cycle before they are asked for
-            early = Signal(name="nothing"), Signal(name="nothing_more")
-            m.d.sync += [early[0].eq(none), early[1].eq(none_more)]
-            none, none_more = early
+        for p, name in zip(ports, names("open_bursts", geometry), strict=True):
+            open_bursts = amount_held(m, name, whole, opened[p], ended[p])  # requested and not ended
+            with m.If(opened[p] != ended[p]):
+                m.d.sync += awaits[p].eq(opened[p] | (open_bursts != 1))
+            if burst > 1:
+                with m.If(received[p]):
+                    m.d.sync += [
+                        position[p].eq(position[p] + 1),
+                        last[p].eq(position[p] == burst - 2),
+                    ]
+        # both are there a cycle before they are asked for
+        none, none_more = Signal(name="nothing"), Signal(name="nothing_more")
+        m.d.sync += [none.eq(self.bursts == 0), none_more.eq(self.more_bursts == 0)]
         with m.If(requested):
             m.d.sync += address.eq(address + burst * geometry.beat_bytes)
             m.d.sync += [remaining.eq(remaining - 1), all_requested.eq(remaining == 1)]
@@ -191,22 +184,20 @@ def of_ports(component: SharedModule, geometry: Geometry, name: str) -> list[Sig
     return [getattr(component, found) for found in names(name, geometry)]
 
 
-def held(m: Module, fifo: SyncFIFOBuffered, name: str, *amounts: int) -> tuple[Signal, ...]:
-    """For each amount, at least 1, a register that says whether `fifo.level` is as large.
+def reaches(m: Module, fifo: LaneFifo, name: str, most: int, amount: int) -> Signal:
+    """A register that says whether a FIFO of one lane holds at least `amount` words, of `most` that it ever holds.
 
-    The level is a sum, and comparing it a carry chain: too long a way to the executor.
+    How many these are is a count, and comparing it too long a way to the executor.
     """
-    level = Signal(range(fifo.depth + 1), name=f"{name}_held")
-    came, went = fifo.w_en & fifo.w_rdy, fifo.r_rdy & fifo.r_en
-    m.d.sync += level.eq(level + came - went)
-    answer = tuple(Signal(name=f"{name}_at_least_{amount}") for amount in amounts)
-    for flag, amount in zip(answer, amounts, strict=True):
-        # one more makes it as large, or one less no longer
-        grown = level >= amount - 1 if amount > 1 else Const(1)
-        m.d.sync += flag.eq(Mux(came == went, flag, Mux(came, grown, level > amount)))
+    comes, goes = fifo.w_en[0], fifo.r_rdy & fifo.r_en
+    level = amount_held(m, f"{name}_held", most, comes, goes)
+    answer = Signal(name=f"{name}_at_least_{amount}")
+    m.d.sync += answer.eq(Mux(goes, answer & (comes | (level != amount)), answer | (comes & (level == amount - 1))))
     return answer
 
 
+MOST_OUTSTANDING = (1 << 16) - 1
+"""Writes that no memory leaves unanswered at a time."""
 MANY_RESULTS = 8
 """Results that wait where tiles do: more than ever do while memory takes one a cycle."""
 
@@ -280,60 +271,50 @@ class ResultWriter(SharedModule):
         room = geometry.rows + 4
         if geometry.hw.images:  # of the tile that just begins, too, and the flag is some cycles late
             room += geometry.rows + geometry.param_latency + WIDE_STAGE + MANY_RESULTS
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=ADDRESS_BITS + 32, depth=room)
+        # of a result: where it lies in a port's word, which port that is (one-hot), the beat's address, and the result
+        lane_bits = (geometry.beat_bytes - 1).bit_length()
+        port_lane_bits = (geometry.port_bytes - 1).bit_length()
+        target = [self.address[port_lane_bits:lane_bits] == p for p in ports] if geometry.ports > 1 else []
+        result = [self.address[2:port_lane_bits], Cat(target), self.address[lane_bits:], self.data]
+        m.submodules.fifo = fifo = LaneFifo(1, sum(map(len, result)), room - 1)
+        ends = list(accumulate(map(len, result)))
+        lane, own, place, data = (fifo.r_data[end - len(part) : end] for part, end in zip(result, ends, strict=True))
         # the words that are on their way when `crowded` rises still find room
         depth = 2 * (STORE_LATENCY + geometry.load_beats + 1)
-        m.submodules.beats = beats = SyncFIFOBuffered(width=geometry.beat_bits, depth=depth)
+        m.submodules.beats = beats = LaneFifo(1, geometry.beat_bits, depth - 1)
         beat_address = Signal(ADDRESS_BITS, reset_less=True)
         storing = beats.r_rdy
         of_map = Signal()  # what came last is a beat, and so is all that waits: selects data, far from `storing`
-        address = Mux(of_map, beat_address, fifo.r_data[:ADDRESS_BITS])
-        aw_sent, w_sent, aw_now, w_now = (
-            [Signal(name=x) for x in names(name, geometry)] for name in ("aw_sent", "w_sent", "aw_now", "w_now")
+        aligned = Cat(Const(0, lane_bits), Mux(of_map, beat_address[lane_bits:], place))
+        aw_sent, w_sent, aw_now, w_now, asked, going, gone = (
+            [Signal(name=x) for x in names(name, geometry)]
+            for name in ("aw_sent", "w_sent", "aw_now", "w_now", "asked", "going", "gone")
         )
+        dropping = Signal()
+        offering = Signal()
+        offered = Signal()  # something was being offered, and was not taken
+        through = Signal()  # all that is asked for, if anything is, is taken or has been
         sent = Signal()
-        offering = Signal()  # the first result is being offered
-        offered = Signal()  # it was, and was not taken
-        outstanding = [Signal(16, name=x) for x in names("outstanding", geometry)]
         answered = [Signal(name=x) for x in names("answered", geometry)]
-        all_answered = [Signal(init=1, name=x) for x in names("all_answered", geometry)]  # `outstanding` is 0
-        waiting, *many = held(m, fifo, "results", 1, *([MANY_RESULTS] if geometry.hw.images else []))
-        if many:
-            m.d.comb += self.results_crowded.eq(many[0])
-        beats_waiting, crowded = held(m, beats, "beats", 1, depth // 2)
-        lane_bits = (geometry.beat_bytes - 1).bit_length()
-        port_lane_bits = (geometry.port_bytes - 1).bit_length()
-        lane = address[2:port_lane_bits]
+        all_answered = [Signal(init=1, name=x) for x in names("all_answered", geometry)]  # nothing is outstanding
+        settled = [all_answered[p] & ~gone[p] for p in ports]
+        if geometry.hw.images:
+            m.d.comb += self.results_crowded.eq(reaches(m, fifo, "results", room, MANY_RESULTS))
         lanes = [beats.r_data.word_select(p, geometry.port_bits) for p in ports]
-        aligned = Cat(address[:lane_bits] & 0, address[lane_bits:])
-        if geometry.ports == 1:
-            asked, gone, done = [offering], [sent], offering & aw_now[0] & w_now[0]
-            none = [~sent & Mux(answered[0], outstanding[0] == 1, all_answered[0])]
-            settled = all_answered
-        else:
-            asked, going, gone = (
-                [Signal(name=x) for x in names(name, geometry)] for name in ("asked", "going", "gone")
-            )
-            for p in ports:  # a result is of one port
-                m.d.comb += [
-                    asked[p].eq(offering & (of_map | (address[port_lane_bits:lane_bits] == p))),
-                    going[p].eq(asked[p] & aw_now[p] & w_now[p] & ~(aw_sent[p] & w_sent[p])),
-                ]
-                m.d.sync += gone[p].eq(going[p])  # counted a cycle later: answers come after it
-            none = [Mux(gone[p] == answered[p], all_answered[p], answered[p] & (outstanding[p] == 1)) for p in ports]
-            settled = [all_answered[p] & ~gone[p] for p in ports]
-            done = offering & both([~asked[p] | (aw_now[p] & w_now[p]) for p in ports])
+        mine = [storing | own[p] for p in ports] if geometry.ports > 1 else [Const(1)]  # a result is of one port
         m.d.comb += [
-            fifo.w_data.eq(Cat(self.address, self.data)),
-            fifo.w_en.eq(self.valid),
-            beats.w_data.eq(self.store_data),
-            beats.w_en.eq(self.store_valid),
-            self.crowded.eq(crowded),
-            offering.eq((storing | fifo.r_rdy) & (~self.stop | offered)),
+            fifo.w_data[0].eq(Cat(result)),
+            fifo.w_en[0].eq(self.valid),
+            beats.w_data[0].eq(self.store_data),
+            beats.w_en[0].eq(self.store_valid),
+            self.crowded.eq(reaches(m, beats, "beats", depth, depth // 2)),
+            dropping.eq(self.stop & ~offered),
+            offering.eq((storing | fifo.r_rdy) & ~dropping),
+            *(asked[p].eq(offering & mine[p]) for p in ports),
             *(awvalid[p].eq(asked[p] & ~aw_sent[p]) for p in ports),
             *(awaddr[p].eq(lane_address(aligned, p, geometry)) for p in ports),
             *(wvalid[p].eq(asked[p] & ~w_sent[p]) for p in ports),
-            *(wdata[p].eq(Mux(of_map, lanes[p], fifo.r_data[ADDRESS_BITS:].replicate(words))) for p in ports),
+            *(wdata[p].eq(Mux(of_map, lanes[p], data.replicate(words))) for p in ports),
             *(
                 wstrb[p].eq(Mux(of_map, (1 << geometry.port_bytes) - 1, (0xF << (lane << 2)) if words > 1 else 0xF))
                 for p in ports
@@ -341,20 +322,18 @@ class ResultWriter(SharedModule):
             *(bready[p].eq(1) for p in ports),
             *(aw_now[p].eq(aw_sent[p] | awready[p]) for p in ports),
             *(w_now[p].eq(w_sent[p] | wready[p]) for p in ports),
-            sent.eq(done),
+            through.eq(both([~mine[p] | (aw_now[p] & w_now[p]) for p in ports])),
+            sent.eq(offering & through),
+            *(going[p].eq(asked[p] & aw_now[p] & w_now[p] & ~(aw_sent[p] & w_sent[p])) for p in ports),
             self.moved.eq(Cat(sent & ~storing, sent & storing)),
-            fifo.r_en.eq((sent & ~storing) | (self.stop & ~offered)),
-            beats.r_en.eq((sent & storing) | (self.stop & ~offered)),
+            fifo.r_en.eq(dropping | through),
+            beats.r_en.eq(dropping | through),
             *(answered[p].eq(bvalid[p] & ~settled[p]) for p in ports),
             self.error.eq(some([answered[p] & (bresp[p] != OKAY) for p in ports])),
-            self.empty.eq(~waiting & ~self.valid & ~beats_waiting & ~self.store_valid),
+            self.empty.eq(fifo.empty & beats.empty & ~self.valid & ~self.store_valid),
             self.idle.eq(self.empty & both(settled)),
         ]
-        m.d.sync += [
-            *(outstanding[p].eq(outstanding[p] + gone[p] - answered[p]) for p in ports),
-            *(all_answered[p].eq(none[p]) for p in ports),
-            offered.eq(offering & ~sent),
-        ]
+        m.d.sync += offered.eq(offering & ~through)
         with m.If(self.store_valid):
             m.d.sync += of_map.eq(1)
         with m.Elif(self.valid):
@@ -364,8 +343,12 @@ class ResultWriter(SharedModule):
         with m.Elif(sent & storing):
             m.d.sync += beat_address.eq(beat_address + geometry.beat_bytes)
         for p in ports:
-            with m.If(sent):
-                m.d.sync += [aw_sent[p].eq(0), w_sent[p].eq(0)]
-            with m.Elif(asked[p]):
-                m.d.sync += [aw_sent[p].eq(aw_now[p]), w_sent[p].eq(w_now[p])]
+            m.d.sync += [
+                aw_sent[p].eq(~sent & Mux(asked[p], aw_now[p], aw_sent[p])),
+                w_sent[p].eq(~sent & Mux(asked[p], w_now[p], w_sent[p])),
+                gone[p].eq(going[p]),  # counted a cycle later: answers come after it
+            ]
+            outstanding = amount_held(m, names("outstanding", geometry)[p], MOST_OUTSTANDING, gone[p], answered[p])
+            with m.If(gone[p] != answered[p]):
+                m.d.sync += all_answered[p].eq(answered[p] & (outstanding == 1))
         return m

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Fragment, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import DESCRIPTOR_WORDS, PARAM_BITS, Geometry
+from codesign.rtl.lanes import some
 from codesign.rtl.layout import DESCRIPTOR_MAGIC, Op
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.one_hot import OneHot
 from codesign.rtl.select import split
 from codesign.rtl.window import struct
 from codesign.rtl.words import bits_for
 
 SLOTS = 2
 """Passes that may be resident: one computing, one being loaded."""
+
+_RECEIVING = "STOP", "DESCRIPTOR", "SKIP", "LOAD", "HEADER", "PARAMETERS", "TAPS"
+"""States that take every beat; in STOP what pads the stream to whole bursts is dropped."""
+_STATES = (*_RECEIVING, "DISPATCH", "FENCE", "LOAD_WAIT", "PASS", "WEIGHTS", "PASS_END", "TAKE")
 
 
 class Loader(SharedModule):
@@ -92,236 +98,239 @@ class Loader(SharedModule):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Fragment:
         m = Module()
         geometry = self._geometry
         bits, unit = geometry.beat_bits, geometry.hw.depthwise
         share, part_bits = geometry.weight_share, geometry.shared_bits
         depth = geometry.weight_depth
+        at = OneHot("loader", _STATES if unit is not None else tuple(state for state in _STATES if state != "TAPS"))
 
-        taken = Signal()
-        m.d.comb += taken.eq(self.beat_valid & self.beat_ready)
+        # ---- beats -----------------------------------------------------------------------------------------------
+        receives = Signal(init=1)  # in a state that takes whatever comes
+        room = Signal()  # the ring has room for another step
+        beats = Signal(24)  # beats of the current block still to come, minus one
+        last_beat = Signal()  # that are none
+        ends = Signal()
+        weights_taken = Signal()
+        m.d.comb += [
+            self.beat_ready.eq(receives | (at["WEIGHTS"] & room)),
+            ends.eq(self.beat_valid & last_beat),
+            weights_taken.eq(at["WEIGHTS"] & room & self.beat_valid),
+        ]
 
-        # ---- descriptor assembly -----------------------------------------------------------------------------
+        # ---- descriptor: what it asks for is found out when its last beat comes ------------------------------------
         raw = Signal(geometry.descriptor_beats * bits)
         assert len(raw) >= DESCRIPTOR_WORDS * 32
-        d = Signal(struct(geometry.descriptor))
-        m.d.comb += [d.eq(raw[: geometry.descriptor.bits]), self.descriptor.eq(d)]
-
-        view = Signal(struct(geometry.pass_header))
-        beats = Signal(24)  # beats of the current block still to come, minus one
-        passes = Signal(16)
-        header = Signal(geometry.header_beats * bits)
-        steps = Signal(range(depth + 1))  # of the pass being loaded
-        resident = Signal(range(SLOTS + 1))
-        slot = Signal()
-        free = Signal(range(depth + 1), init=depth)  # ring words that the other resident pass leaves
-        free_before = Signal(len(free), init=depth - 1)  # the same less one
-        last_step = Signal(len(view.steps), reset_less=True)
-        m.d.sync += last_step.eq(view.steps - 1)
-        lines: Value = Const(geometry.param_lines)
-        if unit is not None:
-            by_channel = Signal()
-            m.d.comb += by_channel.eq(d.op == Op.DEPTHWISE)
-            lines = Mux(by_channel, geometry.depthwise_lines, geometry.param_lines)
-        line = LoopCounter(m, "line", lines)
-        part = Signal(range(max(2, geometry.param_beats)))
-        step = Signal(range(depth + 1))
-        write_addr = Signal(geometry.weight_addr_bits)
-        # the beat of a step that comes next, one-hot; the first is one that several steps share, if they do
-        group = Signal(geometry.whole_groups + (share > 1), init=1)
-        shared = Signal(share * part_bits, reset_less=True)
-        if unit is not None:
-            last_tap_beat = Signal(len(d.load_words), reset_less=True)
-            m.d.sync += last_tap_beat.eq(d.load_words - 1)
-            tap = Signal(bits_for(unit.taps))
-            tap_part = Signal(geometry.tap_beats, init=1)  # beat of a tap that comes next, one-hot
-        load_addr = Signal(geometry.act_addr_bits)
-        load_groups = Signal(geometry.groups)
-        first_groups = (1 << geometry.groups_per_beat) - 1
-        m.d.comb += view.eq(header[: geometry.pass_header.bits])
-        pass_started = Signal()
-        pass_loaded = Signal()
-        room = Signal()
-        unknown = Signal()
-        m.d.comb += self.more_bursts.eq(d.load_words)
-
+        raw_next = Cat(raw, self.beat)[bits:]
+        d, coming = (Signal(struct(geometry.descriptor), name=name) for name in ("d", "coming"))
+        m.d.comb += [
+            d.eq(raw[: geometry.descriptor.bits]),
+            coming.eq(raw_next[: geometry.descriptor.bits]),
+            self.descriptor.eq(d),
+            self.more_bursts.eq(d.load_words),
+        ]
+        with m.If(at["DESCRIPTOR"] & self.beat_valid):
+            m.d.sync += raw.eq(raw_next)
         with_passes = [Op.CONV]
         if not geometry.unit_averages:
             with_passes.append(Op.AVG_POOL)
         if unit is not None:
             with_passes.append(Op.DEPTHWISE)
-
-        with m.FSM(name="loader") as fsm:
-            with m.State("STOP"):
-                m.d.comb += self.beat_ready.eq(1)  # what pads the stream to whole bursts is dropped
-                with m.If(self.start):
-                    m.d.sync += beats.eq(geometry.descriptor_beats - 1)
-                    m.next = "DESCRIPTOR"
-            with m.State("DESCRIPTOR"):
-                m.d.comb += self.beat_ready.eq(1)
-                with m.If(taken):
-                    m.d.sync += [raw.eq(Cat(raw, self.beat)[bits:]), beats.eq(beats - 1)]
-                    with m.If(beats == 0):
-                        m.next = "DISPATCH"
-            with m.State("DISPATCH"):
-                m.d.sync += [
-                    passes.eq(d.passes),
-                    beats.eq(d.load_words * geometry.load_beats - 1),
-                    load_addr.eq(d.out_base),
-                    load_groups.eq(first_groups),
-                ]
-                with m.Switch(d.op):
-                    with m.Case(Op.LOAD):
-                        m.next = "LOAD_WAIT"
-                    with m.Case(*with_passes):
-                        m.d.sync += self.descriptor_valid.eq(1)
-                        m.next = "PASS"
-                    with m.Case(Op.MAX_POOL, Op.STORE):
-                        m.d.sync += self.descriptor_valid.eq(1)
-                        m.next = "TAKE"
-                    with m.Case(Op.FENCE):
-                        m.d.sync += beats.eq(d.passes - 1)
-                        m.next = "FENCE"
-                        with m.If(d.passes != 0):
-                            m.next = "SKIP"
-                    with m.Case(Op.END):
-                        m.next = "STOP"
-                    with m.Default():
-                        m.d.comb += unknown.eq(1)
-                with m.If(unknown | (d.magic != DESCRIPTOR_MAGIC)):
-                    m.d.comb += self.error.eq(1)
-                    m.d.sync += self.descriptor_valid.eq(0)
-                    m.next = "STOP"
-            with m.State("SKIP"):
-                m.d.comb += self.beat_ready.eq(1)
-                with m.If(taken):
-                    m.d.sync += beats.eq(beats - 1)
-                    with m.If(beats == 0):
-                        m.next = "FENCE"
-            with m.State("FENCE"):
-                m.d.sync += beats.eq(geometry.descriptor_beats - 1)
-                with m.If(self.executor_idle & self.writer_idle):
-                    m.d.comb += self.more.eq(1)
-                    m.next = "DESCRIPTOR"
-            with m.State("LOAD_WAIT"):
-                with m.If(self.executor_idle | d.early):
-                    m.next = "LOAD"
-            with m.State("LOAD"):
-                m.d.comb += [self.beat_ready.eq(1), self.loading.eq(1)]
-                with m.If(taken):
-                    m.d.sync += beats.eq(beats - 1)
-                    last_part = load_groups[-1]
-                    with m.If(last_part):
-                        m.d.sync += [load_groups.eq(first_groups), load_addr.eq(load_addr + 1)]
-                    with m.Else():
-                        m.d.sync += load_groups.eq(load_groups << geometry.groups_per_beat)
-                    with m.If(beats == 0):
-                        m.d.sync += beats.eq(geometry.descriptor_beats - 1)
-                        m.next = "DESCRIPTOR"
-            with m.State("PASS"):
-                with m.If(resident != SLOTS):
-                    m.d.comb += pass_started.eq(1)
-                    m.d.sync += beats.eq(geometry.header_beats - 1)
-                    m.next = "HEADER"
-            with m.State("HEADER"):
-                m.d.comb += self.beat_ready.eq(1)
-                with m.If(taken):
-                    m.d.sync += [header.eq(Cat(header, self.beat)[bits:]), beats.eq(beats - 1)]
-                    with m.If(beats == 0):
-                        m.d.sync += [*line.restart(), part.eq(0)]
-                        m.next = "PARAMETERS"
-            with m.State("PARAMETERS"):
-                m.d.comb += self.beat_ready.eq(1)
-                m.d.sync += steps.eq(view.steps)
-                for i in range(SLOTS):
-                    with m.If(slot == i):
-                        m.d.sync += self.headers[i].eq(view)
-                with m.If(taken):
-                    with m.If(part == geometry.param_beats - 1):
-                        m.d.sync += [part.eq(0), *line.step()]
-                        with m.If(line.last):
-                            m.d.sync += [step.eq(0), group.eq(1)]
-                            if unit is not None:
-                                m.d.sync += [beats.eq(last_tap_beat), tap_part.eq(1), tap.eq(0)]
-                                with m.If(by_channel):
-                                    m.next = "TAPS"
-                            otherwise = m.If if unit is None else m.Elif
-                            with otherwise(view.steps == 0):
-                                m.next = "PASS_END"
-                            with m.Else():
-                                m.next = "WEIGHTS"
-                    with m.Else():
-                        m.d.sync += part.eq(part + 1)
-            with m.State("WEIGHTS"):
-                m.d.comb += self.beat_ready.eq(room)
-                with m.If(taken):
-                    m.d.sync += group.eq(group << 1)
-                    with m.If(group[-1]):
-                        begin = 1 if share == 1 else Mux(step[: share.bit_length() - 1].all(), 1, 2)
-                        m.d.sync += [step.eq(step + 1), write_addr.eq(write_addr + 1), group.eq(begin)]
-                        with m.If(step == last_step):
-                            m.next = "PASS_END"
-            if unit is not None:
-                with m.State("TAPS"):
-                    m.d.comb += self.beat_ready.eq(1)
-                    with m.If(taken):
-                        m.d.sync += [beats.eq(beats - 1), tap_part.eq(tap_part.rotate_left(1))]
-                        m.d.sync += tap.eq(tap + tap_part[-1])
-                        with m.If(beats == 0):
-                            m.next = "PASS_END"
-            with m.State("PASS_END"):
-                m.d.comb += pass_loaded.eq(1)
-                m.d.sync += [slot.eq(~slot), passes.eq(passes - 1)]
-                with m.If(passes == 1):
-                    m.next = "TAKE"
-                with m.Else():
-                    m.next = "PASS"
-            with m.State("TAKE"):
-                with m.If(~self.descriptor_valid):
-                    m.d.sync += beats.eq(geometry.descriptor_beats - 1)
-                    m.next = "DESCRIPTOR"
-            m.d.comb += self.finished.eq(fsm.ongoing("STOP"))
-            weights_taken = taken & fsm.ongoing("WEIGHTS")
-            step_taken = taken & group[-1]
-            params_taken = taken & fsm.ongoing("PARAMETERS")
-            load_taken = taken & fsm.ongoing("LOAD")
-
-        weights: Value = weights_taken
-        if unit is not None:
-            taps_taken = taken & fsm.ongoing("TAPS")
-            weights = weights_taken | taps_taken
-        m.d.comb += self.moved.eq(Cat(taken & ~weights & ~load_taken, weights, load_taken))
+        kinds = {
+            "loads": [Op.LOAD],
+            "computes": with_passes,
+            "bare": [Op.MAX_POOL, Op.STORE],
+            "fences": [Op.FENCE],
+            "stops": [Op.END],
+        }
+        kinds["known"] = [op for ops in kinds.values() for op in ops]
+        loads, computes, bare, fences, stops, known = (Signal(name=name, reset_less=True) for name in kinds)
+        for flag, ops in zip((loads, computes, bare, fences, stops, known), kinds.values(), strict=True):
+            m.d.sync += flag.eq(some([coming.op == op for op in ops]))
+        is_descriptor, skips, one_skipped = (
+            Signal(name=name, reset_less=True) for name in ("is_descriptor", "skips", "one_skipped")
+        )
+        m.d.sync += [
+            is_descriptor.eq(coming.magic == DESCRIPTOR_MAGIC),
+            skips.eq(coming.passes != 0),
+            one_skipped.eq(coming.passes == 1),
+        ]
+        recognized = at["DISPATCH"] & is_descriptor
+        m.d.comb += self.error.eq(at["DISPATCH"] & ~(is_descriptor & known))
         with m.If(self.descriptor_taken):
             m.d.sync += self.descriptor_valid.eq(0)
-        m.d.comb += self.pass_loaded.eq(pass_loaded)
-        m.d.sync += resident.eq(resident + pass_started - self.pass_done)
+        with m.If(recognized & (computes | bare)):
+            m.d.sync += self.descriptor_valid.eq(1)
 
-        # whether `step` is below `free`; a register that follows both, since what is taken leans on it early in a cycle
-        with m.If(self.pass_done):
-            m.d.sync += room.eq(1)
-        with m.Elif(~fsm.ongoing("WEIGHTS")):
-            m.d.sync += room.eq(free != 0)
-        with m.Elif(step_taken):
-            m.d.sync += room.eq(step != free_before)
-        with m.Else():
-            m.d.sync += room.eq(step != free)
+        # ---- pass ------------------------------------------------------------------------------------------------
+        view = Signal(struct(geometry.pass_header))
+        passes = Signal(16)
+        last_pass = Signal(reset_less=True)
+        header = Signal(geometry.header_beats * bits)
+        steps = Signal(range(depth + 1))  # of the pass being loaded
+        resident = Signal(range(SLOTS + 1))
+        slot = Signal()
+        pass_started = Signal()
+        m.d.comb += [
+            view.eq(header[: geometry.pass_header.bits]),
+            pass_started.eq(at["PASS"] & ~resident[1]),
+            self.pass_loaded.eq(at["PASS_END"]),
+        ]
+        m.d.sync += [last_pass.eq(passes == 1), resident.eq(resident + pass_started - self.pass_done)]
+        with m.If(at["DISPATCH"]):
+            m.d.sync += passes.eq(d.passes)
+        with m.If(at["PASS_END"]):
+            m.d.sync += [passes.eq(passes - 1), slot.eq(~slot)]
+        with m.If(at["HEADER"] & self.beat_valid):
+            m.d.sync += header.eq(Cat(header, self.beat)[bits:])
+        with m.If(at["PARAMETERS"]):
+            m.d.sync += steps.eq(view.steps)
+            for i in range(SLOTS):
+                with m.If(slot == i):
+                    m.d.sync += self.headers[i].eq(view)
 
-        # ring words held by the pass loaded before the current one, until it is done
+        # ---- parameters ------------------------------------------------------------------------------------------
+        lines: Value = Const(geometry.param_lines)
+        by_channel: Value = Const(0)
+        if unit is not None:
+            by_channel = Signal(name="by_channel", reset_less=True)
+            m.d.sync += by_channel.eq(d.op == Op.DEPTHWISE)
+            lines = Mux(by_channel, geometry.depthwise_lines, geometry.param_lines)
+        line = LoopCounter(m, "line", lines)
+        params_taken = at["PARAMETERS"] & self.beat_valid
+        line_taken: Value = params_taken
+        if geometry.param_beats > 1:
+            part = LoopCounter(m, "part", Const(geometry.param_beats))
+            line_taken = params_taken & part.last
+            with m.If(at["HEADER"] | line_taken):
+                m.d.sync += part.restart()
+            with m.Elif(params_taken):
+                m.d.sync += part.step()
+        with m.If(at["HEADER"]):
+            m.d.sync += line.restart()
+        with m.Elif(line_taken):
+            m.d.sync += line.step()
+        params_end = line_taken & line.last
+
+        # ---- weights ---------------------------------------------------------------------------------------------
+        # a pass has no more steps than the ring
+        step = LoopCounter(m, "step", view.steps[: len(steps)], most=depth)
+        write_addr = Signal(geometry.weight_addr_bits)
+        # the beat of a step that comes next, one-hot; the first is one that several steps share, if they do
+        group = Signal(geometry.whole_groups + (share > 1), init=1)
+        shared = Signal(share * part_bits, reset_less=True)
+        step_taken = weights_taken & group[-1]
+        begin = 1 if share == 1 else Mux(step.value[: share.bit_length() - 1].all(), 1, 2)
+        with m.If(at["PARAMETERS"]):
+            m.d.sync += [group.eq(1), *step.restart()]
+        with m.Elif(weights_taken):
+            m.d.sync += group.eq(Mux(group[-1], begin, group << 1))
+        with m.If(step_taken):
+            m.d.sync += [write_addr.eq(write_addr + 1), *step.step()]
+        weights_end = step_taken & step.last
+
+        # words of the ring that the pass before leaves to this one and that it has not taken; and whether that pass is
+        # done, so that this one has all. Of both `room` is a register, since what is taken leans on it early in a cycle
+        left = Signal(range(depth + 1), init=depth)
+        alone = Signal(init=1)
         with m.If(pass_started):
-            alone = (resident == 0) | ((resident == 1) & self.pass_done)
+            m.d.sync += [left.eq(depth - steps), alone.eq((resident == 0) | self.pass_done)]
+        with m.Else():
+            with m.If(step_taken):
+                m.d.sync += left.eq(left - 1)
+            with m.If(self.pass_done):
+                m.d.sync += alone.eq(1)
+        m.d.sync += room.eq(self.pass_done | alone | Mux(step_taken, left != 1, left != 0))
+
+        taps_taken: Value = Const(0)
+        if unit is not None:
+            tap = Signal(bits_for(unit.taps))
+            tap_part = Signal(geometry.tap_beats, init=1)  # beat of a tap that comes next, one-hot
+            taps_taken = at["TAPS"] & self.beat_valid
+            with m.If(at["PARAMETERS"]):
+                m.d.sync += [tap_part.eq(1), tap.eq(0)]
+            with m.Elif(taps_taken):
+                m.d.sync += [tap_part.eq(tap_part.rotate_left(1)), tap.eq(tap + tap_part[-1])]
+
+        # ---- loads -----------------------------------------------------------------------------------------------
+        load_addr = Signal(geometry.act_addr_bits)
+        load_groups = Signal(geometry.groups)
+        load_taken = at["LOAD"] & self.beat_valid
+        first_groups = (1 << geometry.groups_per_beat) - 1
+        with m.If(at["DISPATCH"]):
+            m.d.sync += [load_addr.eq(d.out_base), load_groups.eq(first_groups)]
+        with m.Elif(load_taken):
+            with m.If(load_groups[-1]):
+                m.d.sync += [load_groups.eq(first_groups), load_addr.eq(load_addr + 1)]
+            with m.Else():
+                m.d.sync += load_groups.eq(load_groups << geometry.groups_per_beat)
+
+        # ---- blocks: how many beats are to come is known in the state before -----------------------------------------
+        load_rest, tap_rest = (Signal(len(beats), name=name, reset_less=True) for name in ("load_rest", "tap_rest"))
+        one_word = Signal(reset_less=True)
+        m.d.sync += [
+            load_rest.eq(d.load_words * geometry.load_beats - 1),
+            tap_rest.eq(d.load_words - 1),
+            one_word.eq(d.load_words == 1),
+        ]
+        begins = at["STOP"] | at["FENCE"] | at["TAKE"] | (at["LOAD"] & ends)  # a descriptor
+        blocks: list[tuple[Value, Value | int, Value | int]] = [  # when, its beats minus one, whether that is 0
+            (begins, geometry.descriptor_beats - 1, geometry.descriptor_beats == 1),
+            (at["DISPATCH"], d.passes - 1, one_skipped),  # of a FENCE
+            (at["LOAD_WAIT"], load_rest, one_word & (geometry.load_beats == 1)),
+            (at["PASS"], geometry.header_beats - 1, geometry.header_beats == 1),
+        ]
+        if unit is not None:
+            blocks.append((at["PARAMETERS"], tap_rest, one_word))
+        with m.If(some([when for when, _, _ in blocks])):
             m.d.sync += [
-                free.eq(Mux(alone, depth, depth - steps)),
-                free_before.eq(Mux(alone, depth - 1, depth - 1 - steps)),
+                beats.eq(some([Mux(when, rest, 0) for when, rest, _ in blocks])),
+                last_beat.eq(some([Mux(when, none, 0) for when, _, none in blocks])),
             ]
-        with m.Elif(self.pass_done):
-            m.d.sync += [free.eq(depth), free_before.eq(depth - 1)]
+        with m.Elif(self.beat_valid):  # in states that count no beats nobody asks
+            m.d.sync += [beats.eq(beats - 1), last_beat.eq(beats == 1)]
+
+        # ---- states ----------------------------------------------------------------------------------------------
+        may_load = self.executor_idle | d.early
+        m.d.comb += [
+            self.more.eq(at["FENCE"] & self.executor_idle & self.writer_idle),
+            self.loading.eq(at["LOAD"]),
+            self.finished.eq(at["STOP"]),
+        ]
+        following = {
+            "STOP": (at["STOP"] & ~self.start) | (recognized & stops) | self.error,
+            "DESCRIPTOR": (at["STOP"] & self.start)
+            | (at["DESCRIPTOR"] & ~ends)
+            | (at["LOAD"] & ends)
+            | (at["TAKE"] & ~self.descriptor_valid)
+            | self.more,
+            "DISPATCH": at["DESCRIPTOR"] & ends,
+            "SKIP": (recognized & fences & skips) | (at["SKIP"] & ~ends),
+            "FENCE": (recognized & fences & ~skips) | (at["SKIP"] & ends) | (at["FENCE"] & ~self.more),
+            "LOAD_WAIT": (recognized & loads) | (at["LOAD_WAIT"] & ~may_load),
+            "LOAD": (at["LOAD_WAIT"] & may_load) | (at["LOAD"] & ~ends),
+            "PASS": (recognized & computes) | (at["PASS"] & resident[1]) | (at["PASS_END"] & ~last_pass),
+            "HEADER": pass_started | (at["HEADER"] & ~ends),
+            "PARAMETERS": (at["HEADER"] & ends) | (at["PARAMETERS"] & ~params_end),
+            "WEIGHTS": (params_end & ~by_channel & (view.steps != 0)) | (at["WEIGHTS"] & ~weights_end),
+            "PASS_END": (params_end & ~by_channel & (view.steps == 0)) | weights_end,
+            "TAKE": (recognized & bare) | (at["PASS_END"] & last_pass) | (at["TAKE"] & self.descriptor_valid),
+        }
+        if unit is not None:
+            following["TAPS"] = (params_end & by_channel) | (at["TAPS"] & ~ends)
+            following["PASS_END"] |= at["TAPS"] & ends
+        at.follow(m, following)
+        m.d.sync += receives.eq(some([following[state] for state in following if state in _RECEIVING]))
+
+        of_program = receives & ~at["LOAD"]
+        if unit is not None:
+            of_program = of_program & ~at["TAPS"]
+        m.d.comb += self.moved.eq(Cat(of_program & self.beat_valid, weights_taken | taps_taken, load_taken))
 
         if share > 1:
-            with m.If(weights_taken & group[0]):
-                m.d.sync += shared.eq(self.beat)
-            with m.If(weights_taken & group[1]):
-                m.d.sync += shared.eq(shared >> part_bits)
+            with m.If(weights_taken & (group[0] | group[1])):
+                m.d.sync += shared.eq(Mux(group[0], self.beat, shared.rotate_right(part_bits)))
         written = group if share == 1 else Cat(group[1:], group[1])
 
         # ---- registered write ports ----------------------------------------------------------------------------
@@ -332,7 +341,7 @@ class Loader(SharedModule):
         records = split(assembled, PARAM_BITS)[: geometry.line_rows]
         assert len(records[-1]) == PARAM_BITS
         m.d.sync += [
-            self.param_write_en.eq(params_taken & (part == geometry.param_beats - 1)),
+            self.param_write_en.eq(line_taken),
             self.param_write_addr.eq(line.value + Mux(slot, geometry.param_slot_lines, 0)),
             self.param_write_data.eq(Cat(record[: geometry.param.bits] for record in records)),
             self.weight_write_group.eq(Mux(weights_taken, written, 0)),
@@ -349,4 +358,6 @@ class Loader(SharedModule):
                 self.tap_write_part.eq(Mux(taps_taken, tap_part, 0)),
                 self.tap_write_addr.eq(Cat(tap, slot)),
             ]
-        return m
+        fragment = Fragment.get(m, platform)
+        fragment.generated["loader"] = at  # where a machine of Amaranth's own is
+        return fragment

@@ -42,6 +42,7 @@ def test_beats_come_in_order_whichever_port_is_late(ports: int, width: int, read
         flight: list[list[tuple[int, bool]]] = [[] for _ in range(ports)]
         ctx.set(reader.address, g.block_bytes)
         ctx.set(reader.bursts, bursts)
+        await ctx.tick()
         for cycle in range(20_000):
             ctx.set(reader.start, cycle == 0)
             taken = rng.random() < 0.8
@@ -81,6 +82,7 @@ def test_an_error_of_any_port_is_seen(kind: str) -> None:
 
     async def bench(ctx: SimulatorContext) -> None:
         ctx.set(reader.bursts, 1)
+        await ctx.tick()
         ctx.set(reader.start, 1)
         await ctx.tick()
         ctx.set(reader.start, 0)

@@ -65,6 +65,8 @@ async def read(
     depth, burst, size = memory.read_fifo_beats, memory.burst_beats, memory.width_bits // 8
     flight: list[tuple[int, int, bool]] = []  # earliest cycle and address of beats under way, last of a burst
     requested, cycle, begun = 0, 0, len(stream.taken)
+    ctx.set(reader.bursts, bursts)
+    await ctx.tick()
     stream.received, stream.taken = [(came - 10**6, beat) for came, beat in stream.received], [-(10**6)] * begun
     while cycle < 3 or requested < bursts or stream.room < depth:
         start = cycle == 0
@@ -72,7 +74,6 @@ async def read(
         drive = {
             "start": start,
             "address": address,
-            "bursts": bursts,
             "arready": rng.random() < rates.request,
             "rvalid": data,
             "rdata": beat_at(flight[0][1]) if data else 0,
@@ -139,6 +140,7 @@ def test_a_blocked_output_stops_the_requests_and_loses_nothing(memory: Memory) -
     async def bench(ctx: SimulatorContext) -> None:
         ctx.set(reader.arready, 1)
         ctx.set(reader.bursts, 1000)
+        await ctx.tick()
         ctx.set(reader.start, 1)
         await ctx.tick()
         ctx.set(reader.start, 0)
