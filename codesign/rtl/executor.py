@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Fragment, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.counters import COUNTERS
@@ -13,12 +13,19 @@ from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 from codesign.rtl.loader import SLOTS
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.one_hot import OneHot
 from codesign.rtl.window import struct
 
 
 def drain_cycles(geometry: Geometry) -> int:
     """What DRAIN counts down from after max pooling, whose end no counter reports: it lasts one cycle more."""
     return geometry.max_write_latency
+
+
+def states(geometry: Geometry) -> list[str]:
+    """The executor's states, the first one first."""
+    waits = ["WAIT"] if geometry.hw.images else []
+    return ["FETCH", "PASS", "START", "RUN", *waits, "GAP", "DRAIN", "END"]
 
 
 class Executor(SharedModule):
@@ -55,6 +62,8 @@ class Executor(SharedModule):
             **({"results_crowded": In(1)} if geometry.hw.images else {}),
             "writer_idle": In(1),
             "current": Out(struct(geometry.descriptor)),
+            "bare": Out(1),
+            "storing": Out(1),
             "pooling": Out(1),
             **({} if geometry.unit_averages else {"averaging": Out(1)}),
             **({"depthwise": Out(1), "pass_slot": Out(1)} if geometry.hw.depthwise else {}),
@@ -73,132 +82,128 @@ class Executor(SharedModule):
         }
         super().__init__(members)
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self, platform: object) -> Fragment:
         m = Module()
         geometry = self._geometry
         d = self.current
-        loaded = Signal(range(SLOTS + 1))
-        running_passes = Signal(range(SLOTS + 1))  # started, not done
+        at = OneHot("executor", states(geometry))
         passes = Signal(16)
         slot = Signal()
         next_base = Signal(geometry.weight_addr_bits)
         gap = Signal(16)
         at_pass_end = Signal()
-        drain = Signal(16)
+        drain = Signal(range(drain_cycles(geometry) + 1))
         header = self.header
         upcoming = Signal(struct(geometry.pass_header))
-        started = Signal()
         ready = Signal()
-        last_pass = Signal()
+        begins = Signal()
+        started = Signal()
+        # bit i: more than i passes are loaded and not started, or started and not done
+        loaded = Signal(SLOTS)
+        running_passes = Signal(SLOTS)
         # ends of counts, kept in registers: found by comparing, they would come late
-        no_passes = Signal()
+        last_pass = Signal()
         gap_over = Signal()
         drain_over = Signal()
         has_gap = Signal()
-        m.d.sync += has_gap.eq(header.gap != 0)
-        bare = Signal()  # no pass header, no weights
+        gap_is_one = Signal()
+        m.d.sync += [has_gap.eq(header.gap != 0), gap_is_one.eq(header.gap == 1)]
 
+        # ---- the layer: what others ask about its operation is found out when the descriptor is taken -----------
         # operations that read window after window, in passes
         windowed = {} if geometry.unit_averages else {Op.AVG_POOL: self.averaging}
         if geometry.hw.depthwise:
             windowed[Op.DEPTHWISE] = self.depthwise
-        m.d.comb += [
-            bare.eq((d.op == Op.MAX_POOL) | (d.op == Op.STORE)),
-            self.pooling.eq(reduce(or_, (d.op == op for op in windowed), bare)),
-            *(flag.eq(d.op == op) for op, flag in windowed.items()),
-            upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
-            last_pass.eq(bare | no_passes),
-            ready.eq(bare | ((loaded != 0) & (~d.wide | ((running_passes == 0) & self.writer_empty)))),
-        ]
-
-        # a register of its own: the way from `ready` to all that a start sets back is too long for one cycle
-        m.d.sync += self.pass_start.eq(0)
-        with m.FSM(name="executor") as fsm:
-            with m.State("FETCH"):
-                with m.If(self.descriptor_valid):
-                    m.d.comb += self.descriptor_taken.eq(1)
-                    m.d.sync += [d.eq(self.descriptor), passes.eq(self.descriptor.passes)]
-                    m.next = "PASS"
-            with m.State("PASS"):
-                with m.If(ready):
-                    m.d.sync += [self.pass_start.eq(1), header.eq(upcoming)]
-                    m.d.sync += [passes.eq(passes - 1), no_passes.eq(passes == 1)]
-                    with m.If(bare):
-                        m.d.comb += upcoming.eq(0)
-                        m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
-                        m.d.comb += [upcoming.begin.eq(1), upcoming.fresh.eq(1)]
-                    with m.Else():
-                        m.d.comb += started.eq(1)
-                        m.d.sync += [
-                            slot.eq(~slot),
-                            self.weight_base.eq(next_base),
-                            next_base.eq(next_base + upcoming.steps),
-                        ]
-                        if geometry.hw.depthwise:
-                            m.d.sync += self.pass_slot.eq(slot)
-                    m.next = "START"
-            with m.State("START"):
-                m.next = "RUN"
-            with m.State("RUN"):
-                m.d.comb += self.advance.eq(~(self.crowded & (d.op == Op.STORE)))
-                m.d.sync += [
-                    gap.eq(header.gap - 1),
-                    gap_over.eq(header.gap == 1),
-                    at_pass_end.eq(self.pass_end),
-                    drain.eq(drain_cycles(geometry)),
-                    drain_over.eq(drain_cycles(geometry) == 0),
-                ]
-                with m.If(self.advance & self.window_end & has_gap):
-                    m.next = "GAP"
-                with m.Elif(self.advance & self.pass_end):
-                    m.next = "PASS"
-                    with m.If(last_pass):
-                        m.next = "DRAIN"
-                if geometry.hw.images:
-                    with m.Elif(self.advance & self.window_end & d.wide & self.results_crowded):
-                        m.next = "WAIT"
-            if geometry.hw.images:
-                with m.State("WAIT"):
-                    with m.If(~self.results_crowded):
-                        m.next = "RUN"
-            with m.State("GAP"):
-                m.d.sync += [gap.eq(gap - 1), gap_over.eq(gap == 1)]
-                with m.If(gap_over):
-                    m.next = "RUN"
-                    if geometry.hw.images:
-                        with m.If(d.wide & self.results_crowded):
-                            m.next = "WAIT"
-                    with m.If(at_pass_end):
-                        m.next = "PASS"
-                        with m.If(last_pass):
-                            m.next = "DRAIN"
-            with m.State("DRAIN"):
-                m.d.sync += [drain.eq(drain - 1), drain_over.eq(drain == 1)]
-                with m.If(Mux(bare, drain_over, running_passes == 0)):
-                    m.next = "END"
-            with m.State("END"):
-                m.d.comb += self.layer_done.eq(1)
-                m.next = "FETCH"
-
-            in_fetch, in_pass = fsm.ongoing("FETCH"), fsm.ongoing("PASS") | fsm.ongoing("START")
-            in_gap = fsm.ongoing("GAP") | (fsm.ongoing("RUN") & ~self.advance)
-            if geometry.hw.images:
-                in_gap |= fsm.ongoing("WAIT")
-            in_drain = fsm.ongoing("DRAIN") | fsm.ongoing("END")
-            m.d.comb += [
-                self.idle.eq(in_fetch & ~self.descriptor_valid),
+        op = self.descriptor.op
+        bare = (op == Op.MAX_POOL) | (op == Op.STORE)
+        m.d.comb += self.descriptor_taken.eq(at["FETCH"] & self.descriptor_valid)
+        with m.If(self.descriptor_taken):
+            m.d.sync += [
+                d.eq(self.descriptor),
+                passes.eq(self.descriptor.passes),
+                self.bare.eq(bare),
+                self.storing.eq(op == Op.STORE),
+                self.pooling.eq(reduce(or_, (op == each for each in windowed), bare)),
+                *(flag.eq(op == each) for each, flag in windowed.items()),
             ]
 
-        m.d.sync += [
-            loaded.eq(loaded + self.pass_loaded - started),
-            running_passes.eq(running_passes + started - self.pass_done),
+        # ---- the pass -------------------------------------------------------------------------------------------
+        m.d.comb += [
+            upcoming.eq(Mux(slot, self.headers[1], self.headers[0])),
+            ready.eq(self.bare | (loaded[0] & (~d.wide | (~running_passes[0] & self.writer_empty)))),
+            begins.eq(at["PASS"] & ready),
+            started.eq(begins & ~self.bare),
+            # a cycle later: the way from `ready` to all that a start sets back is too long for one
+            self.pass_start.eq(at["START"]),
+        ]
+        with m.If(self.bare):
+            m.d.comb += upcoming.eq(0)
+            m.d.comb += [upcoming.gap.eq(d.gap), upcoming.words.eq(d.words)]
+            m.d.comb += [upcoming.begin.eq(1), upcoming.fresh.eq(1)]
+        with m.If(begins):
+            m.d.sync += [header.eq(upcoming), passes.eq(passes - 1), last_pass.eq(self.bare | (passes == 1))]
+        with m.If(started):
+            m.d.sync += [
+                slot.eq(~slot),
+                self.weight_base.eq(next_base),
+                next_base.eq(next_base + upcoming.steps),
+            ]
+            if geometry.hw.depthwise:
+                m.d.sync += self.pass_slot.eq(slot)
+        for count, comes, goes in ((loaded, self.pass_loaded, started), (running_passes, started, self.pass_done)):
+            fewer, more = (count << 1) | 1, count >> 1
+            stays = ~(goes & ~comes).replicate(SLOTS)
+            m.d.sync += count.eq(more | (count & stays) | (fewer & (comes & ~goes).replicate(SLOTS)))
+
+        # ---- the walk -------------------------------------------------------------------------------------------
+        tile_over = self.window_end & has_gap  # a gap follows
+        gap_ends = at["GAP"] & gap_over
+        pass_over = (self.advance & ~tile_over & self.pass_end) | (gap_ends & at_pass_end)
+        drained = Mux(self.bare, drain_over, ~running_passes[0])
+        m.d.comb += self.advance.eq(at["RUN"] & ~(self.crowded & self.storing))
+        with m.If(at["RUN"]):
+            m.d.sync += at_pass_end.eq(self.pass_end)
+        with m.If(at["RUN"] | at["GAP"]):
+            m.d.sync += [
+                gap.eq(Mux(at["RUN"], header.gap, gap) - 1),
+                gap_over.eq(Mux(at["RUN"], gap_is_one, gap == 1)),
+            ]
+        m.d.sync += [drain.eq(drain_cycles(geometry)), drain_over.eq(drain_cycles(geometry) == 0)]
+        with m.If(at["DRAIN"]):
+            m.d.sync += [drain.eq(drain - 1), drain_over.eq(drain == 1)]
+
+        following = {
+            "FETCH": at["END"] | (at["FETCH"] & ~self.descriptor_valid),
+            "PASS": self.descriptor_taken | (at["PASS"] & ~ready) | (pass_over & ~last_pass),
+            "START": begins,
+            "RUN": at["START"]
+            | (at["RUN"] & ~self.advance)
+            | (self.advance & ~tile_over & ~self.pass_end)
+            | (gap_ends & ~at_pass_end),
+            "GAP": (self.advance & tile_over) | (at["GAP"] & ~gap_over),
+            "DRAIN": (pass_over & last_pass) | (at["DRAIN"] & ~drained),
+            "END": at["DRAIN"] & drained,
+        }
+        if geometry.hw.images:
+            tile_begins = (self.advance & self.window_end & ~has_gap & ~self.pass_end) | (gap_ends & ~at_pass_end)
+            waits = Mux(at["WAIT"], self.results_crowded, tile_begins & d.wide & self.results_crowded)
+            following["RUN"] = (following["RUN"] | at["WAIT"]) & ~waits
+            following["WAIT"] = waits
+        at.follow(m, following)
+
+        in_fetch, in_pass = at["FETCH"], at["PASS"] | at["START"]
+        in_gap = at["GAP"] | (at["RUN"] & ~self.advance)
+        if geometry.hw.images:
+            in_gap |= at["WAIT"]
+        in_drain = at["DRAIN"] | at["END"]
+        m.d.comb += [
+            self.idle.eq(in_fetch & ~self.descriptor_valid),
+            self.layer_done.eq(at["END"]),
         ]
 
         # ---- start, done, counters -----------------------------------------------------------------------------
-        finished = Signal()
-        m.d.comb += finished.eq(
-            self.running & self.idle & self.loader_finished & self.reader_idle & self.writer_idle & ~self.start
-        )
+        finished = self.idle & self.loader_finished & self.reader_idle & self.writer_idle
+        m.d.sync += self.running.eq(self.start | (self.running & ~finished))
         m.d.comb += self.done.eq(~self.running)
         # no reset but that by `start`: how far an aborted run came can still be read
         counters = [Signal(32, name=f"count_{name}", reset_less=True) for name in COUNTERS]
@@ -215,15 +220,16 @@ class Executor(SharedModule):
             in_fetch & self.loading,
         )
         assert len(spent) == len(COUNTERS)
-        with m.If(self.running):
-            for counter, event in zip(counters, spent, strict=True):
-                m.d.sync += counter.eq(counter + event)
-            for index, busy in enumerate(band_busy):
-                m.d.sync += busy.eq(busy + (self.advance & ~self.pooling & header.bands[index]))
-        with m.If(finished):
-            m.d.sync += self.running.eq(0)
+        # an event enables a counter: added, it would come a carry chain too late
+        for counter, event in zip(counters, spent, strict=True):
+            with m.If(self.running & event):
+                m.d.sync += counter.eq(counter + 1)
+        for index, busy in enumerate(band_busy):
+            with m.If(self.running & self.advance & ~self.pooling & header.bands[index]):
+                m.d.sync += busy.eq(busy + 1)
         with m.If(self.start):
-            m.d.sync += self.running.eq(1)
             m.d.sync += [counter.eq(0) for counter in counters]
             m.d.sync += [busy.eq(0) for busy in band_busy]
-        return m
+        fragment = Fragment.get(m, platform)
+        fragment.generated["executor"] = at  # where a machine of Amaranth's own is
+        return fragment
