@@ -25,9 +25,9 @@ from codesign.rtl.depthwise import DepthwiseUnit
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.lanes import memory_ports, names, of_port, some
+from codesign.rtl.lanes import memory_ports, names, of_port
 from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
-from codesign.rtl.layout import Op, code_number
+from codesign.rtl.layout import code_number
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
 from codesign.rtl.pooling import PoolingUnit
@@ -142,20 +142,20 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += target.eq(source)
         members = axi4_lite_slave()
         pass_on(m, members, bus(self, "s_axi_ctrl", members), bus(control, "s_axi_ctrl", members))
-        requests = some(
-            [(axi.arvalid & axi.arready) | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) for axi in ports]
-        )
-        answers = some([axi.rvalid | axi.bvalid for axi in ports])
+        delay = Delay(m)
+        asked = Cat(axi.arvalid & axi.arready for axi in ports)
+        moved = Cat((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | axi.rvalid | axi.bvalid for axi in ports)
+        memory_active = delay.event(Cat(asked, moved), 1, "memory_active").any()
         errors: list[Value] = [reader.response_error, reader.length_error, loader.error]
         if len(ports) > 1:  # those of all ports are a long way; the end of a run comes two cycles behind any of them
             kinds = "response", "length", "descriptor"
-            errors = [Delay(m).event(error, 1, f"{kind}_error") for error, kind in zip(errors, kinds, strict=True)]
+            errors = [delay.event(error, 1, f"{kind}_error") for error, kind in zip(errors, kinds, strict=True)]
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
             control.finished.eq(executor.done),
             control.layer_done.eq(executor.layer_done),
-            control.progress.eq(requests | answers | executor.advance),
-            control.memory_active.eq(requests | answers),
+            control.progress.eq(memory_active | delay.event(executor.advance, 1, "advanced")),
+            control.memory_active.eq(memory_active),
             control.drained.eq(reader.drained & writer.idle),
             control.read_response.eq(errors[0]),
             control.read_length.eq(errors[1]),
@@ -184,7 +184,6 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             window.start.eq(executor.pass_start),
             window.advance.eq(executor.advance),
         ]
-        delay = Delay(m)
         if geometry.second_reader:
             m.submodules.second_aligner = place(second_aligner := WordAligner(geometry), abort)
             for g in range(geometry.groups):
@@ -202,19 +201,22 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 array.second_load.eq(delay.event(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
         modes = geometry.has_doubled
-        # the mode of a layer: nothing of another one is under way while it runs
-        doubled = d.in_code == code_number(geometry.most_bits) if modes else None
-        narrow = d.in_code == code_number(geometry.narrow_bits) if geometry.narrow_bits else None
+        # the mode of a layer, in registers, which a layer's first read is far behind: nothing of another one is under
+        # way while it runs
+        doubled = Signal(reset_less=True) if modes else None
+        narrow = Signal(reset_less=True) if geometry.narrow_bits else None
+        for mode, bits in ((doubled, geometry.most_bits), (narrow, geometry.narrow_bits)):
+            if mode is not None:
+                m.d.sync += mode.eq(d.in_code == code_number(bits))
         step: Value = Mux(doubled, window.step >> 1, window.step) if modes else window.step
         if geometry.has_crumbs:
             step = Mux(narrow, window.step << 1, step)
         early = FEED_LATENCY - WEIGHT_LATENCY - 2  # cycles until the weight banks are asked
         pool_first = Signal(READ_LATENCY - 1)
         pool_last = Signal(READ_LATENCY - 1)
-        storing = Signal()
+        storing = executor.storing
         store_line = Signal(READ_LATENCY - 1)
         store_begins = Signal()
-        m.d.comb += storing.eq(d.op == Op.STORE)
         step_2 = Signal(geometry.weight_addr_bits, reset_less=True)
         first_2 = Signal()
         m.d.sync += [
@@ -261,7 +263,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
             m.d.comb += array.pairs.eq(delay(pairs_2, early, "pairs"))
         tile_last = Signal()
         tile_final = Signal()
-        tile_ends: Value = window.last & (d.op != Op.MAX_POOL) & ~storing
+        tile_ends: Value = window.last & ~executor.bare
         if geometry.hw.depthwise:  # its tiles are of windows
             tile_ends = tile_ends & (~executor.depthwise | window.tile_last)
         m.d.comb += [

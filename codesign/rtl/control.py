@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.axi import ADDRESS_BITS, axi4_lite_slave, bus, pass_on, prefixed
-from codesign.rtl.axi_lite import LiteSlave
+from codesign.rtl.axi_lite import QUAD, LiteSlave
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import WRITE_STAGE
@@ -48,7 +48,9 @@ class Control(SharedModule):
         `quiet_cycles`. In the last of these cycles `clear` resets the memory ports too.
     `interrupt` follows one cycle later, if enabled. In an aborted run it does not wait for the memory.
 
-    Timing: a write to CONTROL that meets the bus slave in cycle t (address and data taken) raises `go` in t + 1.
+    Timing: `progress` and `memory_active` come a cycle after what they tell of, since that is a long way; the cycles
+    above are counted from there. A write to CONTROL that meets the bus slave in cycle t (address and data taken) raises
+    `go` in t + 1.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -81,7 +83,9 @@ class Control(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         registers = register_map(self._geometry)
-        m.submodules.slave = place(slave := LiteSlave())
+        written = [register for register in registers.registers if any(map(_is_written, register.fields))]
+        quads = sorted({register.address // 4 // QUAD for register in registers.registers})
+        m.submodules.slave = place(slave := LiteSlave([register.address // 4 for register in written], quads))
         members = axi4_lite_slave()
         pass_on(m, members, bus(self, PREFIX, members), slave)
 
@@ -96,20 +100,26 @@ class Control(SharedModule):
         failed = Signal()
         cause = Signal(4)
         layers = Signal(LAYERS_BITS)
-        # cycles without requests that an abort waits for; that none is left is a register, since all is cleared by it
-        quiet = Signal(range(quiet_cycles(self._geometry) + 1))
-        settled = Signal(init=1)
+        # cycles without requests that an abort still waits for behind one of them; that none is left is a register
+        quiet = Signal(range(quiet_cycles(self._geometry)))
+        settled = Signal()
         timeout = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT)
-        # progress comes late in a cycle: a register takes it, and of the cycles without it all but the last are counted
-        moved = Signal(init=1)
-        silence = Signal(TIMEOUT_BITS)
-        most_silence = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT - 1)
+        # cycles without progress that are left before the last one, and whether none is
+        patience = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT - 1)
+        exhausted = Signal()
+        most_patience = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT - 1)
+        none_at_all = Signal()
+        moved = Signal()
+        restless = Signal()
+        was_running = Signal()  # in the cycle that `progress` and `memory_active` are of
+        was_aborting = Signal()
         m.d.comb += [
             idle.eq(~running & ~self.abort),
             self.go.eq(start & idle),
-            expired.eq(~moved & (silence == most_silence)),
-            self.clear.eq(self.abort & self.drained & settled),
-            failed.eq(cause != Error.NONE),
+            moved.eq(~was_running | self.progress),
+            restless.eq(~was_aborting | self.memory_active),
+            expired.eq(~moved & exhausted),
+            self.clear.eq(self.abort & self.drained & settled & ~restless),
         ]
         causes = {
             Error.READ_RESPONSE: self.read_response,
@@ -119,13 +129,17 @@ class Control(SharedModule):
             Error.STOPPED: stop,
             Error.TIMEOUT: expired,
         }
+        m.d.comb += failed.eq(reduce(or_, causes.values()))
         for code, event in reversed(causes.items()):  # the first one wins
             with m.If(event):
                 m.d.comb += cause.eq(code)
         m.d.sync += [
-            moved.eq(~running | self.progress),
-            silence.eq(Mux(moved, 0, silence + 1)),
-            most_silence.eq(timeout - 1),
+            was_running.eq(running),
+            was_aborting.eq(self.abort),
+            most_patience.eq(timeout - 1),
+            none_at_all.eq(timeout == 1),
+            patience.eq(Mux(moved, most_patience, patience - 1)),
+            exhausted.eq(Mux(moved, none_at_all, patience == 1)),
         ]
         over = Signal()
         broken = Signal()
@@ -136,8 +150,8 @@ class Control(SharedModule):
             m.d.sync += [running.eq(0), done.eq(over), error.eq(cause), self.abort.eq(broken)]
         with m.If(self.go):
             m.d.sync += [running.eq(1), done.eq(0), error.eq(Error.NONE), layers.eq(0)]
-        with m.If(~self.abort | self.memory_active):
-            m.d.sync += [quiet.eq(quiet_cycles(self._geometry)), settled.eq(0)]
+        with m.If(restless):
+            m.d.sync += [quiet.eq(quiet_cycles(self._geometry) - 1), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [quiet.eq(quiet - 1), settled.eq(quiet == 1)]
         with m.If(self.clear):
@@ -168,27 +182,27 @@ class Control(SharedModule):
         counts = [*self.counters, *self.byte_counters, *self.band_busy]
         values |= {(name, "value"): count for name, count in zip(registers.counters, counts, strict=True)}
 
-        # four registers fill a LUT; the synchronous reset of the flip-flop behind it gives the groups their turn
-        groups: list[Value] = []
-        for number in sorted({register.address // 16 for register in registers.registers}):
-            group = Signal(32, name=f"read_{16 * number:03x}")
-            with m.Switch(slave.read_index[:2]):
+        # four registers fill a LUT; the synchronous reset of the flip-flop behind it gives the quads their turn
+        read: list[Value] = []
+        for chosen, number in zip(slave.read_quad, quads, strict=True):
+            quad = Signal(32, name=f"read_{4 * QUAD * number:03x}")
+            with m.Switch(slave.read_place):
                 for register in registers.registers:
-                    if register.address // 16 == number:
-                        with m.Case(register.address // 4 % 4):
-                            m.d.sync += group.eq(self._word(register, values))
+                    if register.address // 4 // QUAD == number:
+                        with m.Case(register.address // 4 % QUAD):
+                            m.d.sync += quad.eq(self._word(register, values))
                 with m.Default():
-                    m.d.sync += group.eq(0)
-            with m.If(slave.read_index[2:] != number):
-                m.d.sync += group.eq(0)
-            groups.append(group)
-        m.d.comb += slave.read_data.eq(reduce(or_, groups))
-        for register in registers.registers:
-            written = Signal(name=f"write_{register.name.lower()}")
-            m.d.comb += written.eq(slave.write_en & (slave.write_index == register.address // 4))
-            for field in register.fields:
-                with m.If(written & idle if field.access is Access.WRITE else written):
-                    self._write(m, slave, field, values.get((register.name, field.name)))
+                    m.d.sync += quad.eq(0)
+            with m.If(~chosen):
+                m.d.sync += quad.eq(0)
+            read.append(quad)
+        m.d.comb += slave.read_data.eq(reduce(or_, read))
+        for selected, register in zip(slave.write_select, written, strict=True):
+            write = Signal(name=f"write_{register.name.lower()}")
+            m.d.comb += write.eq(slave.write_en & selected)
+            for field in filter(_is_written, register.fields):
+                with m.If(write & idle if field.access is Access.WRITE else write):
+                    self._write(m, slave, field, values[register.name, field.name])
         with m.If(over):
             m.d.sync += pending[0].eq(1)
         with m.If(broken):
@@ -204,10 +218,8 @@ class Control(SharedModule):
                 bits[field.low : field.low + field.bits] = list(shown)
         return Cat(*bits)
 
-    def _write(self, m: Module, slave: LiteSlave, field: BitField, target: Value | None) -> None:
+    def _write(self, m: Module, slave: LiteSlave, field: BitField, target: Value) -> None:
         """What a write does to a field; byte by byte, as the strobes select."""
-        if target is None or field.access is Access.READ:
-            return
         end = field.low + field.bits
         data, mask = slave.write_data[field.low : end], slave.write_mask[field.low : end]
         if field.access is Access.TRIGGER:
@@ -219,3 +231,8 @@ class Control(SharedModule):
                 first, last = max(field.low, 8 * byte), min(end, 8 * byte + 8)
                 with m.If(slave.write_mask[8 * byte]):
                     m.d.sync += target[first - field.low : last - field.low].eq(slave.write_data[first:last])
+
+
+def _is_written(field: BitField) -> bool:
+    """Whether a write does something to a field."""
+    return field.access is not Access.READ

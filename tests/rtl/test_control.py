@@ -204,11 +204,15 @@ def test_an_error_ends_the_run_and_the_next_one_starts(error: Error, owed: int) 
             bench.ctx.set(bench.control.memory_active, cycle % 4 == 3)
             await bench.write("CONTROL", 1) if cycle == 20 else await bench.ctx.tick()
             assert bench.get("abort") and not bench.get("clear") and not bench.get("go")
-        bench.ctx.set(bench.control.memory_active, 1)
+        for _ in range(2 * quiet):
+            assert bench.get("abort") and not bench.get("clear")
+            await bench.ctx.tick()
+        bench.ctx.set(bench.control.memory_active, 1)  # the last answer, in the cycle before
+        bench.ctx.set(bench.control.drained, 1)
+        assert bench.get("abort") and not bench.get("clear")
         await bench.ctx.tick()
         bench.ctx.set(bench.control.memory_active, 0)
-        bench.ctx.set(bench.control.drained, 1)
-        for _ in range(quiet):
+        for _ in range(quiet - 1):
             assert bench.get("abort") and not bench.get("clear")
             await bench.ctx.tick()
         assert bench.get("abort") and bench.get("clear")
@@ -238,7 +242,7 @@ def test_a_run_without_progress_ends_after_the_timeout(timeout: int) -> None:
         ctx.set(bench.control.progress, 1)
         await ctx.tick()
         ctx.set(bench.control.progress, 0)
-        for _ in range(timeout + 1):
+        for _ in range(timeout):
             assert not bench.get("abort")
             await ctx.tick()
         assert bench.get("abort")
