@@ -14,9 +14,9 @@ class ByteCounters(SharedModule):
     """Counts the transfers of a run in bytes, modulo 2**32.
 
     `moved` has a bit for each of `BYTES`: a transfer of that kind in this cycle, of a beat or, for results, of
-    RESULT_BYTES. Only transfers while `running` is high count; `start` sets the counters to 0.
+    RESULT_BYTES. Only transfers while `running` is high count; `start`, while it is low, sets the counters to 0.
 
-    Timing: a transfer in cycle t is in `counts` from t + 1 on. An aborted run does not reset it: its counts remain.
+    Timing: a transfer in cycle t is in `counts` from t + 2 on. An aborted run does not reset it: its counts remain.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -33,11 +33,14 @@ class ByteCounters(SharedModule):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        moved = Signal(len(BYTES))  # comes late, and so counts a cycle later
+        counting = Signal()
+        m.d.sync += [moved.eq(self.moved), counting.eq(self.running)]
         for index, name in enumerate(BYTES):
             size = RESULT_BYTES if name == "results" else self._geometry.beat_bytes
             shift = size.bit_length() - 1
             count = Signal(32 - shift, name=f"count_{name}")
-            with m.If(self.running & self.moved[index]):
+            with m.If(counting & moved[index]):
                 m.d.sync += count.eq(count + 1)
             with m.If(self.start):
                 m.d.sync += count.eq(0)

@@ -16,14 +16,16 @@ def test_transfers_count_while_a_run_lasts(width: int) -> None:
     rng = np.random.default_rng(width)
     cycles = 300
     start = rng.random(cycles) < 0.02
-    running = rng.random(cycles) < 0.7
+    running = (rng.random(cycles) < 0.7) & ~start
     moved = rng.integers(0, 1 << len(BYTES), cycles)
     sizes = [4 if name == "results" else width // 8 for name in BYTES]
     drive = {"start": start, "running": running, "moved": moved}
     shape = geometry(memory=Memory(width_bits=width, latency=1))
     seen = play(ByteCounters(shape), drive, ["counts"], cycles)["counts"]
     want = np.zeros((cycles, len(BYTES)), dtype=np.int64)
+    moved_by_then = want.copy()  # before a cycle
     for t in range(1, cycles):
         bits = moved[t - 1] >> np.arange(len(BYTES)) & 1
-        want[t] = 0 if start[t - 1] else want[t - 1] + bits * sizes * running[t - 1]
+        moved_by_then[t] = 0 if start[t - 1] else moved_by_then[t - 1] + bits * sizes * running[t - 1]
+        want[t] = 0 if start[t - 1] else moved_by_then[t - 1]
     assert np.array_equal(seen, want) and want.max() > 0
