@@ -143,19 +143,23 @@ class Control(SharedModule):
         ]
         over = Signal()
         broken = Signal()
+        m.d.comb += [broken.eq(running & failed), over.eq(running & self.finished & ~failed)]
+        # sums of products, for errors come late in a cycle
+        m.d.sync += [
+            running.eq(self.go | (running & ~self.finished & ~failed)),
+            done.eq(over | (done & ~self.go)),
+            self.abort.eq(broken | (self.abort & ~self.clear)),
+        ]
         with m.If(running):
-            m.d.comb += [broken.eq(failed), over.eq(self.finished & ~failed)]
             m.d.sync += layers.eq(layers + self.layer_done)
-        with m.If(over | broken):
-            m.d.sync += [running.eq(0), done.eq(over), error.eq(cause), self.abort.eq(broken)]
+        with m.If(broken):
+            m.d.sync += error.eq(cause)
         with m.If(self.go):
-            m.d.sync += [running.eq(1), done.eq(0), error.eq(Error.NONE), layers.eq(0)]
+            m.d.sync += [error.eq(Error.NONE), layers.eq(0)]
         with m.If(restless):
             m.d.sync += [quiet.eq(quiet_cycles(self._geometry) - 1), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [quiet.eq(quiet - 1), settled.eq(quiet == 1)]
-        with m.If(self.clear):
-            m.d.sync += self.abort.eq(0)
 
         # ---- registers -----------------------------------------------------------------------------------------
         enable = Signal(2)
