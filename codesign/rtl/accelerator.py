@@ -25,7 +25,7 @@ from codesign.rtl.depthwise import DepthwiseUnit
 from codesign.rtl.dma import ResultWriter, StreamReader
 from codesign.rtl.executor import Executor
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.lanes import memory_ports, names, of_port
+from codesign.rtl.lanes import memory_ports, names, of_port, some
 from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.layout import code_number
 from codesign.rtl.loader import Loader
@@ -143,9 +143,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
         members = axi4_lite_slave()
         pass_on(m, members, bus(self, "s_axi_ctrl", members), bus(control, "s_axi_ctrl", members))
         delay = Delay(m)
-        asked = Cat(axi.arvalid & axi.arready for axi in ports)
-        moved = Cat((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | axi.rvalid | axi.bvalid for axi in ports)
-        memory_active = delay.event(Cat(asked, moved), 1, "memory_active").any()
+        asks = some([axi.arvalid & axi.arready for axi in ports])
+        moves = [(axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | axi.rvalid | axi.bvalid for axi in ports]
+        memory_active = delay.event(Cat(asks, *moves), 1, "memory_active").any()
         errors: list[Value] = [reader.response_error, reader.length_error, loader.error]
         if len(ports) > 1:  # those of all ports are a long way; the end of a run comes two cycles behind any of them
             kinds = "response", "length", "descriptor"
