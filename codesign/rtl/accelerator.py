@@ -375,6 +375,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 selected.eq(d.target == index),
                 loads.eq(loader.load_valid & (loader.load_target == index)),
             ]
+            if geometry.second_reader:  # nothing reads or writes between the last layer and this one
+                second_reads = Signal(name=f"second_reads_{index}")
+                m.d.sync += second_reads.eq((d.half | d.pairs) & (d.source == index))
             for g in range(geometry.groups):
                 start = (g % geometry.groups_per_beat) * geometry.group_bits
                 with m.If(loads):
@@ -384,7 +387,7 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                         memory.write_data[g].eq(loader.load_data[start : start + geometry.group_bits]),
                     ]
                 if geometry.second_reader:
-                    with m.Elif((d.half | d.pairs) & (d.source == index)):
+                    with m.Elif(second_reads):
                         m.d.comb += memory.write_addr[g].eq(window.second_addr)
                 with m.Elif(pooling.write):
                     m.d.comb += [

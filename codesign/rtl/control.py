@@ -100,8 +100,7 @@ class Control(SharedModule):
         failed = Signal()
         cause = Signal(4)
         layers = Signal(LAYERS_BITS)
-        # cycles without requests that an abort still waits for behind one of them; that none is left is a register, and
-        # it is never set but in an abort: much depends on what clears all
+        # cycles without requests that an abort still waits for behind one of them; that none is left is a register
         quiet = Signal(range(quiet_cycles(self._geometry)))
         settled = Signal()
         timeout = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT)
@@ -120,7 +119,7 @@ class Control(SharedModule):
             moved.eq(~was_running | self.progress),
             restless.eq(~was_aborting | self.memory_active),
             expired.eq(~moved & exhausted),
-            self.clear.eq(settled & self.drained & ~self.memory_active),
+            self.clear.eq(self.abort & settled & self.drained & ~self.memory_active),
         ]
         causes = {
             Error.READ_RESPONSE: self.read_response,
@@ -157,7 +156,7 @@ class Control(SharedModule):
             m.d.sync += error.eq(cause)
         with m.If(self.go):
             m.d.sync += [error.eq(Error.NONE), layers.eq(0)]
-        with m.If(restless | self.clear):
+        with m.If(restless):
             m.d.sync += [quiet.eq(quiet_cycles(self._geometry) - 1), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [quiet.eq(quiet - 1), settled.eq(quiet == 1)]
