@@ -270,7 +270,8 @@ class _Compiler:
             "pad_code": self.pad_code(source.tensor),
             "last_columns": (pixels - 1) % geometry.columns + 1,
             "passes": len(passes),
-            **passes[0].tiling.fields(),
+            # a set of filters that does not fit its rows' rings is cut to single tiles, others walk all
+            **max((item.tiling for item in passes), key=lambda tiling: tiling.count).fields(),
             **({"twos": passes[0].twos} if geometry.result_rows == 2 else {}),
         }
         if plan.op == Op.DEPTHWISE:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from codesign.program import Program
+from codesign.program.compiler import plan_network
 from codesign.rtl.layout import Op
 from codesign.sim.cosim import run as cosim
 from codesign.sim.timing import plan_timing as timing
 from codesign.verify import campaign
-from codesign.verify.campaign import Plan, draw_case
+from codesign.verify.campaign import Plan, check, draw_case
 from tests.conftest import Run
 
 
@@ -105,3 +106,12 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     status, out, err = run("verify", "--runs", 1, "-o", tmp_path)
     assert (status, out) == (2, "") and "holds other files" in err and err.count("\n") == 1
+
+
+def test_sets_cut_to_single_tiles_and_whole_ones_share_a_layer() -> None:
+    """The first set of a grouped layer exceeds its rows' rings, the last one does not: its pass walks all tiles."""
+    case = draw_case(Plan(runs=30, per_hardware=3, seed=7101), 6, 0)
+    network = case.recipe.build()
+    planned = plan_network(network, case.hardware)
+    assert any(len({item.single for item in step.passes}) == 2 for step in planned.steps)
+    assert check(case).exact
