@@ -62,10 +62,9 @@ _IN_SLICE = ("S", "CI", "CIN", "CYINIT", "PCIN")
 """Inputs whose wire does not leave the slice, of carry cells and DSP cascades."""
 
 
-def lut_delay_ns(family: Family, inputs: int) -> float:
-    """Of a LUT and the wire to it; from seven inputs on it is several, joined by multiplexers inside the slice."""
-    delays = _DELAYS[family]
-    return WIRE_NS + delays.lut + max(0, inputs - 6) * delays.multiplexer
+def lut_delay_ns(family: Family) -> float:
+    """Of a LUT and the wire to it."""
+    return WIRE_NS + _DELAYS[family].lut
 
 
 class Step(NamedTuple):

@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 from codesign.arch.devices import Family
 from codesign.sim.synthesis.clock_estimate import lut_delay_ns
 
+_INPUTS = 6
+"""Of a LUT; wider ones are several, joined by multiplexers inside the slice."""
+_WIDE = 2.1
+"""Levels that a wide one counts as."""
 LUTS_FILE = "luts.txt"
 """Costs and delays as ABC reads them, in the job's folder."""
 
@@ -65,6 +69,7 @@ _XILINX = LutMapping(
     "finalize",
     (
         "opt_expr -mux_undef -noclkinv",
+        "scratchpad -copy abc9.script.flow3 abc9.script",  # maps several times and keeps what is best
         "abc9 -lut {luts}",
         "clean",
         "xilinx_srl -fixed -minlen 3",
@@ -107,7 +112,11 @@ def synthesis_job(
     }
     if flow.mapping is not None:
         luts = enumerate(flow.mapping.luts, 1)
+        # a wide one is faster than two levels. Taken for more, it stands where there is time, saves LUTs there, and adds
+        # no multiplexer to a path of few levels
+        ns = lut_delay_ns(flow.mapping.delays)
+        delays = [(n, taken, ns if n <= _INPUTS else _WIDE * ns) for n, taken in luts]
         job["mapping"] = flow.mapping._asdict() | {
-            "luts": "".join(f"{n} {taken} {round(1e3 * lut_delay_ns(flow.mapping.delays, n))}\n" for n, taken in luts)
+            "luts": "".join(f"{n} {taken} {round(1e3 * delay)}\n" for n, taken, delay in delays)
         }
     return job
