@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import Component, Out
 
 from codesign.rtl.activation import ActivationMemory, WordAligner
@@ -375,32 +375,34 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 selected.eq(d.target == index),
                 loads.eq(loader.load_valid & (loader.load_target == index)),
             ]
+            second_reads: Value = Const(0, 1)
             if geometry.second_reader:  # nothing reads or writes between the last layer and this one
                 second_reads = Signal(name=f"second_reads_{index}")
                 m.d.sync += second_reads.eq((d.half | d.pairs) & (d.source == index))
+            # one of four, by two bits that all groups have
+            low, high = Signal(name=f"write_low_{index}"), Signal(name=f"write_high_{index}")
+            m.d.comb += [low.eq(loads | (pooling.write & ~second_reads)), high.eq(loads | second_reads)]
+            second_addr = window.second_addr if geometry.second_reader else Const(0)
             for g in range(geometry.groups):
                 start = (g % geometry.groups_per_beat) * geometry.group_bits
-                with m.If(loads):
-                    m.d.comb += [
-                        memory.write_en[g].eq(loader.load_groups[g].replicate(geometry.dot)),
-                        memory.write_addr[g].eq(loader.load_addr),
-                        memory.write_data[g].eq(loader.load_data[start : start + geometry.group_bits]),
-                    ]
-                if geometry.second_reader:
-                    with m.Elif(second_reads):
-                        m.d.comb += memory.write_addr[g].eq(window.second_addr)
-                with m.Elif(pooling.write):
-                    m.d.comb += [
-                        memory.write_en[g].eq(selected.replicate(geometry.dot)),
-                        memory.write_addr[g].eq(pooling.write_addr),
-                        memory.write_data[g].eq(pooling.write_data[g]),
-                    ]
-                with m.Else():
-                    m.d.comb += [
-                        memory.write_en[g].eq(post.write_en[g] & selected.replicate(geometry.dot)),
-                        memory.write_addr[g].eq(post.write_addr[g]),
-                        memory.write_data[g].eq(post.write_data[g]),
-                    ]
+                loaded = loader.load_data[start : start + geometry.group_bits]
+                m.d.comb += [
+                    memory.write_addr[g].eq(
+                        Mux(
+                            high,
+                            Mux(low, loader.load_addr, second_addr),
+                            Mux(low, pooling.write_addr, post.write_addr[g]),
+                        )
+                    ),
+                    memory.write_data[g].eq(Mux(high, loaded, Mux(low, pooling.write_data[g], post.write_data[g]))),
+                    memory.write_en[g].eq(
+                        Mux(
+                            high,
+                            (low & loader.load_groups[g]).replicate(geometry.dot),
+                            selected.replicate(geometry.dot) & (low.replicate(geometry.dot) | post.write_en[g]),
+                        )
+                    ),
+                ]
         return m
 
     def _depthwise(

@@ -45,7 +45,7 @@ class Control(SharedModule):
       * at the first of the error inputs, when the host says stop, or when `progress` was low for TIMEOUT cycles:
         STATUS.error. Then `abort` is high: it stops the memory ports and holds everything else in reset, until the
         memory has answered all it was asked (`drained`) and both `memory_active` and the datapath have been silent for
-        `quiet_cycles`. In the last of these cycles `clear` resets the memory ports too.
+        `quiet_cycles`. In the last of these cycles, or in the one behind it, `clear` resets the memory ports too.
     `interrupt` follows one cycle later, if enabled. In an aborted run it does not wait for the memory.
 
     Timing: `progress` and `memory_active` come a cycle after what they tell of, since that is a long way; the cycles
@@ -110,16 +110,14 @@ class Control(SharedModule):
         most_patience = Signal(TIMEOUT_BITS, init=DEFAULT_TIMEOUT - 1)
         none_at_all = Signal()
         moved = Signal()
-        restless = Signal()
+        restless = Signal()  # a cycle ago
         was_running = Signal()  # in the cycle that `progress` and `memory_active` are of
         was_aborting = Signal()
         m.d.comb += [
             idle.eq(~running & ~self.abort),
             self.go.eq(start & idle),
             moved.eq(~was_running | self.progress),
-            restless.eq(~was_aborting | self.memory_active),
             expired.eq(~moved & exhausted),
-            self.clear.eq(self.abort & settled & self.drained & ~self.memory_active),
         ]
         causes = {
             Error.READ_RESPONSE: self.read_response,
@@ -150,6 +148,10 @@ class Control(SharedModule):
             done.eq(over | (done & ~self.go)),
             self.abort.eq(broken | (self.abort & ~self.clear)),
         ]
+        # a register: much is reset by it, and whether all is drained is a long way. Nothing moves that nobody waits for
+        m.d.sync += restless.eq(~was_aborting | self.memory_active)
+        still = settled & ~restless & ~self.memory_active
+        m.d.sync += self.clear.eq(self.abort & still & self.drained & ~self.clear)
         with m.If(running):
             m.d.sync += layers.eq(layers + self.layer_done)
         with m.If(broken):
@@ -157,7 +159,7 @@ class Control(SharedModule):
         with m.If(self.go):
             m.d.sync += [error.eq(Error.NONE), layers.eq(0)]
         with m.If(restless):
-            m.d.sync += [quiet.eq(quiet_cycles(self._geometry) - 1), settled.eq(0)]
+            m.d.sync += [quiet.eq(quiet_cycles(self._geometry) - 3), settled.eq(0)]
         with m.Elif(~settled):
             m.d.sync += [quiet.eq(quiet - 1), settled.eq(quiet == 1)]
 

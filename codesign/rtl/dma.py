@@ -286,9 +286,9 @@ class ResultWriter(SharedModule):
         storing = beats.r_rdy
         of_map = Signal()  # what came last is a beat, and so is all that waits: selects data, far from `storing`
         aligned = Cat(Const(0, lane_bits), Mux(of_map, beat_address[lane_bits:], place))
-        aw_sent, w_sent, aw_now, w_now, asked, going, gone = (
+        aw_sent, w_sent, aw_now, w_now, asked, going = (
             [Signal(name=x) for x in names(name, geometry)]
-            for name in ("aw_sent", "w_sent", "aw_now", "w_now", "asked", "going", "gone")
+            for name in ("aw_sent", "w_sent", "aw_now", "w_now", "asked", "going")
         )
         dropping = Signal()
         offering = Signal()
@@ -297,7 +297,6 @@ class ResultWriter(SharedModule):
         sent = Signal()
         answered = [Signal(name=x) for x in names("answered", geometry)]
         all_answered = [Signal(init=1, name=x) for x in names("all_answered", geometry)]  # nothing is outstanding
-        settled = [all_answered[p] & ~gone[p] for p in ports]
         if geometry.hw.images:
             m.d.comb += self.results_crowded.eq(reaches(m, fifo, "results", room, MANY_RESULTS))
         lanes = [beats.r_data.word_select(p, geometry.port_bits) for p in ports]
@@ -328,10 +327,10 @@ class ResultWriter(SharedModule):
             self.moved.eq(Cat(sent & ~storing, sent & storing)),
             fifo.r_en.eq(dropping | through),
             beats.r_en.eq(dropping | through),
-            *(answered[p].eq(bvalid[p] & ~settled[p]) for p in ports),
+            *(answered[p].eq(bvalid[p] & ~all_answered[p]) for p in ports),
             self.error.eq(some([answered[p] & (bresp[p] != OKAY) for p in ports])),
             self.empty.eq(fifo.empty & beats.empty & ~self.valid & ~self.store_valid),
-            self.idle.eq(self.empty & both(settled)),
+            self.idle.eq(self.empty & both(all_answered)),
         ]
         m.d.sync += offered.eq(offering & ~through)
         with m.If(self.store_valid):
@@ -346,9 +345,9 @@ class ResultWriter(SharedModule):
             m.d.sync += [
                 aw_sent[p].eq(~sent & Mux(asked[p], aw_now[p], aw_sent[p])),
                 w_sent[p].eq(~sent & Mux(asked[p], w_now[p], w_sent[p])),
-                gone[p].eq(going[p]),  # counted a cycle later: answers come after it
             ]
-            outstanding = amount_held(m, names("outstanding", geometry)[p], MOST_OUTSTANDING, gone[p], answered[p])
-            with m.If(gone[p] != answered[p]):
+            name = names("outstanding", geometry)[p]
+            outstanding = amount_held(m, name, MOST_OUTSTANDING, going[p], answered[p], late="comes")
+            with m.If(going[p] != answered[p]):
                 m.d.sync += all_answered[p].eq(answered[p] & (outstanding == 1))
         return m

@@ -40,6 +40,9 @@ class Executor(SharedModule):
     `header` belongs to the pass that starts or runs: max pooling and stores have none in the stream and run under one
     that is made up here. A store reads like pooling, word after word, and pauses while `crowded` is high; a cycle of
     such a pause counts as a gap.
+
+    What the operation is comes with `current`, from registers: `pooling` reads window after window, as `averaging` and
+    `depthwise` do; `bare` has no passes and no weights, `storing` is a store.
     """
 
     def __init__(self, geometry: Geometry) -> None:

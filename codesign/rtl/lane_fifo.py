@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 
@@ -84,15 +86,24 @@ class LaneFifo(Elaboratable):  # type: ignore[misc]  # Amaranth is not typed
         return m
 
 
-def amount_held(m: Module, name: str, most: int, comes: Value, goes: Value, init: int = 0) -> Signal:
+def amount_held(
+    m: Module,
+    name: str,
+    most: int,
+    comes: Value,
+    goes: Value,
+    *,
+    init: int = 0,
+    late: Literal["comes", "goes"] = "goes",
+) -> Signal:
     """A register with how much is held, at most `most`, of what comes and goes, one at a time.
 
-    That something goes may be late: it lets the register change, but nothing is added behind it. A difference, since
+    One of both events may be late: it lets the register change, but nothing is added behind it. A difference, since
     the first operand enters the carry chain beside the LUTs, a longer way; of a sum that may be either.
     """
     amount = Signal(range(most + 1), name=name, init=init)
     with m.If(comes != goes):
-        m.d.sync += amount.eq(amount - Mux(comes, -1, 1))
+        m.d.sync += amount.eq(amount - (Mux(comes, -1, 1) if late == "goes" else Mux(goes, 1, -1)))
     return amount
 
 

@@ -109,7 +109,10 @@ class Loader(SharedModule):
         # ---- beats -----------------------------------------------------------------------------------------------
         receives = Signal(init=1)  # in a state that takes whatever comes
         room = Signal()  # the ring has room for another step
-        beats = Signal(24)  # beats of the current block still to come, minus one
+        # beats of the current block still to come, minus one, each bit inverted: so it counts up, by the carry into the
+        # chain, and no LUT stands before that
+        beats = Signal(24)
+        ones = Const(-1, len(beats))
         last_beat = Signal()  # that are none
         ends = Signal()
         weights_taken = Signal()
@@ -151,10 +154,12 @@ class Loader(SharedModule):
         is_descriptor, skips, one_skipped = (
             Signal(name=name, reset_less=True) for name in ("is_descriptor", "skips", "one_skipped")
         )
+        skip_rest = Signal.like(coming.passes, name="skip_rest", reset_less=True)
         m.d.sync += [
             is_descriptor.eq(coming.magic == DESCRIPTOR_MAGIC),
             skips.eq(coming.passes != 0),
             one_skipped.eq(coming.passes == 1),
+            skip_rest.eq(coming.passes - 1),
         ]
         recognized = at["DISPATCH"] & is_descriptor
         m.d.comb += self.error.eq(at["DISPATCH"] & ~(is_descriptor & known))
@@ -241,7 +246,8 @@ class Loader(SharedModule):
                 m.d.sync += left.eq(left - 1)
             with m.If(self.pass_done):
                 m.d.sync += alone.eq(1)
-        m.d.sync += room.eq(self.pass_done | alone | Mux(step_taken, left != 1, left != 0))
+        # bit by bit: a comparison would be taken out of the carry chain of the subtraction
+        m.d.sync += room.eq(self.pass_done | alone | left[1:].any() | (left[0] ^ step_taken))
 
         taps_taken: Value = Const(0)
         if unit is not None:
@@ -277,7 +283,7 @@ class Loader(SharedModule):
         begins = at["STOP"] | at["FENCE"] | at["TAKE"] | (at["LOAD"] & ends)  # a descriptor
         blocks: list[tuple[Value, Value | int, Value | int]] = [  # when, its beats minus one, whether that is 0
             (begins, geometry.descriptor_beats - 1, geometry.descriptor_beats == 1),
-            (at["DISPATCH"], d.passes - 1, one_skipped),  # of a FENCE
+            (at["DISPATCH"], skip_rest, one_skipped),  # of a FENCE
             (at["LOAD_WAIT"], load_rest, one_word & (geometry.load_beats == 1)),
             (at["PASS"], geometry.header_beats - 1, geometry.header_beats == 1),
         ]
@@ -285,11 +291,11 @@ class Loader(SharedModule):
             blocks.append((at["PARAMETERS"], tap_rest, one_word))
         with m.If(some([when for when, _, _ in blocks])):
             m.d.sync += [
-                beats.eq(some([Mux(when, rest, 0) for when, rest, _ in blocks])),
+                beats.eq(some([Mux(when, ones ^ rest, 0) for when, rest, _ in blocks])),
                 last_beat.eq(some([Mux(when, none, 0) for when, _, none in blocks])),
             ]
         with m.Elif(self.beat_valid):  # in states that count no beats nobody asks
-            m.d.sync += [beats.eq(beats - 1), last_beat.eq(beats == 1)]
+            m.d.sync += [beats.eq(beats - ones), last_beat.eq(~beats == 1)]  # one more
 
         # ---- states ----------------------------------------------------------------------------------------------
         may_load = self.executor_idle | d.early

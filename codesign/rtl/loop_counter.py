@@ -7,52 +7,37 @@ from typing import Any
 from amaranth.hdl import Module, Mux, Signal, Value
 
 
-def _is_one(m: Module, name: str, count: Value, early: bool) -> Value:
-    """Whether a loop has one round; a cycle behind `count` where that comes early enough."""
-    if not early:
-        return count == 1
-    is_one = Signal(name=f"{name}_is_one", reset_less=True)
-    m.d.sync += is_one.eq(count == 1)
-    return is_one
-
-
 class LoopCounter:
     """Counts 0 to `count` - 1; whether it stands at either end is kept in registers, not found by comparing.
 
     A comparison would come late; and a mapper may take it out of the carry chain of the addition, later still.
 
-    `count` is there one cycle before the first `step` and stays; it is at least 1, and at most `most`. If it is there
-    `early`, one cycle before the first `restart`, that takes less time.
+    `count` is there one cycle before the first `step` and stays; it is at least 1, and at most `most`.
     """
 
-    def __init__(self, m: Module, name: str, count: Value, most: int | None = None, early: bool = False) -> None:
+    def __init__(self, m: Module, name: str, count: Value, most: int | None = None) -> None:
         self.value = Signal(len(count) if most is None else range(most), name=name)
         self.first = Signal(name=f"{name}_first")
         self.last = Signal(name=f"{name}_last")
-        self.is_one = _is_one(m, name, count, early)
+        self._is_one = count == 1
         self._before_last = Signal(len(self.value), name=f"{name}_before_last", reset_less=True)
         m.d.sync += self._before_last.eq(count - 2)
-
-    @property
-    def nears(self) -> Value:
-        """Whether a step would lead to the end."""
-        return self.value == self._before_last
 
     def step(self) -> list[Any]:
         """Assignments that count one up."""
         return [
             self.value.eq(self.value + 1),
             self.first.eq(0),
-            self.last.eq(self.nears),
+            self.last.eq(self.value == self._before_last),
         ]
 
     def restart(self) -> list[Any]:
         """Assignments that go back to 0."""
-        return [self.value.eq(0), self.first.eq(1), self.last.eq(self.is_one)]
+        return [self.value.eq(0), self.first.eq(1), self.last.eq(self._is_one)]
 
 
 class Countdown:
-    """A loop whose number of rounds nobody reads: it counts down to a constant, which is found sooner than `count`.
+    """A loop that counts what is left of it: a constant is found sooner than `count`.
 
     `count` is there with the first `restart`, or `early`, one cycle before it, and stays; it is at least 1.
     """
@@ -62,7 +47,10 @@ class Countdown:
         self.last = Signal(name=f"{name}_last")
         self._left = Signal(len(count), name=f"{name}_left")
         self._count = count
-        self.is_one = _is_one(m, name, count, early)
+        self.is_one: Value = count == 1
+        if early:
+            self.is_one = Signal(name=f"{name}_is_one", reset_less=True)
+            m.d.sync += self.is_one.eq(count == 1)
 
     @property
     def nears(self) -> Value:
@@ -78,8 +66,24 @@ class Countdown:
         return [self._left.eq(self._count), self.first.eq(1), self.last.eq(self.is_one)]
 
 
-class AlternatingCounter(LoopCounter):
-    """A loop whose every other round is one shorter, where `shorter`: the taps of a window's rows, two at a time.
+class NumberedCountdown(Countdown):
+    """A countdown whose rounds have numbers, from 0."""
+
+    def __init__(self, m: Module, name: str, count: Value, early: bool = False) -> None:
+        super().__init__(m, name, count, early)
+        self.value = Signal(len(count), name=name)
+
+    def step(self) -> list[Any]:
+        """Assignments that go to the next round."""
+        return [*super().step(), self.value.eq(self.value + 1)]
+
+    def restart(self) -> list[Any]:
+        """Assignments that go back to round 0."""
+        return [*super().restart(), self.value.eq(0)]
+
+
+class AlternatingCounter(NumberedCountdown):
+    """A loop that every other time has one round less, where `shorter`: the taps of a window's rows, two at a time.
 
     Of an odd number of taps the first one of the next row is read with the last one (`crosses`); that row has one pair
     less.
@@ -92,43 +96,30 @@ class AlternatingCounter(LoopCounter):
         self.short_round = Signal(name=f"{name}_short_round")
         self.crosses = Signal(name=f"{name}_crosses")
         self._shorter = shorter
-        self._before_last_of_short = Signal(len(self.value), name=f"{name}_before_last_of_short", reset_less=True)
-        self._short_is_one = Signal(name=f"{name}_short_is_one", reset_less=True)
-        # of the round, chosen as it begins
-        self._before_last_of_round = Signal(len(self.value), name=f"{name}_before_last_of_round", reset_less=True)
-        m.d.sync += [self._before_last_of_short.eq(count - 3), self._short_is_one.eq(count == 2)]
-
-    @property
-    def nears(self) -> Value:
-        """Whether a step would lead to the end of the round."""
-        return self.value == self._before_last_of_round
+        self._less = Signal(len(count), name=f"{name}_less", reset_less=True)
+        self._less_is_one = Signal(name=f"{name}_less_is_one", reset_less=True)
+        m.d.sync += [self._less.eq(count - 1), self._less_is_one.eq(count == 2)]
 
     @property
     def next_is_one(self) -> Value:
-        """Whether the round that follows this one has one step."""
-        return Mux(self._shorter & ~self.short_round, self._short_is_one, self.is_one)
+        """Whether the loop has one round the next time."""
+        return Mux(self._shorter & ~self.short_round, self._less_is_one, self.is_one)
 
     def step(self) -> list[Any]:
-        """Assignments that count one up."""
+        """Assignments that go to the next round."""
         return [*super().step(), self.crosses.eq(self.nears & self._shorter & ~self.short_round)]
 
     def restart(self) -> list[Any]:
-        """Assignments that go back to 0, in a round that is not short."""
-        return [
-            *super().restart(),
-            self.short_round.eq(0),
-            self.crosses.eq(0),
-            self._before_last_of_round.eq(self._before_last),
-        ]
+        """Assignments that go back to round 0 of a whole loop."""
+        return [*super().restart(), self.short_round.eq(0), self.crosses.eq(0)]
 
-    def next_round(self) -> list[Any]:
-        """Assignments that go back to 0 in the round that follows this one."""
+    def next_loop(self) -> list[Any]:
+        """Assignments that go back to round 0 of the loop that follows this one."""
         short = self._shorter & ~self.short_round
         return [
-            self.value.eq(0),
-            self.first.eq(1),
+            *super().restart(),
+            self._left.eq(Mux(short, self._less, self._count)),
+            self.last.eq(self.next_is_one),
             self.short_round.eq(short),
             self.crosses.eq(0),
-            self._before_last_of_round.eq(Mux(short, self._before_last_of_short, self._before_last)),
-            self.last.eq(self.next_is_one),
         ]

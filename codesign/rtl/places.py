@@ -117,6 +117,9 @@ class Places:
         behind: tuple[Value, data.View[Any], Value],
         begins: tuple[Value, data.View[Any]],
         other: tuple[Value, data.View[Any], Value],
+        if_also: Value | None = None,
+        at_once: Value | None = None,
+        still: Value | None = None,
     ) -> None:
         """Where `register` goes.
 
@@ -127,16 +130,22 @@ class Places:
                 `other` is chosen nor another part of this says so.
             begins: whether it goes to the first pixel, and which that is.
             other: whether to a place that goes before `behind`, the place, and whether that begins a row.
+            if_also: without it neither `behind` nor `other` is chosen. It may come late.
+            at_once: whether `other` is chosen whatever that says.
+            still: whether, without it, `behind` is chosen all the same.
         """
         (moves, to, at_edge), (starts, first), (others, far, far_edge) = behind, begins, other
         name, choices = Value.cast(register).name, []
+        never = Const(0, 1)
+        late = Const(1, 1) if if_also is None else if_also
+        now, goes_on = (never if value is None else value for value in (at_once, still))
         for of_row in (False, True):
             which = f"{name}_{'of_row' if of_row else 'sums'}"
             low, high = Signal(name=f"{which}_low"), Signal(name=f"{which}_high")
-            turns, far_turns = (at_edge, far_edge) if of_row else (Const(0, 1), Const(0, 1))
+            turns, far_turns = (at_edge, far_edge) if of_row else (never, never)
             self._m.d.comb += [
-                low.eq((moves & ~turns) | (others & ~far_turns)),
-                high.eq(starts | (moves & turns) | others),
+                low.eq(now | Mux(late, (moves & ~turns) | (others & ~far_turns), goes_on & ~turns)),
+                high.eq(starts | now | Mux(late, (moves & turns) | others, goes_on & turns)),
             ]
             choices.append((low, high))
         for field in self.layout.members:

@@ -220,7 +220,7 @@ class PostProcessor(SharedModule):
                         with m.If(group == groups - 1):
                             m.d.sync += [group.eq(0), out_word.eq(out_word + 1)]
         with m.If(row_end):
-            m.d.sync += [active.eq(0), row.last.eq(0), slot.eq(slot ^ pass_last)]
+            m.d.sync += [active.eq(0), slot.eq(slot ^ pass_last)]  # `row.last` falls with its last step
             m.d.sync += word.eq(word + 1)
             with m.If(word_last):
                 m.d.sync += word.eq(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -10,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import Layout
-from codesign.rtl.loop_counter import AlternatingCounter, Countdown, LoopCounter
+from codesign.rtl.loop_counter import AlternatingCounter, Countdown, LoopCounter, NumberedCountdown
 from codesign.rtl.modules import SharedModule
 from codesign.rtl.places import Places, add_modulo
 from codesign.rtl.words import bits_for
@@ -122,8 +124,8 @@ class WindowGenerator(SharedModule):
         reading = Signal()
         within = Signal(init=1)  # the cycle of the tap is a column's
         crossing = AlternatingCounter(m, "kx", d.kernel_w, d.odd) if geometry.pairs_cross_rows else None
-        kx = LoopCounter(m, "kx", d.kernel_w, early=True) if crossing is None else crossing
-        ky = LoopCounter(m, "ky", d.kernel_h, early=True)
+        kx = NumberedCountdown(m, "kx", d.kernel_w, early=True) if crossing is None else crossing
+        ky = NumberedCountdown(m, "ky", d.kernel_h, early=True)
         word = Countdown(m, "word", self.header.words)
         tile = Countdown(m, "tile", d.tiles, early=True)
         offset = Signal(abits)
@@ -178,11 +180,9 @@ class WindowGenerator(SharedModule):
 
         moves = Signal()  # the walker is at the last read of a pixel
         returns = Signal()  # the tile has another tap, or its sums another pass
-        left = Signal()  # the tile is left for the next one
         m.d.comb += [
             moves.eq(Mux(pooling, last_tap, reading)),
             returns.eq(~pooling & pixel.last & ~(last_tap & self.header.drain)),
-            left.eq(self.advance & tile_end & (pooling | self.header.drain)),
         ]
 
         counted = pooling | (pixel.value < groups) if stationary else 1
@@ -194,7 +194,7 @@ class WindowGenerator(SharedModule):
                 with m.If(~kx.last):
                     m.d.sync += kx.step()
                 with m.Elif(~ky.last):
-                    m.d.sync += [*(kx.restart() if crossing is None else crossing.next_round()), *ky.step()]
+                    m.d.sync += [*(kx.restart() if crossing is None else crossing.next_loop()), *ky.step()]
                 with m.Elif(~word.last):
                     m.d.sync += [*kx.restart(), *ky.restart(), *word.step()]
                 with m.Else():
@@ -210,18 +210,20 @@ class WindowGenerator(SharedModule):
                 *tile.restart(),
             ]
 
-        # much depends on the last tap: whether the next one is that is known a cycle before
+        # much depends on the last tap: whether the next one is that is known a cycle before, by what is next
         row_is_one = kx.is_one if crossing is None else crossing.next_is_one
         one_tap = kx.is_one & ky.is_one
-        is_last = Mux(
-            kx.last & ky.last,
-            Mux(word.last, one_tap & word.is_one, one_tap & word.nears),
-            word.last & Mux(kx.last, row_is_one & ky.nears, kx.nears & ky.last),
+        one_word = Signal(reset_less=True)  # of the header, a cycle behind it
+        m.d.sync += one_word.eq(word.is_one)
+        to_last = (
+            self.start & one_tap & word.is_one,
+            ~self.start & ~kx.last & ky.last & word.last & kx.nears,
+            ~self.start & kx.last & ~ky.last & word.last & row_is_one & ky.nears,
+            ~self.start & kx.last & ky.last & ~word.last & one_tap & word.nears,
+            ~self.start & last_tap & one_tap & one_word,
         )
-        with m.If(self.start):
-            m.d.sync += last_tap.eq(one_tap & word.is_one)
-        with m.Elif(self.advance & last_pixel):
-            m.d.sync += last_tap.eq(is_last)
+        with m.If(self.start | (self.advance & last_pixel)):
+            m.d.sync += last_tap.eq(reduce(or_, to_last))
 
         def to_next(tap: Value, row: Value, word: Value) -> Value:
             """What leads to the next tap, row of the window, word."""
@@ -233,7 +235,8 @@ class WindowGenerator(SharedModule):
             m.d.sync += [offset.eq(ahead + offset), offset_key.eq(add_modulo(offset_key, key_ahead, groups))]
             with m.If(self.start | last_tap):
                 m.d.sync += [offset.eq(self.header.word_offset), offset_key.eq(0)]
-        begins, away = Signal(), Signal()  # away: to where the second reader was
+        begins = Signal()
+        away, away_late = Signal(), Signal()  # to where the second reader was, or is by now
         m.d.comb += begins.eq(self.start & self.header.begin)
         behind = places.behind("behind", walker)
         other, of_next_tile = home, walker
@@ -258,7 +261,7 @@ class WindowGenerator(SharedModule):
             ]
             second_behind = places.behind("second_behind", second)
             second_pixel = LoopCounter(m, "second_pixel", Const(groups // 2), groups // 2)
-            second_moves = Signal()
+            second_moves = Signal()  # it reads the word of a column
             reads = Signal()
             second_tap = [Signal.like(value, name=f"second_tap_{i}", reset_less=True) for i, value in enumerate(tap)]
             of_first_tap = Signal()
@@ -274,10 +277,10 @@ class WindowGenerator(SharedModule):
             # a tile of one tap of one cycle begins as it ends
             is_known = known if groups // 2 > 1 else known & ~begin
             m.d.comb += [
-                second_moves.eq(second_pixel.value < columns - geometry.half_columns),
                 passed.eq(reads & of_first_tap & second_pixel.last),
                 of_half.eq(d.half & pixel.last & last_tap & self.header.drain),
-                away.eq((self.advance & of_half & (passed | is_known)) | (passed & late & ~begins)),
+                away.eq(of_half & (passed | is_known)),
+                away_late.eq(passed & late & ~begins),
             ]
             m.d.comb += [
                 of_next_tile.eq(Mux(passed, beyond, next_home)),
@@ -298,17 +301,21 @@ class WindowGenerator(SharedModule):
                     m.d.sync += reads.eq(0)
             loads = Signal()
             m.d.comb += loads.eq(self.advance & d.half & pixel.last)
+            of_second = columns - geometry.half_columns
+            m.d.sync += second_moves.eq(loads | (reads & (second_pixel.value < of_second - 1)))
             with m.If(loads):
                 m.d.sync += [*second_pixel.restart(), reads.eq(1)]
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
                 m.d.sync += of_first_tap.eq(kx.first & ky.first & word.first)
-            goes_on = ~loads & Mux(d.half, reads & second_moves, self.advance & last_tap)
+            at_end = d.half & pixel.last
             places.go(
                 second,
                 second,
-                (goes_on, second_behind, second.edge),
+                (~at_end & Mux(d.half, second_moves, last_tap), second_behind, second.edge),
                 (begins & ~d.half, second_first),
-                (loads, behind, walker.edge),
+                (at_end, behind, walker.edge),
+                self.advance,
+                still=d.half & second_moves,
             )
         # only passes that return have a home. A tile ends with the last cycle of a tap: where it is a read, it moves
         last_moves = Const(stationary or groups <= columns, 1)
@@ -318,12 +325,22 @@ class WindowGenerator(SharedModule):
         places.go(
             walker,
             walker,
-            (self.advance & moves, behind, walker.edge),
+            (moves, behind, walker.edge),
             (begins, places.first),
-            (away | (self.advance & returns), other, never),
+            (away | returns, other, never),
+            self.advance,
+            away_late,
         )
-        to_home = (left & last_moves, behind, walker.edge)
-        places.go(home, home, to_home, (begins, places.first), (away | (left & ~last_moves), of_next_tile, never))
+        left = tile_end & (pooling | self.header.drain)
+        places.go(
+            home,
+            home,
+            (left & last_moves, behind, walker.edge),
+            (begins, places.first),
+            (away | (left & ~last_moves), of_next_tile, never),
+            self.advance,
+            away_late,
+        )
 
         def read(place: data.View[Any], tap: list[Value], absent: Value, below: Value) -> tuple[Value, Value, Value]:
             """Address (a cycle later), key and padding (two cycles later) of the word of a pixel at a tap.
@@ -375,7 +392,10 @@ class WindowGenerator(SharedModule):
         if stationary:
             m.d.sync += self.tap.eq(self.advance & ~pooling & pixel.first)
         else:
-            m.d.sync += self.column.eq(Mux(self.advance & ~pooling, 1 << pixel.value, 0)[:columns])
+            # no reset, not even by a choice of 0: the way to one takes longer, and in one there is no `advance`
+            of_column = Signal(columns, reset_less=True)
+            m.d.sync += of_column.eq((1 << pixel.value)[:columns] & (self.advance & ~pooling).replicate(columns))
+            m.d.comb += self.column.eq(of_column)
         if geometry.second_reader:
             ports = (self.second_addr, self.second_key, self.second_pad)
             beside, alone, below = [*tap[:2], of_pair, tap[3]], kx.last & d.odd, Const(0, 1)
