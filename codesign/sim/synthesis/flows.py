@@ -112,8 +112,8 @@ def synthesis_job(
     }
     if flow.mapping is not None:
         luts = enumerate(flow.mapping.luts, 1)
-        # a wide one is faster than two levels. Taken for more, it stands where there is time, saves LUTs there, and adds
-        # no multiplexer to a path of few levels
+        # a wide one is faster than two levels. Taken for more, it stands where there is time and saves LUTs there, but
+        # adds no multiplexer to a path of few levels
         ns = lut_delay_ns(flow.mapping.delays)
         delays = [(n, taken, ns if n <= _INPUTS else _WIDE * ns) for n, taken in luts]
         job["mapping"] = flow.mapping._asdict() | {
