@@ -187,7 +187,8 @@ class PostProcessor(SharedModule):
             in_unit = of_layer(self.depthwise, "in_unit")
             by_channel = averaging | in_unit
         of_rows: Value = Const(rows) if twos is None else Mux(twos, geometry.half_rows, rows)
-        row = LoopCounter(m, "row", Mux(by_channel, of_word, of_rows), max(rows, groups * most_codes))
+        # a step from the last row leads to none that is the last: not even of one row, so numbers have a bit
+        row = LoopCounter(m, "row", Mux(by_channel, of_word, of_rows), max(2, rows, groups * most_codes))
         m.d.comb += row_end.eq(row.last)  # which is low between tiles
         out_word = Signal(12)
         beyond = Signal()  # where sums go that leave in words of other codes than they came in
