@@ -69,7 +69,8 @@ class Places:
             }
         )
         # of the descriptor, which stays: a cycle behind it
-        one_wide, two_wide = Signal(reset_less=True), Signal(reset_less=True)
+        one_wide = Signal(reset_less=True)
+        two_wide = Signal(reset_less=True)
         m.d.sync += [one_wide.eq(d.out_w == 1), two_wide.eq(d.out_w == 2)]
         self.first = Signal(self.layout, name="first_place")
         m.d.comb += [

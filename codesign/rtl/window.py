@@ -236,7 +236,8 @@ class WindowGenerator(SharedModule):
             with m.If(self.start | last_tap):
                 m.d.sync += [offset.eq(self.header.word_offset), offset_key.eq(0)]
         begins = Signal()
-        away, away_late = Signal(), Signal()  # to where the second reader was, or is by now
+        away = Signal()  # to where the second reader was
+        away_late = Signal()  # to where it is by now
         m.d.comb += begins.eq(self.start & self.header.begin)
         behind = places.behind("behind", walker)
         other, of_next_tile = home, walker
@@ -269,7 +270,8 @@ class WindowGenerator(SharedModule):
             passed = Signal()
             late = Signal()
             next_home = Signal(places.layout, reset_less=True)
-            of_next_tile, other = Signal(places.layout), Signal(places.layout)
+            of_next_tile = Signal(places.layout)
+            other = Signal(places.layout)
             # as it passes it is in the last cycle of a tap, and moves only if it has a column for every cycle
             last_is_read = groups // 2 == columns - geometry.half_columns
             beyond = places.onward("beyond", second, second_behind, second_first) if last_is_read else second
@@ -318,10 +320,13 @@ class WindowGenerator(SharedModule):
                 still=d.half & second_moves,
             )
         # only passes that return have a home. A tile ends with the last cycle of a tap: where it is a read, it moves
-        last_moves = Const(stationary or groups <= columns, 1)
-        if geometry.hw.half_words and not geometry.second_reader:
-            last_moves = Mux(d.half, groups // 2 <= columns, last_moves)
         never = Const(0, 1)
+        left = tile_end & (pooling | self.header.drain)
+        on, stays_behind = (left, behind, walker.edge), away
+        if not (stationary or groups <= columns):
+            on = (left, walker, never)
+            if geometry.hw.half_words and not geometry.second_reader and groups // 2 <= columns:
+                on, stays_behind = (left & d.half, behind, walker.edge), left & ~d.half
         places.go(
             walker,
             walker,
@@ -331,13 +336,12 @@ class WindowGenerator(SharedModule):
             self.advance,
             away_late,
         )
-        left = tile_end & (pooling | self.header.drain)
         places.go(
             home,
             home,
-            (left & last_moves, behind, walker.edge),
+            on,
             (begins, places.first),
-            (away | (left & ~last_moves), of_next_tile, never),
+            (stays_behind, of_next_tile, never),
             self.advance,
             away_late,
         )
