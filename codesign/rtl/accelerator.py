@@ -30,6 +30,7 @@ from codesign.rtl.latencies import FEED_LATENCY, READ_LATENCY, WEIGHT_LATENCY
 from codesign.rtl.layout import code_number
 from codesign.rtl.loader import Loader
 from codesign.rtl.modules import place
+from codesign.rtl.of_layer import of_layer
 from codesign.rtl.pooling import PoolingUnit
 from codesign.rtl.postprocess import PostProcessor
 from codesign.rtl.store import StoreUnit
@@ -201,13 +202,9 @@ class Accelerator(Component):  # type: ignore[misc]  # Amaranth is not typed
                 array.second_load.eq(delay.event(window.second_column, READ_LATENCY - 1, "second_column")),
             ]
         modes = geometry.has_doubled
-        # the mode of a layer, in registers, which a layer's first read is far behind: nothing of another one is under
-        # way while it runs
-        doubled = Signal(reset_less=True) if modes else None
-        narrow = Signal(reset_less=True) if geometry.narrow_bits else None
-        for mode, bits in ((doubled, geometry.most_bits), (narrow, geometry.narrow_bits)):
-            if mode is not None:
-                m.d.sync += mode.eq(d.in_code == code_number(bits))
+        # the mode of a layer; nothing of another one is under way while it runs
+        doubled = of_layer(m, d.in_code == code_number(geometry.most_bits), "doubled") if modes else None
+        narrow = of_layer(m, d.in_code == code_number(geometry.narrow_bits), "narrow") if geometry.narrow_bits else None
         step: Value = Mux(doubled, window.step >> 1, window.step) if modes else window.step
         if geometry.has_crumbs:
             step = Mux(narrow, window.step << 1, step)

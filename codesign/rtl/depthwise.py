@@ -17,6 +17,7 @@ from codesign.rtl.array.products import depthwise_product
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import READ_LATENCY
 from codesign.rtl.modules import SharedModule, place
+from codesign.rtl.of_layer import of_layer
 from codesign.rtl.operands import Pipeline
 from codesign.rtl.select import chosen, split
 from codesign.rtl.words import bits_for
@@ -76,9 +77,8 @@ class DepthwiseUnit(SharedModule):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         delay = Pipeline(m)
-        if self._geometry.has_doubled:  # a register: found early in every cycle, long before it is asked for
-            self._doubled = Signal(name="codes_doubled", reset_less=True)
-            m.d.sync += self._doubled.eq(self.doubled)
+        if self._geometry.has_doubled:
+            self._doubled = of_layer(m, self.doubled, "codes_doubled")
         sums = self._sums(m, delay)
         bus, behind = self._bus(m, delay, sums)
         self._banks(m, delay, bus, behind)

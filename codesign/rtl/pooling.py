@@ -12,6 +12,7 @@ from codesign.rtl.array.array import rotate_right
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.of_layer import of_layer
 from codesign.rtl.places import add_modulo
 from codesign.rtl.select import split
 from codesign.rtl.window import struct
@@ -62,10 +63,9 @@ class PoolingUnit(SharedModule):
         geometry, d = self._geometry, self.descriptor
         count, ab = geometry.groups, geometry.act_bits
         averages = not geometry.unit_averages
-        # what a layer is like, early in every cycle: registers, right long before its first word comes
-        averaging: Value = self._of_layer(m, self.averaging) if averages else Const(0, 1)
-        self._doubled = self._of_layer(m, self.doubled) if geometry.has_doubled else None
-        self._narrow = self._of_layer(m, self.narrow) if geometry.narrow_bits else None
+        averaging: Value = of_layer(m, self.averaging, "of_averaging") if averages else Const(0, 1)
+        self._doubled = of_layer(m, self.doubled, "of_doubled") if geometry.has_doubled else None
+        self._narrow = of_layer(m, self.narrow, "of_narrow") if geometry.narrow_bits else None
         digit = geometry.narrow_bits or ab
         width = digit + (SUM_BITS if averages else 0)
 
@@ -116,13 +116,6 @@ class PoolingUnit(SharedModule):
             m.d.sync += word.restart()
             m.d.sync += [index.eq(0), key.eq(0)]
         return m
-
-    @staticmethod
-    def _of_layer(m: Module, flag: Signal) -> Signal:
-        """A flag that stays during a layer, a cycle later."""
-        register = Signal(name=f"of_{flag.name}", reset_less=True)
-        m.d.sync += register.eq(flag)
-        return register
 
     def _sums(self, m: Module, reduced: Sequence[Value], ready: Value) -> None:
         """Average: sums leave one by one, delayed so that they meet the parameters in post-processing."""

@@ -19,6 +19,7 @@ from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
+from codesign.rtl.of_layer import of_layer
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
 from codesign.rtl.places import add_modulo
 from codesign.rtl.requantize import code_range, requantized, sum_bits
@@ -138,19 +139,11 @@ class PostProcessor(SharedModule):
         rows, kbits = geometry.rows, geometry.key_bits
         delay = Pipeline(m)
 
-        def of_layer(value: Value, name: str) -> Value:
-            """What a layer is like: found early in every cycle, one cycle after the descriptor came, long before it is
-            asked for.
-            """
-            register = Signal.like(value, name=name, reset_less=True)
-            m.d.sync += register.eq(value)
-            return register
-
-        averaging: Value = Const(0, 1) if geometry.unit_averages else of_layer(self.averaging, "averages")
+        averaging: Value = Const(0, 1) if geometry.unit_averages else of_layer(m, self.averaging, "averages")
         pooled: Value = Const(0, most + SUM_BITS) if geometry.unit_averages else self.pooled
         narrow_bits = geometry.narrow_bits
-        out_doubled = of_layer(d.out_code == code_number(most), "out_doubled") if geometry.has_doubled else None
-        out_narrow = of_layer(d.out_code == code_number(narrow_bits), "out_narrow") if narrow_bits else None
+        out_doubled = of_layer(m, d.out_code == code_number(most), "out_doubled") if geometry.has_doubled else None
+        out_narrow = of_layer(m, d.out_code == code_number(narrow_bits), "out_narrow") if narrow_bits else None
         codes = code_range(m, geometry, d, out_doubled)
         twos: Value | None = d.twos if geometry.result_rows == 2 else None
 
@@ -184,7 +177,7 @@ class PostProcessor(SharedModule):
             of_word = of_width(d.in_code, of_plain // 2, of_plain, 2 * of_plain)
         by_channel = averaging
         if geometry.hw.depthwise:
-            in_unit = of_layer(self.depthwise, "in_unit")
+            in_unit = of_layer(m, self.depthwise, "in_unit")
             by_channel = averaging | in_unit
         of_rows: Value = Const(rows) if twos is None else Mux(twos, geometry.half_rows, rows)
         # a step from the last row leads to none that is the last: not even of one row, so numbers have a bit
@@ -196,16 +189,16 @@ class PostProcessor(SharedModule):
         # a register where a word has so many channels that it is there in time
         word = Signal(12)
         word_last = Signal()
-        last_word = of_layer((d.words - 1)[:12], "last_word")
+        last_word = of_layer(m, (d.words - 1)[:12], "last_word")
         fewest = geometry.word_elements >> geometry.has_doubled
         domain = m.d.sync if fewest > 1 else m.d.comb
         domain += word_last.eq(word == last_word)
         # to the next tile, or the next pixel's averages; without modes their words lie one behind the other
-        tile_stride = of_layer(Mux(averaging, d.pixel_words if modes else 1, d.tile_stride)[:abits], "tile_stride")
+        tile_stride = of_layer(m, Mux(averaging, d.pixel_words if modes else 1, d.tile_stride)[:abits], "tile_stride")
         key_moves = row_end & Mux(averaging, word_last, drain)
         tile_moves = key_moves if modes else row_end & (averaging | drain)
         if modes:
-            last_element = of_layer(of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1), "last_element")
+            last_element = of_layer(m, of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1), "last_element")
         with m.If(active):
             m.d.sync += row.step()
             if not modes:
@@ -341,10 +334,10 @@ class PostProcessor(SharedModule):
         element_6, group_7 = promptly(operand_element, 6), promptly(operand_group, 7)
         place_6 = element_6
         if narrow_bits:
-            shares = of_layer(d.residual_code == code_number(narrow_bits), "operands_share")
+            shares = of_layer(m, d.residual_code == code_number(narrow_bits), "operands_share")
             place_6 = Mux(shares, element_6 >> 1, element_6)
         if out_doubled is not None:
-            whole = of_layer(d.residual_code == code_number(most), "operands_doubled")
+            whole = of_layer(m, d.residual_code == code_number(most), "operands_doubled")
         of_groups: list[Value] = []
         for g in range(groups):
             stored = split(self.residual_data[g], ab)
@@ -364,7 +357,7 @@ class PostProcessor(SharedModule):
             m.d.sync += register.eq(code)
             picked.append(register)  # t+7
         family = geometry.hw.totals.family
-        less_zero = of_layer(-d.residual_zero[:most], "less_residual_zero")
+        less_zero = of_layer(m, -d.residual_zero[:most], "less_residual_zero")
         residual_products: list[list[Value]] = []
         for j, value in enumerate(rotate_left(picked, group_7[:fine])[:columns]):
             lane_code = Signal(signed(most + 1), name=f"residual_lane_{j}", reset_less=True)
