@@ -29,11 +29,13 @@ from codesign.arch.hardware_checks import (
     check_narrow,
     check_pack,
     check_pairs,
+    check_result_pooling,
     check_result_rows,
 )
 from codesign.arch.limits import MOST_CODE_BITS
 from codesign.arch.memory import Buffers, Memory
 from codesign.arch.multiplier import MULTIPLIERS, NARROW
+from codesign.arch.result_pooling import ResultPooling
 
 POST_PROCESSING_DSP: dict[tuple[Family, int], int] = {
     ("xc7", 16): 2,
@@ -87,6 +89,7 @@ class Hardware(Model):
         depthwise: a unit for depthwise convolutions beside the array; none by default.
         result_rows: rows of the array whose results leave in a cycle: 1, or 2 with a second set of post-processing
             lanes, for layers whose tiles have fewer cycles than there are rows.
+        result_pooling: what pools results before they are written; none by default.
         images: whether a pass may give the int32 results of several images, whose weights are read once then.
         clock_mhz: clock that synthesis aims at, and that latencies are at unless there is evidence of a lower one
             (`codesign.sim.clock`). The cycles of a `memory.profile` are this clock's (`Hardware.at_clock`).
@@ -106,6 +109,7 @@ class Hardware(Model):
     depthwise: Depthwise | None = None
     images: bool = False
     result_rows: Annotated[int, choice(1, 2)] = 1
+    result_pooling: ResultPooling | None = None
     bands: tuple[Band, ...]
     buffers: Buffers
     memory: Memory
@@ -145,6 +149,7 @@ class Hardware(Model):
         if not 1 <= len(self.bands) <= MOST_BANDS:
             raise rejected(f"bands: {len(self.bands)} given, must be 1 to {MOST_BANDS}")
         check_result_rows(self)
+        check_result_pooling(self)
         group = self.dot * self.act_bits
         if group > self.memory.width_bits:
             raise rejected(
@@ -341,6 +346,8 @@ class Hardware(Model):
             left_out.add("images")
         if self.result_rows == 1:
             left_out.add("result_rows")
+        if self.result_pooling is None:
+            left_out.add("result_pooling")
         return left_out if self.has_modes else left_out | {"act_modes"}
 
     def __str__(self) -> str:
@@ -349,5 +356,6 @@ class Hardware(Model):
         acts = "/".join(map(str, self.act_modes or (self.act_bits,)))
         unit = f", {self.depthwise}" if self.depthwise else ""
         twos = ", 2 rows a cycle" if self.result_rows == 2 else ""
+        pools = f", {self.result_pooling}" if self.result_pooling else ""
         shape = f"{self.rows} rows ({bands}) x {self.array_columns} columns x {self.dot}"
-        return f"{self.name}: {shape}, a{acts}{unit}{twos}"
+        return f"{self.name}: {shape}, a{acts}{unit}{twos}{pools}"

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from codesign.arch.band import PACKS, Band
 from codesign.arch.checks import rejected
-from codesign.arch.limits import HALVED_BITS, LEAST_TWO_RECORDS, MOST_CODE_BITS, MOST_HALVED_DOT, SUM_BITS
+from codesign.arch.limits import (
+    HALVED_BITS,
+    LEAST_POOLED_ROWS,
+    LEAST_TWO_RECORDS,
+    MOST_CODE_BITS,
+    MOST_HALVED_DOT,
+    SUM_BITS,
+)
 
 if TYPE_CHECKING:
     from codesign.arch.hardware import Hardware
@@ -143,6 +150,32 @@ def check_result_rows(hw: Hardware) -> None:
             raise rejected(f"{given}, must be 1 unless the rows of every band are even: bands[{index}] has {band.rows}")
     if hw.rows % 4:
         raise rejected(f"{given}, must be 1 unless rows are a multiple of 4: there are {hw.rows}")
+
+
+def check_result_pooling(hw: Hardware) -> None:
+    """Maxima of results: of neighbours in a tile, in codes of one width, kept while other rows leave."""
+    if hw.result_pooling is None:
+        return
+    if hw.dataflow != "os":
+        raise rejected(f"result_pooling: given, must be left out with 'dataflow: {hw.dataflow}'")
+    if hw.act_modes:
+        raise rejected("result_pooling: given, must be left out with act_modes: codes of other widths lie elsewhere")
+    if hw.columns % 2:
+        raise rejected(
+            f"result_pooling: given with {hw.columns} columns, must be left out unless columns are even: windows go on "
+            "by two pixels"
+        )
+    width = hw.result_pooling.width
+    if width % hw.columns:
+        raise rejected(
+            f"result_pooling.width: {width} given, must be a multiple of columns, {hw.columns}: rows are whole tiles"
+        )
+    least = LEAST_POOLED_ROWS * hw.result_rows
+    if hw.rows < least:
+        raise rejected(
+            f"result_pooling: given with {hw.rows} rows, must be left out unless there are {least}: what is kept of a "
+            "tile is read again when the next one leaves"
+        )
 
 
 def check_pack(hw: Hardware, index: int, band: Band) -> None:

@@ -14,5 +14,8 @@ MOST_HALVED_DOT = 16
 SUM_BITS = 10
 """Average pooling windows hold at most 2**SUM_BITS codes."""
 
+LEAST_POOLED_ROWS = 4
+"""Cycles in which the results of a tile leave, at least, where they may be pooled: what is kept is read by the next."""
+
 LEAST_TWO_RECORDS = 256
 """Bits of a beat that holds the parameter records of two rows."""

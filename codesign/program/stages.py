@@ -30,7 +30,6 @@ from codesign.program.schedule import Rows, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
 from codesign.program.tiling import tile_pixels
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import WRITE_STAGE
 
 MOST_LAYERS = 6
 """Layers of a stage that are looked at."""
@@ -100,7 +99,8 @@ def find_stage(
     """
     found: Stage | None = None
     fitting = 0
-    ends = len(layers) * (geometry.result_latency + geometry.rows + WRITE_STAGE)  # until last results are written
+    last_results = geometry.result_latency + geometry.rows + geometry.write_stage  # until these are written
+    ends = len(layers) * last_results
     for cuts in _heights(network, layers, geometry, keeps):
         fits = False
         for strips in cuts:

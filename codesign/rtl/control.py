@@ -12,7 +12,6 @@ from codesign.rtl.axi import ADDRESS_BITS, axi4_lite_slave, bus, pass_on, prefix
 from codesign.rtl.axi_lite import QUAD, LiteSlave
 from codesign.rtl.counters import BYTES, COUNTERS
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.registers import (
     BURSTS_BITS,
@@ -34,7 +33,7 @@ def quiet_cycles(geometry: Geometry) -> int:
 
     The longest way: the window generator's read, the array's rows, post-processing, and the pooling unit's groups.
     """
-    return geometry.result_latency + geometry.rows + geometry.word_elements + 2 * WRITE_STAGE
+    return geometry.result_latency + geometry.rows + geometry.word_elements + 2 * geometry.write_stage
 
 
 class Control(SharedModule):

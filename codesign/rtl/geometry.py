@@ -21,6 +21,7 @@ from codesign.rtl.layout import (
     PAIRS_PASS_HEADER,
     PARAMS,
     PASS_HEADER,
+    RESULT_POOLING_FIELDS,
     RESULT_ROWS_FIELDS,
     Layout,
 )
@@ -72,7 +73,8 @@ class Geometry(Latencies):
         modes = MODES_FIELDS if self.has_modes else ()
         unit = DEPTHWISE_FIELDS if self.hw.depthwise else ()
         twos = RESULT_ROWS_FIELDS if self.result_rows == 2 else ()
-        return Layout("descriptor", (*DESCRIPTOR.fields, *modes, *unit, *twos))
+        pools = RESULT_POOLING_FIELDS if self.hw.result_pooling else ()
+        return Layout("descriptor", (*DESCRIPTOR.fields, *modes, *unit, *twos, *pools))
 
     @property
     def unit_averages(self) -> bool:

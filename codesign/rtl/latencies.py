@@ -35,7 +35,9 @@ POST_LATENCY = 8
 """Cycles from the accumulator entering post-processing to the write being presented to the activation memory."""
 
 WRITE_STAGE = PARAM_LEAD + POST_LATENCY
-"""Cycles from a row's parameter fetch to its write."""
+"""Cycles from a row's parameter fetch to its write, where results are not pooled (`Latencies.write_stage`)."""
+POOLING_STAGES = 3
+"""Cycles by which all writes are later where results may be pooled: two neighbours, a third one, the rows before."""
 WIDE_STAGE = WRITE_STAGE - 1
 """Cycles from a row's parameter fetch to its int32 result being handed to the writer."""
 
@@ -74,6 +76,11 @@ class Latencies(Words):
     def half_rows(self) -> int:
         """Rows of the first half of the array."""
         return self.rows // 2
+
+    @property
+    def write_stage(self) -> int:
+        """Cycles from a row's parameter fetch to its write."""
+        return WRITE_STAGE + (POOLING_STAGES if self.hw.result_pooling else 0)
 
     def leaving(self, twos: bool) -> int:
         """Cycles in which the results of all rows leave, one row after the other or by `twos`."""

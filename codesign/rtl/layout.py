@@ -167,6 +167,15 @@ RESULT_ROWS_FIELDS = (Field("twos", 1),)
 """What descriptors of accelerators have from which two rows may leave in a cycle: whether they do."""
 
 
+RESULT_POOLING_FIELDS = (
+    Field("pools", 1),  # conv: maxima of the results are written, in steps of 2
+    Field("threes", 1),  # of 3 x 3 pixels, the first ones in padding; else of 2 x 2
+    Field("halo", 1),  # the first row is one of which only the windows below have maxima here
+    Field("row_tiles", 11),  # tiles in a row of the map whose maxima are found
+)
+"""What descriptors of accelerators have that pool results before they are written."""
+
+
 def code_number(bits: int) -> int:
     """How a descriptor says the width of codes: 0 for 2 bits or fewer, 1 for 4, 2 for 8."""
     return max(0, (bits - 1).bit_length() - 1)

@@ -15,7 +15,6 @@ from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule
@@ -234,7 +233,7 @@ class PostProcessor(SharedModule):
                 m.d.sync += [element.eq(0), group.eq(0)]
         if modes:
             m.d.comb += beyond.eq(averaging & (out_word == d.pixel_words))
-        m.d.comb += self.pass_done.eq(delay(row_end & pass_last, WRITE_STAGE + 1, reset=True))
+        m.d.comb += self.pass_done.eq(delay(row_end & pass_last, geometry.write_stage + 1, reset=True))
 
         # ---- parameters (t+1), merged with the pooling counters (t+2) -----------------------------------------
         param_struct = struct(geometry.param)
@@ -327,7 +326,7 @@ class PostProcessor(SharedModule):
             ]
             m.d.comb += [
                 self.residual_addr[g].eq(residual_addr),  # t+4
-                self.write_addr[g].eq(delay(write_addr, WRITE_STAGE - 4)),
+                self.write_addr[g].eq(delay(write_addr, geometry.write_stage - 4)),
             ]
 
         # ---- residual operand (t+6 .. t+9) ----------------------------------------------------------------------

@@ -11,7 +11,6 @@ from codesign.arch.hardware import Hardware
 from codesign.arch.multiplier import NARROW
 from codesign.rtl.accelerator import Accelerator
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.modules import convert
 from codesign.rtl.registers import register_map
 
@@ -65,7 +64,7 @@ def header(hw: Hardware) -> str:
 {bands}
 // Activation memories: 2 x {geometry.act_depth} words of {geometry.word_bits} bits.
 // Weight rings: {geometry.weight_depth} words a row. AXI4 data width: {geometry.beat_bits} bits.
-// From the {begin} to the write of its first row: {geometry.param_latency + WRITE_STAGE} cycles.
+// From the {begin} to the write of its first row: {geometry.param_latency + geometry.write_stage} cycles.
 //
 // Registers behind s_axi_ctrl, by byte offset:
 {registers}

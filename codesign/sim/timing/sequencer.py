@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 from codesign.arch.hardware import Hardware
 from codesign.program.plan import PassPlan, StepPlan
 from codesign.rtl.geometry import Geometry
-from codesign.rtl.latencies import FIFO_LATENCY, STORE_LATENCY, WIDE_STAGE, WRITE_STAGE
+from codesign.rtl.latencies import FIFO_LATENCY, STORE_LATENCY, WIDE_STAGE
 from codesign.rtl.layout import Op
 from codesign.sim.timing.reader import Reader
 
@@ -120,6 +120,7 @@ class Pass:
         length: cycles of the walk.
         drain: cycles from its beginning to the read that starts the last drain.
         rows: cycles of the last drain.
+        writing: cycles from a row's parameters to its write.
         waits: whether the results of the pass before must have left.
         idle: rows without filter at the end of a drain whose results leave; None if none do.
     """
@@ -130,6 +131,7 @@ class Pass:
     length: int
     drain: int
     rows: int
+    writing: int
     waits: bool
     idle: int | None
 
@@ -142,7 +144,7 @@ class Pass:
         start = decided + 1  # the executor's START state
         now.wait_pass += start - now.executor + 1
         last_row = start + self.drain + self.latency + self.rows - 1
-        now.done = last_row + WRITE_STAGE + 1, now.done[0]
+        now.done = last_row + self.writing + 1, now.done[0]
         now.older = self.steps
         if self.idle is not None:
             now.sent = last_row - self.idle + WIDE_STAGE + FIFO_LATENCY
@@ -459,4 +461,5 @@ def pass_act(plan: PassPlan, geometry: Geometry, op: Op, *, waits: bool, idle: i
     rows = tiling.drains * plan.leaving(geometry)
     latency = geometry.param_latency + (geometry.depthwise_delay if op == Op.DEPTHWISE else 0)
     drain = tiling.length - tiling.gap - tiling.early
-    return Pass(plan.head_beats(geometry), plan.steps, latency, tiling.length, drain, rows, waits, idle)
+    head, writing = plan.head_beats(geometry), geometry.write_stage
+    return Pass(head, plan.steps, latency, tiling.length, drain, rows, writing, waits, idle)
