@@ -15,13 +15,15 @@ from codesign.rtl.array.adders import plus
 from codesign.rtl.array.array import rotate_left, rotate_right
 from codesign.rtl.array.multiply import product_terms
 from codesign.rtl.geometry import Geometry
+from codesign.rtl.latencies import WRITE_STAGE
 from codesign.rtl.layout import code_number
 from codesign.rtl.loop_counter import LoopCounter
-from codesign.rtl.modules import SharedModule
+from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.of_layer import of_layer
 from codesign.rtl.operands import Joins, OperandPlace, Pipeline
 from codesign.rtl.places import add_modulo
 from codesign.rtl.requantize import code_range, requantized, sum_bits
+from codesign.rtl.result_pooling import PooledTiles, ResultPooling
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import struct
 
@@ -65,6 +67,10 @@ class PostProcessor(SharedModule):
     With codes of two widths (`Geometry.has_modes`) the residual operand may have other ones than the output, and then
     lies in other words, groups and elements than these (`OperandPlace`); sums of average pooling fill the words of the
     output one after the other, however many came at a time.
+
+    Where results may be pooled (`Hardware.result_pooling`), the clipped codes pass `ResultPooling`, and all writes are
+    POOLING_STAGES later. Of a layer that `pools`, only odd rows of the map that are not the first one computed write:
+    half as many pixels as the tile has, from lane 0 on; the map that is written goes on by so many.
 
     Two outputs that share a place (`Geometry.narrow_bits`) come one soon after the other, and the memory has one write
     enable for both: the first one is kept in its lane, and written again with the second.
@@ -193,8 +199,13 @@ class PostProcessor(SharedModule):
         domain = m.d.sync if fewest > 1 else m.d.comb
         domain += word_last.eq(word == last_word)
         # to the next tile, or the next pixel's averages; without modes their words lie one behind the other
-        tile_stride = of_layer(m, Mux(averaging, d.pixel_words if modes else 1, d.tile_stride)[:abits], "tile_stride")
+        stride = Mux(averaging, d.pixel_words if modes else 1, d.tile_stride)[:abits]
         key_moves = row_end & Mux(averaging, word_last, drain)
+        pooling = PooledTiles(m, d, row, row_end & drain, final) if geometry.hw.result_pooling else None
+        if pooling is not None:
+            stride = Mux(pooling.stays, 0, stride)
+            key_moves = key_moves & ~pooling.stays
+        tile_stride = of_layer(m, stride, "tile_stride")
         tile_moves = key_moves if modes else row_end & (averaging | drain)
         if modes:
             last_element = of_layer(m, of_width(d.out_code, half - 1, dot - 1, 2 * dot - 1), "last_element")
@@ -223,6 +234,9 @@ class PostProcessor(SharedModule):
             m.d.sync += tile_offset.eq(tile_offset + tile_stride)
         with m.If(key_moves):
             by_one, by_columns = (add_modulo(tile_key, Const(step % groups, kbits), groups) for step in (1, columns))
+            if pooling is not None:
+                by_half = add_modulo(tile_key, Const(columns // 2 % groups, kbits), groups)
+                by_columns = Mux(pooling.pools, by_half, by_columns)
             m.d.sync += tile_key.eq(Mux(averaging, by_one, by_columns))
         with m.If(row_end & final):
             m.d.sync += [tile_offset.eq(0), word.eq(0), tile_key.eq(0)]
@@ -425,11 +439,26 @@ class PostProcessor(SharedModule):
         m.d.comb += self.wide_channel.eq(at(param.channel, 13))
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
-        # which groups are written, and where in them, is found a cycle before the codes are there
+        # which groups are written, and where in them, is found a cycle before the codes are there; cycles as without
+        # pooling, which makes all of them later
+        late = geometry.write_stage - WRITE_STAGE
         goes = Signal(columns)
-        writes = delay(valid, 9, reset=True) & ~d.wide
-        m.d.sync += goes.eq(Mux(writes, at(lane_mask, 11), 0))  # t+12
-        group_12, element_12 = promptly(param.group, 12), promptly(param.element, 12)
+        writes = delay(valid, 9 + late, reset=True) & ~d.wide
+        going_lanes = at(lane_mask, 11 + late)
+        if pooling is not None:
+            active_rows = active & drain
+            m.submodules.result_pooling = place(pool := ResultPooling(geometry))
+            m.d.comb += pooling.told(pool, delay, active_rows, row_end)
+            for j in range(columns):
+                m.d.comb += pool.codes[j].eq(results[j])
+                if second_codes:
+                    m.d.comb += pool.second_codes[j].eq(second_codes[j])
+            results = list(pool.results)
+            second_codes = list(pool.second_results) if second_codes else []
+            halves = Mux(delay(pooling.leaves, 11 + late), (1 << columns // 2) - 1, 0)
+            going_lanes = Mux(pooling.pools, halves, going_lanes)
+        m.d.sync += goes.eq(Mux(writes, going_lanes, 0))  # t+12
+        group_12, element_12 = promptly(param.group, 12 + late), promptly(param.element, 12 + late)
         place_12 = element_12
         if out_narrow is not None:
             place_12 = Mux(out_narrow, element_12 >> 1, element_12)
@@ -443,7 +472,7 @@ class PostProcessor(SharedModule):
                 results[j] = Mux(out_narrow, shared.replicate(most // ab), code)
         places = [place_12 == i for i in range(dot)]
         if second_param is not None:
-            second_12 = delay(twos & second_param.valid, 10, reset=True)
+            second_12 = delay(twos & second_param.valid, 10 + late, reset=True)
             places[1:] = [here | (second_12 & before) for before, here in pairwise(places)]
         if out_doubled is not None:  # each half of the group is offered its part, and takes it where the other one does
             places[half:] = [Mux(out_doubled, places[i], places[half + i]) for i in range(half)]

@@ -15,6 +15,7 @@ from codesign.arch.band import Band
 from codesign.arch.depthwise import Depthwise
 from codesign.arch.hardware import Hardware
 from codesign.arch.memory import Buffers, Memory
+from codesign.arch.result_pooling import ResultPooling
 from codesign.arch.scheme import Scheme
 from codesign.formats.codes import decode
 from codesign.rtl.array.processing_element import ProcessingElement
@@ -52,6 +53,7 @@ def geometry(
     device: str = "xc7z045",
     depthwise: Depthwise | None = None,
     result_rows: Literal[1, 2] = 1,
+    result_pooling: ResultPooling | None = None,
 ) -> Geometry:
     """A small accelerator."""
     return Geometry(
@@ -68,6 +70,7 @@ def geometry(
             dataflow=dataflow,
             depthwise=depthwise,
             result_rows=result_rows,
+            result_pooling=result_pooling,
             bands=bands or (FIXED4,),
             buffers=Buffers(activation_words=activation_words, weight_words=weight_words, read_ports=read_ports),
             memory=memory or Memory(width_bits=64, latency=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from codesign.arch.band import Band
 from codesign.arch.memory import Memory
+from codesign.arch.result_pooling import ResultPooling
 from codesign.arch.scheme import Scheme
 from codesign.integer.arithmetic import requantize as integer_model
 from codesign.integer.network import IntegerConv, IntegerTensor
@@ -50,6 +52,16 @@ TWOS = {
     ),
 }
 """Two rows leave in a cycle."""
+POOLING = {
+    "two columns": geometry(rows(FIXED4, 4), columns=2, dot=2, result_pooling=ResultPooling(width=4)),
+    "more groups": geometry(
+        rows(FIXED4, 5), columns=4, groups=5, dot=3, act_bits=8, result_pooling=ResultPooling(width=8)
+    ),
+    "two rows a cycle": geometry(
+        rows(FIXED4, 8), columns=4, dot=4, memory=BEATS, result_rows=2, result_pooling=ResultPooling(width=12)
+    ),
+}
+"""Results may be pooled."""
 Params = dict[str, int]
 
 
@@ -127,7 +139,7 @@ class Bench:
             self.drive["final"][tau + 1] = int(final)
         fetch = tau + self.shape.param_latency
         if ends:
-            self.done.append(fetch + rows - 1 + 15)
+            self.done.append(fetch + rows + self.shape.write_stage)
         return fetch
 
     def tile(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
@@ -150,7 +162,10 @@ class Bench:
                     if j == 0:
                         self.wide[t + 13] = (param["channel"], value)
                 elif param["valid"]:
-                    self.write[t + 14, group] = (d["out_base"] + offset) % s.act_depth, {param["element"]: value}
+                    self.write[t + s.write_stage, group] = (
+                        (d["out_base"] + offset) % s.act_depth,
+                        {param["element"]: value},
+                    )
 
     def twos(self, tau: int, index: int, ends: bool, final: bool, params: list[Params]) -> None:
         """The same where two rows leave in a cycle: their records lie beside each other, and so do their codes."""
@@ -167,7 +182,17 @@ class Bench:
                     if param["valid"]
                 }
                 if codes:
-                    self.write[t + 14, group] = place % s.act_depth, codes
+                    self.write[t + s.write_stage, group] = place % s.act_depth, codes
+
+    def codes(self, fetch: int, params: list[Params]) -> dict[int, IntArray]:
+        """The clipped codes of a tile, by the number of the record that they have."""
+        s, found = self.shape, {}
+        buses = ("results", "second_results") if self.descriptor.get("twos") else ("results",)
+        for number, param in enumerate(params):
+            t, bus = fetch + number // len(buses), buses[number % len(buses)]
+            sums = as_signed(self.drive[bus][t + 6], s.acc_bits)
+            found[number] = np.array([requantize(int(acc), param, 0, self.descriptor) for acc in sums])
+        return found
 
     def window(self, tau: int, index: int, final: bool, param: Params) -> None:
         """What a window of an average must give: one channel a cycle, into the group of its pixel."""
@@ -176,7 +201,7 @@ class Bench:
         for channel in range(s.word_elements):
             value = requantize(int(self.drive["pooled"][fetch + channel + 6]), param, 0, d)
             group = (channel // s.dot + index // d["words"]) % s.groups
-            self.write[fetch + channel + 14, group] = d["out_base"] + index, {channel % s.dot: value}
+            self.write[fetch + channel + s.write_stage, group] = d["out_base"] + index, {channel % s.dot: value}
 
     def check(self, averaging: bool) -> None:
         """Run, and compare every cycle."""
@@ -198,6 +223,14 @@ class Bench:
         assert np.flatnonzero(seen["pass_done"]).tolist() == self.done
 
 
+def beside(params: list[Params]) -> None:
+    """Let the channels of every two rows that leave together lie beside each other."""
+    for first, second in zip(params[::2], params[1::2], strict=True):
+        first["element"] -= first["element"] % 2
+        second |= {"word": first["word"], "group": first["group"], "element": first["element"] + 1}
+        second["valid"] &= first["valid"]
+
+
 def convolution(shape: Geometry, out_bits: int, seed: int, **descriptor: int) -> Bench:
     """Three passes of three tiles each, as close as they may come or with holes."""
     rng = np.random.default_rng(seed)
@@ -208,10 +241,8 @@ def convolution(shape: Geometry, out_bits: int, seed: int, **descriptor: int) ->
     params = [[random_param(rng, shape, reach, out_bits) for _ in range(shape.rows)] for _ in range(3)]
     leave = shape.leaving(bool(descriptor.get("twos")))
     if descriptor.get("twos"):
-        for first, second in (two for rows_of in params for two in zip(rows_of[::2], rows_of[1::2], strict=True)):
-            first["element"] -= first["element"] % 2
-            second |= {"word": first["word"], "group": first["group"], "element": first["element"] + 1}
-            second["valid"] &= first["valid"]
+        for mine in params:
+            beside(mine)
     bench.load(0, 0, params[0])
     bench.load(shape.rows, 1, params[1])
     tau = 2 * shape.rows + columns
@@ -401,3 +432,52 @@ def test_a_precise_lane_is_the_integer_model(name: str, data: st.DataObject) -> 
     written = seen["write_data"][when[:, None] + 14, group] >> (element * shape.act_bits)[:, None] & mask
     assert np.array_equal(seen["write_en"][when[:, None] + 14, group] >> element[:, None] & 1, np.ones_like(acc))
     assert np.array_equal(written, expected)
+
+
+def pooled(bench: Bench, threes: int, lines: int, tiles: int, tau: int, params: list[Params]) -> int:
+    """What a pass over the `lines` of a map must give, from tau on: maxima behind every odd line; the next tau."""
+    s, d, columns = bench.shape, bench.descriptor, bench.shape.columns
+    leaving, halo = s.leaving(bool(d.get("twos"))), d["halo"]
+    seen = np.zeros((s.rows, lines, tiles * columns), dtype=np.int64)
+    for line, tile in product(range(lines), range(tiles)):
+        final = (line, tile) == (lines - 1, tiles - 1)
+        fetch = bench.announce(tau, final, final, leaving)
+        tau += leaving + int(bench.rng.choice([0, 0, 5]))
+        for number, codes in bench.codes(fetch, params).items():
+            seen[number, line, tile * columns : (tile + 1) * columns] = codes
+        if line == 0 or (line + halo) % 2 == 0:
+            continue
+        pixel = ((line - halo) // 2 * tiles + tile) * columns // 2
+        for (number, param), k in product(enumerate(params), range(columns // 2)):
+            if param["valid"]:
+                x = tile * columns + 2 * k
+                code = seen[number, max(0, line - 1 - threes) : line + 1, max(0, x - threes) : x + 2].max()
+                place = d["out_base"] + d["out_stride"] * (pixel + k) + param["word"]
+                when = fetch + number * leaving // s.rows + s.write_stage, (param["group"] + pixel + k) % s.groups
+                bench.write.setdefault(when, (place % s.act_depth, {}))[1][param["element"]] = int(code)
+    return tau
+
+
+@pytest.mark.parametrize("name", POOLING)
+@pytest.mark.parametrize(("threes", "halo"), [(0, 0), (1, 0), (1, 1)])
+def test_pooled_results_are_written_where_they_lie(name: str, threes: int, halo: int) -> None:
+    """Two passes over a map, as close as tiles may come or with holes; strips of it that begin with an odd row."""
+    shape = POOLING[name]
+    assert shape.hw.result_pooling is not None
+    rng = np.random.default_rng(7)
+    columns, top = shape.columns, (1 << shape.act_bits) - 1
+    tiles, lines, twos = shape.hw.result_pooling.width // columns, 4 + halo, shape.result_rows == 2
+    fields = {"low": 1, "high": top - 1, "zero": top // 2, "out_base": 5, "out_stride": 2, "tile_stride": columns}
+    fields |= {"pools": 1, "threes": threes, "halo": halo, "row_tiles": tiles, "last_columns": columns}
+    bench = Bench(shape, fields | ({"twos": 1} if twos else {}), 700, rng)
+    reach = 1 << shape.acc_bits - 1
+    params = [[random_param(rng, shape, reach, shape.act_bits + 1) for _ in range(shape.rows)] for _ in range(2)]
+    tau = 2 * shape.rows + columns
+    for p, mine in enumerate(params):
+        if twos:
+            beside(mine)
+        bench.load(p * shape.rows, p, mine)
+    for mine in params:
+        tau = pooled(bench, threes, lines, tiles, tau, mine)
+    bench.check(averaging=False)
+    assert len({code for _, codes in bench.write.values() for code in codes.values()}) > 3
