@@ -99,9 +99,7 @@ class ResultPooling(SharedModule):
         place = Signal(range(depth))
         with m.If(self.here):
             m.d.sync += place.eq(Mux(self.line_ends, 0, place + 1))
-        m.submodules.kept = kept = Memory(
-            shape=unsigned(bits * len(codes) * (columns // 2)), depth=depth, init=[], attrs={"ram_style": "distributed"}
-        )
+        m.submodules.kept = kept = Memory(shape=unsigned(bits * len(codes) * (columns // 2)), depth=depth, init=[])
         keep, above = kept.write_port(), kept.read_port()
         m.d.comb += [
             above.addr.eq(place),
@@ -118,7 +116,8 @@ class ResultPooling(SharedModule):
             name = "second_" if i else ""
             for k in range(columns):
                 passing = delay(of_rows[k], 2)
-                result = Signal(bits, name=f"{name}result_{k}", reset_less=True)
+                # with a reset where a code only passes: else the registers are a memory in LUTs, which is slower to read
+                result = Signal(bits, name=f"{name}result_{k}", reset_less=k < columns // 2)
                 m.d.comb += outputs[k].eq(result)
                 if k >= columns // 2:
                     m.d.sync += result.eq(passing)

@@ -480,4 +480,4 @@ def test_pooled_results_are_written_where_they_lie(name: str, threes: int, halo:
     for mine in params:
         tau = pooled(bench, threes, lines, tiles, tau, mine)
     bench.check(averaging=False)
-    assert len({code for _, codes in bench.write.values() for code in codes.values()}) > 3
+    assert len({code for _, codes in bench.write.values() for code in codes.values()}) > 2
