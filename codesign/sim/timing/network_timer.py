@@ -59,7 +59,7 @@ MOST_SMALLER = 64
 
 
 class _Layer(NamedTuple):
-    """A convolution: its number among the layers, and among the convolutions."""
+    """A convolution: its number among the layers as given, and among the convolutions."""
 
     place: int
     number: int
