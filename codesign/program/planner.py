@@ -17,10 +17,9 @@ from codesign.program.depthwise import on_unit, reads_of, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import RowSet, passes_of, row_sets
 from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan, step_beats
-from codesign.program.result_pooling import pool_results
-from codesign.program.schedule import Kind, Schedule, Step, StoredMap
+from codesign.program.result_pooling import schedule_pooled
+from codesign.program.schedule import Kind, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
-from codesign.program.strips import build_schedule
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import KERNEL_BITS, STRIDE_BITS, Op
@@ -63,8 +62,7 @@ class Planner:
         check_widths(network, hw)
         folded, self.fold = fold_shape(stored(network, self.geometry), self.geometry)
         check_shape(folded, hw)
-        self.network = pool_results(folded, self.geometry)
-        self.schedule: Schedule = build_schedule(self.network, self.geometry)
+        self.network, self.schedule = schedule_pooled(folded, self.geometry)
         self.layers = tuple(_work(layer) for layer in network.layers)
         self.steps: tuple[PlannedStep, ...] = tuple(self._planned(step) for step in self.schedule.steps)
 

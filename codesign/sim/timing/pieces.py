@@ -110,7 +110,7 @@ class _Spilled(Part):
 class Pieces:
     """The pieces of a network whose input has codes of one width; those of the other maps may vary."""
 
-    def __init__(self, given: NetworkShape, sequencer: Sequencer, known: dict[Hashable, Run]) -> None:
+    def __init__(self, given: NetworkShape, sequencer: Sequencer, known: dict[Hashable, Run], pools: bool) -> None:
         """Fold the input.
 
         Args:
@@ -118,6 +118,7 @@ class Pieces:
             sequencer: of the accelerator.
             known: runs of convolutions, by their sizes; strips of one height, and layers of the same sizes, have the
                 same, whatever the network's input.
+            pools: whether results are pooled where they can be; codes have one width then.
 
         Raises:
             UserError: a size exceeds what the accelerator's descriptors hold.
@@ -125,7 +126,7 @@ class Pieces:
         self.given, self.sequencer, self.geometry = given, sequencer, sequencer.geometry
         folded, self.fold = fold_shape(given, self.geometry)
         check_shape(folded, self.geometry.hw)
-        self.network = pool_results(folded, self.geometry)
+        self.network = pool_results(folded, self.geometry) if pools else folded
         self.schedules = Schedules(self.network, self.geometry, self.geometry.act_depth)
         self._known = known
         self._parts: dict[Hashable, tuple[Part, ...]] = {}
