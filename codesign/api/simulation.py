@@ -23,7 +23,7 @@ from codesign.provenance import provenance
 from codesign.search.space import band_ratio
 from codesign.sim.clock import Clock, known_clock, predicted_clock, synthesized_clock
 from codesign.sim.energy import UnitEnergies, estimate_energy, unit_energies
-from codesign.sim.hints import depthwise_hints, fetch_hints, ratio_hints, result_hints, width_hints
+from codesign.sim.hints import depthwise_hints, fetch_hints, pooling_hints, ratio_hints, result_hints, width_hints
 from codesign.sim.signals import ResourceUse, Signals, measure
 from codesign.sim.synthesis.resources import Resources
 from codesign.sim.timing.plan_timing import LayerTiming, Timing, estimate
@@ -211,6 +211,7 @@ def simulate(
         *fetch_hints(plan.plan, timing.total_cycles, plan.on),
         *depthwise_hints(plan.plan, timing.total_cycles, plan.on),
         *result_hints(plan.plan, timing.total_cycles, plan.on),
+        *pooling_hints(plan.plan, timing.total_cycles, plan.on),
         *width_hints(hardware, plan.formats, plan.act_bits),
         *([] if plan.own else ratio_hints(plan.plan, timing.total_cycles, band_ratio(hardware))),
     ]

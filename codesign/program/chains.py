@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from codesign.errors import UserError
-from codesign.program.schedule import Rows, StoredMap, input_rows
+from codesign.program.schedule import Rows, StoredMap, input_rows, shares_row
 from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
 from codesign.rtl.geometry import Geometry
 
@@ -96,6 +96,8 @@ def strip_of(
         if residual is not None and (span[0] - residual.rows[0]) * layer.output.width % geometry.groups:
             raise UserError(f"{layer.name}: rows of the residual operand are rotated differently")
         part = replace(layer, output=replace(layer.output, height=span[1] - span[0]), padding=padding)
+        if isinstance(part, ConvShape) and part.pooled is not None:
+            part = replace(part, pooled=replace(part.pooled, halo=shares_row(part, span)))
         parts.append(Part(index, part, span, source, residual, stored[layer.output.name]))
     written = {part.target.tensor.name for part in parts}
     others = [name for name in needed if name not in written and name != first]

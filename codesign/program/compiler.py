@@ -30,7 +30,7 @@ from codesign.program.plan import PassPlan, Placement, Plan, StepPlan, result_wo
 from codesign.program.planner import PlannedStep, Planner
 from codesign.program.program import InputPiece, Program
 from codesign.program.schedule import Kind
-from codesign.program.shapes import ConvShape, MapShape, PoolShape, shape_of
+from codesign.program.shapes import ConvShape, MapShape, Pooled, PoolShape, shape_of
 from codesign.program.weight_beats import high_rows, row_weights, second_lines, tap_weights
 from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import Op, code_number
@@ -256,8 +256,8 @@ class _Compiler:
         assert isinstance(conv, IntegerConv)
         assert isinstance(part, ConvShape)
         assert source is not None
-        pixels = part.output.height * part.output.width
-        fields = self.walk(source, part.kernel, part.stride, part.padding, part.output, plan.pairs)
+        pixels = part.computed.height * part.computed.width
+        fields = self.walk(source, part.kernel, part.stride, part.padding, part.computed, plan.pairs)
         if planned.apart:
             still = dict.fromkeys(("step_pixel", "key_pixel", "stride_x", "stride_y"), 0)
             fields |= {**still, "step_row": source.words_per_pixel, "key_row": 1 % geometry.groups}
@@ -282,6 +282,8 @@ class _Compiler:
                 fields |= {"tile_stride": result_words(self.plan)}
         else:
             fields |= self.written(target, conv)
+        if part.pooled is not None:
+            fields |= self.pooled(part, part.pooled, fields["tile_stride"])
         fields |= self.modes(source, target, operand)
         if operand is not None:
             skipped = (plan.rows[0] - operand.rows[0]) * operand.tensor.width * operand.words_per_pixel
@@ -295,7 +297,7 @@ class _Compiler:
         weights: dict[tuple[tuple[int, ...], int], NDArray[np.uint8]] = {}
         for item in passes:
             self.emit(record_bytes(item.header(geometry), geometry.header_beats, geometry))
-            self.emit(self.params(self.row_params(conv, item, bias), item))
+            self.emit(self.params(self.row_params(conv, item, bias, part.output), item))
             key = (item.filters, item.word_offset)
             if key not in weights:
                 if item.taps:
@@ -338,14 +340,24 @@ class _Compiler:
             "pixel_words": operand.words_per_pixel if operand is not None else 0,
         }
 
-    def row_params(self, conv: IntegerConv, plan: PassPlan, bias: IntArray) -> list[int]:
-        """The parameter records of a pass, as post-processing takes them: those of the rows, or by twos of them.
+    def pooled(self, part: ConvShape, pooled: Pooled, tile_stride: int) -> dict[str, int]:
+        """Descriptor fields of results of which maxima are written; the results themselves would have `tile_stride`."""
+        return {
+            "pools": 1,
+            "threes": pooled.kernel == 3,
+            "halo": pooled.halo,
+            "row_tiles": part.computed.width // self.geometry.columns,
+            "tile_stride": tile_stride // 2,
+        }
+
+    def row_params(self, conv: IntegerConv, plan: PassPlan, bias: IntArray, output: MapShape) -> list[int]:
+        """The parameter records of a pass that writes `output`, as post-processing takes them: of rows or twos of them.
 
         Of two rows that hold one filter the second one has its record.
         """
         if plan.twos:
             rows = zip(*np.split(np.array(plan.filters), 2), strict=True)
-            return [self.param(conv, int(f), bias) for two in rows for f in two]
+            return [self.param(conv, int(f), bias, output) for two in rows for f in two]
         high = high_rows(plan, self.geometry)
         low = {row - 1 for row in high}
         if self.reads_narrow(conv):
@@ -353,15 +365,15 @@ class _Compiler:
             high, low = high | set(second), low | set(second.values())
         pair = self.geometry.param.pack({"pair": 1}) if high else 0
         return [
-            0 if row in low else self.param(conv, f, bias) | (pair if row in high else 0)
+            0 if row in low else self.param(conv, f, bias, output) | (pair if row in high else 0)
             for row, f in enumerate(plan.filters)
         ]
 
-    def param(self, conv: IntegerConv, f: int, bias: IntArray) -> int:
-        """The parameter record of filter `f` (-1: an idle row)."""
+    def param(self, conv: IntegerConv, f: int, bias: IntArray, output: MapShape) -> int:
+        """The parameter record of filter `f` (-1: an idle row) of a convolution that writes `output`."""
         if f < 0:
             return 0
-        bits = self.geometry.act_bits if conv.output.wide else self.shape.tensor(conv.output.name).bits
+        bits = self.geometry.act_bits if output.wide else output.bits
         factors = {"bias": int(bias[f]), "mult": int(conv.mult[f]), "shift": int(conv.shift[f])}
         if conv.residual is not None:
             factors["residual_mult"] = int(conv.residual_mult[f])

@@ -95,7 +95,7 @@ class _Tail(NamedTuple):
     """The layers that compute several images together.
 
     Attributes:
-        first: number of the first one.
+        first: place of the first one in the network.
         at: place of its step among those of an image.
         source: the map that it reads.
     """
@@ -338,7 +338,8 @@ def _moved(planner: Planner, step: Step, places: Mapping[str, Place]) -> Planned
     source, target, residual = (
         _placement(planner, stored, places) for stored in (step.source, step.target, step.residual)
     )
-    return PlannedStep(step, plan_step(step, source, target, planner.geometry), source, residual, target)
+    plan = plan_step(step, planner.network.number(step.index), source, target, planner.geometry)
+    return PlannedStep(step, plan, source, residual, target)
 
 
 def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> Iterator[PlannedStep]:

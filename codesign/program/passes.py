@@ -111,7 +111,7 @@ def passes_of_set(
     """The passes of one of `sets` sets, which read at most `most` words; UserError as `passes_of`."""
     taps = conv.weight[2] * conv.weight[3]
     per_word, depth = taps * geometry.tap_cycles(half), geometry.weight_depth
-    pixels = conv.output.height * conv.output.width
+    pixels = conv.computed.height * conv.computed.width
     bits = conv.input_bits
     least = most if geometry.weight_stationary else 1
     twos = leaves_by_twos(conv, geometry)

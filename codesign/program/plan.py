@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from codesign.arch.hardware import Hardware
-from codesign.program.shapes import MapShape, NetworkShape
+from codesign.program.shapes import MapShape, NetworkShape, Pooled
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -133,12 +133,13 @@ class StepPlan:
     """What the sequencer does for one descriptor; everything the timing model needs.
 
     Attributes:
-        layer: number of the network layer, -1 for a load.
+        layer: number of the layer in the network as given, -1 for a load; of two that are computed together, the first.
         rows: rows of the layer's output map that are computed.
         written: the rows in the activation memory, None for int32 results.
         half: whether a convolution runs in half taps.
         pairs: whether pooling, or the depthwise unit, reads two words at a time.
         frees: of a convolution: whether nothing is written to the memory that is read, so that two readers read it.
+        pooled: of a convolution: how maxima of its results are found, which are written instead of these.
         windows: of max pooling and stores, which have no passes.
         beats: memory beats in the program stream, descriptor included.
         load_words, store_words: activation words of a load or a store.
@@ -155,6 +156,7 @@ class StepPlan:
     half: bool = False
     pairs: bool = False
     frees: bool = False
+    pooled: Pooled | None = None
     windows: Tiling | None = None
     passes: tuple[PassPlan, ...] = ()
     beats: int = 0
@@ -202,6 +204,13 @@ class Plan:
     def geometry(self) -> Geometry:
         """Derived quantities of the hardware."""
         return Geometry(self.hw)
+
+    @property
+    def computed_in(self) -> tuple[int, ...]:
+        """Of every layer the one whose steps compute it: of a pooling of results as they leave, the convolution."""
+        own = {step.layer for step in self.steps}
+        writes = {layer.output.name: number for number, layer in enumerate(self.shape.layers)}
+        return tuple(number if number in own else writes[layer.input] for number, layer in enumerate(self.shape.layers))
 
 
 def result_words(plan: Plan) -> int:

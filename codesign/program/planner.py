@@ -17,9 +17,9 @@ from codesign.program.depthwise import on_unit, reads_of, unit_step
 from codesign.program.input_folding import fold_shape
 from codesign.program.passes import RowSet, passes_of, row_sets
 from codesign.program.plan import LayerWork, PassPlan, Placement, Plan, StepPlan, step_beats
-from codesign.program.schedule import Kind, Schedule, Step, StoredMap
+from codesign.program.result_pooling import schedule_pooled
+from codesign.program.schedule import Kind, Step, StoredMap
 from codesign.program.shapes import ConvShape, LayerShape, MapShape, NetworkShape, PoolShape
-from codesign.program.strips import build_schedule
 from codesign.program.tiling import Tiling
 from codesign.rtl.geometry import COORD_BITS, Geometry
 from codesign.rtl.layout import KERNEL_BITS, STRIDE_BITS, Op
@@ -60,9 +60,9 @@ class Planner:
         self.hw = hw
         self.geometry = Geometry(hw)
         check_widths(network, hw)
-        self.network, self.fold = fold_shape(stored(network, self.geometry), self.geometry)
-        check_shape(self.network, hw)
-        self.schedule: Schedule = build_schedule(self.network, self.geometry)
+        folded, self.fold = fold_shape(stored(network, self.geometry), self.geometry)
+        check_shape(folded, hw)
+        self.network, self.schedule = schedule_pooled(folded, self.geometry)
         self.layers = tuple(_work(layer) for layer in network.layers)
         self.steps: tuple[PlannedStep, ...] = tuple(self._planned(step) for step in self.schedule.steps)
 
@@ -80,15 +80,13 @@ class Planner:
         Raises:
             UserError: no band holds a filter.
         """
-        convs = [index for index, layer in enumerate(self.network.layers) if isinstance(layer, ConvShape)]
+        convs = [number for number, layer in enumerate(self.given.layers) if isinstance(layer, ConvShape)]
         sets = {}
-        for index, filters in zip(convs, rows, strict=True):
-            conv = self.network.layers[index]
-            assert isinstance(conv, ConvShape)
-            held = self.filters(index, filters)
+        for number, conv, filters in zip(convs, self.network.convs, rows, strict=True):
+            held = self.filters(number, filters)
             of_array = row_sets(conv, held, self.geometry)
             if not on_unit(conv, held, of_array, self.geometry):
-                sets[index] = of_array
+                sets[number] = of_array
         return sets
 
     def with_passes(self, steps: Iterable[PlannedStep], sets: Mapping[int, Sequence[RowSet]]) -> list[StepPlan]:
@@ -97,14 +95,15 @@ class Planner:
         Raises:
             UserError: a layer's weights do not fit the rings.
         """
-        found: dict[tuple[int, int, int, bool], tuple[PassPlan, ...]] = {}  # strips of one height have the same passes
+        # strips of one height have the same passes
+        found: dict[tuple[int, int, int, bool], tuple[PassPlan, ...]] = {}
         plans: list[StepPlan] = []
         for planned in steps:
             plan, layer = planned.plan, planned.step.layer
             if isinstance(layer, ConvShape) and plan.layer not in sets:
                 plan = unit_step(plan, layer, layer.filters, layer.input_bits, self.geometry)
             elif isinstance(layer, ConvShape):
-                key = plan.layer, layer.output.height, layer.output.width, plan.half
+                key = plan.layer, layer.computed.height, layer.computed.width, plan.half
                 if key not in found:
                     found[key] = passes_of(layer, sets[plan.layer], self.geometry, plan.half)
                 plan = replace(plan, passes=found[key], beats=step_beats(found[key], self.geometry))
@@ -134,9 +133,9 @@ class Planner:
             plans[number] = replace(plans[number], bursts=count)
         return Plan(self.hw, self.given, self.layers, tuple(plans), beats, bursts[0], images=images)
 
-    def filters(self, index: int, rows: Sequence[Row]) -> list[Row]:
+    def filters(self, number: int, rows: Sequence[Row]) -> list[Row]:
         """The filters of a layer as they are on the accelerator; see `folded_filters`."""
-        return folded_filters(self.given, self.fold, index, rows)
+        return folded_filters(self.given, self.fold, number, rows)
 
     def placement(self, stored: StoredMap | None) -> Placement | None:
         """Where stored rows lie."""
@@ -151,27 +150,37 @@ class Planner:
 
     def _planned(self, step: Step) -> PlannedStep:
         source, target = self.placement(step.source), self.placement(step.target)
-        plan = plan_step(step, source, target, self.geometry)
+        plan = plan_step(step, self.network.number(step.index), source, target, self.geometry)
         return PlannedStep(step, plan, source, self.placement(step.residual), target)
 
 
-def folded_filters(given: NetworkShape, fold: int, index: int, rows: Sequence[Row]) -> list[Row]:
+def folded_filters(given: NetworkShape, fold: int, number: int, rows: Sequence[Row]) -> list[Row]:
     """The filters of a layer as they are on the accelerator: folding may fill the first kernel up with zeros."""
-    if index == 0 and fold and given.layers[0].kernel[0] % fold:
+    if number == 0 and fold and given.layers[0].kernel[0] % fold:
         return [row._replace(zeros=True) for row in rows]
     return list(rows)
 
 
-def plan_step(step: Step, source: Placement | None, target: Placement | None, geometry: Geometry) -> StepPlan:
-    """The plan of a step but for the passes of a convolution; `source` and `target` are where its maps lie."""
+def plan_step(
+    step: Step, number: int, source: Placement | None, target: Placement | None, geometry: Geometry
+) -> StepPlan:
+    """The plan of a step but for the passes of a convolution.
+
+    Args:
+        step: of the schedule.
+        number: of its layer in the network as given.
+        source, target: where its maps lie.
+        geometry: of the accelerator.
+    """
     layer = step.layer
     beats = geometry.descriptor_beats
     if isinstance(layer, ConvShape):
         assert source is not None
         half, frees = _half(source, target, geometry), geometry.second_reader and _frees(source, target)
-        return StepPlan(step.index, Op.CONV, step.rows, _written(step, target), half=half, frees=frees, beats=beats)
+        written = _written(step, target)
+        return StepPlan(number, Op.CONV, step.rows, written, half=half, frees=frees, pooled=layer.pooled, beats=beats)
     if isinstance(layer, PoolShape):
-        return _pool(step, layer, source, target, geometry)
+        return _pool(step, number, layer, source, target, geometry)
     if step.kind is Kind.LOAD:
         assert target is not None
         beats += target.words * geometry.load_beats
@@ -180,7 +189,7 @@ def plan_step(step: Step, source: Placement | None, target: Placement | None, ge
         assert source is not None
         words = (step.rows[1] - step.rows[0]) * source.tensor.width * source.words_per_pixel
         windows = Tiling(words, 1, 1, geometry.load_beats - 1)
-        return StepPlan(step.index, Op.STORE, step.rows, None, windows=windows, store_words=words, beats=beats)
+        return StepPlan(number, Op.STORE, step.rows, None, windows=windows, store_words=words, beats=beats)
     return StepPlan(-1, Op.FENCE, (0, 0), None, beats=beats)
 
 
@@ -197,14 +206,14 @@ def _frees(source: Placement, target: Placement | None) -> bool:
 
 
 def _pool(
-    step: Step, pool: PoolShape, source: Placement | None, target: Placement | None, geometry: Geometry
+    step: Step, number: int, pool: PoolShape, source: Placement | None, target: Placement | None, geometry: Geometry
 ) -> StepPlan:
     assert source is not None
     averaging = pool.kind == "avg"
     written, beats = _written(step, target), geometry.descriptor_beats
     if averaging and geometry.unit_averages:
         frees = geometry.second_reader and _frees(source, target)
-        bare = StepPlan(step.index, Op.DEPTHWISE, step.rows, written, frees=frees)
+        bare = StepPlan(number, Op.DEPTHWISE, step.rows, written, frees=frees)
         return unit_step(bare, pool, source.tensor.channels, source.tensor.bits, geometry)
     pairs = not averaging and geometry.second_reader and pool.kernel[1] > 1 and _frees(source, target)
     reads = reads_of(pool, pairs, geometry)
@@ -215,8 +224,8 @@ def _pool(
     if averaging:
         passes = (PassPlan((), 0, 0, words, 0, windows, sums),)
         beats = step_beats(passes, geometry)
-        return StepPlan(step.index, Op.AVG_POOL, step.rows, written, passes=passes, beats=beats)
-    return StepPlan(step.index, Op.MAX_POOL, step.rows, written, pairs=pairs, windows=windows, beats=beats)
+        return StepPlan(number, Op.AVG_POOL, step.rows, written, passes=passes, beats=beats)
+    return StepPlan(number, Op.MAX_POOL, step.rows, written, pairs=pairs, windows=windows, beats=beats)
 
 
 def _written(step: Step, whole: Placement | None) -> Placement | None:

@@ -7,7 +7,7 @@ from enum import Enum
 from functools import cached_property
 
 from codesign.program.placement import Place
-from codesign.program.shapes import LayerShape, MapShape
+from codesign.program.shapes import ConvShape, LayerShape, MapShape
 
 Rows = tuple[int, int]
 """Half-open range of map rows."""
@@ -43,7 +43,7 @@ class Step:
     """One descriptor: a layer on some rows, or what `kind` says.
 
     Attributes:
-        index: number of the network layer, -1 for a load or fence; of a store or copy, the layer whose output it is.
+        index: place of the network layer, -1 for a load or fence; of a store or copy, the layer whose output it is.
         layer: the layer (or the copy, a pooling over one pixel) with the padding these rows need; its output tensor
             has only `rows` of height.
         rows: rows of the output tensor that are computed (or that are loaded or stored).
@@ -78,7 +78,19 @@ class Schedule:
 
 def input_rows(layer: LayerShape, rows: Rows, height: int) -> tuple[Rows, int, int]:
     """Input rows that output rows need, and the padding above and below them."""
-    kernel = layer.kernel[0]
-    first = rows[0] * layer.stride[0] - layer.padding[0]
-    last = (rows[1] - 1) * layer.stride[0] - layer.padding[0] + kernel
+    begin, end = computed_rows(layer, rows)
+    first = begin * layer.stride[0] - layer.padding[0]
+    last = (end - 1) * layer.stride[0] - layer.padding[0] + layer.kernel[0]
     return (max(0, first), min(height, last)), max(0, -first), max(0, last - height)
+
+
+def computed_rows(layer: LayerShape, rows: Rows) -> Rows:
+    """Rows of a layer's results that output rows need: the same unless maxima of results are written."""
+    if not isinstance(layer, ConvShape) or layer.pooled is None:
+        return rows
+    return 2 * rows[0] - shares_row(layer, rows), 2 * rows[1]
+
+
+def shares_row(layer: ConvShape, rows: Rows) -> bool:
+    """Whether the pooled windows of output rows have a row of results in common with those above."""
+    return layer.pooled is not None and layer.pooled.kernel == 3 and rows[0] > 0

@@ -31,10 +31,24 @@ class MapShape:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """Max pooling, in steps of 2, of a convolution's results before they are written (`Hardware.result_pooling`).
+
+    Attributes:
+        kernel: 2 of windows of 2 x 2, 3 of windows of 3 x 3 of which the first ones begin in padding.
+        halo: of some rows of the map: whether the first row of results is one that only the windows below it have
+            maxima of here; the rest of it is for the windows above, which are computed elsewhere.
+    """
+
+    kernel: Literal[2, 3]
+    halo: bool = False
+
+
+@dataclass(frozen=True)
 class ConvShape:
     """A convolution; `weight` is (M, C/groups, kh, kw), `padding` (top, bottom, left, right).
 
-    `input_bits` are those of its input's codes.
+    `input_bits` are those of its input's codes. `output` is what is written: with `pooled`, the map of maxima.
     """
 
     name: str
@@ -46,6 +60,7 @@ class ConvShape:
     groups: int
     residual: str | None
     input_bits: int
+    pooled: Pooled | None = None
 
     @property
     def filters(self) -> int:
@@ -56,6 +71,13 @@ class ConvShape:
     def kernel(self) -> Pair:
         """(vertical, horizontal) taps."""
         return self.weight[2], self.weight[3]
+
+    @property
+    def computed(self) -> MapShape:
+        """The map of its results; `output` unless maxima of them are written."""
+        if self.pooled is None:
+            return self.output
+        return replace(self.output, height=2 * self.output.height + self.pooled.halo, width=2 * self.output.width)
 
 
 @dataclass(frozen=True)
@@ -76,11 +98,17 @@ LayerShape = ConvShape | PoolShape
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Layers in execution order, as in an `IntegerNetwork`."""
+    """Layers in execution order, as in an `IntegerNetwork`.
+
+    Attributes:
+        numbers: of every layer, in the network as it was given; none where they are their places. Layers that are
+            computed together are one layer with the first one's number.
+    """
 
     name: str
     input: MapShape
     layers: tuple[LayerShape, ...]
+    numbers: tuple[int, ...] = ()
 
     def tensor(self, name: str) -> MapShape:
         """The map called `name`; KeyError if no layer produces it."""
@@ -95,6 +123,21 @@ class NetworkShape:
     def convs(self) -> tuple[ConvShape, ...]:
         """The layers with filters."""
         return tuple(layer for layer in self.layers if isinstance(layer, ConvShape))
+
+    def number(self, place: int) -> int:
+        """The number that the layer at `place` has in the network as given; -1, which is no layer, is kept."""
+        return self.numbers[place] if self.numbers and place >= 0 else place
+
+    def numbered(self, number: int) -> LayerShape:
+        """The layer that has this number in the network as given; ValueError if none has."""
+        return self.layers[self.numbers.index(number) if self.numbers else number]
+
+    def behind(self, count: int) -> NetworkShape:
+        """The layers behind the first `count`, of which they need the last one's output only."""
+        if not count:
+            return self
+        first, layers = self.layers[count - 1].output, self.layers[count:]
+        return replace(self, input=first, layers=layers, numbers=self.numbers[count:])
 
     @cached_property
     def _tensors(self) -> dict[str, MapShape]:

@@ -306,7 +306,8 @@ def layer_cycles(
         geometry: of the accelerator.
         frees: whether a second reader may read.
     """
-    out, bits = layer.output, geometry.code_widths[widths[source.name]]
+    out = layer.computed if isinstance(layer, ConvShape) else layer.output
+    bits = geometry.code_widths[widths[source.name]]
     pixels, words = out.height * out.width, geometry.words(source.channels, bits)
     taps = layer.kernel[0] * layer.kernel[1]
     if geometry.hw.depthwise and _of_unit(layer):

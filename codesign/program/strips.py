@@ -310,10 +310,7 @@ class Schedules:
         """Steps without the first layers, the next `count` in strips; UserError if rows cannot be cut so."""
         key = skipped, count, strips
         if key not in self._given:
-            network = self.network
-            if skipped:
-                network = replace(network, input=network.layers[skipped - 1].output, layers=network.layers[skipped:])
-            steps = list(_steps(network, count, strips, self.geometry))
+            steps = list(_steps(self.network.behind(skipped), count, strips, self.geometry))
             if skipped:
                 steps = [replace(step, index=step.index + skipped if step.index >= 0 else -1) for step in steps]
             self._given[key] = steps

@@ -86,7 +86,7 @@ def _step(plan: StepPlan, program: Plan, geometry: Geometry) -> Traffic:
         return Traffic(reloads=moved, descriptors=descriptors)
     if plan.op == Op.STORE:
         moved = plan.store_words * geometry.load_beats * beat
-        if plan.layer == len(program.layers) - 1:  # which is never spilled
+        if plan.layer == program.computed_in[-1]:  # which is never spilled
             return Traffic(outputs=moved, descriptors=descriptors)
         return Traffic(spills=moved, descriptors=descriptors)
     if plan.op == Op.FENCE:

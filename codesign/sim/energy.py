@@ -10,6 +10,7 @@ What is counted, for every layer:
 * registers: in every cycle in which a row computes, code and sum of each of its elements, and the weight where it moves
   (output stationary); stationary weights are written once for every block and tap.
 * buffers: reads and writes of activation memories and weight rings, each an SRAM of its own size.
+* comparisons of max pooling, as additions and registers of codes; those of results as they leave are the convolution's.
 * memory traffic, as `codesign.program.traffic` counts it.
 
 What is not: leakage, clock tree, control, refresh, the host. It is an estimate that ranks designs by what they do, no
@@ -31,7 +32,7 @@ from codesign.arch.load import find_config
 from codesign.arch.scheme import TWO_TERM_SCHEMES, Scheme
 from codesign.integer.network import RESIDUAL_MULT_BITS
 from codesign.program.plan import Plan, StepPlan, owners_of
-from codesign.program.shapes import ConvShape
+from codesign.program.shapes import ConvShape, Pooled
 from codesign.program.traffic import ending, traffic
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
@@ -186,12 +187,16 @@ class _Counter:
             for band in self.geometry.row_bands:  # every row's ring is filled, those of idle rows with zeros
                 buffers += rows.steps * hw.dot * band.weight_bits * self.ring(band)
             buffers += cycles * hw.array_columns * hw.dot * hw.act_bits * self.activation_pj
-        outputs = self.outputs(plan)
+        outputs = written = self.outputs(plan)
+        if plan.pooled is not None:  # of all results, of which a quarter is written
+            outputs, compared = self.pooled(plan, plan.pooled)
+            additions += compared * hw.act_bits * units.add_pj_per_bit
+            registers += compared * hw.act_bits * units.register_pj_per_bit
         products += outputs * (hw.acc_bits + 1) * hw.multiplier_bits * units.multiply_pj_per_bit2
         operand = hw.code_bits(self.program.shape.tensor(layer.residual).bits) if layer.residual is not None else 0
         products += outputs * operand * RESIDUAL_MULT_BITS * units.multiply_pj_per_bit2
-        written = 0 if plan.wide else hw.code_bits(layer.output.bits)
-        buffers += outputs * (written + operand) * self.activation_pj
+        stored = 0 if plan.wide else hw.code_bits(layer.output.bits)
+        buffers += (written * stored + outputs * operand) * self.activation_pj
         found = {
             "products_pj": products,
             "additions_pj": additions,
@@ -267,6 +272,17 @@ class _Counter:
         return self.units.sram_pj_per_bit(self.hw.buffers.weight_words * self.hw.dot * band.weight_bits / 8)
 
     def outputs(self, plan: StepPlan) -> int:
-        """Outputs that a step makes."""
+        """Codes or results that a step with a layer writes."""
         layer = self.program.shape.layers[plan.layer]
-        return plan.together * layer.output.channels * layer.output.width * (plan.rows[1] - plan.rows[0])
+        width = layer.output.width if plan.pooled is None else layer.output.width // 2
+        return plan.together * layer.output.channels * width * (plan.rows[1] - plan.rows[0])
+
+    def pooled(self, plan: StepPlan, pooled: Pooled) -> tuple[int, int]:
+        """Results of a step that writes maxima of them, and how often two codes are compared.
+
+        In a row those of a window are, and then the maxima of its rows.
+        """
+        written = self.outputs(plan)
+        of_row = written // (plan.rows[1] - plan.rows[0])
+        rows = 2 * (plan.rows[1] - plan.rows[0]) + pooled.halo
+        return 2 * of_row * rows, (pooled.kernel - 1) * (of_row * rows + written)

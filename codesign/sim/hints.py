@@ -15,7 +15,8 @@ from codesign.formats.row_format import RowFormat
 from codesign.program import Plan, Planner
 from codesign.program.dealing import bands_for, row_of
 from codesign.program.plan import StepPlan
-from codesign.program.shapes import ConvShape
+from codesign.program.shapes import ConvShape, PoolShape
+from codesign.rtl.layout import Op
 from codesign.sim.timing.plan_timing import estimate
 
 WORTH = 0.01
@@ -131,6 +132,29 @@ def result_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
     return [
         f"{_names(waits)}: tiles have fewer steps than there are rows, whose results leave one a cycle; with "
         f"'result_rows: 2' two leave, which saves {_share(saved, cycles)}"
+    ]
+
+
+def pooling_hints(plan: Plan, cycles: int, replan: Replan) -> list[str]:
+    """Of max pooling behind convolutions that takes cycles of its own: what pooling of results would save, if they can
+    be pooled.
+    """
+    widths = {conv.output.name: conv.output.width for conv in plan.shape.convs}
+    pools: dict[str, int] = {}
+    for number in sorted({step.layer for step in plan.steps if step.op == Op.MAX_POOL}):
+        layer = plan.shape.layers[number]  # a convolution's where its map is copied
+        width = widths.get(layer.input, 0)
+        if isinstance(layer, PoolShape) and width and width % plan.geometry.columns == 0:
+            pools[layer.name] = width
+    if not pools:
+        return []
+    width = max(pools.values())
+    saved = _saved_by({"result_pooling": {"width": width}}, plan, cycles, replan)
+    if saved < WORTH * cycles:
+        return []
+    return [
+        f"{_names([*pools])}: max pooling takes cycles of its own; with 'result_pooling: {{width: {width}}}' it is "
+        f"done as the results of the convolution leave, which saves {_share(saved, cycles)}"
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from codesign.arch.band import MOST_WEIGHT_BITS, WEIGHT_BITS
 from codesign.arch.documents import parse
 from codesign.arch.hardware import Hardware
-from codesign.arch.limits import HALVED_BITS, MOST_CODE_BITS
+from codesign.arch.limits import HALVED_BITS, LEAST_POOLED_ROWS, MOST_CODE_BITS
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.verify.recipe import Choices, RandomChoices
@@ -35,7 +35,7 @@ def random_hardware(
         dataflow: if one is asked for.
         device: that it is for.
         plain: whether none has what the predictors were not fitted to: a depthwise unit, results of two rows a cycle or
-            of several images from one pass.
+            of several images from one pass, results that are pooled.
     """
     choices = RandomChoices(rng)
     for _ in range(_ATTEMPTS):
@@ -49,6 +49,8 @@ def random_hardware(
                 drawn = _by_twos(choices, drawn)
             if not plain and drawn["dataflow"] == "os" and choices.integer(0, 1):
                 drawn["images"] = True
+            if not plain and drawn["dataflow"] == "os" and choices.integer(0, 3) == 0:
+                drawn = _pooling(choices, drawn)
             hw = parse(json.dumps(drawn), name, Hardware, {})
         except UserError:
             continue  # such as a band that does not fit the memory's width
@@ -124,6 +126,21 @@ def _by_twos(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
     dot = data["dot"] + data["dot"] % 2
     kept = {key: value for key, value in data.items() if key != "act_modes"}
     return kept | {"bands": bands, "dot": dot, "memory": memory, "result_rows": 2}
+
+
+def _pooling(choices: Choices, data: dict[str, Any]) -> dict[str, Any]:
+    """The same with results that are pooled, and what that asks for: codes of one width, even columns, some rows."""
+    kept = {key: value for key, value in data.items() if key != "act_modes"}
+    bands = [{key: value for key, value in band.items() if key != "crumbs"} for band in data["bands"]]
+    least = LEAST_POOLED_ROWS * data.get("result_rows", 1)
+    times = -(-least // sum(band["rows"] for band in bands))
+    odd = data["columns"] % 2
+    found = {"columns": data["columns"] + odd, "groups": data["groups"] + odd}
+    found["bands"] = [band | {"rows": times * band["rows"]} for band in bands]
+    # often so small that maps are cut to strips, of which neighbours share a row
+    buffers = {"activation_words": 1 << choices.integer(5, 8), "weight_words": 1 << choices.integer(6, 10)}
+    found["buffers"] = data["buffers"] | buffers
+    return kept | found | {"result_pooling": {"width": found["columns"] * choices.integer(1, 6)}}
 
 
 def _with_crumbs(choices: Choices, bands: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -143,6 +143,7 @@ def draw_recipe(
     """One to three convolutions (perhaps with a residual), perhaps pooling behind each, and a classifier.
 
     With a tail a window over all of the map comes behind them, and one or two layers on the one pixel that it leaves.
+    On hardware that pools results there are convolutions and poolings that it can do together.
     """
     every = weight_formats(hw)
     chosen = [item for item in every if choices.integer(0, 1)] or [choices.pick(every)]
@@ -164,11 +165,18 @@ def draw_recipe(
         if not _together(chosen, hw):
             least = hw.narrow_bits + 1
 
+    stride, shape = _pooled_shape(choices, hw, shape, max_side) if hw.result_pooling else (1, shape)
+
     def stored(tensors: int) -> tuple[int, ...]:
         return tuple(choices.integer(least, hw.most_bits) for _ in range(tensors))
 
     for _ in range(choices.integer(1, 3)):
-        groups = 1
+        if hw.result_pooling and choices.integer(0, 2):
+            channels = choices.integer(1, max_channels)
+            blocks += _pooled(choices, channels, stride, stored(1))
+            stride = 1
+            continue
+        stride, groups = 1, 1
         if choices.integer(0, 1):
             groups = choices.pick([g for g in range(1, channels + 1) if channels % g == 0])
         filters = groups * choices.integer(1, max(1, max_channels // groups))
@@ -180,12 +188,39 @@ def draw_recipe(
         if choices.integer(0, 1):
             pool: Literal["max", "avg"] = choices.pick(("max", "avg"))
             blocks.append(Block(pool, *window(3), bits=stored(1 if pool == "avg" else 0)))
+    if hw.result_pooling and not tail and choices.integer(0, 2):
+        blocks.append(Block("avg", _WHOLE, bits=stored(1)))  # so that a classifier's weights fit
     if tail:
         blocks.append(Block("conv", _WHOLE, filters=choices.integer(1, max_channels), bits=stored(1)))
         for _ in range(choices.integer(1, 2)):
             blocks.append(Block("conv", filters=choices.integer(1, max_channels), bits=stored(1)))
     classes, seed = choices.integer(1, 12), choices.integer(0, 2**32 - 1)
     return Recipe(shape, bits, tuple(blocks), classes, tuple(chosen), seed, hw.multiplier_bits)
+
+
+def _pooled_shape(
+    choices: Choices, hw: Hardware, shape: tuple[int, int, int], max_side: int
+) -> tuple[int, tuple[int, int, int]]:
+    """The stride of a first convolution, and an input of which it gives whole tiles in a row, and an even height."""
+    stride = choices.pick((1, 1, 2))
+    tiles = choices.integer(1, max(1, max_side // hw.columns))
+    pooled = choices.integer(1, choices.pick((max_side, 2 * max_side)))  # the tall ones are cut to strips
+    return stride, (shape[0], 2 * stride * pooled, stride * hw.columns * tiles)
+
+
+def _pooled(choices: Choices, filters: int, stride: int, bits: tuple[int, ...]) -> list[Block]:
+    """A convolution that gives a map `stride` times smaller, and pooling of its results."""
+    kernel = choices.integer(1, 5), choices.integer(1, 5)
+    pads: list[int] = []
+    for side in kernel:
+        both = max(0, side - stride)
+        pads.append(choices.integer(0, both))
+        pads.append(both - pads[-1])
+    conv = Block("conv", kernel, (stride, stride), (pads[0], pads[1], pads[2], pads[3]), filters, 1, bits)
+    if choices.integer(0, 1):
+        return [conv, Block("max", (2, 2), (2, 2), bits=())]
+    far = choices.integer(0, 1), choices.integer(0, 1)
+    return [conv, Block("max", (3, 3), (2, 2), (1, far[0], 1, far[1]), bits=())]
 
 
 def _together(formats: Sequence[Format], hw: Hardware) -> bool:

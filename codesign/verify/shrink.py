@@ -146,6 +146,8 @@ def smaller_hardware(hw: Hardware) -> Iterator[Hardware]:
         tries.append(data | {"depthwise": None})
     if hw.images:
         tries.append(data | {"images": False})
+    if hw.result_pooling is not None:
+        tries.append(data | {"result_pooling": None})
     if hw.groups > hw.columns:
         tries.append(data | {"groups": hw.columns})
     for index, band in enumerate(data["bands"]):

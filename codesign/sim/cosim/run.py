@@ -49,7 +49,8 @@ class LayerComparison:
     Attributes:
         rtl_end, model_end: `counter_total` at the layer's end in the first start, of RTL and timing model; of several
             images from one start, in the last of them.
-        mismatched_values, compared_values: output codes that differ, and how many there are.
+        mismatched_values, compared_values: output codes that differ, and how many there are; none of a convolution
+            that writes maxima of its results only: these are the pooling's, which ends with it.
     """
 
     name: str
@@ -270,26 +271,28 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
 
     mismatched = dict.fromkeys((layer.name for layer in network.layers), 0)
     compared = dict(mismatched)
+    writer = {layer.output.name: layer.name for layer in network.layers}
+    computed_in = program.computed_in
     position = 0
     for start in range(starts):
         first = start * program.images
         expected = [functional.run(network, image) for image in images[first : first + program.images]]
         for _, plan in executed:
-            layer = network.layers[plan.layer]
-            if plan.op == Op.STORE and layer is not network.layers[-1]:
+            if plan.op == Op.STORE and plan.layer != computed_in[-1]:
                 continue  # what comes back is seen in the layers that read it
-            mine = slice(plan.image, plan.image + plan.together)  # as pixels of one map
-            each = [found[layer.output.name][:, plan.rows[0] : plan.rows[1]] for found in expected[mine]]
-            want = np.concatenate(each, axis=2)
             place = plan.written
+            name = network.output.name if place is None else place.tensor.name
+            mine = slice(plan.image, plan.image + plan.together)  # as pixels of one map
+            each = [found[name][:, plan.rows[0] : plan.rows[1]] for found in expected[mine]]
+            want = np.concatenate(each, axis=2)
             if place is None:
                 of_images = words[first : first + program.images][mine]
                 got = np.concatenate([program.decode_results(part) for part in of_images], axis=2)
             else:
                 got = unpack_words(maps[position : position + place.words], want.shape, place.tensor.bits, geometry)
                 position += place.words
-            mismatched[layer.name] += int(np.count_nonzero(got != want))
-            compared[layer.name] += want.size
+            mismatched[writer[name]] += int(np.count_nonzero(got != want))
+            compared[writer[name]] += want.size
 
     model = [*timing.counters.values(), *bytes_moved(program).values(), *timing.band_busy]
     differences = {
@@ -302,8 +305,8 @@ def _compare(program: Program, timing: Timing, images: NDArray[np.int64], work: 
     layers = tuple(
         LayerComparison(
             name=layer.name,
-            rtl_end=int(counters[0, last_step[i], 0]),
-            model_end=timing.step_ends[executed[last_step[i]][0]] - 1,
+            rtl_end=int(counters[0, last_step[computed_in[i]], 0]),
+            model_end=timing.step_ends[executed[last_step[computed_in[i]]][0]] - 1,
             mismatched_values=mismatched[layer.name],
             compared_values=compared[layer.name],
         )

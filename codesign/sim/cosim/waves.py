@@ -81,7 +81,7 @@ def window(what: str, plan: Plan, timing: Timing) -> Window:
     """
     names = [work.name for work in plan.layers]
     if what in names:
-        number = names.index(what)
+        number = plan.computed_in[names.index(what)]
         of_first = [step.image == 0 for step in plan.steps]
         mine = [step for step, owner in enumerate(owners_of(plan.steps)) if owner == number and of_first[step]]
         first = max(timing.step_ends[: mine[0]], default=0)

@@ -132,6 +132,7 @@ def parts(g: Geometry) -> Iterator[Part]:
     codes = g.word_elements * ab
     pooled = sums, codes, (ab + SUM_BITS) * g.result_latency, groups, codes * doubled, codes * narrow
     yield part("pooling_unit", *pooled)
+    pools = "_that_pools" if g.hw.result_pooling else ""  # to which nothing was fitted
     yield part(
         "post_processor",
         columns * product * g.result_rows,  # of which the second set, to which nothing was fitted, has no residual
@@ -142,6 +143,7 @@ def parts(g: Geometry) -> Iterator[Part]:
         columns * acc * joined,
         groups * dot * ab * (doubled + narrow),
         groups * (dot + ab) * key * (doubled + narrow),
+        kind=f"post_processor{pools}",
         bram36=blocks(family, 2 * rows, PARAM_BITS),
     )
     yield part("stream_reader")

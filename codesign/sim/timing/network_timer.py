@@ -59,7 +59,7 @@ MOST_SMALLER = 64
 
 
 class _Layer(NamedTuple):
-    """A convolution: its number among the layers, and among the convolutions."""
+    """A convolution: its number among the layers as given, and among the convolutions."""
 
     place: int
     number: int
@@ -266,7 +266,7 @@ class NetworkTimer:
         if width not in self._pieces:
             given = self.planner.given
             shape = with_bits(given, {given.input.name: self.planner.geometry.code_widths[width]})
-            self._pieces[width] = Pieces(shape, self.sequencer, self._known)
+            self._pieces[width] = Pieces(shape, self.sequencer, self._known, bool(self.planner.network.numbers))
         return self._pieces[width]
 
     def _timed(

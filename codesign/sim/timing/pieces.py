@@ -19,6 +19,7 @@ from codesign.program.input_folding import fold_shape
 from codesign.program.passes import check_passes, leaves_by_twos, passes_of, passes_of_set, plain_set, row_sets
 from codesign.program.plan import Placement, StepPlan, owners, step_beats
 from codesign.program.planner import check_shape, folded_filters, plan_step
+from codesign.program.result_pooling import pool_results
 from codesign.program.schedule import Kind, Step, StoredMap
 from codesign.program.shapes import ConvShape, MapShape, NetworkShape
 from codesign.program.spilling import maps_of
@@ -56,7 +57,7 @@ class Part(ABC):
     """Steps in a row that count for one layer.
 
     Attributes:
-        owner: number of the layer.
+        owner: number of the layer in the network as given.
         tensors: maps whose codes' widths decide about the steps.
         convolves: whether a convolution is among them, so that filters do.
         fence: whether it is a fence, whose run the beats before it decide about.
@@ -89,11 +90,12 @@ class _Spilled(Part):
     """Steps of a spilled layer but for the fence behind them."""
 
     def __init__(self, index: int, count: int, schedules: Schedules) -> None:
-        layers = schedules.network.layers
+        network = schedules.network
+        layers, owner = network.layers, network.number(index)
         target = layers[index].output.name
         readers = [layer for layer in layers[index + 1 : count] if target in maps_of(layer)]
         names = dict.fromkeys(name for layer in (layers[index], *readers) for name in maps_of(layer))
-        super().__init__(index, tuple(names), isinstance(layers[index], ConvShape), fence=False)
+        super().__init__(owner, tuple(names), isinstance(layers[index], ConvShape), fence=False)
         self._at = index, count
         self._spills = schedules.spills
         self._found: dict[Hashable, Sequence[Step]] = {}
@@ -108,7 +110,7 @@ class _Spilled(Part):
 class Pieces:
     """The pieces of a network whose input has codes of one width; those of the other maps may vary."""
 
-    def __init__(self, given: NetworkShape, sequencer: Sequencer, known: dict[Hashable, Run]) -> None:
+    def __init__(self, given: NetworkShape, sequencer: Sequencer, known: dict[Hashable, Run], pools: bool) -> None:
         """Fold the input.
 
         Args:
@@ -116,27 +118,29 @@ class Pieces:
             sequencer: of the accelerator.
             known: runs of convolutions, by their sizes; strips of one height, and layers of the same sizes, have the
                 same, whatever the network's input.
+            pools: whether results are pooled where they can be; codes have one width then.
 
         Raises:
             UserError: a size exceeds what the accelerator's descriptors hold.
         """
         self.given, self.sequencer, self.geometry = given, sequencer, sequencer.geometry
-        self.network, self.fold = fold_shape(given, self.geometry)
-        check_shape(self.network, self.geometry.hw)
+        folded, self.fold = fold_shape(given, self.geometry)
+        check_shape(folded, self.geometry.hw)
+        self.network = pool_results(folded, self.geometry) if pools else folded
         self.schedules = Schedules(self.network, self.geometry, self.geometry.act_depth)
         self._known = known
         self._parts: dict[Hashable, tuple[Part, ...]] = {}
         self._tensors: dict[tuple[str, int], MapShape] = {}
 
-    def conv(self, index: int, width: int) -> ConvShape:
+    def conv(self, number: int, width: int) -> ConvShape:
         """A layer whose input has codes of a width (a place in `Geometry.code_widths`)."""
-        layer = self.network.layers[index]
+        layer = self.network.numbered(number)
         assert isinstance(layer, ConvShape)
         return replace(layer, input_bits=self.geometry.code_widths[width])
 
-    def filters(self, index: int, rows: Sequence[Row]) -> list[Row]:
+    def filters(self, number: int, rows: Sequence[Row]) -> list[Row]:
         """The filters of a layer as they are on the accelerator."""
-        return folded_filters(self.given, self.fold, index, rows)
+        return folded_filters(self.given, self.fold, number, rows)
 
     def key(self, found: Found) -> Hashable:
         """What decides about `parts`."""
@@ -155,10 +159,10 @@ class Pieces:
         steps: Sequence[Step] = found.steps
         if found.joined:
             steps = (*self.schedules.spills.joined_steps(found.spilled), *steps)
-        of_step = owners(step.index for step in steps)
+        of_step = owners(self.network.number(step.index) for step in steps)
         for index in range(0 if found.joined else found.spilled):
             parts.append(_Spilled(index, found.spilled, self.schedules))
-            after = index + 1 if index + 1 < found.spilled else of_step[0]
+            after = self.network.number(index + 1) if index + 1 < found.spilled else of_step[0]
             parts.append(_Same(after, (Step(-1, None, (0, 0), None, None, None, Kind.FENCE),), fence=True))
         of_steps = zip(of_step, steps, strict=True)
         for (owner, fence), same in groupby(of_steps, lambda pair: (pair[0], pair[1].kind is Kind.FENCE)):
@@ -168,7 +172,7 @@ class Pieces:
     def piece(self, part: Part, widths: Mapping[str, int], filters: Filters, found: Found) -> Piece:
         """The piece of a part (no fence) with codes of these widths and these filters."""
         own, steps = part.steps(widths)
-        names = part.tensors if own == () else maps_of(self.network.layers[part.owner])
+        names = part.tensors if own == () else maps_of(self.network.numbered(part.owner))
         key = own, tuple(widths.get(name) for name in names)
         found_at = key, filters
         if found_at not in part.known:
@@ -206,11 +210,12 @@ class Pieces:
 
         planned: list[Run | _Conv] = []
         for step in steps:
-            plan = plan_step(step, placed(step.source, 0), placed(step.target, 1), self.geometry)
+            number = self.network.number(step.index)
+            plan = plan_step(step, number, placed(step.source, 0), placed(step.target, 1), self.geometry)
             if isinstance(step.layer, ConvShape):
                 width = widths[step.layer.input]
                 bits = self.geometry.code_widths[width]
-                planned.append(_Conv(step.index, replace(step.layer, input_bits=bits), width, plan))
+                planned.append(_Conv(number, replace(step.layer, input_bits=bits), width, plan))
             else:
                 planned.append(self.sequencer.step(plan))
         return planned
@@ -233,9 +238,9 @@ class Pieces:
         return Piece(self.sequencer.joined(runs), fed, tuple(busy) if grouped else ())
 
     def _grouped(self, conv: _Conv, filters: Sequence[object], busy: list[int]) -> Run:
-        index, part, width, plan = conv
-        rows = self.filters(index, [row_of(form) for form in filters if isinstance(form, RowFormat)])
-        whole = self.conv(index, width)
+        number, part, width, plan = conv
+        rows = self.filters(number, [row_of(form) for form in filters if isinstance(form, RowFormat)])
+        whole = self.conv(number, width)
         sets = row_sets(whole, rows, self.geometry)
         if on_unit(whole, rows, sets, self.geometry):
             return self.sequencer.step(unit_step(plan, part, part.filters, part.input_bits, self.geometry))
@@ -247,16 +252,16 @@ class Pieces:
 
     def _plain(self, conv: _Conv, filters: Sequence[object]) -> Run:
         """A convolution without groups, with its filters in some sets."""
-        index, part, width, plan = conv
+        number, part, width, plan = conv
         geometry, (count, idle) = self.geometry, filters
         assert isinstance(count, int)
         assert isinstance(idle, int)
-        pixels = part.output.height * part.output.width
+        pixels = part.computed.height * part.computed.width
         codes = geometry.group_codes(part.input_bits)
         twos = leaves_by_twos(part, geometry)
         kind = part.weight[1:], codes, pixels, part.output.wide, plan.half, twos, count, idle
         if kind not in self._known:
-            rows = plain_set(self.conv(index, width), geometry)
+            rows = plain_set(self.conv(number, width), geometry)
             passes = passes_of_set(part, rows, count, rows.words, geometry, plan.half)
             check_passes(part, count * len(passes), rows.words, geometry, plan.half)
             planned = replace(plan, passes=passes, beats=step_beats(passes, geometry))

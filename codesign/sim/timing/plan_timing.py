@@ -19,6 +19,7 @@ class LayerTiming:
     """Cycles of one layer, summed over its steps of all images, each from the end of the step before to its last write.
 
     Attributes:
+        cycles: 0 of a pooling that is computed with the convolution before it (`Plan.computed_in`).
         m, k, n: GEMM dimensions (filters, products per output, output pixels), of one image.
         compute_cycles: cycles in which the array (or the pooling unit) is fed.
         stall_cycles: all others.
@@ -97,7 +98,7 @@ def estimate(plan: Plan, sequencer: Sequencer | None = None) -> Timing:
                 cycles=cycles,
                 compute_cycles=compute,
                 stall_cycles=cycles - compute,
-                utilization=plan.images * work.macs / (cycles * plan.hw.macs),
+                utilization=plan.images * work.macs / (cycles * plan.hw.macs) if cycles else 0.0,
                 dram_read_bytes=moved.read,
                 dram_write_bytes=moved.written,
             )
