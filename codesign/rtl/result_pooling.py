@@ -116,7 +116,7 @@ class ResultPooling(SharedModule):
             name = "second_" if i else ""
             for k in range(columns):
                 passing = delay(of_rows[k], 2)
-                # with a reset where a code only passes: else the registers are a memory in LUTs, which is slower to read
+                # with a reset where a code only passes: else registers are a memory in LUTs, which is slower to read
                 result = Signal(bits, name=f"{name}result_{k}", reset_less=k < columns // 2)
                 m.d.comb += outputs[k].eq(result)
                 if k >= columns // 2:
