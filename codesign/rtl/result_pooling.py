@@ -40,7 +40,8 @@ class ResultPooling(SharedModule):
     kept is of this row alone (`ends`). In the first row that is computed, and in even ones of 2 x 2, nothing above
     counts (`opens`).
 
-    Tiles leave one after the other, at least LEAST_POOLED_ROWS cycles apart; `here` is high for every row of every one.
+    Tiles leave one after the other, at least LEAST_POOLED_ROWS cycles apart; of a layer that pools `here` is high for
+    every row of every tile.
     `row_ends` comes with the last row of a tile, `line_ends` with that of the last tile of a row of the map.
 
     Timing, with c the cycle of `codes` and of all flags; `pools` and `threes` stay during a layer:
@@ -195,7 +196,7 @@ class PooledTiles:
         return [
             unit.pools.eq(self.pools),
             unit.threes.eq(self._threes),
-            unit.here.eq(delay(leaves, CODES_STAGE, reset=True)),
+            unit.here.eq(delay(leaves, CODES_STAGE, reset=True) & self.pools),
             unit.begins.eq(delay(self._begins, CODES_STAGE)),
             unit.opens.eq(delay(self._opens, CODES_STAGE)),
             unit.ends.eq(delay(self._ends, CODES_STAGE)),

@@ -95,7 +95,7 @@ def test_maxima_are_those_of_torch(name: str, data: st.DataObject) -> None:
             codes = [given_map[row + i * leaving, line, here] for i in range(len(names))]
             while rng.random() < 0.1 and row == 0:
                 put(layer | {"here": 0}, noise())
-            put(layer | told, codes)
+            put(layer | told if pools else layer | {"here": 0}, codes)
             cycle = len(drive["here"]) - 1 + 3
             for i, prefix in enumerate(names):
                 channel = row + i * leaving
