@@ -27,8 +27,8 @@ from codesign.rtl.result_pooling import PooledTiles, ResultPooling
 from codesign.rtl.select import chosen, split
 from codesign.rtl.window import struct
 
-FINE_BITS = 4
-"""Bits of a rotation of residual operands, two levels of multiplexers of four, for which there is time in one cycle."""
+FINE_BITS = 3
+"""Bits of a rotation of residual operands for which there is time before a difference: of four, and of two beside it."""
 
 
 class PostProcessor(SharedModule):
