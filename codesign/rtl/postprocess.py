@@ -28,7 +28,7 @@ from codesign.rtl.select import chosen, split
 from codesign.rtl.window import struct
 
 FINE_BITS = 3
-"""Bits of a rotation of residual operands for which there is time before a difference: of four, and of two beside it."""
+"""Bits of a rotation of residual operands for which there is time before a difference: of 4, and of 2 beside it."""
 
 
 class PostProcessor(SharedModule):
@@ -439,8 +439,7 @@ class PostProcessor(SharedModule):
         m.d.comb += self.wide_channel.eq(at(param.channel, 13))
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
-        # which groups are written, and where in them, is found a cycle before the codes are there; cycles as without
-        # pooling, which makes all of them later
+        # which groups are written, and where in them, is found a cycle before the codes; all of it later by pooling
         late = geometry.write_stage - WRITE_STAGE
         goes = Signal(columns)
         writes = delay(valid, 9 + late, reset=True) & ~d.wide
@@ -455,8 +454,10 @@ class PostProcessor(SharedModule):
                     m.d.comb += pool.second_codes[j].eq(second_codes[j])
             results = list(pool.results)
             second_codes = list(pool.second_results) if second_codes else []
-            halves = Mux(delay(pooling.leaves, 11 + late), (1 << columns // 2) - 1, 0)
-            going_lanes = Mux(pooling.pools, halves, going_lanes)
+            of_row = ~pooling.pools | delay(pooling.leaves, 10 + late)
+            writes = Signal(name="lanes_write")
+            m.d.sync += writes.eq(delay(valid, 8 + late, reset=True) & ~d.wide & of_row)
+            going_lanes = Cat(going_lanes[: columns // 2], Mux(pooling.pools, 0, going_lanes[columns // 2 :]))
         m.d.sync += goes.eq(Mux(writes, going_lanes, 0))  # t+12
         group_12, element_12 = promptly(param.group, 12 + late), promptly(param.element, 12 + late)
         place_12 = element_12
