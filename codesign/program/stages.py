@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
+from itertools import cycle, product
 from math import ceil
 from typing import NamedTuple
 
@@ -125,7 +125,10 @@ def _heights(
     for size in sizes:
         cuts = []
         firsts = (size, unit) if len(layers) == 1 else (size,)
-        for cut in dict.fromkeys(tuple(_cut(last.height, size, first)) for first in firsts):
+        ways = [tuple(_cut(last.height, size, first)) for first in firsts]
+        if _pools(network.layers[layers[-1]]):  # of which a strip one row higher needs two more rows of results
+            ways.append(tuple(_cut_by_turns(last.height, size, size + unit)))
+        for cut in dict.fromkeys(ways):
             strips = []
             for rows in cut:
                 use = f"for rows {rows[0]} to {rows[1] - 1} of {last.name}"
@@ -153,6 +156,21 @@ def _cut(height: int, size: int, first: int) -> Iterator[Rows]:
         start, first = end, min(2 * first, size)
 
 
+def _cut_by_turns(height: int, even: int, odd: int) -> Iterator[Rows]:
+    """Strips of `even` and `odd` rows by turns, from the top, whose inputs fit beside each other."""
+    start = 0
+    for size in cycle((even, odd)):
+        yield start, min(start + size, height)
+        start += size
+        if start >= height:
+            return
+
+
+def _pools(layer: LayerShape) -> bool:
+    """Whether it writes maxima of its results."""
+    return isinstance(layer, ConvShape) and layer.pooled is not None
+
+
 def _fastest(
     strips: Sequence[Strip],
     layers: range,
@@ -169,6 +187,10 @@ def _fastest(
     chain = _Chain(strips[0], keeps)
     maps = [_maps(strip) for strip in strips]
     sizes = [max(words(of_strip[place]) for of_strip in maps) for place in range(count + 1)]
+    inputs = sizes[0], sizes[0]  # of even and odd strips
+    if _pools(strips[0].parts[-1].layer) and len(strips) > 1:
+        even, odd = (max(words(of_strip[0]) for of_strip in maps[begin::2]) for begin in (0, 1))
+        inputs = even, odd
     for place in range(count):
         alive = sum(size for size, (born, dies) in zip(sizes, chain.lives, strict=True) if born <= place <= dies)
         if max(sizes) > depth or alive > 2 * depth:
@@ -200,7 +222,7 @@ def _fastest(
                 cycles += sum(behind) + max(0, following - behind[beside])
             if found is not None and cycles >= found.cycles:
                 continue
-            layout = _layout(chain, sizes, at, beside, depth, keeps)
+            layout = _layout(chain, sizes, inputs, at, beside, depth, keeps)
             if layout is not None:
                 places = {
                     stored.name: layout.odd if number % 2 and not place else layout.places[place]
@@ -243,9 +265,15 @@ class _Chain:
 
 
 def _layout(
-    chain: _Chain, sizes: Sequence[int], at: Sequence[int], beside: int, depth: int, keeps: bool
+    chain: _Chain,
+    sizes: Sequence[int],
+    inputs: tuple[int, int],
+    at: Sequence[int],
+    beside: int,
+    depth: int,
+    keeps: bool,
 ) -> _Layout | None:
-    """Places of maps of these sizes in the memories `at`; None if they do not fit.
+    """Places of maps of these sizes, and of inputs of even and odd strips, in memories `at`; None if they do not fit.
 
     What is loaded beside a layer lies there from that layer on.
     """
@@ -253,8 +281,8 @@ def _layout(
     taken: tuple[list[tuple[int, int, int, int]], ...] = ([], [])  # first word, size, born, dies
     places: dict[int, Place] = {}
 
-    def put(place: int, base: int, born: int, dies: int) -> None:
-        taken[at[place]].append((base, sizes[place], born, dies))
+    def put(place: int, base: int, born: int, dies: int, size: int | None = None) -> None:
+        taken[at[place]].append((base, sizes[place] if size is None else size, born, dies))
         places.setdefault(place, (at[place], base))
 
     if keeps:
@@ -267,11 +295,11 @@ def _layout(
         put(0, first, *chain.lives[0])
         put(0, first, beside, end)
     else:
-        odd = depth - sizes[0]
-        if first + sizes[0] > odd:
+        odd = depth - inputs[1]
+        if first + inputs[0] > odd:
             return None
-        put(0, first, -1, end)
-        put(0, odd, -1, end)
+        put(0, first, -1, end, inputs[0])
+        put(0, odd, -1, end, inputs[1])
     for place in range(1, len(sizes)):
         if place in places:
             continue

@@ -143,6 +143,60 @@ def test_what_two_rows_a_cycle_ask_for(old: str, new: str, message: str) -> None
         parse_hardware(TWO_ROWS.replace(old, new), "hw.yaml", "hw")
 
 
+POOLS = """
+device: xc7z020
+columns: 4
+dot: 4
+act_bits: 4
+result_pooling: {width: 16}
+bands:
+  - {scheme: fixed, weight_bits: 4, rows: 4, multiplier: lut}
+  - {scheme: pot, weight_bits: 4, rows: 1}
+buffers: {activation_words: 64, weight_words: 64}
+memory: {width_bits: 256, latency: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("act_bits: 4\n", "act_bits: 4\ndataflow: ws\n", "result_pooling: given, must be left out with 'dataflow: ws'"),
+        ("act_bits: 4\n", "act_bits: 4\nact_modes: [4, 8]\n", "result_pooling: given, must be left out with act_modes"),
+        ("columns: 4", "columns: 5", "result_pooling: given with 5 columns, must be left out unless columns are even"),
+        ("width: 16", "width: 18", "result_pooling.width: 18 given, must be a multiple of columns, 4"),
+        ("rows: 4", "rows: 2", "result_pooling: given with 3 rows, must be left out unless there are 4"),
+        ("width: 16", "width: 2048", "result_pooling.width: 2048 given, must be .* 2046"),
+        ("width: 16", "width: 1", "result_pooling.width: 1 given, must be "),
+        ("{width: 16}", "{}", "result_pooling.width: missing"),
+        ("{width: 16}", "true", "result_pooling: true given, must be "),
+        ("{width: 16}", "16", "result_pooling: 16 given, must be "),
+        ("{width: 16}", "wide", "result_pooling: 'wide' given, must be "),
+        ("{width: 16}", "[16]", "result_pooling: "),
+        ("width: 16", "width: true", "result_pooling.width: true given, must be "),
+        ("width: 16", "width: '16'", "result_pooling.width: '16' given, must be "),
+        ("width: 16", "width: 16.5", "result_pooling.width: 16.5 given, must be "),
+        ("width: 16", "width: 16, height: 2", "result_pooling.height: "),
+    ],
+)
+def test_what_pooling_of_results_asks_for(old: str, new: str, message: str) -> None:
+    hw = parse_hardware(POOLS, "hw.yaml", "hw")
+    assert hw.result_pooling is not None and hw.result_pooling.width == 16
+    assert parse_hardware(hw.to_yaml(), "hw.yaml", "hw") == hw and str(hw).endswith("results pooled in rows up to 16")
+    assert '"result_pooling"' not in RMSMP.canonical_json() and "result_pooling" not in RMSMP.to_yaml()
+    with pytest.raises(UserError, match=message) as raised:
+        parse_hardware(POOLS.replace(old, new), "hw.yaml", "hw")
+    assert "\n" not in str(raised.value)
+
+
+def test_two_rows_a_cycle_ask_for_twice_the_rows_to_pool_results() -> None:
+    text = TWO_ROWS + "result_pooling: {width: 8}\n"
+    hw = parse_hardware(text, "hw.yaml", "hw")
+    assert hw.result_pooling is not None and hw.content_hash != parse_hardware(TWO_ROWS, "hw.yaml", "hw").content_hash
+    few = text.replace("rows: 6", "rows: 2")
+    with pytest.raises(UserError, match="result_pooling: given with 4 rows, must be left out unless there are 8"):
+        parse_hardware(few, "hw.yaml", "hw")
+
+
 def test_the_hash_is_computed_once_and_not_copied() -> None:
     hw = RMSMP.model_copy()
     first = hw.content_hash

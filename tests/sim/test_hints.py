@@ -13,7 +13,7 @@ from codesign.api.networks import Formats, planned
 from codesign.arch.load import load_hardware
 from codesign.formats.row_format import RowFormat
 from codesign.program.traffic import traffic
-from codesign.sim.hints import fetches, result_hints, width_hints
+from codesign.sim.hints import fetches, pooling_hints, result_hints, width_hints
 from codesign.sim.timing.plan_timing import estimate
 
 Run = Callable[..., tuple[int, str, str]]
@@ -59,6 +59,26 @@ def test_tiles_that_wait_for_their_results() -> None:
     assert not result_hints(after.plan, fewer, after.on)
     mixed = planned("resnet8", load_hardware("xc7z020"))  # formats of several bands
     assert not result_hints(mixed.plan, estimate(mixed.plan).total_cycles, mixed.on)
+
+
+def test_pooling_that_takes_cycles_of_its_own(run: Run, tmp_path: Path) -> None:
+    """The hint's width is that of the map, and its number that of the accelerator with the key, which says nothing."""
+    dense = load_hardware("xc7z020_dense")
+    before = planned("resnet18", dense)
+    cycles = estimate(before.plan).total_cycles
+    (hint,) = pooling_hints(before.plan, cycles, before.on)
+    (tmp_path / "pools.yaml").write_text(dense.to_yaml() + "result_pooling: {width: 112}\n")
+    status, _, err = run("simulate", tmp_path / "pools.yaml", "resnet18", "--json", tmp_path / "a.json")
+    assert status == 0, err
+    found = json.loads((tmp_path / "a.json").read_text())
+    fewer = found["total_cycles"]
+    assert fewer < 0.98 * cycles and not any("result_pooling" in each for each in found["hints"])
+    assert hint.startswith("maxpool: ") and "'result_pooling: {width: 112}'" in hint
+    assert f"which saves {cycles - fewer:,} of {cycles:,} cycles" in hint
+    assert [layer["cycles"] for layer in found["layers"] if layer["name"] == "maxpool"] == [0]
+    for name, hw in (("resnet8", dense), ("resnet18", load_hardware("xc7z020_edge"))):  # no pooling, several widths
+        other = planned(name, hw)
+        assert not pooling_hints(other.plan, estimate(other.plan).total_cycles, other.on)
 
 
 def test_bits_below_those_of_a_band() -> None:

@@ -15,7 +15,8 @@ from codesign.arch.scheme import Scheme
 from codesign.integer.checks import check_network
 from codesign.program import compile_network, plan_network
 from codesign.rtl.geometry import Geometry
-from codesign.verify.campaign import Plan, draw_case
+from codesign.rtl.layout import Op
+from codesign.verify.campaign import Plan, draw_case, draw_hardware
 from codesign.verify.hardware import random_hardware
 from codesign.verify.recipe import RandomChoices, Recipe, draw_recipe
 from codesign.verify.shrink import Case, shrink, smaller_hardware, smaller_recipes
@@ -51,6 +52,9 @@ def test_hardware_of_every_kind_is_drawn() -> None:
     assert {hw.depthwise.readers for hw in drawn if hw.depthwise} == {1, 2}
     assert {hw.images for hw in drawn if hw.dataflow == "os"} == {False, True}
     assert {hw.result_rows for hw in drawn if hw.dataflow == "os"} == {1, 2}
+    pools = [hw for hw in drawn if hw.result_pooling is not None]
+    assert {hw.dataflow for hw in pools} == {"os"} and {hw.result_rows for hw in pools} == {1, 2}
+    assert {hw.result_pooling is None for hw in drawn if hw.dataflow == "os"} == {True, False}
     assert any(hw.groups > hw.columns for hw in drawn) and any(hw.memory.cycles_per_beat > 1 for hw in drawn)
     assert all(random_hardware(np.random.default_rng(seed), "x", "ws").dataflow == "ws" for seed in range(5))
 
@@ -67,6 +71,23 @@ def test_pairs_of_a_campaign_are_those_of_its_seed() -> None:
         weights = [getattr(layer, "weight", np.zeros(1)) for layer in network.layers]
         again = [getattr(layer, "weight", np.zeros(1)) for layer in case.recipe.build().layers]
         assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+
+
+def test_results_that_are_pooled_are_drawn() -> None:
+    """Of windows of both sizes, also in strips that share rows of results; among them pooling of its own."""
+    found: set[tuple[int, bool]] = set()
+    apart = 0
+    plan = Plan(runs=240, per_hardware=1, seed=0)
+    for number in range(240):
+        if len(found) == 3 and apart:
+            break
+        if draw_hardware(plan, number).result_pooling is None:
+            continue
+        case = draw_case(plan, number, 0)
+        steps = plan_network(case.recipe.build(), case.hardware, case.images).steps
+        found |= {(step.pooled.kernel, step.pooled.halo) for step in steps if step.pooled is not None}
+        apart += any(step.op == Op.MAX_POOL for step in steps)
+    assert found == {(2, False), (3, False), (3, True)} and apart
 
 
 def test_several_images_of_one_start_are_drawn() -> None:

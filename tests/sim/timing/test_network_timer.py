@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from codesign.arch.band import Band
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.result_pooling import ResultPooling
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.formats.assignment import Assignment
@@ -101,10 +102,37 @@ def check(timer: NetworkTimer, shape: NetworkShape, hw: Hardware, rows: list[lis
     assert tuple(found.band_busy[0]) == timing.band_busy
 
 
-@SLOW
-@given(hw=hardware(), data=st.data())
+def pooling(columns: int, words: int, ring: int, result_rows: int) -> Hardware:
+    """An accelerator that pools results as they leave, on which little fits."""
+    band = Band(scheme=Scheme.FIXED, weight_bits=4, rows=8, multiplier="lut")
+    data = load_hardware("tiny").model_dump(mode="json") | {
+        "name": "pooling",
+        "columns": columns,
+        "groups": columns + 1,
+        "dot": 4,
+        "result_rows": result_rows,
+        "result_pooling": {"width": 4 * columns},
+        "bands": [band.model_dump(mode="json")],
+        "buffers": {"activation_words": words, "weight_words": ring, "read_ports": 1},
+    }
+    data["memory"] |= {"width_bits": 256}
+    return Hardware.model_validate(data)
+
+
+@settings(SLOW, max_examples=80)
+@given(
+    hw=hardware()
+    | st.builds(
+        pooling,
+        st.sampled_from([2, 4]),
+        st.sampled_from([32, 64, 256]),
+        st.sampled_from([64, 256]),
+        st.sampled_from([1, 2]),
+    ),
+    data=st.data(),
+)
 def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject) -> None:
-    """Groups, strips, spilled maps and rings that are too small among them; one timer for several assignments."""
+    """Groups, strips, spilled maps, pooled results and small rings among them; one timer for several assignments."""
     shape = shape_of(data.draw(networks(hw, max_channels=24, max_side=9)))
     formats = sorted(RowFormat(scheme, bits) for scheme, bits in weight_formats(hw))
     try:
@@ -116,7 +144,7 @@ def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject
         assignment = Assignment.of([(c.name, mine) for c, mine in zip(shape.convs, rows, strict=True)], 8)
         ordered = [sorted(mine) for mine in rows]
         counts = np.array([[[mine.count(form) for form in formats] for mine in ordered]])
-        for given, timed in (
+        for mine, timed in (
             (rows, partial(timer.assignment, assignment)),
             (ordered, partial(timer.cycles, formats, counts)),
         ):
@@ -124,9 +152,9 @@ def test_every_assignment_is_timed_as_its_plan(hw: Hardware, data: st.DataObject
                 found = timed()
             except UserError:  # of either order the weights may be too many for a ring
                 with pytest.raises(UserError):
-                    Planner(shape, hw).plan([[row_of(form) for form in mine] for mine in given])
+                    Planner(shape, hw).plan([[row_of(form) for form in of_conv] for of_conv in mine])
                 continue
-            check(timer, shape, hw, given, found)
+            check(timer, shape, hw, mine, found)
 
 
 FORMATS = {
@@ -136,10 +164,18 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("base", FORMATS)
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "mobilenetv2"])
-def test_networks_of_the_zoo(name: str, base: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "base", "pools"),
+    [
+        *((name, base, False) for base in FORMATS for name in ("resnet8", "resnet18", "mobilenetv2")),
+        ("resnet18", "xc7z020_dense", True),
+        ("smallcnn", "xc7z020_dense", True),
+    ],
+)
+def test_networks_of_the_zoo(name: str, base: str, pools: bool) -> None:
     hw = load_hardware(base)
+    if pools:
+        hw = hw.model_copy(update={"result_pooling": ResultPooling(width=112)})
     network = zoo.get(name)
     shape = network_shape(network, hw.act_bits)
     formats = FORMATS[base]
@@ -154,6 +190,8 @@ def test_networks_of_the_zoo(name: str, base: str) -> None:
         timing = estimate(Planner(shape, hw).plan([[row_of(form) for form in mine] for mine in rows]))
         assert found.total[one] == timing.total_cycles
         assert tuple(found.band_busy[one]) == timing.band_busy
+        idle = [layer.name for layer in timing.layers if not layer.cycles]
+        assert idle == ([layer.name for layer in shape.layers if layer.name in ("pool", "maxpool")] if pools else [])
 
 
 def test_many_accelerators() -> None:
