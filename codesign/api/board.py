@@ -20,7 +20,7 @@ from codesign.program.files import check_program_folder, write_program
 from codesign.rtl.export import export
 from codesign.sim import functional
 from codesign.sim.clock import Clock, known_clock
-from codesign.sim.timing.plan_timing import estimate
+from codesign.sim.timing.plan_timing import estimate, fastest
 
 if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
@@ -176,7 +176,7 @@ def compile_for_board(
         raise UserError(f"{found.name}: its matrix products are run one by one, there is no program of the whole")
     net = integer_network(network, hardware, Formats(bits, ratio, assignment, act_bits), seed, reading)
     codes = input_codes(net, images, data, data_dir, seed)
-    program = compile_network(net, hardware, batch)
+    program = compile_network(net, hardware, batch, fastest)
     results = []
     for index, image in enumerate(codes):
         report("results", index, len(codes))

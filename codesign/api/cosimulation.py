@@ -24,7 +24,7 @@ from codesign.sim.cosim.run import CosimResult, Elements, run_network
 from codesign.sim.cosim.wave_request import request
 from codesign.sim.energy import unit_energies
 from codesign.sim.signals import measure
-from codesign.sim.timing.plan_timing import Timing, estimate
+from codesign.sim.timing.plan_timing import Timing, estimate, fastest
 
 if TYPE_CHECKING:
     from codesign.api.networks import NetworkLike
@@ -219,7 +219,7 @@ def cosim(
     codes = input_codes(net, batch if images is None else images, data, data_dir, seed)
     if len(codes) % batch:
         raise UserError(f"{option('images')}: {len(codes)} given, must be a multiple of {option('batch')} {batch}")
-    plan = plan_network(net, hardware, batch)
+    plan = plan_network(net, hardware, batch, fastest)
     timing = estimate(plan)
     if elements is None:
         long = timing.total_cycles * (len(codes) // batch) > LONG_RUN

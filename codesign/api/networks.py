@@ -38,6 +38,7 @@ from codesign.program.pruned import without_pruned
 from codesign.search.space import band_ratio, zoo_network, zoo_options
 from codesign.sim.clock import at_known_clock
 from codesign.sim.timing.network_timer import network_shape
+from codesign.sim.timing.plan_timing import fastest
 from codesign.workload import zoo
 from codesign.workload.encoder import ENCODERS, Encoder
 from codesign.workload.network import Network
@@ -346,7 +347,7 @@ def planned(
             False,
             weight_bits(found),
             lambda other: plan_network(found, other),
-            lambda images: plan_network(found, hw, images),
+            lambda images: plan_network(found, hw, images, fastest),
         )
     dealt = chosen if isinstance(chosen, Assignment) else Assignment.random(found, *chosen, seed)
     dealt.check(found)
@@ -363,7 +364,7 @@ def planned(
         not formats.rows,
         tuple(bits.get(layer.name) for layer in shape.layers),
         lambda other: Planner(shape, other).plan(rows),
-        lambda images: plan_images(planner, rows, images).plan,
+        lambda images: plan_images(planner, rows, images, fastest).plan,
     )
 
 

@@ -21,7 +21,7 @@ from codesign.integer.network import (
 from codesign.program.accumulators import check_lines, check_sums, hardware_bias
 from codesign.program.dealing import rows_of
 from codesign.program.depthwise import reads_of, windows_of
-from codesign.program.images import plan_images
+from codesign.program.images import Choose, plan_images
 from codesign.program.input_folding import apply_fold
 from codesign.program.packing import (
     record_bytes,
@@ -36,22 +36,25 @@ from codesign.rtl.geometry import PARAM_BITS
 from codesign.rtl.layout import Op, code_number
 
 
-def compile_network(network: IntegerNetwork, hw: Hardware, images: int = 1) -> Program:
+def compile_network(network: IntegerNetwork, hw: Hardware, images: int = 1, choose: Choose | None = None) -> Program:
     """Compile `network` for `hw`, to compute so many images from one start (`codesign.program.images`).
+
+    Of several images there are several plans; `choose` takes one. With `codesign.sim.timing.plan_timing.fastest` it is
+    never slower than as many starts, if a beat takes no longer than the memory's latency.
 
     Raises:
         UserError: something does not fit; the message names the layer, the limit and by how much it is exceeded.
     """
-    return _Compiler(network, hw, images).program()
+    return _Compiler(network, hw, images, choose).program()
 
 
-def plan_network(network: IntegerNetwork, hw: Hardware, images: int = 1) -> Plan:
+def plan_network(network: IntegerNetwork, hw: Hardware, images: int = 1, choose: Choose | None = None) -> Plan:
     """The plan of the program that `compile_network` makes, without packing it; UserError as there."""
-    return _Compiler(network, hw, images).plan
+    return _Compiler(network, hw, images, choose).plan
 
 
 class _Compiler:
-    def __init__(self, network: IntegerNetwork, hw: Hardware, images: int) -> None:
+    def __init__(self, network: IntegerNetwork, hw: Hardware, images: int, choose: Choose | None) -> None:
         needed = multiplier_of(network).bits
         if needed > hw.multiplier_bits:
             raise UserError(
@@ -66,7 +69,7 @@ class _Compiler:
         self.shape = planner.network
         self.network, self.folding = apply_fold(network, planner.network.input, planner.fold)
         rows = [rows_of(layer) for layer in network.layers if isinstance(layer, IntegerConv)]
-        self.steps, self.plan = plan_images(planner, rows, images)
+        self.steps, self.plan = plan_images(planner, rows, images, choose)
         paired: dict[int, set[int]] = {}
         split: dict[int, set[int]] = {}
         for step in self.plan.steps:

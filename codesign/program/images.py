@@ -14,11 +14,17 @@ Two things make that faster than as many starts:
 
 Maps stay in the memories in which they lie when there is one image: what is written beside what is read decides about
 the speed of a layer (second readers), and no layer becomes slower.
+
+Still a series may be some cycles slower than as many starts. A start begins with a burst of its own, and in a series an
+image begins within one: the FIFO has room for whole bursts, so it may be less full when the loader goes on, or more is
+read behind the end to fill the last burst. So there are several plans, from that of the longest tail to images behind
+fences, which begin with a burst each and take as long as starts do. (Where a beat takes longer than the latency, the
+memory rests before a start, and the next beat of a series is due some cycles later.) Who knows exact cycles chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -41,6 +47,10 @@ ADDRESSES = 1 << 32
 """Bytes that the accelerator can address."""
 
 
+Choose = Callable[[Sequence[Plan]], int]
+"""Which of some plans to take, by its number: `codesign.sim.timing.plan_timing.fastest`."""
+
+
 class Series(NamedTuple):
     """Images one after the other.
 
@@ -53,30 +63,71 @@ class Series(NamedTuple):
     plan: Plan
 
 
-def plan_images(planner: Planner, rows: Sequence[Sequence[Row]], images: int) -> Series:
+def plan_images(planner: Planner, rows: Sequence[Sequence[Row]], images: int, choose: Choose | None = None) -> Series:
     """The plan of `images` images from one start, with the filters `rows` of every convolution, in order.
+
+    Args:
+        planner: of the network on the accelerator.
+        rows: of every convolution, in order.
+        images: how many.
+        choose: which of the plans that there are is taken. If it is not given, the first one: that of the longest tail,
+            mostly the fastest, which may be slower than as many starts.
 
     Raises:
         UserError: as `Planner.plan`, or there are no such many images.
     """
     sets = planner.sets(rows)
-    alone = planner.stream(planner.with_passes(planner.steps, sets))
+    plans = planner.with_passes(planner.steps, sets)
+    alone = planner.stream(plans)
     if images == 1:
         return Series(planner.steps, alone)
     _check(images, alone)
-    tail = _tail(planner)
+    found = _found(planner, sets, plans, images)
+    if choose is None:
+        return next(found)
+    every = list(found)
+    return every[choose([series.plan for series in every])]
+
+
+def _found(
+    planner: Planner, sets: Mapping[int, Sequence[RowSet]], plans: Sequence[StepPlan], images: int
+) -> Iterator[Series]:
+    """Every series that is looked at: of each tail, the longest one first, of none, and with fences between images.
+
+    `plans` are those of the steps of one image.
+    """
+    for tail in _tails(planner):
+        layout = _joined(planner, sets, tail, images)
+        if layout is not None:
+            yield _series(planner, sets, layout, images)
+    plain = _layout(planner, sets, None, 1)
+    assert plain is not None
+    yield _series(planner, sets, plain, images)
+    yield _fenced(planner, plans, images)
+
+
+def _joined(planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: _Tail, images: int) -> _Layout | None:
+    """The layout of the largest groups that fit; None if there are none."""
     groups = ceil(images / MOST_TOGETHER)
-    while tail and (together := ceil(images / groups)) > 1:
+    while (together := ceil(images / groups)) > 1:
         try:
             found = _layout(planner, sets, tail, together)
         except UserError:  # of so many pixels a layer takes too many passes
             found = None
         if found is not None:
-            return _series(planner, sets, found, images)
+            return found
         groups *= 2
-    plain = _layout(planner, sets, None, 1)
-    assert plain is not None
-    return _series(planner, sets, plain, images)
+    return None
+
+
+def _fenced(planner: Planner, plans: Sequence[StepPlan], images: int) -> Series:
+    """Images as they are alone, with a fence before each but the first, behind which the reader begins anew."""
+    fence = _moved(planner, Step(-1, None, (0, 0), None, None, None, Kind.FENCE), {})
+    steps, made = [*planner.steps], [*plans]
+    for image in range(1, images):
+        steps += [fence, *planner.steps]
+        made += [replace(plan, image=image) for plan in (fence.plan, *plans)]
+    return Series(tuple(steps), planner.stream(made, images))
 
 
 def _check(images: int, alone: Plan) -> None:
@@ -105,8 +156,8 @@ class _Tail(NamedTuple):
     source: StoredMap
 
 
-def _tail(planner: Planner) -> _Tail | None:
-    """The longest tail of a network, if it has one."""
+def _tails(planner: Planner) -> Iterator[_Tail]:
+    """The tails of a network, the longest one first."""
     network, steps = planner.network, planner.schedule.steps
     last = len(network.layers) - 1
     first = last + 1
@@ -121,8 +172,7 @@ def _tail(planner: Planner) -> _Tail | None:
         at, writers = steps.index(own[0]), [step for step in steps if step.target == source]
         kinds = (None,) if start else (Kind.LOAD,)
         if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in kinds:
-            return _Tail(start, at, source)
-    return None
+            yield _Tail(start, at, source)
 
 
 def _one_pass(planner: Planner) -> bool:
@@ -375,6 +425,7 @@ def _spot(geometry: Geometry, load: Placement, steps: Sequence[PlannedStep], pla
     slow = geometry.hw.memory.cycles_per_beat
     beats = Fraction(load.words * geometry.load_beats + geometry.descriptor_beats) * slow
     last = len(steps) - 1
+    slacks: dict[int, Fraction] = {}  # by what a plan walks: images have steps of the same passes
     found = _Spot(last, False, beats)
     free = 1 + max(
         (x.dies for x in _lives(steps).values() if x.meets(load.memory, load.base, load.words)),
@@ -392,7 +443,8 @@ def _spot(geometry: Geometry, load: Placement, steps: Sequence[PlannedStep], pla
             continue  # by the port that the load would write by
         after = following if following is not None else plans[0]
         needed = Fraction(after.passes[0].beats(geometry) if after.passes else 0) + geometry.descriptor_beats
-        slack = _slack(plan, geometry)
+        walked = id(plan.windows or plan.passes)
+        slack = slacks[walked] if walked in slacks else slacks.setdefault(walked, _slack(plan, geometry))
         exposed = max(Fraction(0), beats + needed * slow - slack) - max(Fraction(0), needed * slow - slack)
         if exposed <= found.exposed:
             found = _Spot(number, True, exposed)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from codesign.api.networks import integer_network
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
+from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.integer.network import IntegerConv, IntegerNetwork
 from codesign.program import Plan, Planner, compile_network, plan_images, plan_network
@@ -20,9 +21,10 @@ from codesign.program.images import Series
 from codesign.program.shapes import shape_of
 from codesign.program.traffic import bytes_moved, traffic
 from codesign.rtl.layout import Op
-from codesign.sim.timing.plan_timing import estimate
+from codesign.sim.timing.plan_timing import estimate, fastest
 from codesign.verify.hardware import random_hardware
-from tests.sim.strategies import networks, networks_with_tails
+from codesign.verify.recipe import Block, Recipe
+from tests.sim.strategies import LONG_BURSTS, UNALIKE, networks, networks_with_tails
 
 TINY = load_hardware("tiny")
 
@@ -38,29 +40,75 @@ def with_words(words: int) -> Hardware:
     return TINY.model_copy(update={"buffers": TINY.buffers.model_copy(update={"activation_words": words})})
 
 
+def drawn(seed: int, words: int) -> Hardware:
+    """Hardware of a seed with memories of a part of the words, and without refresh."""
+    hw = random_hardware(np.random.default_rng(seed), "drawn")
+    buffers = hw.buffers.model_copy(update={"activation_words": max(64, hw.buffers.activation_words // words)})
+    memory = hw.memory.model_copy(update={"refresh_interval": None, "refresh_cycles": None})
+    several = hw.dataflow == "os" and seed % 2 == 1
+    return hw.model_copy(update={"buffers": buffers, "memory": memory, "images": several})
+
+
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), seed=st.integers(0, 10_000), images=st.sampled_from((2, 3, 7)), words=st.sampled_from((1, 4)))
 def test_images_from_one_start_are_never_slower_than_as_many_starts(
     data: st.DataObject, seed: int, images: int, words: int
 ) -> None:
     """Without refresh, which falls where it will: a single image may be over before the first one."""
-    hw = random_hardware(np.random.default_rng(seed), "drawn")
-    buffers = hw.buffers.model_copy(update={"activation_words": max(64, hw.buffers.activation_words // words)})
-    memory = hw.memory.model_copy(update={"refresh_interval": None, "refresh_cycles": None})
-    several = hw.dataflow == "os" and seed % 2 == 1
-    hw = hw.model_copy(update={"buffers": buffers, "memory": memory, "images": several})
+    hw = drawn(seed, words)
     network = data.draw(st.one_of(networks(hw), networks_with_tails(hw)))
     try:
         one = plan_network(network, hw)
     except UserError:
         return  # it does not fit
-    many = plan_network(network, hw, images)
+    many = plan_network(network, hw, images, fastest)
     timing = estimate(many)
     assert timing.total_cycles <= images * estimate(one).total_cycles
     assert sum(layer.cycles for layer in timing.layers) <= timing.total_cycles
     for number, (layer, by) in enumerate(zip(timing.layers, many.computed_in, strict=True)):
         assert layer.cycles >= layer.compute_cycles and (layer.compute_cycles > 0) == (by == number)
     check_work(one, many, images)
+
+
+OF_2816 = Recipe(
+    shape=(24, 6, 2),
+    bits=5,
+    blocks=(
+        Block("conv", kernel=(3, 4), stride=(1, 2), padding=(1, 2, 2, 0), filters=8, groups=8, bits=(6,)),
+        Block("max", kernel=(2, 3), stride=(1, 2), padding=(0, 1, 1, 1), bits=()),
+    ),
+    classes=10,
+    formats=((Scheme.FIXED, 2), (Scheme.FIXED, 7)),
+    seed=2627157991,
+)
+
+
+@pytest.mark.parametrize(("hw", "recipe"), [(drawn(2816, 1), OF_2816), (LONG_BURSTS, UNALIKE)])
+def test_an_image_that_would_be_slower_has_bursts_of_its_own(hw: Hardware, recipe: Recipe) -> None:
+    """The second one begins in the middle of a burst otherwise, and the FIFO has room for whole ones."""
+    network = recipe.build()
+    one, first = plan_network(network, hw), plan_network(network, hw, 2)
+    starts = 2 * estimate(one).total_cycles
+    many = plan_network(network, hw, 2, fastest)
+    assert estimate(first).total_cycles > starts == estimate(many).total_cycles
+    assert [step.image for step in many.steps if step.op == Op.FENCE] == [1]
+    check_work(one, many, 2)
+
+
+def test_a_shorter_tail_in_larger_groups_may_be_faster() -> None:
+    """What the longest one reads is large: few images fit."""
+    hw, tail = with_words(64), tuple(Block("conv", filters=filters) for filters in (16, 40, 40, 40))
+    network = Recipe((160, 1, 1), 4, tail, classes=10, formats=((Scheme.FIXED, 4),), seed=0).build()
+    first, many = (plan_network(network, hw, 8, choose) for choose in (None, fastest))
+    assert [max(step.together for step in plan.steps) for plan in (first, many)] == [2, 8]
+    assert estimate(many).total_cycles < 0.9 * estimate(first).total_cycles
+    check_work(plan_network(network, hw), many, 8)
+
+
+def test_of_equally_fast_plans_the_first_one_is_taken() -> None:
+    network = integer_network("smallcnn", TINY)
+    one, two = plan_network(network, TINY), plan_network(network, TINY, 2)
+    assert [fastest(plans) for plans in ([one, one], [two, one, one], [one, two])] == [0, 1, 0]
 
 
 def check_work(one: Plan, many: Plan, images: int) -> None:

@@ -10,13 +10,33 @@ import numpy as np
 from hypothesis import strategies as st
 
 from codesign.arch.hardware import Hardware
+from codesign.arch.load import load_hardware
+from codesign.arch.memory import Memory
+from codesign.arch.scheme import Scheme
 from codesign.integer.network import MULTIPLIERS, WIDE_BITS, IntegerConv, IntegerNetwork
 from codesign.verify.layers import random_conv as random_conv
 from codesign.verify.layers import random_pool as random_pool
 from codesign.verify.layers import weight_formats as weight_formats
-from codesign.verify.recipe import draw_recipe
+from codesign.verify.recipe import Block, Recipe, draw_recipe
 
 T = TypeVar("T")
+
+LONG_BURSTS = load_hardware("tiny").model_copy(
+    update={"name": "long_bursts", "memory": Memory(width_bits=32, latency=5, cycles_per_beat=3, burst_beats=32)}
+)
+"""An accelerator that waits for its memory, which gives much at a time."""
+UNALIKE = Recipe(
+    shape=(16, 5, 1),
+    bits=4,
+    blocks=(
+        Block("conv", kernel=(5, 5), stride=(2, 2), padding=(4, 4, 2, 2), filters=3, bits=(2,)),
+        Block("max", kernel=(3, 2), padding=(1, 0, 1, 0), bits=()),
+    ),
+    classes=11,
+    formats=((Scheme.FIXED, 4), (Scheme.POT, 4)),
+    seed=3236117977,
+)
+"""A network of which a second image, one that begins in the middle of a burst, takes longer there than the first."""
 
 
 class Drawn:

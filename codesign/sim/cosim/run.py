@@ -27,7 +27,7 @@ from codesign.sim.cosim.bench import BENCH, MEMORY_BYTES, PUBLIC, SCRAMBLE, Puls
 from codesign.sim.cosim.twins import Twinned, twinned
 from codesign.sim.cosim.verilator import build, run
 from codesign.sim.cosim.wave_request import WaveRequest
-from codesign.sim.timing.plan_timing import Timing, estimate
+from codesign.sim.timing.plan_timing import Timing, estimate, fastest
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
@@ -128,7 +128,7 @@ def run_network(
         raise ValueError("twins run in Verilator, from defined states, and without waves")
     if len(images) % batch:
         raise ValueError(f"{len(images)} images in starts of {batch} each")
-    program = compile_network(network, hw, batch)
+    program = compile_network(network, hw, batch, fastest)
     timing = estimate(program)
     window = waves.window(recording.what, program, timing) if recording else None
     report = progress or (lambda phase, done, total: None)

@@ -17,8 +17,9 @@ from codesign.integer.network import IntegerNetwork
 from codesign.program import plan_network
 from codesign.rtl.layout import Op
 from codesign.sim.cosim.run import run_network
+from codesign.sim.timing.plan_timing import fastest
 from tests.sim.cosim.test_random_networks import FAMILIES
-from tests.sim.strategies import networks, networks_with_tails
+from tests.sim.strategies import LONG_BURSTS, UNALIKE, networks, networks_with_tails
 
 SHORT = FAMILIES["tiny"].model_copy(
     update={"name": "short", "buffers": Buffers(activation_words=64, weight_words=1024)}
@@ -38,12 +39,12 @@ HARDWARE = FAMILIES | IMAGES | {"short": SHORT, "short_two": SHORT_TWO}
 
 def seen(hw: Hardware, network: IntegerNetwork, images: int) -> set[str]:
     """What the plan of so many images has in it."""
-    plan = plan_network(network, hw, images)
+    plan = plan_network(network, hw, images, fastest)
     loads = [step.op == Op.LOAD and step.image > 0 for step in plan.steps]
     kinds = {
         "early": any(load and step.early for load, step in zip(loads, plan.steps, strict=True)),
         "together": any(step.together > 1 for step in plan.steps),
-        "spilled": any(step.op == Op.FENCE for step in plan.steps),
+        "fences": any(step.op == Op.FENCE for step in plan.steps),
         "results": any(step.wide and step.together > 1 for step in plan.steps),
         "strips": sum(step.op == Op.LOAD and step.image == 0 for step in plan.steps) > 1,
     }
@@ -101,8 +102,8 @@ def test_many_images_from_one_start_are_exact(family: str, examples: int, wanted
     ("family", "network", "wanted"),
     [
         ("short", "smallcnn", {"early", "strips"}),
-        ("short", "resnet8:size=16,width=4", {"early", "strips", "spilled"}),
-        ("short_two", "smallcnn:size=16", {"early", "strips", "spilled"}),
+        ("short", "resnet8:size=16,width=4", {"early", "strips", "fences"}),
+        ("short_two", "smallcnn:size=16", {"early", "strips", "fences"}),
     ],
 )
 def test_strips_and_spilled_layers_of_image_after_image_are_exact(family: str, network: str, wanted: set[str]) -> None:
@@ -111,6 +112,14 @@ def test_strips_and_spilled_layers_of_image_after_image_are_exact(family: str, n
     assert seen(hw, integers, 3) == wanted
     images = np.random.default_rng(0).integers(0, 1 << integers.input.bits, (6, *integers.input.shape))
     assert run_network(hw, integers, images, batch=3).exact
+
+
+def test_images_behind_fences_are_exact() -> None:
+    """A fence is reached while the int32 results of the image before are on their way."""
+    network = UNALIKE.build()
+    assert seen(LONG_BURSTS, network, 2) == {"fences"}
+    images = np.random.default_rng(0).integers(0, 1 << network.input.bits, (4, *network.input.shape))
+    assert run_network(LONG_BURSTS, network, images, batch=2).exact
 
 
 def test_images_that_are_no_multiple_of_a_start_are_refused() -> None:
