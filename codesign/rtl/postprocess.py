@@ -443,7 +443,7 @@ class PostProcessor(SharedModule):
         late = geometry.write_stage - WRITE_STAGE
         goes = Signal(columns)
         writes = delay(valid, 9 + late, reset=True) & ~d.wide
-        going_lanes = at(lane_mask, 11 + late)
+        going_lanes = Mux(writes, at(lane_mask, 11 + late), 0)
         if pooling is not None:
             active_rows = active & drain
             m.submodules.result_pooling = place(pool := ResultPooling(geometry))
@@ -454,11 +454,13 @@ class PostProcessor(SharedModule):
                     m.d.comb += pool.second_codes[j].eq(second_codes[j])
             results = list(pool.results)
             second_codes = list(pool.second_results) if second_codes else []
-            of_row = ~pooling.pools | delay(pooling.leaves, 10 + late)
-            writes = Signal(name="lanes_write")
-            m.d.sync += writes.eq(delay(valid, 8 + late, reset=True) & ~d.wide & of_row)
-            going_lanes = Cat(going_lanes[: columns // 2], Mux(pooling.pools, 0, going_lanes[columns // 2 :]))
-        m.d.sync += goes.eq(Mux(writes, going_lanes, 0))  # t+12
+            # the second half of the lanes never has maxima; either half is told in a register
+            comes = delay(valid, 8 + late, reset=True) & ~d.wide
+            halves = Signal(2, name="halves_write")
+            leaves = Mux(pooling.pools, Cat(delay(pooling.leaves, 10 + late), Const(0, 1)), 0b11)
+            m.d.sync += halves.eq(Mux(comes, leaves, 0))
+            going_lanes = at(lane_mask, 11 + late) & Cat(half.replicate(columns // 2) for half in halves)
+        m.d.sync += goes.eq(going_lanes)  # t+12
         group_12, element_12 = promptly(param.group, 12 + late), promptly(param.element, 12 + late)
         place_12 = element_12
         if out_narrow is not None:

@@ -304,7 +304,8 @@ class WindowGenerator(SharedModule):
             loads = Signal()
             m.d.comb += loads.eq(self.advance & d.half & pixel.last)
             of_second = columns - geometry.half_columns
-            m.d.sync += second_moves.eq(loads | (reads & (second_pixel.value < of_second - 1)))
+            more = second_pixel.value < of_second - 1 if of_second > 1 else Const(0, 1)  # no constant comparison: lint
+            m.d.sync += second_moves.eq(loads | (reads & more))
             with m.If(loads):
                 m.d.sync += [*second_pixel.restart(), reads.eq(1)]
                 m.d.sync += [kept.eq(value) for kept, value in zip(second_tap, tap, strict=True)]
