@@ -16,6 +16,7 @@ from codesign.rtl.array.adders import Sum, Term, bits_of_range, extended, link, 
 from codesign.rtl.array.products import depthwise_product
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.latencies import READ_LATENCY
+from codesign.rtl.loop_counter import LoopCounter
 from codesign.rtl.modules import SharedModule, place
 from codesign.rtl.of_layer import of_layer
 from codesign.rtl.operands import Pipeline
@@ -89,6 +90,11 @@ class DepthwiseUnit(SharedModule):
         geometry, unit, product = self._geometry, self._unit, self._product
         dot, bits = geometry.dot, self._sum_bits(geometry.act_bits)
         asked = Cat(self.tap, self.slot)
+
+        def fed(value: Value, cycles: int) -> Value:
+            """What came some cycles ago; not out of a memory in LUTs, which is read late: a sum follows."""
+            return delay(value, cycles) if cycles < 2 else delay(delay(value, cycles - 1), 1, reset=True)
+
         words = [self.word, self.second_word] if geometry.taps_at_once == 2 else [self.word]
         sums: list[list[Value]] = []
         for g in range(geometry.groups):
@@ -109,7 +115,7 @@ class DepthwiseUnit(SharedModule):
                 stored.append(bank.read_data)
             # a digit of a weight is multiplied and added in every cycle
             turns = [(digit, reader) for digit in range(product.digits) for reader in range(len(words))]
-            codes = [split(delay(groups[reader], late + k), geometry.act_bits) for k, (_, reader) in enumerate(turns)]
+            codes = [split(fed(groups[reader], late + k), geometry.act_bits) for k, (_, reader) in enumerate(turns)]
             weights = [split(delay(stored[reader], k), unit.weight_bits) for k, (_, reader) in enumerate(turns)]
             opens = delay(self.first, late + len(turns), reset=True)
             sums.append([])
@@ -195,17 +201,19 @@ class DepthwiseUnit(SharedModule):
 
         # ---- reading -------------------------------------------------------------------------------------------
         reading = Signal()
-        count = Signal(range(max(2, channels)))  # the channel that column 0 reads, and the address of bank 0
         half_read = Signal()
-        ends: Value = count == channels - 1
+        of_word: Value = Const(channels)
         if geometry.has_doubled:
-            ends = Mux(self._doubled, count == channels // 2 - 1, ends)
+            of_word = Mux(self._doubled, channels // 2, channels)
+        # the channel that column 0 reads, and the address of bank 0
+        channel = LoopCounter(m, "channel", of_word, max(2, channels))
+        count = channel.value
         with m.If(reading):
-            m.d.sync += count.eq(count + 1)
-            with m.If(ends):
-                m.d.sync += [reading.eq(0), count.eq(0), half_read.eq(~half_read)]
+            m.d.sync += channel.step()
+            with m.If(channel.last):
+                m.d.sync += [reading.eq(0), *channel.restart(), half_read.eq(~half_read)]
         with m.If(delay(self.last & self.tile_last, geometry.depthwise_sums - READ_LATENCY, reset=True)):
-            m.d.sync += [reading.eq(1), count.eq(0)]
+            m.d.sync += [reading.eq(1), *channel.restart()]
         bank_of_count = count[:across]
         asked = Cat(bank_of_count, Cat(count[across:], Const(0, down))[:down], half_read)
 

@@ -44,7 +44,9 @@ def _hardware(name: str, bands: list[dict[str, Any]], memory: dict[str, Any], **
 
 
 def hardware() -> dict[str, Hardware]:
-    """Together every kind of band, both dataflows, two readers, spilled maps, wide beats, a unit, two result buses."""
+    """Together every kind of band, both dataflows, two readers, spilled maps, wide beats, a unit, two result buses and
+    results that are pooled.
+    """
     near = {"width_bits": 64, "latency": 7, "cycles_per_beat": 2, "burst_beats": 4}
     far = {"width_bits": 128, "latency": 40}
     found = (
@@ -99,6 +101,15 @@ def hardware() -> dict[str, Hardware]:
             result_rows=2,
         ),
         _hardware(
+            "os_pooled",
+            [_DSP4 | {"rows": 4, "pack": 4}, _LUT4 | {"rows": 4}],
+            {"width_bits": 256, "latency": 12, "burst_beats": 4},
+            columns=2,
+            dot=2,
+            result_rows=2,
+            result_pooling={"width": 4},
+        ),
+        _hardware(
             "os_signs",
             [{"scheme": "ternary", "rows": 2}, {"scheme": "binary", "rows": 1}, _DSP8 | {"rows": 1}],
             {"width_bits": 256, "latency": 12, "burst_beats": 8},
@@ -126,7 +137,9 @@ def hardware() -> dict[str, Hardware]:
 
 
 def network_for(hw: Hardware) -> IntegerNetwork:
-    """A padded convolution with a residual block, both kinds of pooling, a classifier; for a unit a depthwise layer."""
+    """A padded convolution with a residual block, both kinds of pooling, a classifier; for a unit, or for what pools
+    results, a layer of its own.
+    """
     same = (1, 1, 1, 1)
     few, most = 2, hw.act_bits
     blocks = [
@@ -136,7 +149,11 @@ def network_for(hw: Hardware) -> IntegerNetwork:
     ]
     if hw.depthwise is not None:
         blocks.insert(1, Block("conv", (3, 3), (1, 1), same, filters=5, groups=5, bits=(most,)))
+    if hw.result_pooling is not None:
+        blocks[:0] = [Block("conv", (3, 3), (1, 1), same, filters=3, bits=(most,)), Block("max", (3, 3), (2, 2), same)]
     shape = (2, 6, 3) if hw.name == "os_spilling" else (2, 4, 3)
+    if hw.result_pooling is not None:
+        shape = (2, 8, 4)
     formats = tuple(weight_formats(hw))
     return Recipe(shape, hw.act_bits, tuple(blocks), 4, formats, 3, hw.multiplier_bits).build()
 

@@ -14,6 +14,7 @@ from codesign.arch.depthwise import Depthwise
 from codesign.arch.hardware import Hardware
 from codesign.arch.load import load_hardware
 from codesign.arch.memory import Buffers, Memory
+from codesign.arch.result_pooling import ResultPooling
 from codesign.arch.scheme import Scheme
 from codesign.errors import UserError
 from codesign.integer.network import IntegerNetwork
@@ -103,6 +104,39 @@ FAMILIES |= {
         ),
         buffers=Buffers(activation_words=1024, weight_words=128),
         memory=Memory(width_bits=256, latency=9),
+    ),
+    # results that are pooled as they leave, of two rows a cycle; maps are cut to strips, filters exceed their rings
+    "pooled": Hardware(
+        name="pooled",
+        device="xc7z020",
+        columns=2,
+        dot=2,
+        groups=3,
+        act_bits=4,
+        result_rows=2,
+        result_pooling=ResultPooling(width=8),
+        bands=(
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=6, multiplier="lut"),
+            Band(scheme=Scheme.FIXED, weight_bits=4, rows=2, pack=4),
+        ),
+        buffers=Buffers(activation_words=128, weight_words=64),
+        memory=Memory(width_bits=256, latency=9),
+    ),
+    # the same of one row a cycle, for which several passes take turns over a map
+    "pooled_in_turns": Hardware(
+        name="pooled_in_turns",
+        device="xc7z020",
+        columns=4,
+        dot=3,
+        groups=5,
+        act_bits=5,
+        result_pooling=ResultPooling(width=12),
+        bands=(
+            Band(scheme=Scheme.POT, weight_bits=4, rows=3),
+            Band(scheme=Scheme.FIXED, weight_bits=3, rows=2, multiplier="lut"),
+        ),
+        buffers=Buffers(activation_words=64, weight_words=32),
+        memory=Memory(width_bits=64, latency=20),
     ),
     # codes of 4 and 8 bits, filters of 8 bits in two rows of every kind that has them, two readers
     "precision": Hardware(
@@ -352,6 +386,10 @@ def check(family: str, network: IntegerNetwork, seed: int) -> None:
         pytest.param("formats", 20, 50, marks=pytest.mark.slow),
         pytest.param("single", 12, 30, marks=pytest.mark.slow),
         ("two_rows", 8, 15),
+        ("pooled", 20, 30),
+        pytest.param("pooled", 60, 90, marks=pytest.mark.slow),
+        ("pooled_in_turns", 15, 20),
+        pytest.param("pooled_in_turns", 60, 80, marks=pytest.mark.slow),
         pytest.param("precision", 15, 30, marks=pytest.mark.slow),
         pytest.param("precision_odd", 10, 20, marks=pytest.mark.slow),
         ("narrow", 5, 7),
@@ -384,6 +422,8 @@ def test_random_networks_are_exact(family: str, examples: int, layers: int) -> N
         "formats": (20, 7),
         "single": (6, 7),
         "two_rows": (40, 9),
+        "pooled": (24, 10),
+        "pooled_in_turns": (16, 12),
         "precision": (40, 6),
         "precision_odd": (20, 6),
         "narrow": (40, 6),
