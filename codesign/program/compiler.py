@@ -54,7 +54,7 @@ def plan_network(network: IntegerNetwork, hw: Hardware, images: int = 1, choose:
 
 
 class _Compiler:
-    def __init__(self, network: IntegerNetwork, hw: Hardware, images: int, choose: Choose | None) -> None:
+    def __init__(self, network: IntegerNetwork, hw: Hardware, images: int, choose: Choose | None = None) -> None:
         needed = multiplier_of(network).bits
         if needed > hw.multiplier_bits:
             raise UserError(
