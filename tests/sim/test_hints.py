@@ -63,7 +63,7 @@ def test_tiles_that_wait_for_their_results() -> None:
 
 def test_pooling_that_takes_cycles_of_its_own(run: Run, tmp_path: Path) -> None:
     """The hint's width is that of the map, and its number that of the accelerator with the key, which says nothing."""
-    dense = load_hardware("xc7z020_dense")
+    dense = load_hardware("xc7z020_dense").model_copy(update={"result_pooling": None})
     before = planned("resnet18", dense)
     cycles = estimate(before.plan).total_cycles
     (hint,) = pooling_hints(before.plan, cycles, before.on)
