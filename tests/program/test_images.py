@@ -78,6 +78,7 @@ SLOW_BURSTS = Hardware(
     device="xc7z045",
     columns=2,
     dot=4,
+    groups=4,
     act_bits=3,
     act_modes=(3, 6),
     depthwise=Depthwise(weight_bits=2, taps=4),
