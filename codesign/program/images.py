@@ -37,7 +37,7 @@ from codesign.program.placement import Place, first_gap
 from codesign.program.plan import Placement, Plan, StepPlan
 from codesign.program.planner import PlannedStep, Planner, plan_step
 from codesign.program.schedule import Kind, Step, StoredMap
-from codesign.program.shapes import ConvShape, LayerShape, NetworkShape
+from codesign.program.tails import Tail, one_pass, tails
 from codesign.rtl.geometry import Geometry
 from codesign.rtl.layout import Op
 
@@ -96,7 +96,7 @@ def _found(
 
     `plans` are those of the steps of one image.
     """
-    for tail in _tails(planner):
+    for tail in tails(planner):
         layout = _joined(planner, sets, tail, images)
         if layout is not None:
             yield _series(planner, sets, layout, images)
@@ -106,7 +106,7 @@ def _found(
     yield _fenced(planner, plans, images)
 
 
-def _joined(planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: _Tail, images: int) -> _Layout | None:
+def _joined(planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: Tail, images: int) -> _Layout | None:
     """The layout of the largest groups that fit; None if there are none."""
     groups = ceil(images / MOST_TOGETHER)
     while (together := ceil(images / groups)) > 1:
@@ -142,61 +142,6 @@ def _check(images: int, alone: Plan) -> None:
         )
 
 
-class _Tail(NamedTuple):
-    """The layers that compute several images together.
-
-    Attributes:
-        first: place of the first one in the network.
-        at: place of its step among those of an image.
-        source: the map that it reads.
-    """
-
-    first: int
-    at: int
-    source: StoredMap
-
-
-def _tails(planner: Planner) -> Iterator[_Tail]:
-    """The tails of a network, the longest one first."""
-    network, steps = planner.network, planner.schedule.steps
-    last = len(network.layers) - 1
-    first = last + 1
-    while first > 0 and _of_pixels(network, network.layers[first - 1]):
-        first -= 1
-    most = last if network.layers[-1].output.wide and not _one_pass(planner) else last + 1
-    for start in range(first, most):
-        own = [step for step in steps if step.index >= start and step.kind is not Kind.STORE]
-        source = own[0].source
-        if source is None or not _apart(network, start) or any(step.kind is not None for step in own):
-            continue
-        at, writers = steps.index(own[0]), [step for step in steps if step.target == source]
-        kinds = (None,) if start else (Kind.LOAD,)
-        if len(own) == last + 1 - start and len(writers) == 1 and writers[0].kind in kinds:
-            yield _Tail(start, at, source)
-
-
-def _one_pass(planner: Planner) -> bool:
-    """Whether a pass may give the int32 results of several images; not with a residual operand."""
-    last = planner.network.layers[-1]
-    return planner.hw.images and isinstance(last, ConvShape) and last.residual is None
-
-
-def _of_pixels(network: NetworkShape, layer: LayerShape) -> bool:
-    """Whether a layer does the same with every pixel, and has one."""
-    source, out = network.tensor(layer.input), layer.output
-    one = (source.height, source.width, out.height, out.width) == (1, 1, 1, 1)
-    return one and isinstance(layer, ConvShape) and layer.groups == 1 and not any(layer.padding)
-
-
-def _apart(network: NetworkShape, start: int) -> bool:
-    """Whether layers from `start` on read but one map of others, and that one not as a residual operand."""
-    before = network.layers[start - 1].output.name if start else network.input.name
-    later = network.layers[start:]
-    own = {layer.output.name for layer in later}
-    added = {x.residual for x in later if isinstance(x, ConvShape) and x.residual is not None}
-    return added <= own and all(layer.input in {before, *own} for layer in later) and later[0].input == before
-
-
 @dataclass(frozen=True)
 class _Spot:
     """Where the load of the next image's first rows stands: behind the step at `at`, or beside it if it is `early`.
@@ -219,16 +164,14 @@ class _Layout:
         inner, outer: where the next image is loaded, within a group and at its end.
     """
 
-    tail: _Tail | None
+    tail: Tail | None
     together: int
     places: Mapping[str, Place]
     inner: _Spot | None
     outer: _Spot
 
 
-def _layout(
-    planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: _Tail | None, together: int
-) -> _Layout | None:
+def _layout(planner: Planner, sets: Mapping[int, Sequence[RowSet]], tail: Tail | None, together: int) -> _Layout | None:
     """The layout that hides most of the loads; None if maps do not fit."""
     given = planner.schedule.places
     first = planner.steps[0].target
@@ -337,7 +280,7 @@ def _streamed(steps: Sequence[PlannedStep], name: str, memory: int) -> bool:
     return False
 
 
-def _place_tail(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> dict[str, Place] | None:
+def _place_tail(planner: Planner, tail: Tail, together: int, places: Mapping[str, Place]) -> dict[str, Place] | None:
     """Places of a tail's maps, of as many pixels as a group has images; None if they do not fit.
 
     The map that the tail reads is beside all that other layers need, which come between its pixels.
@@ -392,7 +335,7 @@ def _moved(planner: Planner, step: Step, places: Mapping[str, Place]) -> Planned
     return PlannedStep(step, plan, source, residual, target)
 
 
-def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str, Place]) -> Iterator[PlannedStep]:
+def _together(planner: Planner, tail: Tail, together: int, places: Mapping[str, Place]) -> Iterator[PlannedStep]:
     """The steps of a tail for a group of images; `image` of their plans is counted from the group's first one."""
 
     def wide(stored: StoredMap | None) -> StoredMap | None:
@@ -402,7 +345,7 @@ def _together(planner: Planner, tail: _Tail, together: int, places: Mapping[str,
         layer = step.layer
         of_first = step.source == tail.source
         apart = layer is not None and layer.output.wide
-        if apart and not _one_pass(planner):
+        if apart and not one_pass(planner):
             for image in range(together):
                 planned = _moved(planner, step, places)
                 place = planned.source
@@ -514,7 +457,7 @@ def _series(planner: Planner, sets: Mapping[int, Sequence[RowSet]], layout: _Lay
 
 
 def _writing(
-    tail: _Tail, image: int, steps: list[PlannedStep], plans: list[StepPlan]
+    tail: Tail, image: int, steps: list[PlannedStep], plans: list[StepPlan]
 ) -> tuple[list[PlannedStep], list[StepPlan]]:
     """The steps before a tail of image `image` of a group: the last one writes that pixel."""
     found = list(steps)

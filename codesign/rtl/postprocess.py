@@ -36,8 +36,7 @@ class PostProcessor(SharedModule):
 
     Lane j of a tile that begins with pixel p reads and writes physical group (group + p + j) mod `groups`.
 
-    Timing, with t the cycle of a row's parameter fetch (Geometry.param_latency after the issue of the tile's last
-    read, plus the row):
+    Timing, with t a row's parameter fetch (Geometry.param_latency after the issue of the tile's last read, plus row):
 
         t        parameter read            t+6 (PARAM_LEAD)   `results` of the row are at the input
         t+4      residual address          t+6                residual data at the input
@@ -439,22 +438,20 @@ class PostProcessor(SharedModule):
         m.d.comb += self.wide_channel.eq(at(param.channel, 13))
 
         # ---- write: lanes to groups (t+14) ------------------------------------------------------------------------
-        # which groups are written, and where in them, is found a cycle before the codes; all of it later by pooling
+        # which groups are written, and where in them, is found a cycle before; pooling makes all of it later
         late = geometry.write_stage - WRITE_STAGE
         goes = Signal(columns)
         writes = delay(valid, 9 + late, reset=True) & ~d.wide
         going_lanes = Mux(writes, at(lane_mask, 11 + late), 0)
         if pooling is not None:
-            active_rows = active & drain
             m.submodules.result_pooling = place(pool := ResultPooling(geometry))
-            m.d.comb += pooling.told(pool, delay, active_rows, row_end)
-            for j in range(columns):
-                m.d.comb += pool.codes[j].eq(results[j])
-                if second_codes:
-                    m.d.comb += pool.second_codes[j].eq(second_codes[j])
+            m.d.comb += pooling.told(pool, delay, active & drain, row_end)
+            m.d.comb += [port.eq(code) for port, code in zip(pool.codes, results, strict=True)]
             results = list(pool.results)
-            second_codes = list(pool.second_results) if second_codes else []
-            # the second half of the lanes never has maxima; either half is told in a register
+            if second_codes:
+                m.d.comb += [port.eq(code) for port, code in zip(pool.second_codes, second_codes, strict=True)]
+                second_codes = list(pool.second_results)
+            # the second half of the lanes never has maxima
             comes = delay(valid, 8 + late, reset=True) & ~d.wide
             halves = Signal(2, name="halves_write")
             leaves = Mux(pooling.pools, Cat(delay(pooling.leaves, 10 + late), Const(0, 1)), 0b11)
