@@ -199,7 +199,7 @@ ONE_PIXEL = Walk(7, 8, False, (1, 1), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))
 FEWER_PIXELS_THAN_COLUMNS = Walk(11, 11, False, (2, 2), 1, 1, (3, 3), (2, 2), (1, 1, 1, 1))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=24, deadline=None, derandomize=True)
 @example(walk=PLAIN, seed=0)
 @example(walk=ONE_PIXEL, seed=0)
 @example(walk=FEWER_PIXELS_THAN_COLUMNS, seed=0)
@@ -208,7 +208,7 @@ def test_convolution_reads_what_im2col_reads(walk: Walk, seed: int) -> None:
     check(walk, seed)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @example(walk=replace(PLAIN, block=8), seed=0)
 @example(walk=replace(ONE_PIXEL, block=14), seed=0)
 @given(walk=walks(pooling=False, stationary=True), seed=st.integers(0, 1 << 32))
@@ -221,7 +221,7 @@ def halved(walk: Walk) -> Walk:
     return replace(walk, half=True, groups=walk.groups + walk.groups % 2)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=24, deadline=None, derandomize=True)
 @example(walk=halved(PLAIN), idle=0)
 @example(walk=halved(ONE_PIXEL), idle=0)
 @example(walk=halved(FEWER_PIXELS_THAN_COLUMNS), idle=0)
@@ -277,7 +277,7 @@ def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> No
 
 
 @pytest.mark.parametrize("across", [False, True])
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=16, deadline=None, derandomize=True)
 @given(walk=walks(pooling=True).map(halved), pairs=st.booleans())
 def test_pooling_reads_pairs_of_a_windows_words(across: bool, walk: Walk, pairs: bool) -> None:
     """Of every row by itself, or of all taps of the window, row after row."""
@@ -324,7 +324,7 @@ def test_pooling_reads_pairs_of_a_windows_words(across: bool, walk: Walk, pairs:
         assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(walk=walks(pooling=True).map(lambda walk: replace(walk, words=1)), spaced=st.booleans())
 def test_windows_of_the_depthwise_unit_are_tiles_of_columns(walk: Walk, spaced: bool) -> None:
     """What pooling reads, and the ends of tiles beside those of windows."""
@@ -352,13 +352,13 @@ def test_windows_of_the_depthwise_unit_are_tiles_of_columns(walk: Walk, spaced: 
     assert (np.flatnonzero(of_unit["window_end"][issue]) + 3).tolist() == [int(end) for end in wanted]
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(walk=walks(pooling=True) | walks(pooling=True, stationary=True), seed=st.integers(0, 1 << 32))
 def test_pooling_reads_window_after_window(walk: Walk, seed: int) -> None:
     check(walk, seed)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @example(walk=replace(PLAIN, words=2, word_offset=0), seed=0)
 @given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
 def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:

@@ -173,9 +173,8 @@ FORMATS = {
     ],
 )
 def test_networks_of_the_zoo(name: str, base: str, pools: bool) -> None:
-    hw = load_hardware(base)
-    if pools:
-        hw = hw.model_copy(update={"result_pooling": ResultPooling(width=112)})
+    pooling = ResultPooling(width=112) if pools else None
+    hw = load_hardware(base).model_copy(update={"result_pooling": pooling})
     network = zoo.get(name)
     shape = network_shape(network, hw.act_bits)
     formats = FORMATS[base]
