@@ -90,11 +90,6 @@ class DepthwiseUnit(SharedModule):
         geometry, unit, product = self._geometry, self._unit, self._product
         dot, bits = geometry.dot, self._sum_bits(geometry.act_bits)
         asked = Cat(self.tap, self.slot)
-
-        def fed(value: Value, cycles: int) -> Value:
-            """What came some cycles ago; not out of a memory in LUTs, which is read late: a sum follows."""
-            return delay(value, cycles) if cycles < 2 else delay(delay(value, cycles - 1), 1, reset=True)
-
         words = [self.word, self.second_word] if geometry.taps_at_once == 2 else [self.word]
         sums: list[list[Value]] = []
         for g in range(geometry.groups):
@@ -115,7 +110,9 @@ class DepthwiseUnit(SharedModule):
                 stored.append(bank.read_data)
             # a digit of a weight is multiplied and added in every cycle
             turns = [(digit, reader) for digit in range(product.digits) for reader in range(len(words))]
-            codes = [split(fed(groups[reader], late + k), geometry.act_bits) for k, (_, reader) in enumerate(turns)]
+            # a sum follows: what comes late out of a memory in LUTs would be a longer way
+            fed = [delay.promptly(groups[reader], late + k) for k, (_, reader) in enumerate(turns)]
+            codes = [split(group, geometry.act_bits) for group in fed]
             weights = [split(delay(stored[reader], k), unit.weight_bits) for k, (_, reader) in enumerate(turns)]
             opens = delay(self.first, late + len(turns), reset=True)
             sums.append([])

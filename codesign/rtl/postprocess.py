@@ -293,10 +293,8 @@ class PostProcessor(SharedModule):
             return delay(value, cycle - 2)
 
         def promptly(value: Value, cycle: int) -> Value:
-            """The same for what much logic reads: early in the cycle, since a register with a reset stays one, while
-            shift registers are memories in LUTs, which take a nanosecond more.
-            """
-            return delay(at(value, cycle - 1), 1, reset=True)
+            """The same, early in the cycle (`Pipeline.promptly`)."""
+            return delay.promptly(value, cycle - 2)
 
         # ---- addresses: physical group g serves lane (g - param.group) mod groups, if there is one ------
         strides: list[Value] = [Signal(abits, name=f"stride_{j}") for j in range(columns)]

@@ -149,11 +149,10 @@ def network_for(hw: Hardware) -> IntegerNetwork:
     ]
     if hw.depthwise is not None:
         blocks.insert(1, Block("conv", (3, 3), (1, 1), same, filters=5, groups=5, bits=(most,)))
-    if hw.result_pooling is not None:
-        blocks[:0] = [Block("conv", (3, 3), (1, 1), same, filters=3, bits=(most,)), Block("max", (3, 3), (2, 2), same)]
     shape = (2, 6, 3) if hw.name == "os_spilling" else (2, 4, 3)
     if hw.result_pooling is not None:
         shape = (2, 8, 4)
+        blocks[:0] = [Block("conv", (3, 3), (1, 1), same, filters=3, bits=(most,)), Block("max", (3, 3), (2, 2), same)]
     formats = tuple(weight_formats(hw))
     return Recipe(shape, hw.act_bits, tuple(blocks), 4, formats, 3, hw.multiplier_bits).build()
 

@@ -199,21 +199,36 @@ ONE_PIXEL = Walk(7, 8, False, (1, 1), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))
 FEWER_PIXELS_THAN_COLUMNS = Walk(11, 11, False, (2, 2), 1, 1, (3, 3), (2, 2), (1, 1, 1, 1))
 
 
-@settings(max_examples=24, deadline=None, derandomize=True)
-@example(walk=PLAIN, seed=0)
-@example(walk=ONE_PIXEL, seed=0)
-@example(walk=FEWER_PIXELS_THAN_COLUMNS, seed=0)
-@given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
-def test_convolution_reads_what_im2col_reads(walk: Walk, seed: int) -> None:
-    check(walk, seed)
+def quick_and_slow(few: int, many: int) -> pytest.MarkDecorator:
+    """The examples of a test: some walks, and among the slow tests more of them."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@example(walk=replace(PLAIN, block=8), seed=0)
-@example(walk=replace(ONE_PIXEL, block=14), seed=0)
-@given(walk=walks(pooling=False, stationary=True), seed=st.integers(0, 1 << 32))
-def test_weight_stationary_convolution_reads_block_after_block(walk: Walk, seed: int) -> None:
-    check(walk, seed)
+@quick_and_slow(24, 60)
+def test_convolution_reads_what_im2col_reads(examples: int) -> None:
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @example(walk=PLAIN, seed=0)
+    @example(walk=ONE_PIXEL, seed=0)
+    @example(walk=FEWER_PIXELS_THAN_COLUMNS, seed=0)
+    @given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
+    def holds(walk: Walk, seed: int) -> None:
+        check(walk, seed)
+
+    holds()
+
+
+@quick_and_slow(12, 30)
+def test_weight_stationary_convolution_reads_block_after_block(examples: int) -> None:
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @example(walk=replace(PLAIN, block=8), seed=0)
+    @example(walk=replace(ONE_PIXEL, block=14), seed=0)
+    @given(walk=walks(pooling=False, stationary=True), seed=st.integers(0, 1 << 32))
+    def holds(walk: Walk, seed: int) -> None:
+        check(walk, seed)
+
+    holds()
 
 
 def halved(walk: Walk) -> Walk:
@@ -221,181 +236,212 @@ def halved(walk: Walk) -> Walk:
     return replace(walk, half=True, groups=walk.groups + walk.groups % 2)
 
 
-@settings(max_examples=24, deadline=None, derandomize=True)
-@example(walk=halved(PLAIN), idle=0)
-@example(walk=halved(ONE_PIXEL), idle=0)
-@example(walk=halved(FEWER_PIXELS_THAN_COLUMNS), idle=0)
-@example(walk=halved(Walk(2, 2, False, (3, 4), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tap is one cycle
-@example(walk=halved(Walk(5, 6, False, (7, 4), 1, 1, (2, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tile is two taps
-@given(walk=walks(pooling=False).map(halved), idle=st.integers(0, 3))
-def test_two_readers_share_the_columns_of_half_taps(walk: Walk, idle: int) -> None:
+@quick_and_slow(24, 60)
+def test_two_readers_share_the_columns_of_half_taps(examples: int) -> None:
     """Two passes, with `idle` cycles or as many as a tile needs at least behind every tile."""
-    taps = walk.words * walk.kernel[0] * walk.kernel[1]
-    split = walk.slots < walk.columns
-    ports = 2 if split else 1
-    shape = geometry(
-        columns=walk.columns, groups=walk.groups, read_ports=ports, activation_words=1024, weight_words=1024
-    )
-    assert shape.half_columns == min(walk.slots, walk.columns)
-    tile = max(taps * walk.slots + idle, 2 * walk.slots)
-    a_pass = [0, *([1] * taps * walk.slots + [0] * (tile - taps * walk.slots)) * walk.tiles]
-    advance = [0, *a_pass * 2, *[0] * walk.slots]
-    start = [0, *([1] + [0] * (len(a_pass) - 1)) * 2, 0]
-    header = PASS_HEADER.pack(walk.header())
-    drive = {
-        "descriptor": [walk.descriptor(shape)],
-        "header": [header],
-        "start": start,
-        "advance": advance,
-    }
-    second = ["second_addr", "second_key", "second_pad", "second_column"] if split else []
-    seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(advance) + 3)
-    issue = np.flatnonzero(advance)
-    lanes = [0] * len(seen["column"])  # which column's word is read in every cycle, one-hot, by either reader
-    for place, (tile_number, tap, slot) in enumerate(list(np.ndindex(walk.tiles, taps, walk.slots)) * 2):
-        for lane, name in ((slot, ""), (slot + walk.slots, "second_")):
-            if lane >= walk.columns:
-                continue
-            word, ky, kx = np.unravel_index(tap, (walk.words, *walk.kernel))
-            oy, ox = divmod(tile_number * walk.columns + lane, walk.output[1])
-            y = int(oy * walk.stride[0] - walk.padding[0] + ky)
-            x = int(ox * walk.stride[1] - walk.padding[2] + kx)
-            cycle = issue[place] + 1 + (walk.slots if name else 0)
-            lanes[cycle] |= 1 << lane
-            pad = not (0 <= y < walk.size[0] and 0 <= x < walk.size[1])
-            assert seen[f"{name}pad"][cycle + 1] == pad
-            if not pad:
-                pixel = y * walk.size[1] + x
-                addr = walk.base + pixel * walk.per_pixel + walk.word_offset + word
-                assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
-                assert seen[f"{name}key"][cycle + 1] == pixel % walk.groups
-    both = seen["column"] | (seen["second_column"] << walk.slots if split else 0)
-    assert np.array_equal(both, lanes)
-    steps = np.arange(len(issue)) % (taps * walk.slots)
-    assert np.array_equal(seen["step"][issue + 1], steps)
-    assert np.array_equal(seen["last"][issue + 1], steps == taps * walk.slots - 1)
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @example(walk=halved(PLAIN), idle=0)
+    @example(walk=halved(ONE_PIXEL), idle=0)
+    @example(walk=halved(FEWER_PIXELS_THAN_COLUMNS), idle=0)
+    @example(walk=halved(Walk(2, 2, False, (3, 4), 1, 1, (1, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tap is one cycle
+    @example(walk=halved(Walk(5, 6, False, (7, 4), 1, 1, (2, 1), (1, 1), (0, 0, 0, 0))), idle=0)  # a tile is two taps
+    @given(walk=walks(pooling=False).map(halved), idle=st.integers(0, 3))
+    def holds(walk: Walk, idle: int) -> None:
+        taps = walk.words * walk.kernel[0] * walk.kernel[1]
+        split = walk.slots < walk.columns
+        ports = 2 if split else 1
+        shape = geometry(
+            columns=walk.columns, groups=walk.groups, read_ports=ports, activation_words=1024, weight_words=1024
+        )
+        assert shape.half_columns == min(walk.slots, walk.columns)
+        tile = max(taps * walk.slots + idle, 2 * walk.slots)
+        a_pass = [0, *([1] * taps * walk.slots + [0] * (tile - taps * walk.slots)) * walk.tiles]
+        advance = [0, *a_pass * 2, *[0] * walk.slots]
+        start = [0, *([1] + [0] * (len(a_pass) - 1)) * 2, 0]
+        header = PASS_HEADER.pack(walk.header())
+        drive = {
+            "descriptor": [walk.descriptor(shape)],
+            "header": [header],
+            "start": start,
+            "advance": advance,
+        }
+        second = ["second_addr", "second_key", "second_pad", "second_column"] if split else []
+        seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(advance) + 3)
+        issue = np.flatnonzero(advance)
+        lanes = [0] * len(seen["column"])  # which column's word is read in every cycle, one-hot, by either reader
+        for place, (tile_number, tap, slot) in enumerate(list(np.ndindex(walk.tiles, taps, walk.slots)) * 2):
+            for lane, name in ((slot, ""), (slot + walk.slots, "second_")):
+                if lane >= walk.columns:
+                    continue
+                word, ky, kx = np.unravel_index(tap, (walk.words, *walk.kernel))
+                oy, ox = divmod(tile_number * walk.columns + lane, walk.output[1])
+                y = int(oy * walk.stride[0] - walk.padding[0] + ky)
+                x = int(ox * walk.stride[1] - walk.padding[2] + kx)
+                cycle = issue[place] + 1 + (walk.slots if name else 0)
+                lanes[cycle] |= 1 << lane
+                pad = not (0 <= y < walk.size[0] and 0 <= x < walk.size[1])
+                assert seen[f"{name}pad"][cycle + 1] == pad
+                if not pad:
+                    pixel = y * walk.size[1] + x
+                    addr = walk.base + pixel * walk.per_pixel + walk.word_offset + word
+                    assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
+                    assert seen[f"{name}key"][cycle + 1] == pixel % walk.groups
+        both = seen["column"] | (seen["second_column"] << walk.slots if split else 0)
+        assert np.array_equal(both, lanes)
+        steps = np.arange(len(issue)) % (taps * walk.slots)
+        assert np.array_equal(seen["step"][issue + 1], steps)
+        assert np.array_equal(seen["last"][issue + 1], steps == taps * walk.slots - 1)
+
+    holds()
 
 
 @pytest.mark.parametrize("across", [False, True])
-@settings(max_examples=16, deadline=None, derandomize=True)
-@given(walk=walks(pooling=True).map(halved), pairs=st.booleans())
-def test_pooling_reads_pairs_of_a_windows_words(across: bool, walk: Walk, pairs: bool) -> None:
+@quick_and_slow(16, 40)
+def test_pooling_reads_pairs_of_a_windows_words(across: bool, examples: int) -> None:
     """Of every row by itself, or of all taps of the window, row after row."""
-    if walk.groups // 2 >= walk.columns:  # one reader is enough there
-        walk = replace(walk, columns=walk.groups)
-    (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
-    walk = replace(walk, half=False, pairs=pairs and kw > 1)
-    shape = geometry(
-        columns=walk.columns, groups=walk.groups, dot=16, read_ports=2, activation_words=1024, weight_words=1024
-    )
-    if across:
-        shape = Geometry(shape.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4, readers=2)}))
-    taps = list(np.ndindex(kh, kw))
-    if not walk.pairs:
-        window = [(tap, None) for tap in taps]
-    elif across:
-        window = [*zip_longest(taps[::2], taps[1::2])]
-    else:
-        rows = [taps[ky * kw : (ky + 1) * kw] for ky in range(kh)]
-        window = [pair for row in rows for pair in zip_longest(row[::2], row[1::2])]
-    reads = list(product(range(walk.output[0] * walk.output[1]), range(walk.words), range(len(window))))
-    drive = {
-        "descriptor": [walk.descriptor(shape)],
-        "pooling": [1],
-        "header": [PASS_HEADER.pack(walk.header())],
-        "start": [0, 1, 0],
-        "advance": [0, 0, *[1] * len(reads), 0],
-    }
-    second = ["second_addr", "second_key", "second_pad", "second_column"]
-    seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(reads) + 6)
-    assert not seen["column"].any()
-    assert not seen["second_column"].any()
-    for cycle, (pixel, word, step) in enumerate(reads, start=3):
-        oy, ox = divmod(pixel, walk.output[1])
-        for tap, name in zip(window[step], ("", "second_"), strict=True):
-            y, x = (-1, -1) if tap is None else (oy * sy - top + tap[0], ox * sx - left + tap[1])
-            pad = not (0 <= y < h and 0 <= x < w)
-            assert seen[f"{name}pad"][cycle + 1] == pad
-            if not pad:
-                addr = walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word
-                assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
-                assert seen[f"{name}key"][cycle + 1] == (y * w + x) % walk.groups
-        assert (seen["first"][cycle], seen["last"][cycle]) == (step == 0, step + 1 == len(window))
-        assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(walk=walks(pooling=True).map(halved), pairs=st.booleans())
+    def holds(walk: Walk, pairs: bool) -> None:
+        if walk.groups // 2 >= walk.columns:  # one reader is enough there
+            walk = replace(walk, columns=walk.groups)
+        (h, w), (kh, kw), (sy, sx), (top, _, left, _) = walk.size, walk.kernel, walk.stride, walk.padding
+        walk = replace(walk, half=False, pairs=pairs and kw > 1)
+        shape = geometry(
+            columns=walk.columns, groups=walk.groups, dot=16, read_ports=2, activation_words=1024, weight_words=1024
+        )
+        if across:
+            shape = Geometry(shape.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4, readers=2)}))
+        taps = list(np.ndindex(kh, kw))
+        if not walk.pairs:
+            window = [(tap, None) for tap in taps]
+        elif across:
+            window = [*zip_longest(taps[::2], taps[1::2])]
+        else:
+            rows = [taps[ky * kw : (ky + 1) * kw] for ky in range(kh)]
+            window = [pair for row in rows for pair in zip_longest(row[::2], row[1::2])]
+        reads = list(product(range(walk.output[0] * walk.output[1]), range(walk.words), range(len(window))))
+        drive = {
+            "descriptor": [walk.descriptor(shape)],
+            "pooling": [1],
+            "header": [PASS_HEADER.pack(walk.header())],
+            "start": [0, 1, 0],
+            "advance": [0, 0, *[1] * len(reads), 0],
+        }
+        second = ["second_addr", "second_key", "second_pad", "second_column"]
+        seen = play(WindowGenerator(shape), drive, [*WATCH, "column", *second], len(reads) + 6)
+        assert not seen["column"].any()
+        assert not seen["second_column"].any()
+        for cycle, (pixel, word, step) in enumerate(reads, start=3):
+            oy, ox = divmod(pixel, walk.output[1])
+            for tap, name in zip(window[step], ("", "second_"), strict=True):
+                y, x = (-1, -1) if tap is None else (oy * sy - top + tap[0], ox * sx - left + tap[1])
+                pad = not (0 <= y < h and 0 <= x < w)
+                assert seen[f"{name}pad"][cycle + 1] == pad
+                if not pad:
+                    addr = walk.base + (y * w + x) * walk.per_pixel + walk.word_offset + word
+                    assert seen[f"{name}addr"][cycle] == addr % shape.act_depth
+                    assert seen[f"{name}key"][cycle + 1] == (y * w + x) % walk.groups
+            assert (seen["first"][cycle], seen["last"][cycle]) == (step == 0, step + 1 == len(window))
+            assert seen["pass_end"][cycle - 1] == (cycle - 3 + 1 == len(reads))
+
+    holds()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(walk=walks(pooling=True).map(lambda walk: replace(walk, words=1)), spaced=st.booleans())
-def test_windows_of_the_depthwise_unit_are_tiles_of_columns(walk: Walk, spaced: bool) -> None:
+@quick_and_slow(12, 30)
+def test_windows_of_the_depthwise_unit_are_tiles_of_columns(examples: int) -> None:
     """What pooling reads, and the ends of tiles beside those of windows."""
-    plain = geometry(columns=walk.columns, groups=walk.groups, dot=16, activation_words=1024)
-    shape = Geometry(plain.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4)}))
-    pixels, reads = walk.output[0] * walk.output[1], walk.kernel[0] * walk.kernel[1]
-    spaced_field = shape.descriptor.pack({"spaced": int(spaced), "magic": 0})
-    drive = {
-        "descriptor": [walk.descriptor(plain) | spaced_field],
-        "pooling": [1],
-        "header": [PASS_HEADER.pack(walk.header())],
-        "start": [0, 1, 0],
-        "advance": [0, 0, *[1] * (pixels * reads), 0],
-    }
-    cycles = pixels * reads + 6
-    seen = play(WindowGenerator(plain), drive, WATCH, cycles)
-    of_unit = play(WindowGenerator(shape), drive | {"depthwise": [1]}, [*WATCH, "tile_last"], cycles)
-    for name in [name for name in WATCH if name != "window_end"]:
-        assert np.array_equal(seen[name], of_unit[name]), name
-    ends = np.flatnonzero(seen["last"])
-    tiles = [end for number, end in enumerate(ends, 1) if number % walk.columns == 0 or number == pixels]
-    assert np.flatnonzero(of_unit["tile_last"]).tolist() == tiles
-    issue = slice(2, 2 + pixels * reads)
-    wanted = ends if spaced else tiles
-    assert (np.flatnonzero(of_unit["window_end"][issue]) + 3).tolist() == [int(end) for end in wanted]
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(walk=walks(pooling=True).map(lambda walk: replace(walk, words=1)), spaced=st.booleans())
+    def holds(walk: Walk, spaced: bool) -> None:
+        plain = geometry(columns=walk.columns, groups=walk.groups, dot=16, activation_words=1024)
+        shape = Geometry(plain.hw.model_copy(update={"depthwise": Depthwise(weight_bits=4)}))
+        pixels, reads = walk.output[0] * walk.output[1], walk.kernel[0] * walk.kernel[1]
+        spaced_field = shape.descriptor.pack({"spaced": int(spaced), "magic": 0})
+        drive = {
+            "descriptor": [walk.descriptor(plain) | spaced_field],
+            "pooling": [1],
+            "header": [PASS_HEADER.pack(walk.header())],
+            "start": [0, 1, 0],
+            "advance": [0, 0, *[1] * (pixels * reads), 0],
+        }
+        cycles = pixels * reads + 6
+        seen = play(WindowGenerator(plain), drive, WATCH, cycles)
+        of_unit = play(WindowGenerator(shape), drive | {"depthwise": [1]}, [*WATCH, "tile_last"], cycles)
+        for name in [name for name in WATCH if name != "window_end"]:
+            assert np.array_equal(seen[name], of_unit[name]), name
+        ends = np.flatnonzero(seen["last"])
+        tiles = [end for number, end in enumerate(ends, 1) if number % walk.columns == 0 or number == pixels]
+        assert np.flatnonzero(of_unit["tile_last"]).tolist() == tiles
+        issue = slice(2, 2 + pixels * reads)
+        wanted = ends if spaced else tiles
+        assert (np.flatnonzero(of_unit["window_end"][issue]) + 3).tolist() == [int(end) for end in wanted]
+
+    holds()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(walk=walks(pooling=True) | walks(pooling=True, stationary=True), seed=st.integers(0, 1 << 32))
-def test_pooling_reads_window_after_window(walk: Walk, seed: int) -> None:
-    check(walk, seed)
+@quick_and_slow(12, 30)
+def test_pooling_reads_window_after_window(examples: int) -> None:
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(walk=walks(pooling=True) | walks(pooling=True, stationary=True), seed=st.integers(0, 1 << 32))
+    def holds(walk: Walk, seed: int) -> None:
+        check(walk, seed)
+
+    holds()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@example(walk=replace(PLAIN, words=2, word_offset=0), seed=0)
-@given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
-def test_a_tile_in_several_passes_reads_the_same(walk: Walk, seed: int) -> None:
+@quick_and_slow(12, 30)
+def test_a_tile_in_several_passes_reads_the_same(examples: int) -> None:
     """Tile by tile and word by word, each in a pass of its own: the reads of a pass over everything."""
-    shape = geometry(columns=walk.columns, groups=walk.groups, activation_words=1024, weight_words=1024)
-    expected = expected_reads(walk, shape.act_depth)
-    per_pass = walk.kernel[0] * walk.kernel[1] * walk.groups
-    rng = np.random.default_rng(seed)
-    start, headers = [0], [0]  # the descriptor is there a cycle before the start
-    for tile in range(walk.tiles):
-        for word in range(walk.words):
-            begin, fresh, drain = int(word == 0 and tile == 0), int(word == 0), int(word == walk.words - 1)
-            fields = {"word_offset": walk.word_offset + word, "words": 1, "begin": begin, "fresh": fresh, "single": 1}
-            fields["drain"] = drain
-            start += [1, *[0] * per_pass, *[0] * int(rng.integers(3))]
-            headers += [PASS_HEADER.pack(walk.header(**fields))] * (len(start) - len(headers))
-    issue = np.array([cycle for cycle in range(len(start)) if any(start[max(0, cycle - per_pass) : cycle])])
-    advance = np.zeros(len(start), dtype=np.int64)
-    advance[issue] = 1
-    drive = {
-        "descriptor": [walk.descriptor(shape)],
-        "pooling": [0],
-        "header": headers,
-        "start": [*start, 0],
-        "advance": [*advance.tolist(), 0],
-    }
-    seen = play(WindowGenerator(shape), drive, [*WATCH, "column"], len(start) + 2)
-    assert len(issue) == len(expected)
-    for name in ("addr", "key", "pad", "column", "valid", "first"):
-        want = np.array([read[name] for read in expected])
-        matters: Any = slice(None)
-        if name in ("addr", "key", "pad"):
-            valid, pad = (np.array([read[other] for read in expected]) for other in ("valid", "pad"))
-            matters = (valid == 1) & ((pad == 0) | (name == "pad"))
-        late = 2 if name in ("key", "pad") else 1
-        assert np.array_equal(seen[name][issue + late][matters], want[matters]), name
-    step = np.arange(len(expected)) % per_pass
-    assert np.array_equal(seen["step"][issue + 1], step)
-    assert np.array_equal(seen["pass_end"][issue], step == per_pass - 1)
-    assert np.array_equal(seen["last"][issue + 1], step == per_pass - 1)
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @example(walk=replace(PLAIN, words=2, word_offset=0), seed=0)
+    @given(walk=walks(pooling=False), seed=st.integers(0, 1 << 32))
+    def holds(walk: Walk, seed: int) -> None:
+        shape = geometry(columns=walk.columns, groups=walk.groups, activation_words=1024, weight_words=1024)
+        expected = expected_reads(walk, shape.act_depth)
+        per_pass = walk.kernel[0] * walk.kernel[1] * walk.groups
+        rng = np.random.default_rng(seed)
+        start, headers = [0], [0]  # the descriptor is there a cycle before the start
+        for tile in range(walk.tiles):
+            for word in range(walk.words):
+                begin, fresh, drain = int(word == 0 and tile == 0), int(word == 0), int(word == walk.words - 1)
+                fields = {
+                    "word_offset": walk.word_offset + word,
+                    "words": 1,
+                    "begin": begin,
+                    "fresh": fresh,
+                    "single": 1,
+                }
+                fields["drain"] = drain
+                start += [1, *[0] * per_pass, *[0] * int(rng.integers(3))]
+                headers += [PASS_HEADER.pack(walk.header(**fields))] * (len(start) - len(headers))
+        issue = np.array([cycle for cycle in range(len(start)) if any(start[max(0, cycle - per_pass) : cycle])])
+        advance = np.zeros(len(start), dtype=np.int64)
+        advance[issue] = 1
+        drive = {
+            "descriptor": [walk.descriptor(shape)],
+            "pooling": [0],
+            "header": headers,
+            "start": [*start, 0],
+            "advance": [*advance.tolist(), 0],
+        }
+        seen = play(WindowGenerator(shape), drive, [*WATCH, "column"], len(start) + 2)
+        assert len(issue) == len(expected)
+        for name in ("addr", "key", "pad", "column", "valid", "first"):
+            want = np.array([read[name] for read in expected])
+            matters: Any = slice(None)
+            if name in ("addr", "key", "pad"):
+                valid, pad = (np.array([read[other] for read in expected]) for other in ("valid", "pad"))
+                matters = (valid == 1) & ((pad == 0) | (name == "pad"))
+            late = 2 if name in ("key", "pad") else 1
+            assert np.array_equal(seen[name][issue + late][matters], want[matters]), name
+        step = np.arange(len(expected)) % per_pass
+        assert np.array_equal(seen["step"][issue + 1], step)
+        assert np.array_equal(seen["pass_end"][issue], step == per_pass - 1)
+        assert np.array_equal(seen["last"][issue + 1], step == per_pass - 1)
+
+    holds()
